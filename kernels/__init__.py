@@ -1,0 +1,1 @@
+"""The recurrences: step functions, Triton kernels, CPU loops, operators."""

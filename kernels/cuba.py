@@ -1,0 +1,566 @@
+"""CUBA: current-based leaky integrate-and-fire neuron, Loihi fixed point.
+
+Forward (int32, 1 unit = 1 / scale; theta is the lowest voltage that spikes):
+
+    u[t] = D(u[t-1], a_u) + x[t]               synaptic current
+    v[t] = D(w[t-1], a_v) + u[t]               membrane voltage, before reset
+    s[t] = v[t] >= theta                       spike; graded: s[t] v[t]
+    w[t] = 0 if s[t] else v[t]                 membrane voltage, after reset
+    D(y, a) = trunc(y * (4096 - a) / 4096)     decay, toward zero
+
+Backward (float32). As in lava-dl, neither the reset nor the truncation is differentiated, so this
+is not the derivative of the forward pass; rho is the surrogate gradient:
+
+    g_v[t] = (1 - a_v / 4096) g_v[t+1] + rho(v[t]) g_s[t]
+    g_u[t] = (1 - a_u / 4096) g_u[t+1] + g_v[t]          = g_x[t]
+    g_a_v = -sum g_v[t+1] v[t],    g_a_u = -sum g_u[t+1] u[t]
+
+The decay gradients are per unit of a / 4096. The current is not kept for them: integers make the
+update invertible, u[t] = v[t] - D(w[t-1], a_v).
+
+Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .decays import decay_gradients, decay_sign
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .fixed_point import (
+    NEVER,
+    decay,
+    fraction_of,
+    is_power_of_two,
+    keep_of,
+    through_float,
+    to_fixed,
+    to_float,
+)
+from .language import jit, tl
+from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .lift import cpu_loop
+from .memory import empty
+from .rows import lanes, load_or_zero, load_rows
+from .surrogate import surrogate, surrogate_constants
+from .threshold import EPSILON, lowest_spiking
+
+
+@jit
+def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr):
+    """Advance one step, int32; ``keep`` is 4096 minus the decay."""
+    u = decay(u, keep_u) + x
+    v = decay(w, keep_v) + through_float(u, scale, EXACT)
+    s = v >= theta
+    return u, v, s, tl.where(s, 0, v)
+
+
+@jit
+def cuba_step_bwd(g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate, GRADED: tl.constexpr):
+    """Go back one step through the spike, float32; ``lam`` is 1 minus the decay."""
+    g_v = lam_v * g_v + surrogate(v - threshold, height, rate, GRADED) * g_s
+    return g_v, lam_u * g_u + g_v
+
+
+@jit
+def cuba_step_dynamics_bwd(g_v, g_u, g_voltage, g_current, lam_u, lam_v):
+    """Go back one step from gradients of the voltage and the current themselves."""
+    g_v = lam_v * g_v + g_voltage
+    return g_v, lam_u * g_u + g_v + g_current
+
+
+# Triton: one lane a neuron, rows in chunks, the remainder in chunks of 4, 2 and 1
+
+
+@jit
+def _cuba_fwd_rows(
+    x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr,
+    at, C, live, u, w, last, keep_u, keep_v, scale, theta,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    xs = load_rows(x_ptr, at, C, live, U)
+    for i in tl.static_range(U):
+        row = at + i * C
+        u, v, s, w = cuba_step(u, w, to_fixed(xs[i], scale), keep_u, keep_v, theta, scale, EXACT)
+        if spike_ptr is not None:
+            out = s.to(tl.float32)
+            if GRADED:
+                out = out * to_float(v, scale, EXACT)
+            if SHIFT:
+                tl.store(spike_ptr + row, last, mask=live)
+                last = out
+            else:
+                tl.store(spike_ptr + row, out, mask=live)
+        if saved_ptr is not None:
+            tl.store(saved_ptr + row, v, mask=live)
+        if current_ptr is not None:
+            tl.store(current_ptr + row, to_float(u, scale, EXACT), mask=live)
+            tl.store(voltage_ptr + row, to_float(v, scale, EXACT), mask=live)
+    return u, w, last
+
+
+@jit
+def _cuba_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: weighted input
+    spike_ptr,  # [N, T, C] float32, out, or None
+    saved_ptr,  # [N, T, C] int32, out, or None: voltage before reset, kept for backward
+    current_ptr, voltage_ptr,  # [N, T, C] float32, out, or None: the dynamics, before reset
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32, 0..4096
+    current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
+    current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
+    per, scale, theta, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, dn, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep_u = keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0))
+    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
+    rest = tl.zeros([BLOCK], tl.float32)
+    u = to_fixed(load_or_zero(current0_ptr, j, live, rest), scale)
+    w = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
+    last = rest
+    x_ptr += base
+    if spike_ptr is not None:
+        spike_ptr += base
+    if saved_ptr is not None:
+        saved_ptr += base
+    if current_ptr is not None:
+        current_ptr += base
+        voltage_ptr += base
+    at = dn * T * C + c
+    for _ in range(T // U):
+        u, w, last = _cuba_fwd_rows(
+            x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr, at, C, live, u, w, last,
+            keep_u, keep_v, scale, theta, GRADED, SHIFT, EXACT, U)  # fmt: skip
+        at += U * C
+    for k in tl.static_range(1, 4):
+        if T & (U >> k) > 0:
+            u, w, last = _cuba_fwd_rows(
+                x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr, at, C, live, u, w, last,
+                keep_u, keep_v, scale, theta, GRADED, SHIFT, EXACT, U >> k)  # fmt: skip
+            at += (U >> k) * C
+    if current1_ptr is not None:
+        tl.store(current1_ptr + j, to_float(u, scale, EXACT), mask=live)
+        tl.store(voltage1_ptr + j, to_float(w, scale, EXACT), mask=live)
+
+
+@jit
+def _cuba_bwd_rows(
+    g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr,
+    at, C, live, w, g_v, g_u, a_v, a_u, g_later, keep_v, lam_u, lam_v,
+    unit, theta, threshold, height, rate,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    if g_spike_ptr is not None:
+        gs = load_rows(g_spike_ptr, at, C, live, U)
+    else:
+        gs = load_rows(g_voltage_ptr, at, C, live, U)
+        gc = load_rows(g_current_ptr, at, C, live, U)
+    vs = ()
+    us = ()
+    if saved_ptr is not None:
+        vs = load_rows(saved_ptr, at, C, live, U)
+    if DECAYS:
+        for i in tl.static_range(U):
+            us = us + (vs[i] - decay(w, keep_v),)
+            w = tl.where(vs[i] >= theta, 0, vs[i])
+    for r in tl.static_range(U):
+        i: tl.constexpr = U - 1 - r
+        if DECAYS:  # g_v and g_u still belong to the step after
+            a_v += g_v * vs[i].to(tl.float32)
+            a_u += g_u * us[i].to(tl.float32)
+        g_s = gs[i]
+        if SHIFT:
+            g_s = g_later
+            g_later = gs[i]
+        if g_spike_ptr is not None:
+            g_v, g_u = cuba_step_bwd(
+                g_v, g_u, g_s, vs[i].to(tl.float32) * unit, lam_u, lam_v,
+                threshold, height, rate, GRADED)  # fmt: skip
+        else:
+            g_v, g_u = cuba_step_dynamics_bwd(g_v, g_u, g_s, gc[i], lam_u, lam_v)
+        tl.store(gx_ptr + (at + i * C), g_u, mask=live)
+    return g_v, g_u, a_v, a_u, g_later
+
+
+@jit
+def _cuba_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32, or None: then the two below
+    g_current_ptr, g_voltage_ptr,  # [N, T, C] float32, or None
+    saved_ptr,  # [N, T, C] int32, or None where neither surrogate nor decays need it
+    gx_ptr,  # [N, T, C] float32, out
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32
+    voltage0_ptr,  # [N, C] float32 or None
+    a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    per, scale, unit, theta, threshold, height, rate, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, dn, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
+    lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
+    lam_v = fraction_of(keep_v)
+    rest = tl.zeros([BLOCK], tl.float32)
+    w0 = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
+    g_v, g_u, a_v, a_u, g_later = rest, rest, rest, rest, rest
+    if g_spike_ptr is not None:
+        g_spike_ptr += base
+    if g_voltage_ptr is not None:
+        g_current_ptr += base
+        g_voltage_ptr += base
+    if saved_ptr is not None:
+        saved_ptr += base
+    gx_ptr += base
+    at = (dn + 1) * T * C + c
+    left = T
+    for k in tl.static_range(3):
+        if T & (1 << k) > 0:
+            at -= (1 << k) * C
+            left -= 1 << k
+            w = _voltage_before(saved_ptr, at, C, j, live, left, w0, theta, DECAYS)
+            g_v, g_u, a_v, a_u, g_later = _cuba_bwd_rows(
+                g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr, at, C, live,
+                w, g_v, g_u, a_v, a_u, g_later, keep_v, lam_u, lam_v, unit, theta, threshold,
+                height, rate, GRADED, SHIFT, DECAYS, 1 << k)  # fmt: skip
+    for _ in range(T // U):
+        at -= U * C
+        left -= U
+        w = _voltage_before(saved_ptr, at, C, j, live, left, w0, theta, DECAYS)
+        g_v, g_u, a_v, a_u, g_later = _cuba_bwd_rows(
+            g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr, at, C, live,
+            w, g_v, g_u, a_v, a_u, g_later, keep_v, lam_u, lam_v, unit, theta, threshold,
+            height, rate, GRADED, SHIFT, DECAYS, U)  # fmt: skip
+    if DECAYS:
+        tl.store(a_current_ptr + j, a_u * unit, mask=live)
+        tl.store(a_voltage_ptr + j, a_v * unit, mask=live)
+
+
+@jit
+def _voltage_before(saved_ptr, at, C, j, live, left, w0, theta, DECAYS: tl.constexpr):
+    """Voltage after the reset of the step before row ``at``, which is step ``left``."""
+    if DECAYS:
+        before = live & (j * 0 + left > 0)
+        v = tl.load(saved_ptr + (at - C), mask=before, other=0)
+        return tl.where(before, tl.where(v >= theta, 0, v), w0)
+    else:
+        return w0
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _cuba_fwd_cpu(
+    first, last, x, spikes, saved, current, voltage, current_decay, voltage_decay,
+    current0, voltage0, current1, voltage1, per, scale, theta, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        u[:], w[:] = 0, 0
+        for i in range(c1 - c0):
+            keep_u[i] = keep_of(current_decay[(c0 + i) // per])
+            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            if current0 is not None:
+                u[i] = to_fixed(current0[n, c0 + i], scale)
+                w[i] = to_fixed(voltage0[n, c0 + i], scale)
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        for t in range(T):
+            x_t = x[n, t, c0:c1]
+            if spikes is not None:
+                s_t = spikes[n, t, c0:c1]
+                if SHIFT:
+                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                saved_t = saved[n, t, c0:c1]
+            if current is not None:
+                current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
+            for i in range(c1 - c0):
+                u[i], v, s, w[i] = cuba_step(
+                    u[i], w[i], to_fixed(x_t[i], scale), keep_u[i], keep_v[i], theta, scale, EXACT)  # fmt: skip
+                if spikes is not None:
+                    s_t[i] = s * (to_float(v, scale, EXACT) if GRADED else np.float32(1))
+                if saved is not None:
+                    saved_t[i] = v
+                if current is not None:
+                    current_t[i], voltage_t[i] = (
+                        to_float(u[i], scale, EXACT),
+                        to_float(v, scale, EXACT),
+                    )
+        if current1 is not None:
+            for i in range(c1 - c0):
+                current1[n, c0 + i] = to_float(u[i], scale, EXACT)
+                voltage1[n, c0 + i] = to_float(w[i], scale, EXACT)
+
+
+@cpu_loop
+def _cuba_bwd_cpu(
+    first, last, g_spike, g_current, g_voltage, saved, gx, current_decay, voltage_decay,
+    voltage0, a_current, a_voltage, per, scale, unit, theta, threshold, height, rate, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+):  # fmt: skip
+    g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    lam_u, lam_v = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    keep_v, w0 = np.empty(TILE, np.int32), np.zeros(TILE, np.int32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
+        for i in range(c1 - c0):
+            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
+            lam_v[i] = fraction_of(keep_v[i])
+            if voltage0 is not None:
+                w0[i] = to_fixed(voltage0[n, c0 + i], scale)
+        for t in range(T - 1, -1, -1):
+            gx_t = gx[n, t, c0:c1]
+            if saved is not None:
+                v_t = saved[n, t, c0:c1]
+            if DECAYS:  # g_v and g_u still belong to the step after; no reset before step 0
+                before = saved[n, t - 1, c0:c1] if t > 0 else w0
+                limit = theta if t > 0 else np.int32(NEVER)
+            if g_spike is not None:
+                g_t = g_spike[n, t, c0:c1]
+                if SHIFT:
+                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            else:
+                gv_t, gu_t = g_voltage[n, t, c0:c1], g_current[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if DECAYS:
+                    w = np.int32(0) if before[i] >= limit else before[i]
+                    a_v[i] += g_v[i] * np.float32(v_t[i])
+                    a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(w, keep_v[i])))
+                if g_spike is not None:
+                    g_v[i], g_u[i] = cuba_step_bwd(
+                        g_v[i], g_u[i], g_t[i], np.float32(v_t[i]) * unit, lam_u[i], lam_v[i],
+                        threshold, height, rate, GRADED)  # fmt: skip
+                else:
+                    g_v[i], g_u[i] = cuba_step_dynamics_bwd(
+                        g_v[i], g_u[i], gv_t[i], gu_t[i], lam_u[i], lam_v[i])  # fmt: skip
+                gx_t[i] = g_u[i]
+        if DECAYS:
+            for i in range(c1 - c0):
+                a_current[n, c0 + i], a_voltage[n, c0 + i] = a_u[i] * unit, a_v[i] * unit
+
+
+# The operator
+
+
+def _cuba_fwd(
+    x, current_decay, voltage_decay, current0, voltage0, scale, theta,
+    spiking, dynamics, save, final, graded, shift,
+    threshold, height, rate, decay_sign,
+):  # fmt: skip
+    N, T, C = x.shape
+    nothing = x.new_empty(0)
+    spikes = empty(x.shape, torch.float32, x.device) if spiking else None
+    saved = empty(x.shape, torch.int32, x.device) if save else None
+    current = empty(x.shape, torch.float32, x.device) if dynamics else None
+    voltage = empty(x.shape, torch.float32, x.device) if dynamics else None
+    current1 = x.new_empty(N, C) if final else None
+    voltage1 = x.new_empty(N, C) if final else None
+    execute(
+        _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
+        (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
+         current1, voltage1, neurons_a_parameter(C, current_decay, voltage_decay), scale, theta),
+        (graded, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    outputs = (spikes, saved, current, voltage, current1, voltage1)
+    return tuple(nothing.clone() if o is None else o for o in outputs)
+
+
+def _cuba_fwd_fake(
+    x, current_decay, voltage_decay, current0, voltage0, scale, theta,
+    spiking, dynamics, save, final, graded, shift,
+    threshold, height, rate, decay_sign,
+):  # fmt: skip
+    N, T, C = x.shape
+    made = (spiking, save, dynamics, dynamics)
+    dtypes = (torch.float32, torch.int32, torch.float32, torch.float32)
+    sequences = (
+        x.new_empty(x.shape if m else 0, dtype=d if m else x.dtype)
+        for m, d in zip(made, dtypes, strict=True)
+    )
+    states = (x.new_empty((N, C) if final else 0) for _ in range(2))
+    return (*sequences, *states)
+
+
+def _cuba_bwd(
+    g_spikes, g_current, g_voltage, saved, current_decay, voltage_decay, voltage0,
+    scale, theta, threshold, height, rate, graded, shift, decays,
+):  # fmt: skip
+    g = g_voltage if g_spikes is None else g_spikes
+    N, T, C = g.shape
+    gx = empty(g.shape, torch.float32, g.device)
+    a_current = g.new_empty(N, C) if decays else None
+    a_voltage = g.new_empty(N, C) if decays else None
+    execute(
+        _cuba_bwd_kernel, _cuba_bwd_cpu, (N, T, C),
+        (g_spikes, g_current, g_voltage, saved, gx, current_decay, voltage_decay, voltage0,
+         a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
+         scale, 1 / scale, theta, threshold, height, rate),
+        (graded, shift, decays),
+    )  # fmt: skip
+    return tuple(g.new_empty(0) if o is None else o for o in (gx, a_current, a_voltage))
+
+
+def _cuba_bwd_fake(
+    g_spikes, g_current, g_voltage, saved, current_decay, voltage_decay, voltage0,
+    scale, theta, threshold, height, rate, graded, shift, decays,
+):  # fmt: skip
+    g = g_voltage if g_spikes is None else g_spikes
+    N, _, C = g.shape
+    partial = (N, C) if decays else 0
+    return torch.empty_like(g), g.new_empty(partial), g.new_empty(partial)
+
+
+cuba_fwd = define_op(
+    "cuba_fwd(Tensor x, Tensor current_decay, Tensor voltage_decay, Tensor? current0,"
+    " Tensor? voltage0, float scale, int theta, bool spiking, bool dynamics, bool save, bool final,"
+    " bool graded, bool shift, float threshold, float height, float rate, float decay_sign)"
+    " -> (Tensor spikes, Tensor saved, Tensor current, Tensor voltage, Tensor current1,"
+    " Tensor voltage1)",
+    _cuba_fwd,
+    _cuba_fwd_fake,
+)
+cuba_bwd = define_op(
+    "cuba_bwd(Tensor? g_spikes, Tensor? g_current, Tensor? g_voltage, Tensor? saved,"
+    " Tensor current_decay, Tensor voltage_decay, Tensor? voltage0, float scale, int theta,"
+    " float threshold, float height, float rate, bool graded, bool shift, bool decays)"
+    " -> (Tensor gx, Tensor a_current, Tensor a_voltage)",
+    _cuba_bwd,
+    _cuba_bwd_fake,
+)
+
+
+def _save(ctx, inputs, output):
+    (_, current_decay, voltage_decay, _, voltage0, scale, theta, spiking, _, _, _, graded, shift,
+     threshold, height, rate, decay_sign) = inputs  # fmt: skip
+    saved = output[1]
+    ctx.mark_non_differentiable(saved, *output[4:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(saved, current_decay, voltage_decay, voltage0)
+    ctx.constants = scale, theta, threshold, height, rate, graded, shift
+    ctx.spiking, ctx.decay_sign = spiking, decay_sign
+
+
+def _backward(ctx, g_spikes, _saved, g_current, g_voltage, _current1, _voltage1):
+    saved, current_decay, voltage_decay, voltage0 = ctx.saved_tensors
+    decays = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+    if ctx.spiking:
+        gradients = g_spikes.contiguous(), None, None
+    else:
+        g_current, g_voltage = (
+            torch.zeros_like(other) if g is None else g.contiguous()
+            for g, other in ((g_current, g_voltage), (g_voltage, g_current))
+        )
+        gradients = None, g_current, g_voltage
+    gx, a_current, a_voltage = cuba_bwd(
+        *gradients, saved if saved.numel() else None, current_decay, voltage_decay,
+        voltage0, *ctx.constants, decays,
+    )  # fmt: skip
+    g_decays = decay_gradients(
+        ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=decays
+    )
+    return gx, *g_decays, *(None,) * 14
+
+
+differentiable(cuba_fwd, _backward, _save)
+
+
+@with_reference
+def cuba(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    graded: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, Tensor] | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Run CUBA neurons over time: current, voltage, spike and reset in one pass.
+
+    Parameters
+    ----------
+    x
+        Weighted input, ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
+    current_decay, voltage_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    threshold
+        Voltage that must be exceeded to spike, a multiple of ``1 / scale``.
+    scale
+        State units in 1.
+    tau_rho, scale_rho
+        Width and scale of the surrogate gradient.
+    graded
+        Spikes carry the voltage instead of 1.
+    shift
+        Delay the output by one step; the first is 0 and the last is dropped.
+    state
+        Current and voltage ``[N, neurons...]`` before the first step; zeros if None. No gradient
+        flows into it.
+    return_state
+        Also return the state after the last step, detached.
+
+    Returns
+    -------
+    Tensor
+        Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``.
+    """
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded)
+    saving = torch.is_grad_enabled() and any(
+        t.requires_grad for t in (x, current_decay, voltage_decay)
+    )
+    current0, voltage0 = (None, None) if state is None else map(state_rows, state)
+    spikes, _, _, _, current1, voltage1 = cuba_fwd(
+        to_rows(x), current_decay, voltage_decay, current0, voltage0, scale,
+        lowest_spiking(threshold, scale), True, False, saving, return_state, graded, shift,
+        threshold + EPSILON / scale, height, rate, decay_sign(),
+    )  # fmt: skip
+    spikes = from_rows(spikes, x.shape[1:-1])
+    if not return_state:
+        return spikes
+    shape = (x.shape[0], *x.shape[1:-1])
+    return spikes, (current1.view(shape), voltage1.view(shape))
+
+
+@with_reference
+def cuba_dynamics(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold: float | None,
+    scale: int,
+    *,
+    state: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return current and voltage before the reset, both ``[N, neurons..., T]`` and differentiable.
+
+    ``threshold`` None leaves the reset out; the other parameters are those of ``cuba``.
+    """
+    saving = torch.is_grad_enabled() and (
+        current_decay.requires_grad or voltage_decay.requires_grad
+    )
+    current0, voltage0 = (None, None) if state is None else map(state_rows, state)
+    theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
+    _, _, current, voltage, _, _ = cuba_fwd(
+        to_rows(x), current_decay, voltage_decay, current0, voltage0, scale, theta,
+        False, True, saving, False, False, False, 0.0, 0.0, 0.0, decay_sign(),
+    )  # fmt: skip
+    return from_rows(current, x.shape[1:-1]), from_rows(voltage, x.shape[1:-1])

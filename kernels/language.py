@@ -1,0 +1,53 @@
+"""The language that step functions and kernels are written in: Triton, or a stand-in for it.
+
+Everything under ``kernels/`` takes ``jit`` and ``tl`` from here. Where Triton cannot be imported
+(macOS, Windows) the stand-in keeps the source of a function without compiling it, so that the CPU
+executor, which only needs the source, still works.
+"""
+
+import os
+
+BACKENDS = ("auto", "reference", "interpret")
+BACKEND = os.environ.get("LAPILLI_BACKEND", "auto")
+if BACKEND not in BACKENDS:
+    raise ValueError(
+        f"LAPILLI_BACKEND is {BACKEND!r}; expected one of {', '.join(BACKENDS)}. "
+        "Unset it to use Triton on GPUs and compiled loops on the CPU."
+    )
+if BACKEND == "interpret":
+    # Triton reads this when a kernel is decorated, so it must be set before the first one is.
+    os.environ["TRITON_INTERPRET"] = "1"
+
+try:
+    import triton
+    import triton.language as tl
+
+    HAS_TRITON = True
+    jit = triton.jit
+except ImportError:
+    HAS_TRITON = False
+
+    class _Source:
+        """A decorated function of which only the source is used."""
+
+        def __init__(self, fn):
+            self.fn = fn
+            self.__name__ = fn.__name__
+
+    def jit(fn=None, **_options):
+        """Stand in for ``triton.jit``: keep the function, compile nothing."""
+        return _Source if fn is None else _Source(fn)
+
+    class tl:  # noqa: N801 (the name that kernels use)
+        """Names that are evaluated when a kernel module is imported."""
+
+        class constexpr:  # noqa: N801
+            """A compile-time constant."""
+
+            def __init__(self, value):
+                self.value = value
+
+
+def is_jit(obj: object) -> bool:
+    """Whether ``obj`` is a function decorated with ``jit``."""
+    return callable(getattr(obj, "fn", None)) and not isinstance(obj, type)

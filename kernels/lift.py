@@ -1,0 +1,273 @@
+"""Turn step functions and CPU loops into machine code with Numba.
+
+The step functions of a recurrence are written once, in the Triton language. ``lift`` reads their
+source and rewrites what Numba reads differently, and nothing else:
+
+* ``a + b`` on int32 is int64 in Numba, which halves the vector width and changes overflow, so the
+  result of every operation is narrowed back to 32 bits; float constants become float32;
+* ``tl.where``, ``tl.exp2``, ... become the scalar functions of ``scalar_ops``; ``y.to(tl.int32)``
+  becomes ``int32(y)``;
+* a ``tl.constexpr`` argument of a loop and one that is None become constants of the module, and
+  the branches that they rule out are dropped, as Triton does.
+
+The result is one small Python module a loop and set of constants, in a folder named by the hash of
+its text: what the compiler sees can be read there, Numba's on-disk cache works for it, and no edit
+of any helper can leave stale machine code behind. Compilation happens at the first call.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import os
+import sys
+import tempfile
+import textwrap
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .language import is_jit, tl
+
+_HEADER = """\
+import numpy as np
+from numba import njit
+
+from lapilli.kernels.scalar_ops import *
+"""
+_STEP = "@njit(forceinline=True, error_model='numpy')"
+_LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy')"
+
+_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """Forget a lock that another thread may have held when the process forked."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+class CpuLoop:
+    """A loop over ``[first, last)`` tiles, compiled at its first call.
+
+    Arguments annotated ``tl.constexpr``, which come last, are compile-time constants, and so is the
+    absence of an argument that is None: one module for each combination.
+    """
+
+    def __init__(self, fn: Callable[..., None]):
+        self.fn = fn
+        self.__name__ = fn.__name__
+        self.__doc__ = fn.__doc__
+        parameters = inspect.signature(fn).parameters.values()
+        self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr]
+        self.constants = [p.name for p in parameters if p.annotation is tl.constexpr]
+        self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
+
+    def specialise(
+        self, absent: tuple[bool, ...], constants: tuple[object, ...]
+    ) -> Callable[..., None]:
+        """Return the compiled loop; ``absent`` says of each argument after ``last`` if it is None.
+
+        It takes the arguments that are present.
+        """
+        key = (absent, constants)
+        compiled = self._compiled.get(key)
+        if compiled is None:
+            with _lock:
+                compiled = self._compiled.get(key)
+                if compiled is None:
+                    values = dict(zip(self.constants, constants, strict=True))
+                    names = self.arguments[2 : 2 + len(absent)]
+                    values.update({n: None for n, a in zip(names, absent, strict=True) if a})
+                    compiled = self._compiled[key] = _load(self.fn, values)
+        return compiled
+
+
+def cpu_loop(fn: Callable[..., None]) -> CpuLoop:
+    """Mark a function as the CPU loop of a kernel."""
+    return CpuLoop(fn)
+
+
+def lift(step: Any) -> Callable[..., Any]:
+    """Return a step function compiled for scalars, for tests and for use from other loops."""
+    return _load(step.fn, {}, root_is_step=True)
+
+
+class _Rewrite(ast.NodeTransformer):
+    """Rewrite one function: arithmetic only in steps; ``constants`` replace arguments."""
+
+    def __init__(self, is_step: bool, constants: dict[str, object]):
+        self.is_step = is_step
+        self.constants = constants
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.decorator_list = []
+        node.returns = None
+        node.args.args = [a for a in node.args.args if a.arg not in self.constants]
+        for argument in node.args.args:
+            argument.annotation = None
+        self.generic_visit(node)
+        return node
+
+    def _decided(self, test: ast.expr) -> bool | None:
+        """Value of a condition that the constants alone decide, else None."""
+        if isinstance(test, ast.Name) and test.id in self.constants:
+            return bool(self.constants[test.id])
+        if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name):
+            absent = self.constants.get(test.left.id, self) is None
+            if isinstance(test.ops[0], ast.Is):
+                return absent
+            if isinstance(test.ops[0], ast.IsNot):
+                return not absent
+        return None
+
+    def visit_If(self, node: ast.If) -> Any:
+        decided = self._decided(node.test)
+        if decided is None:
+            return self.generic_visit(node)
+        kept: list[ast.stmt] = []
+        for statement in node.body if decided else node.orelse:
+            result = self.visit(statement)
+            kept.extend(result if isinstance(result, list) else [result])
+        return kept
+
+    def visit_For(self, node: ast.For) -> Any:
+        self.generic_visit(node)
+        return node if node.body else None
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        decided = self._decided(node.test)
+        if decided is None:
+            return self.generic_visit(node)
+        return self.visit(node.body if decided else node.orelse)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return _call("narrow", node) if self.is_step else node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        return _call("narrow", node) if self.is_step and isinstance(node.op, ast.USub) else node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if self.is_step and isinstance(node.value, float):
+            return _call("float32", node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "to":
+            return ast.Call(node.args[0], [node.func.value], [])
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "tl":
+            return ast.Name(node.attr, ast.Load())
+        self.generic_visit(node)
+        return node
+
+
+def _call(name: str, argument: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), [argument], [])
+
+
+def _source(fn: Callable[..., Any], is_step: bool, constants: dict[str, object]) -> str:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(fn)))
+    tree = ast.fix_missing_locations(_Rewrite(is_step, constants).visit(tree))
+    return ast.unparse(tree)
+
+
+def _globals_of(fn: Callable[..., Any]) -> dict[str, object]:
+    names: set[str] = set()
+    stack: list[types.CodeType] = [fn.__code__]
+    while stack:
+        code = stack.pop()
+        names.update(code.co_names)
+        stack.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
+    return {n: fn.__globals__[n] for n in sorted(names) if n in fn.__globals__}
+
+
+def _collect(fn: Callable[..., Any], values: dict[str, object], steps: dict[str, object]) -> None:
+    """Gather the constants and step functions that ``fn`` names, callees first."""
+    for name, value in _globals_of(fn).items():
+        if is_jit(value):
+            if name not in steps:
+                _collect(value.fn, values, steps)
+                steps[name] = value.fn
+        elif isinstance(value, tl.constexpr):
+            values[name] = value.value
+        elif isinstance(value, (bool, int, float)):
+            values[name] = value
+
+
+def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool) -> str:
+    values: dict[str, object] = {}
+    steps: dict[str, Any] = {}
+    _collect(fn, values, steps)
+    values.update(constants)
+    parts = [
+        f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/lift.py.\n" + _HEADER
+    ]
+    for name, value in values.items():
+        if value is None:
+            continue
+        literal = f"float32({value!r})" if isinstance(value, float) else repr(value)
+        parts.append(f"{name} = {literal}\n")
+    for step in steps.values():
+        parts.append(f"\n\n{_STEP}\n{_source(step, True, {})}\n")
+    decorator = _STEP if root_is_step else _LOOP
+    parts.append(f"\n\n{decorator}\n{_source(fn, root_is_step, constants)}\n")
+    return "".join(parts)
+
+
+def cache_folder() -> Path:
+    """Folder of the compiled CPU loops: LAPILLI_CACHE_DIR, or a folder in the user's cache."""
+    chosen = os.environ.get("LAPILLI_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "lapilli"
+
+
+def _write(text: str, name: str) -> Path:
+    """Write the module where it can be cached; else in a temporary folder, without caching."""
+    from numba import __version__ as numba_version
+
+    from . import scalar_ops
+
+    key = "\n".join((text, inspect.getsource(scalar_ops), numba_version, sys.version))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    try:
+        folder, cache = cache_folder() / digest, True
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(folder)
+    except (OSError, RuntimeError):  # no home folder, or one that cannot be written
+        folder, cache = Path(tempfile.mkdtemp(prefix="lapilli-")), False
+    path = folder / f"{name}.py"
+    if not path.exists():
+        # another process may be doing the same: never let it read half a file
+        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
+            file.write(text.replace("{cache}", str(cache)))
+        os.replace(file.name, path)
+    return path
+
+
+def _load(
+    fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool = False
+) -> Callable[..., Any]:
+    path = _write(_text(fn, constants, root_is_step), fn.__name__.lstrip("_"))
+    # Numba's cache imports the module by name, so the name must be the same in every process
+    name = f"_lapilli_{path.parent.name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, fn.__name__)

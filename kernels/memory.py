@@ -1,0 +1,105 @@
+"""Large CPU buffers, reused.
+
+A fresh tensor above malloc's mapping threshold costs a page fault every 4 KiB, which can take many
+times longer than the kernel that fills it. Outputs of that size come from a pool instead: mapped
+once, with huge pages where the system grants them, and taken back when the last tensor that uses
+them is gone. Small tensors and other devices are torch's own business.
+"""
+
+import math
+import mmap
+import os
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_POOLED_FROM = 1 << 20  # bytes
+_HUGE_PAGE = 1 << 21
+_NUMPY = {torch.float32: np.float32, torch.int32: np.int32}
+
+
+def _limit() -> int:
+    """Bytes of unused buffers kept; LAPILLI_POOL_BYTES overrides 1 GiB, 0 turns the pool off."""
+    return int(os.environ.get("LAPILLI_POOL_BYTES", 1 << 30))
+
+
+class _Pool:
+    """Unused mappings by size, oldest dropped first."""
+
+    def __init__(self) -> None:
+        self.limit = _limit()
+        self.lock = threading.Lock()
+        self.free: OrderedDict[int, mmap.mmap] = OrderedDict()  # by id, oldest first
+        self.bytes = 0
+
+    def take(self, size: int) -> mmap.mmap:
+        with self.lock:
+            for key, mapping in self.free.items():
+                if len(mapping) == size:
+                    del self.free[key]
+                    self.bytes -= size
+                    return mapping
+        if not hasattr(mmap, "MAP_PRIVATE"):
+            return mmap.mmap(-1, size)
+        # private: the default is shared, and a forked child would write into its parent's tensors
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+        return mapping
+
+    def give(self, mapping: mmap.mmap) -> None:
+        # called while an object is destroyed, at any moment: never wait for the lock
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            self.free[id(mapping)] = mapping
+            self.bytes += len(mapping)
+            while self.bytes > self.limit:
+                _, oldest = self.free.popitem(last=False)
+                self.bytes -= len(oldest)
+        finally:
+            self.lock.release()
+
+
+_pool = _Pool()
+
+
+def _new_pool() -> None:
+    """Start again in a forked child: the lock may have been held."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_pool)
+
+
+class _Lease:
+    """Keeps a mapping for as long as an array, and so a tensor, uses it."""
+
+    def __init__(self, size: int):
+        self.mapping = _pool.take(size)
+        address = np.frombuffer(self.mapping, np.uint8).ctypes.data
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (address, False),
+        }
+
+    def __del__(self) -> None:
+        if _pool is not None:  # None while the interpreter shuts down
+            _pool.give(self.mapping)
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return an uninitialised contiguous tensor; large CPU ones come from the pool."""
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size < _POOLED_FROM or dtype not in _NUMPY or _pool.limit == 0:
+        return torch.empty(shape, dtype=dtype, device=device)
+    lease = _Lease(-(-size // _HUGE_PAGE) * _HUGE_PAGE)
+    array = np.asarray(lease)[:size].view(_NUMPY[dtype]).reshape(shape)
+    return torch.from_numpy(array)

@@ -1,0 +1,1 @@
+"""Oracles: plain torch, one loop over time, differentiated by autograd; slow and independent."""

@@ -1,0 +1,99 @@
+"""What lifted step functions call instead of the Triton language: the same operations on scalars.
+
+Imported by the generated modules only; importing it loads Numba.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+__all__ = ["abs", "div_rn", "exp2", "float32", "int32", "maximum", "minimum", "narrow", "where"]
+
+float32 = np.float32
+int32 = np.int32
+
+
+def narrow(x):
+    """Cast an int64 or float64, which Numba made of 32-bit operands, back to 32 bits."""
+    raise NotImplementedError("only for compiled code")
+
+
+@overload(narrow, inline="always")
+def _narrow(x):
+    if isinstance(x, types.Integer) and x.bitwidth == 64:
+        return lambda x: np.int32(x)
+    if x is types.float64:
+        return lambda x: np.float32(x)
+    return lambda x: x
+
+
+@njit(forceinline=True)
+def where(condition, a, b):
+    """Select; both sides are evaluated."""
+    return narrow(a) if condition else narrow(b)
+
+
+@njit(forceinline=True)
+def maximum(a, b):
+    """Larger of two numbers."""
+    return narrow(a) if a > b else narrow(b)
+
+
+@njit(forceinline=True)
+def minimum(a, b):
+    """Smaller of two numbers."""
+    return narrow(a) if a < b else narrow(b)
+
+
+@njit(forceinline=True)
+def abs(x):
+    """Absolute value."""
+    return narrow(-x) if x < 0 else narrow(x)
+
+
+@njit(forceinline=True, error_model="numpy")
+def div_rn(a, b):
+    """Correctly rounded float32 division."""
+    return np.float32(a / b)
+
+
+@intrinsic
+def _float_of_bits(typingctx, bits):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+_RINT = np.float32(12582912.0)
+# fit of 2**f on [-1/2, 1/2], relative error 2e-9; what is left is float32 rounding
+_C = [
+    np.float32(c)
+    for c in (
+        1.00000000055,
+        0.693147205737,
+        0.240226468906,
+        0.0555032877697,
+        0.0096184889578,
+        0.00133999312178,
+        0.000153458118185,
+    )
+]
+_C0, _C1, _C2, _C3, _C4, _C5, _C6 = _C
+
+
+@njit(forceinline=True, error_model="numpy")
+def exp2(x):
+    """2 to the power x < 128, as plain arithmetic so that it vectorises; at least 2**-126."""
+    x = maximum(x, np.float32(-126.0))
+    whole = np.float32(np.float32(x + _RINT) - _RINT)
+    f = np.float32(x - whole)
+    exponent = np.int32((np.int32(whole) + np.int32(127)) << 23)
+    return _polynomial(f) * _float_of_bits(exponent)
+
+
+@njit(forceinline=True, error_model="numpy", fastmath={"contract"})
+def _polynomial(f):
+    """Horner's rule; contraction saves half of the instructions."""
+    return ((((((_C6 * f + _C5) * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f) + _C0

@@ -1,0 +1,58 @@
+"""Run compiled CPU loops on one thread pool.
+
+Numba's own ``parallel=True`` is not used: its OpenMP layer kills a forked DataLoader worker and its
+workqueue layer aborts when two threads call at once. The loops here release the interpreter lock,
+so a pool of ordinary threads serves every caller.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+_INLINE = 1 << 16  # neuron-steps that take less time than waking a thread
+
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+
+
+def _forget_pool() -> None:
+    """Drop the pool in a forked child, where its threads do not exist."""
+    global _pool, _pool_size
+    _pool, _pool_size = None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _workers(threads: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    if _pool is None or _pool_size < threads:
+        # an older, smaller pool is left to finish what other threads gave it
+        _pool = ThreadPoolExecutor(threads, thread_name_prefix="lapilli")
+        _pool_size = threads
+    return _pool
+
+
+def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: tuple[Any, ...]) -> None:
+    """Call ``loop(first, last, *args)`` over ``tiles`` tiles, on torch's number of threads.
+
+    ``work`` is the number of neuron-steps; small work runs in the calling thread.
+    """
+    threads = min(torch.get_num_threads(), tiles) if work > _INLINE else 1
+    if threads <= 1:
+        loop(0, tiles, *args)
+        return
+    bounds = [tiles * k // threads for k in range(threads + 1)]
+    pool = _workers(threads - 1)
+    futures: list[Future[None]] = [
+        pool.submit(loop, bounds[k], bounds[k + 1], *args) for k in range(1, threads)
+    ]
+    try:
+        loop(0, bounds[1], *args)
+    finally:  # the loops hold pointers into the caller's tensors: never leave one running
+        for future in futures:
+            future.result()
