@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
 from .fixed_point import (
     NEVER,
     decay,
@@ -41,7 +41,15 @@ from .language import jit, tl
 from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
-from .rows import lanes, load_or_zero, load_rows
+from .rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+)
 from .surrogate import surrogate, surrogate_constants
 from .threshold import EPSILON, lowest_spiking
 
@@ -69,33 +77,27 @@ def cuba_step_dynamics_bwd(g_v, g_u, g_voltage, g_current, lam_u, lam_v):
     return g_v, lam_u * g_u + g_v + g_current
 
 
-# Triton: one lane a neuron, rows in chunks, the remainder in chunks of 4, 2 and 1
+# Triton: a program owns 128 neurons and walks over time (rows.py)
 
 
 @jit
 def _cuba_fwd_rows(
-    x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr,
-    at, C, live, u, w, last, keep_u, keep_v, scale, theta,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, U: tl.constexpr,
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    xs = load_rows(x_ptr, at, C, live, U)
+    u, w, last = carry
+    keep_u, keep_v, scale, theta = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
     for i in tl.static_range(U):
+        x = to_fixed(xs[i], scale)
+        u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT)
         row = at + i * C
-        u, v, s, w = cuba_step(u, w, to_fixed(xs[i], scale), keep_u, keep_v, theta, scale, EXACT)
-        if spike_ptr is not None:
-            out = s.to(tl.float32)
-            if GRADED:
-                out = out * to_float(v, scale, EXACT)
-            if SHIFT:
-                tl.store(spike_ptr + row, last, mask=live)
-                last = out
-            else:
-                tl.store(spike_ptr + row, out, mask=live)
-        if saved_ptr is not None:
-            tl.store(saved_ptr + row, v, mask=live)
-        if current_ptr is not None:
-            tl.store(current_ptr + row, to_float(u, scale, EXACT), mask=live)
-            tl.store(voltage_ptr + row, to_float(v, scale, EXACT), mask=live)
+        last = store_spike(ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT)
+        store_row(ptrs[2], base, row, v, live)
+        store_row(ptrs[3], base, row, to_float(u, scale, EXACT), live)
+        store_row(ptrs[4], base, row, to_float(v, scale, EXACT), live)
     return u, w, last
 
 
@@ -112,75 +114,57 @@ def _cuba_fwd_kernel(
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
     U: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, dn, c = lanes(T, C, BLOCK)
+    j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
     keep_u = keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0))
     keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
     rest = tl.zeros([BLOCK], tl.float32)
     u = to_fixed(load_or_zero(current0_ptr, j, live, rest), scale)
     w = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
-    last = rest
-    x_ptr += base
-    if spike_ptr is not None:
-        spike_ptr += base
-    if saved_ptr is not None:
-        saved_ptr += base
-    if current_ptr is not None:
-        current_ptr += base
-        voltage_ptr += base
-    at = dn * T * C + c
-    for _ in range(T // U):
-        u, w, last = _cuba_fwd_rows(
-            x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr, at, C, live, u, w, last,
-            keep_u, keep_v, scale, theta, GRADED, SHIFT, EXACT, U)  # fmt: skip
-        at += U * C
-    for k in tl.static_range(1, 4):
-        if T & (U >> k) > 0:
-            u, w, last = _cuba_fwd_rows(
-                x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr, at, C, live, u, w, last,
-                keep_u, keep_v, scale, theta, GRADED, SHIFT, EXACT, U >> k)  # fmt: skip
-            at += (U >> k) * C
-    if current1_ptr is not None:
-        tl.store(current1_ptr + j, to_float(u, scale, EXACT), mask=live)
-        tl.store(voltage1_ptr + j, to_float(w, scale, EXACT), mask=live)
+    u, w, _ = walk_forward(
+        _cuba_fwd_rows, (u, w, rest), (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr),
+        (keep_u, keep_v, scale, theta), base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+    store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
+    store_row(voltage1_ptr, 0, j, to_float(w, scale, EXACT), live)
 
 
 @jit
 def _cuba_bwd_rows(
-    g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr,
-    at, C, live, w, g_v, g_u, a_v, a_u, g_later, keep_v, lam_u, lam_v,
-    unit, theta, threshold, height, rate,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, U: tl.constexpr,
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    if g_spike_ptr is not None:
-        gs = load_rows(g_spike_ptr, at, C, live, U)
-    else:
-        gs = load_rows(g_voltage_ptr, at, C, live, U)
-        gc = load_rows(g_current_ptr, at, C, live, U)
-    vs = ()
+    g_v, g_u, a_v, a_u, g_later = carry
+    keep_v, lam_u, lam_v, w, unit, theta, threshold, height, rate = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    DECAYS: tl.constexpr = flags[2]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    gus = load_rows(ptrs[1], base, at, C, live, U)
+    gvs = load_rows(ptrs[2], base, at, C, live, U)
+    vs = load_rows(ptrs[3], base, at, C, live, U)
     us = ()
-    if saved_ptr is not None:
-        vs = load_rows(saved_ptr, at, C, live, U)
     if DECAYS:
+        before = live & (at * 0 + t > 0)
+        v = tl.load(ptrs[3] + base + (at - C), mask=before, other=0)
+        w = tl.where(before, tl.where(v >= theta, 0, v), w)
         for i in tl.static_range(U):
-            us = us + (vs[i] - decay(w, keep_v),)
+            us = us + (vs[i] - decay(w, keep_v),)  # noqa: RUF005 (Triton knows no starred tuples)
             w = tl.where(vs[i] >= theta, 0, vs[i])
     for r in tl.static_range(U):
         i: tl.constexpr = U - 1 - r
         if DECAYS:  # g_v and g_u still belong to the step after
             a_v += g_v * vs[i].to(tl.float32)
             a_u += g_u * us[i].to(tl.float32)
-        g_s = gs[i]
-        if SHIFT:
-            g_s = g_later
-            g_later = gs[i]
-        if g_spike_ptr is not None:
+        if ptrs[0] is not None:
+            g_s = gs[i]
+            if SHIFT:
+                g_s = g_later
+                g_later = gs[i]
+            v = vs[i].to(tl.float32) * unit
             g_v, g_u = cuba_step_bwd(
-                g_v, g_u, g_s, vs[i].to(tl.float32) * unit, lam_u, lam_v,
-                threshold, height, rate, GRADED)  # fmt: skip
+                g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate, GRADED)  # fmt: skip
         else:
-            g_v, g_u = cuba_step_dynamics_bwd(g_v, g_u, g_s, gc[i], lam_u, lam_v)
-        tl.store(gx_ptr + (at + i * C), g_u, mask=live)
+            g_v, g_u = cuba_step_dynamics_bwd(g_v, g_u, gvs[i], gus[i], lam_u, lam_v)
+        store_row(ptrs[4], base, at + i * C, g_u, live)
     return g_v, g_u, a_v, a_u, g_later
 
 
@@ -197,55 +181,20 @@ def _cuba_bwd_kernel(
     GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
     U: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, dn, c = lanes(T, C, BLOCK)
+    j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
     keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
     lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
     lam_v = fraction_of(keep_v)
     rest = tl.zeros([BLOCK], tl.float32)
     w0 = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
-    g_v, g_u, a_v, a_u, g_later = rest, rest, rest, rest, rest
-    if g_spike_ptr is not None:
-        g_spike_ptr += base
-    if g_voltage_ptr is not None:
-        g_current_ptr += base
-        g_voltage_ptr += base
-    if saved_ptr is not None:
-        saved_ptr += base
-    gx_ptr += base
-    at = (dn + 1) * T * C + c
-    left = T
-    for k in tl.static_range(3):
-        if T & (1 << k) > 0:
-            at -= (1 << k) * C
-            left -= 1 << k
-            w = _voltage_before(saved_ptr, at, C, j, live, left, w0, theta, DECAYS)
-            g_v, g_u, a_v, a_u, g_later = _cuba_bwd_rows(
-                g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr, at, C, live,
-                w, g_v, g_u, a_v, a_u, g_later, keep_v, lam_u, lam_v, unit, theta, threshold,
-                height, rate, GRADED, SHIFT, DECAYS, 1 << k)  # fmt: skip
-    for _ in range(T // U):
-        at -= U * C
-        left -= U
-        w = _voltage_before(saved_ptr, at, C, j, live, left, w0, theta, DECAYS)
-        g_v, g_u, a_v, a_u, g_later = _cuba_bwd_rows(
-            g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr, at, C, live,
-            w, g_v, g_u, a_v, a_u, g_later, keep_v, lam_u, lam_v, unit, theta, threshold,
-            height, rate, GRADED, SHIFT, DECAYS, U)  # fmt: skip
-    if DECAYS:
-        tl.store(a_current_ptr + j, a_u * unit, mask=live)
-        tl.store(a_voltage_ptr + j, a_v * unit, mask=live)
-
-
-@jit
-def _voltage_before(saved_ptr, at, C, j, live, left, w0, theta, DECAYS: tl.constexpr):
-    """Voltage after the reset of the step before row ``at``, which is step ``left``."""
-    if DECAYS:
-        before = live & (j * 0 + left > 0)
-        v = tl.load(saved_ptr + (at - C), mask=before, other=0)
-        return tl.where(before, tl.where(v >= theta, 0, v), w0)
-    else:
-        return w0
+    _, _, a_v, a_u, _ = walk_backward(
+        _cuba_bwd_rows, (rest, rest, rest, rest, rest),
+        (g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr),
+        (keep_v, lam_u, lam_v, w0, unit, theta, threshold, height, rate),
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U)  # fmt: skip
+    store_row(a_current_ptr, 0, j, a_u * unit, live)
+    store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
 
 # CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
@@ -285,7 +234,8 @@ def _cuba_fwd_cpu(
                 current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
             for i in range(c1 - c0):
                 u[i], v, s, w[i] = cuba_step(
-                    u[i], w[i], to_fixed(x_t[i], scale), keep_u[i], keep_v[i], theta, scale, EXACT)  # fmt: skip
+                    u[i], w[i], to_fixed(x_t[i], scale), keep_u[i], keep_v[i], theta, scale,
+                    EXACT)  # fmt: skip
                 if spikes is not None:
                     s_t[i] = s * (to_float(v, scale, EXACT) if GRADED else np.float32(1))
                 if saved is not None:
@@ -357,54 +307,40 @@ def _cuba_bwd_cpu(
 # The operator
 
 
-def _cuba_fwd(
-    x, current_decay, voltage_decay, current0, voltage0, scale, theta,
-    spiking, dynamics, save, final, graded, shift,
-    threshold, height, rate, decay_sign,
-):  # fmt: skip
+@define_op
+def cuba_fwd(
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
+    current0: Tensor | None, voltage0: Tensor | None, scale: float, theta: int,
+    spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
+    threshold: float, height: float, rate: float, decay_sign: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, saved voltage, current, voltage, last current, last voltage."""
     N, T, C = x.shape
-    nothing = x.new_empty(0)
-    spikes = empty(x.shape, torch.float32, x.device) if spiking else None
-    saved = empty(x.shape, torch.int32, x.device) if save else None
-    current = empty(x.shape, torch.float32, x.device) if dynamics else None
-    voltage = empty(x.shape, torch.float32, x.device) if dynamics else None
-    current1 = x.new_empty(N, C) if final else None
-    voltage1 = x.new_empty(N, C) if final else None
+    spikes = empty(x.shape, torch.float32, x) if spiking else None
+    saved = empty(x.shape, torch.int32, x) if save else None
+    current, voltage = (empty(x.shape, torch.float32, x) if dynamics else None for _ in range(2))
+    current1, voltage1 = (x.new_empty(N, C) if final else None for _ in range(2))
     execute(
         _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
         (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
          current1, voltage1, neurons_a_parameter(C, current_decay, voltage_decay), scale, theta),
         (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    outputs = (spikes, saved, current, voltage, current1, voltage1)
-    return tuple(nothing.clone() if o is None else o for o in outputs)
+    return or_nothing(x, spikes, saved, current, voltage, current1, voltage1)
 
 
-def _cuba_fwd_fake(
-    x, current_decay, voltage_decay, current0, voltage0, scale, theta,
-    spiking, dynamics, save, final, graded, shift,
-    threshold, height, rate, decay_sign,
-):  # fmt: skip
-    N, T, C = x.shape
-    made = (spiking, save, dynamics, dynamics)
-    dtypes = (torch.float32, torch.int32, torch.float32, torch.float32)
-    sequences = (
-        x.new_empty(x.shape if m else 0, dtype=d if m else x.dtype)
-        for m, d in zip(made, dtypes, strict=True)
-    )
-    states = (x.new_empty((N, C) if final else 0) for _ in range(2))
-    return (*sequences, *states)
-
-
-def _cuba_bwd(
-    g_spikes, g_current, g_voltage, saved, current_decay, voltage_decay, voltage0,
-    scale, theta, threshold, height, rate, graded, shift, decays,
-):  # fmt: skip
+@define_op
+def cuba_bwd(
+    g_spikes: Tensor | None, g_current: Tensor | None, g_voltage: Tensor | None,
+    saved: Tensor | None, current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
+    scale: float, theta: int, threshold: float, height: float, rate: float,
+    graded: bool, shift: bool, decays: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and the partial gradients of the decays."""
     g = g_voltage if g_spikes is None else g_spikes
     N, T, C = g.shape
-    gx = empty(g.shape, torch.float32, g.device)
-    a_current = g.new_empty(N, C) if decays else None
-    a_voltage = g.new_empty(N, C) if decays else None
+    gx = empty(g.shape, torch.float32, g)
+    a_current, a_voltage = (g.new_empty(N, C) if decays else None for _ in range(2))
     execute(
         _cuba_bwd_kernel, _cuba_bwd_cpu, (N, T, C),
         (g_spikes, g_current, g_voltage, saved, gx, current_decay, voltage_decay, voltage0,
@@ -412,36 +348,7 @@ def _cuba_bwd(
          scale, 1 / scale, theta, threshold, height, rate),
         (graded, shift, decays),
     )  # fmt: skip
-    return tuple(g.new_empty(0) if o is None else o for o in (gx, a_current, a_voltage))
-
-
-def _cuba_bwd_fake(
-    g_spikes, g_current, g_voltage, saved, current_decay, voltage_decay, voltage0,
-    scale, theta, threshold, height, rate, graded, shift, decays,
-):  # fmt: skip
-    g = g_voltage if g_spikes is None else g_spikes
-    N, _, C = g.shape
-    partial = (N, C) if decays else 0
-    return torch.empty_like(g), g.new_empty(partial), g.new_empty(partial)
-
-
-cuba_fwd = define_op(
-    "cuba_fwd(Tensor x, Tensor current_decay, Tensor voltage_decay, Tensor? current0,"
-    " Tensor? voltage0, float scale, int theta, bool spiking, bool dynamics, bool save, bool final,"
-    " bool graded, bool shift, float threshold, float height, float rate, float decay_sign)"
-    " -> (Tensor spikes, Tensor saved, Tensor current, Tensor voltage, Tensor current1,"
-    " Tensor voltage1)",
-    _cuba_fwd,
-    _cuba_fwd_fake,
-)
-cuba_bwd = define_op(
-    "cuba_bwd(Tensor? g_spikes, Tensor? g_current, Tensor? g_voltage, Tensor? saved,"
-    " Tensor current_decay, Tensor voltage_decay, Tensor? voltage0, float scale, int theta,"
-    " float threshold, float height, float rate, bool graded, bool shift, bool decays)"
-    " -> (Tensor gx, Tensor a_current, Tensor a_voltage)",
-    _cuba_bwd,
-    _cuba_bwd_fake,
-)
+    return or_nothing(g, gx, a_current, a_voltage)
 
 
 def _save(ctx, inputs, output):

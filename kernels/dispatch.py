@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .language import BACKEND, HAS_TRITON
 from .lift import CpuLoop
@@ -23,6 +24,7 @@ from .workers import run_tiles
 TILE = 1024  # neurons of a CPU tile: its states stay in the first-level cache
 
 _GPU_TYPES = ("cuda", "xpu")  # HIP devices call themselves cuda
+_WARP = {"hip": 64}  # threads of a warp where they are not 32
 
 _library = torch.library.Library("lapilli", "DEF")
 
@@ -64,9 +66,10 @@ def execute(
         Values of the compile-time flags, last.
     """
     N, T, C = sizes
-    if N * C == 0 or T == 0:
+    first = next(a for a in args if isinstance(a, Tensor))
+    if isinstance(first, FakeTensor) or N * C == 0 or T == 0:
         return
-    device = next(a.device for a in args if isinstance(a, Tensor))
+    device = first.device
     if executor(device) == "numba":
         compiled = loop.specialise(tuple(a is None for a in args), constants)
         present = tuple(_to_numba(a) for a in args if a is not None)
@@ -78,12 +81,21 @@ def execute(
             f"T x neurons is {T} x {C}: a sample must have fewer than 2**31 / {span} neuron-steps. "
             "Run the sequence in chunks with persistent_state=True."
         )
-    options: dict[str, Any] = {"num_warps": BLOCK // 32, "enable_fp_fusion": False}
-    if device.type == "cuda" and torch.version.hip is None:
-        options["maxnreg"] = 128  # ptxas would trade loads in flight for occupancy
+    gpu = "hip" if device.type == "cuda" and torch.version.hip else device.type
     grid = (-(-N * C // BLOCK),)
     with _on(device):
-        kernel[grid](*args, T, C, N * C, *constants, CHUNK, BLOCK, **options)
+        kernel[grid](*args, T, C, N * C, *constants, CHUNK, BLOCK, **launch_options(gpu))
+
+
+def launch_options(gpu: str) -> dict[str, Any]:
+    """Compiler options of every kernel: one lane a thread, and rounding that is written down.
+
+    Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
+    """
+    options: dict[str, Any] = {"num_warps": BLOCK // _WARP.get(gpu, 32), "enable_fp_fusion": False}
+    if gpu == "cuda":
+        options["maxnreg"] = 128  # ptxas would trade loads in flight for occupancy
+    return options
 
 
 def _on(device: torch.device) -> Any:
@@ -101,17 +113,22 @@ def _to_numba(value: Tensor | float | int) -> Any:
     return np.int32(value)
 
 
-def define_op(
-    schema: str,
-    launch: Callable[..., Any],
-    fake: Callable[..., Any],
-) -> Any:
-    """Register ``lapilli::<schema>`` for every device, with its shapes for tracing."""
-    name = schema[: schema.index("(")]
-    _library.define(schema)
+def define_op(launch: Callable[..., Any]) -> Any:
+    """Register ``lapilli::<name>`` for every device, with the schema of its annotations.
+
+    ``launch`` makes its outputs and calls ``execute``, which does nothing while a graph is traced,
+    so it gives the shapes as well. An output that is not wanted is an empty tensor.
+    """
+    name = launch.__name__.lstrip("_")
+    _library.define(name + torch.library.infer_schema(launch, mutates_args=()))
     _library.impl(name, launch, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lapilli::{name}", fake, lib=_library)
+    torch.library.register_fake(f"lapilli::{name}", launch, lib=_library)
     return getattr(torch.ops.lapilli, name).default
+
+
+def or_nothing(like: Tensor, *outputs: Tensor | None) -> tuple[Tensor, ...]:
+    """Replace the outputs that are None by empty tensors: operators cannot return None."""
+    return tuple(like.new_empty(0) if o is None else o for o in outputs)
 
 
 def differentiable(op: Any, backward: Callable[..., Any], save: Callable[..., None]) -> None:

@@ -95,11 +95,16 @@ class _Lease:
             _pool.give(self.mapping)
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised contiguous tensor; large CPU ones come from the pool."""
+def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+    """Return an uninitialised contiguous tensor on the device of ``like``.
+
+    Large CPU tensors come from the pool; while a graph is traced (``like`` is fake) none does.
+    """
+    if type(like) is not Tensor or like.device.type != "cpu" or dtype not in _NUMPY:
+        return torch.empty(shape, dtype=dtype, device=like.device)
     size = math.prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size < _POOLED_FROM or dtype not in _NUMPY or _pool.limit == 0:
-        return torch.empty(shape, dtype=dtype, device=device)
+    if size < _POOLED_FROM or _pool.limit == 0:
+        return torch.empty(shape, dtype=dtype)
     lease = _Lease(-(-size // _HUGE_PAGE) * _HUGE_PAGE)
     array = np.asarray(lease)[:size].view(_NUMPY[dtype]).reshape(shape)
     return torch.from_numpy(array)

@@ -4,8 +4,12 @@ All loads of a chunk of rows are issued before the first is used: pointers may a
 compiler cannot move a load over a store by itself, and one round trip to memory for every step
 would set the pace. The 64-bit part of an address is scalar and lanes carry an int32 offset: a
 64-bit pointer a lane would be kept for every row and array, in 126 registers instead of 56.
+
+A kernel gives its pointers as a tuple, None where a tensor is absent. They are used by index:
+Triton 3.3 cannot unpack a tuple with None in it.
 """
 
+from .fixed_point import to_float
 from .language import jit, tl
 
 CHUNK = 8  # rows loaded ahead
@@ -14,27 +18,95 @@ BLOCK = 128  # lanes of a program; equals its threads, or lanes would be duplica
 
 @jit
 def lanes(T, C, BLOCK: tl.constexpr):
-    """Return this program's neurons: flat id, first sample, sample minus first, place in it."""
+    """Return this program's neurons.
+
+    Flat id, 64-bit offset of the first sample, int32 offset from there, place in the sample.
+    """
     first = tl.program_id(0) * BLOCK
     j = first + tl.arange(0, BLOCK)
     n0 = first // C
     n = j // C
-    return j, n0.to(tl.int64) * T * C, n - n0, j - n * C
+    c = j - n * C
+    return j, n0.to(tl.int64) * T * C, (n - n0) * T * C + c, c
 
 
 @jit
-def load_rows(ptr, at, C, live, U: tl.constexpr):
-    """Load rows ``at``, ``at + C``, ... as a tuple of ``U`` vectors."""
+def walk_forward(
+    rows: tl.constexpr, carry, ptrs, fixed, base, at, live, T, C, flags: tl.constexpr,
+    U: tl.constexpr,
+):  # fmt: skip
+    """Call ``rows`` on chunks of ``U`` rows in order of time, then on 4, 2 and 1 of the rest.
+
+    ``rows(carry, ptrs, fixed, base, at, live, t, C, flags, U)`` advances ``carry`` over the ``U``
+    steps from step ``t``, whose row is at ``at``.
+    """
+    t = 0
+    for _ in range(T // U):
+        carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, U)
+        t += U
+    for k in tl.static_range(1, 4):
+        if T & (U >> k) > 0:
+            carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, U >> k)
+            t += U >> k
+    return carry
+
+
+@jit
+def walk_backward(
+    rows: tl.constexpr, carry, ptrs, fixed, base, at, live, T, C, flags: tl.constexpr,
+    U: tl.constexpr,
+):  # fmt: skip
+    """Call ``rows`` as ``walk_forward`` does, from the last chunk of rows to the first."""
+    t = T
+    for k in tl.static_range(3):
+        if T & (1 << k) > 0:
+            t -= 1 << k
+            carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, 1 << k)
+    for _ in range(T // U):
+        t -= U
+        carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, U)
+    return carry
+
+
+@jit
+def load_rows(ptr, base, at, C, live, U: tl.constexpr):
+    """Load rows ``at``, ``at + C``, ... as a tuple of ``U`` vectors; an empty one without tensor."""
     rows = ()
-    for i in tl.static_range(U):
-        rows = rows + (tl.load(ptr + (at + i * C), mask=live, other=0),)
+    if ptr is not None:
+        for i in tl.static_range(U):
+            rows = rows + (tl.load(ptr + base + (at + i * C), mask=live, other=0),)  # noqa: RUF005
     return rows
 
 
 @jit
-def load_or_zero(ptr, j, live, like):
-    """Load an initial state, or zeros of the type of ``like`` where there is none."""
+def load_or_zero(ptr, j, live, zero):
+    """Load an initial state, or return ``zero`` where there is none."""
     if ptr is None:
-        return like
+        return zero
     else:
         return tl.load(ptr + j, mask=live, other=0)
+
+
+@jit
+def store_row(ptr, base, row, value, live):
+    """Store a vector, where the tensor is wanted."""
+    if ptr is not None:
+        tl.store(ptr + base + row, value, mask=live)
+
+
+@jit
+def store_spike(
+    ptr, base, row, s, v, last, live, scale,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    """Store a spike, or the one before with ``SHIFT``; return the one to be stored next."""
+    if ptr is not None:
+        out = s.to(tl.float32)
+        if GRADED:
+            out = out * to_float(v, scale, EXACT)
+        if SHIFT:
+            tl.store(ptr + base + row, last, mask=live)
+            last = out
+        else:
+            tl.store(ptr + base + row, out, mask=live)
+    return last

@@ -1,0 +1,377 @@
+"""Leaky integrator, Loihi fixed point: one first-order filter, with or without spike and reset.
+
+Forward (int32, 1 unit = 1 / scale; theta is the lowest state that spikes):
+
+    y[t] = D(w[t-1], a) + x[t]                 state, before reset
+    s[t] = y[t] >= theta                       spike; graded: s[t] y[t]
+    w[t] = 0 if s[t] else y[t]                 state, after reset
+    D(y, a) = trunc(y * (4096 - a) / 4096)     decay, toward zero
+
+Backward (float32); neither reset nor truncation is differentiated, rho is the surrogate gradient:
+
+    g_x[t] = (1 - a / 4096) g_x[t+1] + rho(y[t]) g_s[t]      or g_y[t] in place of the second term
+    g_a = -sum g_x[t+1] y[t]                                 per unit of a / 4096
+
+A CUBA neuron with a norm between its filters is two of these; without one it is one kernel.
+
+Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .decays import decay_gradients, decay_sign
+from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .fixed_point import (
+    NEVER,
+    decay,
+    fraction_of,
+    is_power_of_two,
+    keep_of,
+    to_fixed,
+    to_float,
+)
+from .language import jit, tl
+from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .lift import cpu_loop
+from .memory import empty
+from .rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+)
+from .surrogate import surrogate, surrogate_constants
+from .threshold import EPSILON, lowest_spiking
+
+
+@jit
+def leaky_step(w, x, keep, theta):
+    """Advance one step, int32; ``keep`` is 4096 minus the decay."""
+    y = decay(w, keep) + x
+    s = y >= theta
+    return y, s, tl.where(s, 0, y)
+
+
+@jit
+def leaky_step_bwd(g_y, g_s, y, lam, threshold, height, rate, GRADED: tl.constexpr):
+    """Go back one step through the spike, float32; ``lam`` is 1 minus the decay."""
+    return lam * g_y + surrogate(y - threshold, height, rate, GRADED) * g_s
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _leaky_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    w, last = carry
+    keep, scale, theta = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    for i in tl.static_range(U):
+        y, s, w = leaky_step(w, to_fixed(xs[i], scale), keep, theta)
+        row = at + i * C
+        last = store_spike(ptrs[1], base, row, s, y, last, live, scale, GRADED, SHIFT, EXACT)
+        store_row(ptrs[2], base, row, y, live)
+        store_row(ptrs[3], base, row, to_float(y, scale, EXACT), live)
+    return w, last
+
+
+@jit
+def _leaky_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: input
+    spike_ptr,  # [N, T, C] float32, out, or None
+    saved_ptr,  # [N, T, C] int32, out, or None: state before reset, kept for backward
+    y_ptr,  # [N, T, C] float32, out, or None: state before reset
+    decay_ptr,  # [1] or [channels] float32, 0..4096
+    state0_ptr,  # [N, C] float32 or None: state before the first step
+    state1_ptr,  # [N, C] float32, out, or None: state after the last step
+    per, scale, theta, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep = keep_of(tl.load(decay_ptr + c // per, mask=live, other=0.0))
+    rest = tl.zeros([BLOCK], tl.float32)
+    w = to_fixed(load_or_zero(state0_ptr, j, live, rest), scale)
+    w, _ = walk_forward(
+        _leaky_fwd_rows, (w, rest), (x_ptr, spike_ptr, saved_ptr, y_ptr), (keep, scale, theta),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+    store_row(state1_ptr, 0, j, to_float(w, scale, EXACT), live)
+
+
+@jit
+def _leaky_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g, a, g_later = carry
+    lam, unit, threshold, height, rate = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    DECAYS: tl.constexpr = flags[2]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    gys = load_rows(ptrs[1], base, at, C, live, U)
+    ys = load_rows(ptrs[2], base, at, C, live, U)
+    for r in tl.static_range(U):
+        i: tl.constexpr = U - 1 - r
+        if DECAYS:  # g still belongs to the step after
+            a += g * ys[i].to(tl.float32)
+        if ptrs[0] is not None:
+            g_s = gs[i]
+            if SHIFT:
+                g_s = g_later
+                g_later = gs[i]
+            y = ys[i].to(tl.float32) * unit
+            g = leaky_step_bwd(g, g_s, y, lam, threshold, height, rate, GRADED)
+        else:
+            g = lam * g + gys[i]
+        store_row(ptrs[3], base, at + i * C, g, live)
+    return g, a, g_later
+
+
+@jit
+def _leaky_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32, or None: then the next
+    g_y_ptr,  # [N, T, C] float32, or None
+    saved_ptr,  # [N, T, C] int32, or None where neither surrogate nor decay needs it
+    gx_ptr,  # [N, T, C] float32, out
+    decay_ptr,  # [1] or [channels] float32
+    a_ptr,  # [N, C] float32, out, or None: decay gradient, not reduced
+    per, unit, threshold, height, rate, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    lam = fraction_of(keep_of(tl.load(decay_ptr + c // per, mask=live, other=0.0)))
+    rest = tl.zeros([BLOCK], tl.float32)
+    _, a, _ = walk_backward(
+        _leaky_bwd_rows, (rest, rest, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
+        (lam, unit, threshold, height, rate),
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U)  # fmt: skip
+    store_row(a_ptr, 0, j, a * unit, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _leaky_fwd_cpu(
+    first, last, x, spikes, saved, y_out, decays, state0, state1, per, scale, theta, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        w[:] = 0
+        for i in range(c1 - c0):
+            keep[i] = keep_of(decays[(c0 + i) // per])
+            if state0 is not None:
+                w[i] = to_fixed(state0[n, c0 + i], scale)
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        for t in range(T):
+            x_t = x[n, t, c0:c1]
+            if spikes is not None:
+                s_t = spikes[n, t, c0:c1]
+                if SHIFT:
+                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                saved_t = saved[n, t, c0:c1]
+            if y_out is not None:
+                y_t = y_out[n, t, c0:c1]
+            for i in range(c1 - c0):
+                y, s, w[i] = leaky_step(w[i], to_fixed(x_t[i], scale), keep[i], theta)
+                if spikes is not None:
+                    s_t[i] = s * (to_float(y, scale, EXACT) if GRADED else np.float32(1))
+                if saved is not None:
+                    saved_t[i] = y
+                if y_out is not None:
+                    y_t[i] = to_float(y, scale, EXACT)
+        if state1 is not None:
+            for i in range(c1 - c0):
+                state1[n, c0 + i] = to_float(w[i], scale, EXACT)
+
+
+@cpu_loop
+def _leaky_bwd_cpu(
+    first, last, g_spike, g_y, saved, gx, decays, a_out,
+    per, unit, threshold, height, rate, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+):  # fmt: skip
+    g, a, lam = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g[:], a[:] = 0, 0
+        for i in range(c1 - c0):
+            lam[i] = fraction_of(keep_of(decays[(c0 + i) // per]))
+        for t in range(T - 1, -1, -1):
+            gx_t = gx[n, t, c0:c1]
+            if saved is not None:
+                y_t = saved[n, t, c0:c1]
+            if g_spike is not None:
+                g_t = g_spike[n, t, c0:c1]
+                if SHIFT:
+                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            else:
+                g_t = g_y[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if DECAYS:  # g still belongs to the step after
+                    a[i] += g[i] * np.float32(y_t[i])
+                if g_spike is not None:
+                    g[i] = leaky_step_bwd(
+                        g[i], g_t[i], np.float32(y_t[i]) * unit, lam[i],
+                        threshold, height, rate, GRADED)  # fmt: skip
+                else:
+                    g[i] = lam[i] * g[i] + g_t[i]
+                gx_t[i] = g[i]
+        if DECAYS:
+            for i in range(c1 - c0):
+                a_out[n, c0 + i] = a[i] * unit
+
+
+# The operator
+
+
+@define_op
+def leaky_fwd(
+    x: Tensor, decays: Tensor, state0: Tensor | None, scale: float, theta: int,
+    spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
+    threshold: float, height: float, rate: float, decay_sign: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, saved state, state, last state."""
+    N, T, C = x.shape
+    spikes = empty(x.shape, torch.float32, x) if spiking else None
+    saved = empty(x.shape, torch.int32, x) if save else None
+    y = empty(x.shape, torch.float32, x) if dynamics else None
+    state1 = x.new_empty(N, C) if final else None
+    execute(
+        _leaky_fwd_kernel, _leaky_fwd_cpu, (N, T, C),
+        (x, spikes, saved, y, decays, state0, state1, neurons_a_parameter(C, decays), scale, theta),
+        (graded, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    return or_nothing(x, spikes, saved, y, state1)
+
+
+@define_op
+def leaky_bwd(
+    g_spikes: Tensor | None, g_y: Tensor | None, saved: Tensor | None, decays: Tensor,
+    scale: float, threshold: float, height: float, rate: float,
+    graded: bool, shift: bool, learning: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and the partial gradients of the decay."""
+    g = g_y if g_spikes is None else g_spikes
+    N, T, C = g.shape
+    gx = empty(g.shape, torch.float32, g)
+    partials = g.new_empty(N, C) if learning else None
+    execute(
+        _leaky_bwd_kernel, _leaky_bwd_cpu, (N, T, C),
+        (g_spikes, g_y, saved, gx, decays, partials, neurons_a_parameter(C, decays),
+         1 / scale, threshold, height, rate),
+        (graded, shift, learning),
+    )  # fmt: skip
+    return or_nothing(g, gx, partials)
+
+
+def _save(ctx, inputs, output):
+    (_, decays, _, scale, _, spiking, _, _, _, graded, shift, threshold, height, rate, sign) = (
+        inputs
+    )
+    saved = output[1]
+    ctx.mark_non_differentiable(saved, output[3])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(saved, decays)
+    ctx.constants = scale, threshold, height, rate, graded, shift
+    ctx.spiking, ctx.decay_sign = spiking, sign
+
+
+def _backward(ctx, g_spikes, _saved, g_y, _state1):
+    saved, decays = ctx.saved_tensors
+    learning = ctx.needs_input_grad[1]
+    gradients = (g_spikes.contiguous(), None) if ctx.spiking else (None, g_y.contiguous())
+    gx, partials = leaky_bwd(
+        *gradients, saved if saved.numel() else None, decays, *ctx.constants, learning
+    )
+    (g_decay,) = decay_gradients(ctx.decay_sign, (decays, partials), wanted=learning)
+    return gx, g_decay, *(None,) * 13
+
+
+differentiable(leaky_fwd, _backward, _save)
+
+
+@with_reference
+def leaky(
+    x: Tensor,
+    decay: Tensor,
+    scale: int,
+    *,
+    threshold: float | None = None,
+    state: Tensor | None = None,
+) -> Tensor:
+    """Filter ``x`` over time and return the state before each reset.
+
+    Parameters
+    ----------
+    x
+        Input ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
+    decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    scale
+        State units in 1.
+    threshold
+        The state returns to zero after a step that exceeds it; None leaves the reset out.
+    state
+        State ``[N, neurons...]`` before the first step; zeros if None. Not differentiated.
+    """
+    theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
+    saving = torch.is_grad_enabled() and decay.requires_grad
+    _, _, y, _ = leaky_fwd(
+        to_rows(x), decay, state_rows(state), scale, theta,
+        False, True, saving, False, False, False, 0.0, 0.0, 0.0, decay_sign(),
+    )  # fmt: skip
+    return from_rows(y, x.shape[1:-1])
+
+
+@with_reference
+def leaky_spike(
+    x: Tensor,
+    decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    graded: bool = False,
+    shift: bool = False,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Filter ``x`` over time, spike above the threshold and reset.
+
+    Parameters are those of ``leaky`` and ``lapilli.kernels.cuba.cuba``. Returns spikes of the shape
+    of ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step.
+    """
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded)
+    saving = torch.is_grad_enabled() and (x.requires_grad or decay.requires_grad)
+    spikes, _, _, state1 = leaky_fwd(
+        to_rows(x), decay, state_rows(state), scale, lowest_spiking(threshold, scale),
+        True, False, saving, return_state, graded, shift,
+        threshold + EPSILON / scale, height, rate, decay_sign(),
+    )  # fmt: skip
+    spikes = from_rows(spikes, x.shape[1:-1])
+    return (spikes, state1.view(x.shape[:-1])) if return_state else spikes

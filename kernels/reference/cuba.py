@@ -1,0 +1,62 @@
+"""Oracle of the CUBA neuron: the equations of the specification, one step at a time.
+
+The surrogate gradient is autograd's own: a function whose value is the spike and whose derivative
+is rho. Decay gradients ignore the initial state, as in lava-dl.
+"""
+
+import torch
+
+from . import fixed
+from .spike import spike
+
+
+def _run(x, current_decay, voltage_decay, threshold, scale, state):
+    """Yield current, voltage, spike decision (states in units, float64) of each step."""
+    rest = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
+    u, w = (rest, rest) if state is None else (fixed.to_fixed(s.detach(), scale) for s in state)
+    v = w
+    for t in range(x.shape[-1]):
+        rates = (
+            fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x)
+            for p in (current_decay, voltage_decay)
+        )
+        rate_u, rate_v = rates
+        u = fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale)
+        v = fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale)
+        if threshold is None:
+            fires = torch.zeros_like(v, dtype=torch.bool)
+        else:
+            fires = v.detach() > round(threshold * scale)
+        w = torch.where(fires, 0.0, v.detach())
+        yield u, v, w, fires
+
+
+def cuba(
+    x, current_decay, voltage_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
+    graded=False, shift=False, state=None, return_state=False,
+):  # fmt: skip
+    """See ``lapilli.kernels.cuba.cuba``."""
+    x = x.to(torch.float32)
+    u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
+    spikes = []
+    decays = fixed.signed(current_decay, voltage_decay)
+    for u, v, w, fires in _run(x, *decays, threshold, scale, state):
+        voltage = fixed.to_float(v, scale)
+        spikes.append(spike(voltage, fires, threshold + 0.01 / scale, tau_rho, scale_rho, graded))
+    if shift:
+        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
+    out = torch.stack(spikes, -1)
+    if not return_state:
+        return out
+    return out, tuple(fixed.to_float(y.detach(), scale) for y in (u, w))
+
+
+def cuba_dynamics(x, current_decay, voltage_decay, threshold, scale, *, state=None):
+    """See ``lapilli.kernels.cuba.cuba_dynamics``."""
+    x = x.to(torch.float32)
+    decays = fixed.signed(current_decay, voltage_decay)
+    steps = list(_run(x, *decays, threshold, scale, state))
+    current, voltage = (
+        torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in (0, 1)
+    )
+    return current, voltage

@@ -1,0 +1,63 @@
+"""Fixed-point pieces of the oracles, in float64: every int32 and every 12-bit product is exact there.
+
+Straight-through functions give their argument's gradient whatever they do to its value.
+"""
+
+import torch
+from lapilli.kernels.decays import decay_gradient
+from torch import Tensor
+
+
+def straight_through(value: Tensor, gradient_of: Tensor) -> Tensor:
+    """Return ``value`` with the gradient of ``gradient_of``."""
+    return gradient_of + (value - gradient_of).detach()
+
+
+def to_fixed(x: Tensor, scale: float) -> Tensor:
+    """Float input to integer state: one float32 product, then truncation."""
+    product = x.to(torch.float32) * torch.tensor(scale, dtype=torch.float32)
+    units = x.to(torch.float64) * scale
+    return straight_through(product.detach().to(torch.float64).trunc(), units)
+
+
+def to_float(y: Tensor, scale: float) -> Tensor:
+    """Integer state to float32: rounded to float32, then one float32 division."""
+    rounded = y.detach().to(torch.float32) / torch.tensor(scale, dtype=torch.float32)
+    return straight_through(rounded, y / scale).to(torch.float32)
+
+
+def between_stages(y: Tensor, scale: float) -> Tensor:
+    """Hand a state to the next stage: as float32 unless the scale is a power of two."""
+    if scale == 2 ** round(torch.tensor(scale).log2().item()):
+        return y
+    return straight_through(to_fixed(to_float(y, scale), scale), y)
+
+
+def decay_rate(parameter: Tensor, learning: bool) -> Tensor:
+    """Rounded decay in [0, 4096]; its gradient is taken per unit of decay / 4096."""
+    rounded = parameter.detach().to(torch.float64).round().clamp(0, 4096)
+    if not learning:
+        return rounded
+    real = parameter.to(torch.float64) * 4096
+    return straight_through(rounded, real)
+
+
+def decayed(after: Tensor, before: Tensor, rate: Tensor) -> Tensor:
+    """``trunc(after * (4096 - rate) / 4096)``, with the gradient of ``before`` decaying.
+
+    ``before`` is the state before its reset: the reset is not differentiated.
+    """
+    kept = (after.detach() * (4096 - rate.detach()) / 4096).trunc()
+    return straight_through(kept, before * (4096 - rate) / 4096)
+
+
+def per_neuron(parameter: Tensor, x: Tensor) -> Tensor:
+    """Shape a ``[1]`` or ``[channels]`` parameter to broadcast against ``[N, channels, ...]``."""
+    return parameter.view(1, -1, *(1,) * (x.ndim - 3))
+
+
+def signed(*decays: Tensor) -> tuple[Tensor, ...]:
+    """Turn the gradient of the decays round where lava-dl's sign is asked for."""
+    if decay_gradient() == "descent":
+        return decays
+    return tuple(2 * d.detach() - d for d in decays)

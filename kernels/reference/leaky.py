@@ -1,0 +1,47 @@
+"""Oracle of the leaky integrator: the equations of the specification, one step at a time."""
+
+import torch
+
+from . import fixed
+from .spike import spike
+
+
+def _run(x, decay, scale, threshold, state):
+    """Yield the state before the reset, after it, and the spike decision of each step."""
+    (decay,) = fixed.signed(decay)
+    if state is None:
+        w = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
+    else:
+        w = fixed.to_fixed(state.detach(), scale)
+    y = w
+    for t in range(x.shape[-1]):
+        rate = fixed.per_neuron(fixed.decay_rate(decay, learning=t > 0), x)
+        y = fixed.decayed(w, y, rate) + fixed.to_fixed(x[..., t], scale)
+        if threshold is None:
+            fires = torch.zeros_like(y, dtype=torch.bool)
+        else:
+            fires = y.detach() > round(threshold * scale)
+        w = torch.where(fires, 0.0, y.detach())
+        yield y, w, fires
+
+
+def leaky(x, decay, scale, *, threshold=None, state=None):
+    """See ``lapilli.kernels.leaky.leaky``."""
+    steps = _run(x.to(torch.float32), decay, scale, threshold, state)
+    return torch.stack([fixed.to_float(y, scale) for y, _, _ in steps], -1)
+
+
+def leaky_spike(
+    x, decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
+    graded=False, shift=False, state=None, return_state=False,
+):  # fmt: skip
+    """See ``lapilli.kernels.leaky.leaky_spike``."""
+    steps = list(_run(x.to(torch.float32), decay, scale, threshold, state))
+    spikes = [
+        spike(fixed.to_float(y, scale), fires, threshold + 0.01 / scale, tau_rho, scale_rho, graded)
+        for y, _, fires in steps
+    ]
+    if shift:
+        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
+    out = torch.stack(spikes, -1)
+    return (out, fixed.to_float(steps[-1][1].detach(), scale)) if return_state else out

@@ -1,0 +1,326 @@
+"""What every neuron module has: scales, threshold, decays, state, norm, dropout.
+
+A neuron's own file adds its parameters, its dynamics and its device values.
+
+Source: lava-dl neuron/base.py.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
+from lapilli.kernels.quantize import quantize_8bit
+from torch import Tensor
+
+from .errors import require
+from .lazy import LazySize, resize
+
+Range = float | tuple[float, float]
+
+
+class Neuron(LazySize, torch.nn.Module):
+    """Base of the neuron modules.
+
+    Parameters
+    ----------
+    threshold
+        Firing threshold in real units, above 0; rounded down to a multiple of ``1 / w_scale``.
+    tau_grad
+        Width of the surrogate gradient, relative to the threshold.
+    scale_grad
+        Scale of the surrogate gradient.
+    p_scale, w_scale, s_scale
+        Integer units in 1 of decays, weights and states; ``s_scale`` is at least ``w_scale``.
+    norm
+        Callable without arguments that returns a norm module, usually its class; None for none.
+    dropout
+        Module applied to the spikes; None for none.
+    persistent_state
+        Keep the state from one call to the next instead of starting from rest.
+    shared_param
+        One value of each parameter for all neurons; otherwise one a channel, drawn at the first
+        call.
+    requires_grad
+        Learn the neuron's parameters.
+    complex
+        The input is a pair (real, imaginary).
+
+    Attributes
+    ----------
+    shape : torch.Size or None
+        Shape of the neurons, without batch and time; known after the first call.
+    num_neurons : int or None
+        Their number.
+
+    Raises
+    ------
+    ArgumentError
+        (An AssertionError and a ValueError.) For a threshold that quantises to zero or is not
+        finite, a state scale below the weight scale, a decay outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        tau_grad: float = 1,
+        scale_grad: float = 1,
+        p_scale: int = 1,
+        w_scale: int = 1,
+        s_scale: int = 1,
+        norm: Callable[[], torch.nn.Module] | None = None,
+        dropout: torch.nn.Module | None = None,
+        persistent_state: bool = False,
+        shared_param: bool = True,
+        requires_grad: bool = True,
+        complex: bool = False,
+    ):
+        super().__init__()
+        self.num_neurons: int | None = None
+        self.shape: torch.Size | None = None
+        self.p_scale = p_scale
+        self.w_scale = int(w_scale)
+        self.s_scale = int(s_scale)
+        require(
+            self.s_scale >= self.w_scale >= 1,
+            f"state scale must be at least the weight scale, and that at least 1; got "
+            f"s_scale={s_scale}, w_scale={w_scale}",
+        )
+        self._threshold = self.quantize_threshold(threshold)
+        self.tau_rho = tau_grad * self._threshold
+        self.scale_rho = scale_grad
+        self.shared_param = bool(shared_param)
+        self.persistent_state = bool(persistent_state)
+        self.requires_grad = bool(requires_grad)
+        self.debug = False
+        self.complex = bool(complex)
+        self.drop = dropout
+        self._add_norms(norm)
+        self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
+        self._rest: dict[str, float] = {}  # state buffers and their value at rest
+
+    def _add_norms(self, norm: Callable[[], torch.nn.Module] | None) -> None:
+        self.norm = None
+        names = ("real_norm", "imag_norm") if self.complex else ("norm",)
+        for name in names:
+            module = None if norm is None else norm()
+            if hasattr(module, "pre_hook_fx"):
+                module.pre_hook_fx = self.quantize_8bit
+            setattr(self, name, module)
+
+    def quantize_threshold(self, threshold: float) -> float:
+        """Round a threshold down to a multiple of ``1 / w_scale``."""
+        require(
+            math.isfinite(threshold) and int(threshold * self.w_scale) != 0,
+            f"threshold must be finite and at least 1 / scale = {1 / self.w_scale:g}, or it "
+            f"quantises to 0 and the surrogate gradient is undefined; got {threshold}. Raise the "
+            f"threshold or the scale.",
+        )
+        return int(threshold * self.w_scale) / self.w_scale
+
+    # parameters
+
+    def _add_decay(self, name: str, value: Range, jitter: float = 0.0) -> None:
+        """Register a decay parameter, in units of ``1 / p_scale``.
+
+        ``value`` is a number in [0, 1] or, without ``shared_param``, a pair (min, max); a number
+        is then widened by the relative ``jitter``.
+        """
+        label = name.replace("_", " ")
+        if self.shared_param:
+            require(
+                np.isscalar(value),
+                f"expected {label} to be a scalar when shared_param is True; got {name}={value}. "
+                f"A range needs shared_param=False.",
+            )
+            low = high = value
+        elif np.isscalar(value):
+            low, high = (1 - jitter) * value, (1 + jitter) * value
+        else:
+            require(
+                len(value) == 2,
+                f"expected {label} to be a scalar or a pair (min, max); got {name}={value}",
+            )
+            low, high = value
+        given = (low, high) if not np.isscalar(value) else (value, value)
+        require(
+            all(0 <= v <= 1 for v in given),
+            f"{label} must be in [0, 1]; got {name}={value}",
+        )
+        self.register_parameter(
+            name,
+            torch.nn.Parameter(
+                torch.tensor([self.p_scale * low], dtype=torch.float32),
+                requires_grad=self.requires_grad,
+            ),
+        )
+        if not self.shared_param:
+            self._ranges[name] = (low, high)
+            setattr(self, f"{name}_min", low)
+            setattr(self, f"{name}_max", high)
+            self.lazy_sizes = (*self.lazy_sizes, name)
+
+    def _sized(self, name: str) -> None:
+        if self._ranges.pop(name, None) is not None:
+            delattr(self, f"{name}_min")
+            delattr(self, f"{name}_max")
+
+    def _draw(self, name: str, channels: int) -> Tensor:
+        """Draw one value a channel from the range of a parameter, on the CPU generator."""
+        low, high = self._ranges[name]
+        self._sized(name)
+        return low + (high - low) * torch.rand(channels)
+
+    def _init_channels(self, channels: int) -> None:
+        """Give every parameter that waits for it one value a channel, in order of registration."""
+        for name in list(self._ranges):
+            resize(getattr(self, name), self.p_scale * self._draw(name, channels))
+
+    def _decays(self) -> tuple[str, ...]:
+        """Names of the decay parameters, which stay within [0, p_scale]."""
+        return tuple(n for n, _ in self.named_parameters(recurse=False) if n.endswith("_decay"))
+
+    def clamp(self) -> None:
+        """Move the decay parameters back into their range, in place.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that is not finite; on the CPU only, where looking costs nothing.
+        """
+        for name in self._decays():
+            decay = getattr(self, name)
+            if decay.device.type == "cpu" and not decay.isfinite().all():
+                raise ValueError(
+                    f"{name} of a {type(self).__module__}.Neuron is not finite: "
+                    f"{decay.detach().tolist()}. Training has diverged; lower the learning rate."
+                )
+            decay.data.clamp_(0, self.p_scale)
+
+    def _quantized(self, name: str) -> np.int64 | np.ndarray:
+        """Value of a decay as the chip holds it; the parameter is not touched."""
+        value = getattr(self, name).detach().clamp(0, self.p_scale).round().cpu().numpy()
+        value = value.astype(np.int64)
+        return value.reshape(-1)[0] if value.size == 1 else value
+
+    # state
+
+    def _add_states(self, **rest: float) -> None:
+        """Register state buffers by name, with their values at rest; not part of the state dict."""
+        self._rest.update(rest)
+        for name, value in rest.items():
+            self.register_buffer(name, torch.full((1,), float(value)), persistent=False)
+
+    def reset_state(self) -> None:
+        """Return to rest: the next call starts as the first one did."""
+        for name, value in self._rest.items():
+            setattr(self, name, torch.full((1,), float(value), device=self.device))
+
+    def _state(self, batch: int) -> tuple[Tensor, ...] | None:
+        """State before this call, each ``[batch, neurons...]``; None at rest."""
+        states = [getattr(self, name) for name in self._rest]
+        if all(s.ndim == 1 for s in states):  # as registered: no call has left a state
+            return None
+        if any(s.ndim > 1 and s.shape[0] != batch for s in states):
+            self.reset_state()
+            return None
+        return tuple(s.expand(batch, *self.shape) for s in states)
+
+    def _keep_state(self, **states: Tensor) -> None:
+        """Replace the buffers, detached: what a call keeps for its backward is never written."""
+        if self.persistent_state:
+            for name, state in states.items():
+                setattr(self, name, state.detach().clone())
+
+    # call
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Check an input ``[N, neurons..., T]``, learn its shape, prepare the parameters."""
+        require(
+            isinstance(x, Tensor),
+            f"neuron input must be a torch.Tensor; got {type(x).__name__}",
+        )
+        require(
+            x.ndim >= 3,
+            f"expected input to have at least 3 dimensions [batch, neuron dims..., time]; got "
+            f"shape {tuple(x.shape)}. For a single sample use x.unsqueeze(0).",
+        )
+        require(
+            not x.is_complex(),
+            f"neuron input must be real; got {x.dtype}. Complex neurons take a pair (real, imag).",
+        )
+        if x.device != self.device:
+            raise ValueError(
+                f"neuron input is on {x.device} but the neuron is on {self.device}; move one of "
+                f"them with .to(device)"
+            )
+        shape = x.shape[1:-1]
+        if self.shape is None:
+            self.shape = shape
+        require(
+            tuple(shape) == tuple(self.shape),
+            f"expected input of neuron shape {tuple(self.shape)}, as in the first call; got "
+            f"{tuple(shape)} (input shape {tuple(x.shape)})",
+        )
+        self.num_neurons = math.prod(shape)
+        if self._ranges:
+            self._init_channels(shape[0])
+            self.clamp()
+        elif self.requires_grad:
+            self.clamp()
+        return x
+
+    def _leave(self, spikes: Tensor) -> Tensor:
+        return spikes if self.drop is None else self.drop(spikes)
+
+    # values
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    @property
+    def threshold(self) -> float:
+        """Quantised threshold in real units."""
+        return self._threshold
+
+    @property
+    def scale(self) -> int:
+        """Integer units in 1 of weights."""
+        return self.w_scale
+
+    @property
+    def v_th_mant(self) -> int:
+        """Threshold in weight units, as the chip holds it."""
+        return round(self.threshold * self.w_scale)
+
+    @property
+    def weight_exponent(self) -> int:
+        """Exponent of the weights beyond the state's own."""
+        return int(math.log2(self.s_scale // self.w_scale) - STATE_BITS)
+
+    def quantize_8bit(self, weight: Tensor, descale: bool = False) -> Tensor:
+        """Quantise weights to even integers in [-256, 254] over ``w_scale``.
+
+        Parameters
+        ----------
+        weight
+            Any shape, real units.
+        descale
+            Return the integers.
+        """
+        return quantize_8bit(weight, self.w_scale, descale)
+
+    def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
+        shape = None if self.shape is None else tuple(self.shape)
+        return (
+            f"threshold={self.threshold:g}, scale={self.w_scale}, shape={shape}, "
+            f"shared_param={self.shared_param}, persistent_state={self.persistent_state}"
+        )
+
+
+def fixed_point_scales(scale: int) -> dict[str, int]:
+    """Return the three scales of a neuron with fixed-point dynamics."""
+    return {"p_scale": DECAY_SCALE, "w_scale": int(scale), "s_scale": int(scale * STATE_SCALE)}

@@ -1,0 +1,229 @@
+"""CUBA: current-based leaky integrate-and-fire neuron. Equations: kernels/cuba.py.
+
+Source: lava-dl neuron/cuba.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lapilli.kernels import cuba as kernel
+from lapilli.kernels.leaky import leaky, leaky_spike
+from lapilli.kernels.spike import spike
+from lapilli.kernels.threshold import EPSILON
+from torch import Tensor
+
+from . import base
+from .base import Range
+
+SCALE_RHO_MULT = 0.1
+TAU_RHO_MULT = 100
+
+
+class Neuron(base.Neuron):
+    """Current-based leaky integrate-and-fire neuron in Loihi's fixed point.
+
+    Input and output are ``[N, neurons..., T]`` float32 with at least three dimensions, in any
+    memory layout; half precision and integers are converted. The first neuron dimension is the
+    channel.
+
+    Parameters
+    ----------
+    threshold
+        Voltage that must be exceeded to spike; at least ``1 / scale``.
+    current_decay, voltage_decay
+        Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
+        each channel draws. A single number is then widened by 1 %.
+    tau_grad, scale_grad
+        Width and scale of the surrogate gradient.
+    scale
+        Integer units in 1 of weights; states have 64 times as many. Results equal lava-dl's bit for
+        bit if it is a power of two and states stay within 2**24 units.
+    norm
+        Callable that returns a norm, applied to the current; None for none.
+    dropout
+        Module applied to the spikes; None for none.
+    shared_param
+        One decay for all neurons, or one a channel.
+    persistent_state
+        Keep current and voltage from one call to the next (detached); a change of batch size
+        returns to rest, and so does ``reset_state()``.
+    requires_grad
+        Learn the decays. The gradient is per unit of decay and points uphill, see
+        ``lapilli.kernels.decays.set_decay_gradient``.
+    graded_spike
+        Spikes carry the voltage instead of 1.
+
+    Attributes
+    ----------
+    current_decay, voltage_decay : Parameter
+        ``[1]`` or ``[channels]``, in units of 1/4096.
+    current_state, voltage_state : Tensor
+        State after the last call where it persists; not in the state dict.
+    no_reset : bool
+        Leave spike and reset out of ``dynamics``.
+
+    Raises
+    ------
+    ArgumentError
+        (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        current_decay: Range,
+        voltage_decay: Range,
+        tau_grad: float = 1,
+        scale_grad: float = 1,
+        scale: int = 1 << 6,
+        norm: Callable[[], torch.nn.Module] | None = None,
+        dropout: torch.nn.Module | None = None,
+        shared_param: bool = True,
+        persistent_state: bool = False,
+        requires_grad: bool = False,
+        graded_spike: bool = False,
+    ):
+        super().__init__(
+            threshold=threshold,
+            tau_grad=tau_grad,
+            scale_grad=scale_grad,
+            norm=norm,
+            dropout=dropout,
+            persistent_state=persistent_state,
+            shared_param=shared_param,
+            requires_grad=requires_grad,
+            **base.fixed_point_scales(scale),
+        )
+        self.graded_spike = bool(graded_spike)
+        self.threshold_eps = EPSILON / self.s_scale
+        self.no_reset = False
+        self._add_decay("current_decay", current_decay, jitter=0.01)
+        self._add_decay("voltage_decay", voltage_decay, jitter=0.01)
+        self._add_states(current_state=0, voltage_state=0)
+        self.clamp()
+
+    @property
+    def threshold(self) -> float:
+        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
+        return -1 if self.no_reset else self._threshold
+
+    @property
+    def cx_current_decay(self) -> Any:
+        """Current decay as the chip holds it, 0..4096."""
+        return self._quantized("current_decay")
+
+    @property
+    def cx_voltage_decay(self) -> Any:
+        """Voltage decay as the chip holds it, 0..4096."""
+        return self._quantized("voltage_decay")
+
+    @property
+    def ref_delay(self) -> int:
+        """Refractory delay in steps."""
+        return 1
+
+    @property
+    def device_params(self) -> dict[str, Any]:
+        """Parameters as the chip holds them."""
+        return {
+            "type": "CUBA",
+            "iDecay": self.cx_current_decay,
+            "vDecay": self.cx_voltage_decay,
+            "vThMant": self.v_th_mant,
+            "refDelay": self.ref_delay,
+            "gradedSpike": self.graded_spike,
+        }
+
+    @property
+    def _surrogate(self) -> dict[str, Any]:
+        return {
+            "tau_rho": self.tau_rho * TAU_RHO_MULT,
+            "scale_rho": self.scale_rho * SCALE_RHO_MULT,
+            "graded": self.graded_spike,
+        }
+
+    def _current(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
+        """Return the current after the norm, and before it at the last step."""
+        current = leaky(x, self.current_decay, self.s_scale, state=state and state[0])
+        return self.norm(current), current[..., -1]
+
+    def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Return current (after the norm) and voltage before the reset, as ``input``'s shape."""
+        x = self._enter(input)
+        state = self._state(x.shape[0])
+        threshold = None if self.no_reset else self._threshold
+        if self.norm is None:
+            current, voltage = kernel.cuba_dynamics(
+                x, self.current_decay, self.voltage_decay, threshold, self.s_scale, state=state
+            )
+            last = current[..., -1]
+        else:
+            current, last = self._current(x, state)
+            voltage = leaky(
+                current,
+                self.voltage_decay,
+                self.s_scale,
+                threshold=threshold,
+                state=state and state[1],
+            )
+        self._keep_state(current_state=last, voltage_state=voltage[..., -1])
+        return current, voltage
+
+    def spike(self, voltage: Tensor) -> Tensor:
+        """Spike where the voltage of ``dynamics`` exceeds the threshold."""
+        fires = voltage > self._threshold
+        spikes = spike(
+            voltage, self._threshold + self.threshold_eps, fires=fires, **self._surrogate
+        )
+        if self.persistent_state:
+            self._keep_state(voltage_state=self.voltage_state * ~fires[..., -1])
+        return self._leave(spikes)
+
+    def forward(self, input: Tensor, delay_shift: bool = False) -> Tensor:
+        """Run the neuron over time.
+
+        Parameters
+        ----------
+        input
+            Weighted input ``[N, neurons..., T]``, real units.
+        delay_shift
+            Delay the spikes by one step in the same pass; the last one is dropped.
+
+        Returns
+        -------
+        Tensor
+            Spikes, of the shape of ``input``.
+        """
+        x = self._enter(input)
+        state = self._state(x.shape[0])
+        options = {"shift": delay_shift, "return_state": self.persistent_state, **self._surrogate}
+        if self.norm is None:
+            spikes = kernel.cuba(
+                x, self.current_decay, self.voltage_decay, self._threshold, self.s_scale,
+                state=state, **options,
+            )  # fmt: skip
+            if self.persistent_state:
+                spikes, (last, voltage) = spikes
+        else:
+            current, last = self._current(x, state)
+            spikes = leaky_spike(
+                current, self.voltage_decay, self._threshold, self.s_scale,
+                state=state and state[1], **options,
+            )  # fmt: skip
+            if self.persistent_state:
+                spikes, voltage = spikes
+        if self.persistent_state:
+            self._keep_state(current_state=last, voltage_state=voltage)
+        return self._leave(spikes)
+
+
+def neuron_params(
+    device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
+) -> dict[str, Any]:
+    """Turn ``device_params`` back into constructor arguments."""
+    return {
+        "threshold": device_params["vThMant"] / scale,
+        "current_decay": device_params["iDecay"] / p_scale,
+        "voltage_decay": device_params["vDecay"] / p_scale,
+    }
