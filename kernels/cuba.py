@@ -149,8 +149,7 @@ def _cuba_bwd_rows(
         for i in tl.static_range(U):
             us = us + (vs[i] - decay(w, keep_v),)  # noqa: RUF005 (Triton knows no starred tuples)
             w = tl.where(vs[i] >= theta, 0, vs[i])
-    for r in tl.static_range(U):
-        i: tl.constexpr = U - 1 - r
+    for i in tl.static_range(U - 1, -1, -1):
         if DECAYS:  # g_v and g_u still belong to the step after
             a_v += g_v * vs[i].to(tl.float32)
             a_u += g_u * us[i].to(tl.float32)

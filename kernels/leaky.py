@@ -121,8 +121,7 @@ def _leaky_bwd_rows(
     gs = load_rows(ptrs[0], base, at, C, live, U)
     gys = load_rows(ptrs[1], base, at, C, live, U)
     ys = load_rows(ptrs[2], base, at, C, live, U)
-    for r in tl.static_range(U):
-        i: tl.constexpr = U - 1 - r
+    for i in tl.static_range(U - 1, -1, -1):
         if DECAYS:  # g still belongs to the step after
             a += g * ys[i].to(tl.float32)
         if ptrs[0] is not None:
