@@ -24,6 +24,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from .dispatch import launch_options
 from .rows import BLOCK, CHUNK
 
 TARGETS = {
@@ -34,14 +35,6 @@ TARGETS = {
 }
 
 _POINTERS = {torch.float32: "*fp32", torch.int32: "*i32"}
-
-
-def launch_options(target: GPUTarget) -> dict[str, Any]:
-    """Return the compile options of every kernel: a lane for each thread, no contraction."""
-    options: dict[str, Any] = {"num_warps": BLOCK // target.warp_size, "enable_fp_fusion": False}
-    if target.backend == "cuda":
-        options["maxnreg"] = 128  # ptxas would trade loads in flight for occupancy
-    return options
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ def compile_kernel(
     return triton.compile(
         ASTSource(kernel, types, constants, aligned),
         target=architecture,
-        options=launch_options(architecture),
+        options=launch_options(architecture.backend),
     )
 
 

@@ -107,7 +107,7 @@ def _on(device: torch.device) -> Any:
 
 def _to_numba(value: Tensor | float | int) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().numpy()
+        return (value.detach() if value.requires_grad else value).numpy()
     if isinstance(value, float):
         return np.float32(value)
     return np.int32(value)

@@ -68,10 +68,16 @@ def round_even(x):
 
 
 @jit
+def multiplier_of(parameter):
+    """Round a parameter in units of 1 / 4096; never outside [0, 4096]."""
+    return tl.minimum(tl.maximum(round_even(parameter), 0), DECAY_ONE)
+
+
+@jit
 def keep_of(decay_parameter):
-    """What a state keeps a step: 4096 minus the rounded decay, never outside [0, 4096]."""
-    keep = DECAY_ONE - round_even(decay_parameter)
-    return tl.minimum(tl.maximum(keep, 0), DECAY_ONE)
+    """Return what a state keeps a step: 4096 minus the rounded decay, never outside [0, 4096]."""
+    # in this order: with the constant on the left, Triton's interpreter makes it a constant
+    return -multiplier_of(decay_parameter) + DECAY_ONE
 
 
 @jit

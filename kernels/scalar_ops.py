@@ -8,7 +8,18 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-__all__ = ["abs", "div_rn", "exp2", "float32", "int32", "maximum", "minimum", "narrow", "where"]
+__all__ = [
+    "abs",
+    "div_rn",
+    "exp2",
+    "float32",
+    "floor",
+    "int32",
+    "maximum",
+    "minimum",
+    "narrow",
+    "where",
+]
 
 float32 = np.float32
 int32 = np.int32
@@ -50,6 +61,12 @@ def minimum(a, b):
 def abs(x):
     """Absolute value."""
     return narrow(-x) if x < 0 else narrow(x)
+
+
+@njit(forceinline=True)
+def floor(x):
+    """Largest whole number that is not above ``x``, as a float32."""
+    return np.float32(np.floor(x))
 
 
 @njit(forceinline=True, error_model="numpy")

@@ -2,11 +2,19 @@
 
     s = v >= threshold;  graded: s v / scale        g_v = rho(v - threshold) g_s
 
-Source: lava-dl spike/spike.py.
+or, by the phase of a complex state a + ib,
+
+    s[t] = a[t] >= threshold and b[t-1] < 0 <= b[t];  graded: s[t] a[t] / scale
+
+The surrogate gradients are those of surrogate.py.
+
+Source: lava-dl spike/spike.py, spike/complex.py.
 """
 
 import torch
 from torch import Tensor
+
+from .surrogate import complex_surrogate_constants
 
 
 class _Spike(torch.autograd.Function):
@@ -57,3 +65,72 @@ def spike(
         fires = distance.detach() >= 0
     height = scale_rho if graded else scale_rho / 2 / tau_rho
     return _Spike.apply(voltage, distance.detach(), fires, tau_rho, height, graded, scale)
+
+
+class _ComplexSpike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, real, imag, distance, fires, tau, scale_rho, graded, scale):
+        ctx.save_for_backward(distance, imag)
+        ctx.constants = tau, scale_rho, graded
+        return fires * real / scale if graded else fires.to(torch.float32)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        distance, imag = ctx.saved_tensors
+        tau, scale_rho, graded = ctx.constants
+        height, excess, _ = complex_surrogate_constants(tau, scale_rho, graded)
+        reach = distance.clamp(max=0) if graded else -distance.abs()
+        near = excess * torch.exp(reach / tau)
+        crossing = height * torch.exp(-imag.abs() / tau) * gradient
+        pull = crossing * (1 + torch.sign(distance) * (1 - near))
+        return crossing * near, -torch.sign(imag) * pull, *(None,) * 6
+
+
+def turns(imag: Tensor, imag_last: float | Tensor = 0.0) -> Tensor:
+    """Whether an imaginary part ``[..., T]`` turns from negative to not at each step, bool.
+
+    ``imag_last`` is its value before the first step: a number, or a tensor that broadcasts.
+    """
+    negative = imag < 0
+    crossed = ~negative
+    crossed[..., 1:] &= negative[..., :-1]
+    crossed[..., 0] &= torch.as_tensor(imag_last, device=imag.device) < 0
+    return crossed
+
+
+def complex_spike(
+    real: Tensor,
+    imag: Tensor,
+    threshold: float | Tensor,
+    *,
+    tau_rho: float,
+    scale_rho: float,
+    graded: bool = False,
+    imag_last: float | Tensor = 0.0,
+    scale: float = 1,
+    fires: Tensor | None = None,
+) -> Tensor:
+    """Spike where the state turns through phase zero with a real part that reaches ``threshold``.
+
+    Parameters
+    ----------
+    real, imag
+        Complex state, each ``[..., T]``, real units.
+    threshold
+        Number, or a tensor that broadcasts against ``real``; it gets no gradient.
+    tau_rho, scale_rho
+        Width and scale of the surrogate gradient.
+    graded
+        Spikes carry ``real / scale`` instead of 1.
+    imag_last
+        Imaginary part before the first step: a number, or a tensor that broadcasts against a step.
+    scale
+        Divisor of graded spikes.
+    fires
+        Decisions already taken, bool of the shape of ``real``; threshold and ``imag_last`` then
+        decide nothing.
+    """
+    distance = (real - threshold).detach()
+    if fires is None:
+        fires = turns(imag, imag_last) & (distance >= 0)
+    return _ComplexSpike.apply(real, imag, distance, fires, tau_rho, scale_rho, graded, scale)

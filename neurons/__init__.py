@@ -6,9 +6,21 @@ from typing import Any
 from . import norm
 from .dropout import Dropout
 
-_MODULES = ("cuba",)
+_MODULES = ("adrf", "adrf_iz", "alif", "cuba", "delta", "rf", "rf_iz", "sigma", "sigma_delta")
 
-__all__ = ["Dropout", "cuba", "norm"]
+__all__ = [
+    "Dropout",
+    "adrf",
+    "adrf_iz",
+    "alif",
+    "cuba",
+    "delta",
+    "norm",
+    "rf",
+    "rf_iz",
+    "sigma",
+    "sigma_delta",
+]
 
 
 def __getattr__(name: str) -> Any:

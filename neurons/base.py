@@ -7,6 +7,7 @@ Source: lava-dl neuron/base.py.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from lapilli.kernels.quantize import quantize_8bit
 from torch import Tensor
 
 from .errors import require
-from .lazy import LazySize, resize
+from .lazy import resize
+from .state import Stateful
 
 Range = float | tuple[float, float]
 
 
-class Neuron(LazySize, torch.nn.Module):
+class Neuron(Stateful):
     """Base of the neuron modules.
 
     Parameters
@@ -76,9 +78,7 @@ class Neuron(LazySize, torch.nn.Module):
         requires_grad: bool = True,
         complex: bool = False,
     ):
-        super().__init__()
-        self.num_neurons: int | None = None
-        self.shape: torch.Size | None = None
+        super().__init__(persistent_state)
         self.p_scale = p_scale
         self.w_scale = int(w_scale)
         self.s_scale = int(s_scale)
@@ -91,14 +91,12 @@ class Neuron(LazySize, torch.nn.Module):
         self.tau_rho = tau_grad * self._threshold
         self.scale_rho = scale_grad
         self.shared_param = bool(shared_param)
-        self.persistent_state = bool(persistent_state)
         self.requires_grad = bool(requires_grad)
         self.debug = False
         self.complex = bool(complex)
         self.drop = dropout
         self._add_norms(norm)
         self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
-        self._rest: dict[str, float] = {}  # state buffers and their value at rest
 
     def _add_norms(self, norm: Callable[[], torch.nn.Module] | None) -> None:
         self.norm = None
@@ -127,6 +125,12 @@ class Neuron(LazySize, torch.nn.Module):
         ``value`` is a number in [0, 1] or, without ``shared_param``, a pair (min, max); a number
         is then widened by the relative ``jitter``.
         """
+        self._add_parameter(name, self._range(name, value, (0, 1), jitter)[0])
+
+    def _range(
+        self, name: str, value: Range, limits: tuple[float, float], jitter: float
+    ) -> tuple[float, float]:
+        """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
         if self.shared_param:
             require(
@@ -143,22 +147,26 @@ class Neuron(LazySize, torch.nn.Module):
                 f"expected {label} to be a scalar or a pair (min, max); got {name}={value}",
             )
             low, high = value
-        given = (low, high) if not np.isscalar(value) else (value, value)
         require(
-            all(0 <= v <= 1 for v in given),
-            f"{label} must be in [0, 1]; got {name}={value}",
-        )
-        self.register_parameter(
-            name,
-            torch.nn.Parameter(
-                torch.tensor([self.p_scale * low], dtype=torch.float32),
-                requires_grad=self.requires_grad,
-            ),
+            all(limits[0] <= v <= limits[1] for v in np.ravel(value)),
+            f"{label} must be in [{limits[0]:g}, {limits[1]:g}]; got {name}={value}",
         )
         if not self.shared_param:
             self._ranges[name] = (low, high)
             setattr(self, f"{name}_min", low)
             setattr(self, f"{name}_max", high)
+        return low, high
+
+    def _add_parameter(self, name: str, value: float) -> None:
+        """Register a parameter with its value before the first call, without ``p_scale``."""
+        self.register_parameter(
+            name,
+            torch.nn.Parameter(
+                torch.tensor([self.p_scale * value], dtype=torch.float32),
+                requires_grad=self.requires_grad,
+            ),
+        )
+        if not self.shared_param:
             self.lazy_sizes = (*self.lazy_sizes, name)
 
     def _sized(self, name: str) -> None:
@@ -190,82 +198,34 @@ class Neuron(LazySize, torch.nn.Module):
             For a parameter that is not finite; on the CPU only, where looking costs nothing.
         """
         for name in self._decays():
-            decay = getattr(self, name)
-            if decay.device.type == "cpu" and not decay.isfinite().all():
-                raise ValueError(
-                    f"{name} of a {type(self).__module__}.Neuron is not finite: "
-                    f"{decay.detach().tolist()}. Training has diverged; lower the learning rate."
-                )
-            decay.data.clamp_(0, self.p_scale)
+            self._finite(name).data.clamp_(0, self.p_scale)
+
+    def _finite(self, name: str) -> Tensor:
+        """Return a parameter, which must be finite."""
+        parameter = getattr(self, name)
+        if parameter.device.type == "cpu" and not parameter.isfinite().all():
+            raise ValueError(
+                f"{name} of a {type(self).__module__}.Neuron is not finite: "
+                f"{parameter.detach().tolist()}. Training has diverged; lower the learning rate."
+            )
+        return parameter
+
+    def _clamped(self, name: str) -> Tensor:
+        """Return what ``clamp`` would make of a decay; the parameter is not touched."""
+        return getattr(self, name).detach().clamp(0, self.p_scale)
 
     def _quantized(self, name: str) -> np.int64 | np.ndarray:
         """Value of a decay as the chip holds it; the parameter is not touched."""
-        value = getattr(self, name).detach().clamp(0, self.p_scale).round().cpu().numpy()
-        value = value.astype(np.int64)
+        value = self._clamped(name).round().cpu().numpy().astype(np.int64)
         return value.reshape(-1)[0] if value.size == 1 else value
-
-    # state
-
-    def _add_states(self, **rest: float) -> None:
-        """Register state buffers by name, with their values at rest; not part of the state dict."""
-        self._rest.update(rest)
-        for name, value in rest.items():
-            self.register_buffer(name, torch.full((1,), float(value)), persistent=False)
-
-    def reset_state(self) -> None:
-        """Return to rest: the next call starts as the first one did."""
-        for name, value in self._rest.items():
-            setattr(self, name, torch.full((1,), float(value), device=self.device))
-
-    def _state(self, batch: int) -> tuple[Tensor, ...] | None:
-        """State before this call, each ``[batch, neurons...]``; None at rest."""
-        states = [getattr(self, name) for name in self._rest]
-        if all(s.ndim == 1 for s in states):  # as registered: no call has left a state
-            return None
-        if any(s.ndim > 1 and s.shape[0] != batch for s in states):
-            self.reset_state()
-            return None
-        return tuple(s.expand(batch, *self.shape) for s in states)
-
-    def _keep_state(self, **states: Tensor) -> None:
-        """Replace the buffers, detached: what a call keeps for its backward is never written."""
-        if self.persistent_state:
-            for name, state in states.items():
-                setattr(self, name, state.detach().clone())
 
     # call
 
     def _enter(self, x: Tensor) -> Tensor:
         """Check an input ``[N, neurons..., T]``, learn its shape, prepare the parameters."""
-        require(
-            isinstance(x, Tensor),
-            f"neuron input must be a torch.Tensor; got {type(x).__name__}",
-        )
-        require(
-            x.ndim >= 3,
-            f"expected input to have at least 3 dimensions [batch, neuron dims..., time]; got "
-            f"shape {tuple(x.shape)}. For a single sample use x.unsqueeze(0).",
-        )
-        require(
-            not x.is_complex(),
-            f"neuron input must be real; got {x.dtype}. Complex neurons take a pair (real, imag).",
-        )
-        if x.device != self.device:
-            raise ValueError(
-                f"neuron input is on {x.device} but the neuron is on {self.device}; move one of "
-                f"them with .to(device)"
-            )
-        shape = x.shape[1:-1]
-        if self.shape is None:
-            self.shape = shape
-        require(
-            tuple(shape) == tuple(self.shape),
-            f"expected input of neuron shape {tuple(self.shape)}, as in the first call; got "
-            f"{tuple(shape)} (input shape {tuple(x.shape)})",
-        )
-        self.num_neurons = math.prod(shape)
+        self._check(x)
         if self._ranges:
-            self._init_channels(shape[0])
+            self._init_channels(x.shape[1])
             self.clamp()
         elif self.requires_grad:
             self.clamp()
@@ -275,11 +235,6 @@ class Neuron(LazySize, torch.nn.Module):
         return spikes if self.drop is None else self.drop(spikes)
 
     # values
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next(self.parameters()).device
 
     @property
     def threshold(self) -> float:
@@ -324,3 +279,64 @@ class Neuron(LazySize, torch.nn.Module):
 def fixed_point_scales(scale: int) -> dict[str, int]:
     """Return the three scales of a neuron with fixed-point dynamics."""
     return {"p_scale": DECAY_SCALE, "w_scale": int(scale), "s_scale": int(scale * STATE_SCALE)}
+
+
+class FixedPointNeuron(Neuron):
+    """Base of the neurons whose states are integers; its arguments end their constructors.
+
+    Parameters
+    ----------
+    scale
+        Integer units in 1 of weights; states have 64 times as many.
+    graded_spike
+        Spikes carry the state that spikes instead of 1.
+    threshold, tau_grad, scale_grad, norm, dropout, shared_param, persistent_state, requires_grad, \
+    complex
+        See ``Neuron``.
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        tau_grad: float,
+        scale_grad: float,
+        scale: int,
+        norm: Callable[[], torch.nn.Module] | None,
+        dropout: torch.nn.Module | None,
+        shared_param: bool,
+        persistent_state: bool,
+        requires_grad: bool,
+        graded_spike: bool,
+        complex: bool = False,
+    ):
+        super().__init__(
+            threshold=threshold,
+            tau_grad=tau_grad,
+            scale_grad=scale_grad,
+            norm=norm,
+            dropout=dropout,
+            persistent_state=persistent_state,
+            shared_param=shared_param,
+            requires_grad=requires_grad,
+            complex=complex,
+            **fixed_point_scales(scale),
+        )
+        self.graded_spike = bool(graded_spike)
+
+    def _surrogate(self, tau_mult: float, scale_mult: float) -> dict[str, Any]:
+        """Return what the kernels want to know of the surrogate gradient."""
+        return {
+            "tau_rho": self.tau_rho * tau_mult,
+            "scale_rho": self.scale_rho * scale_mult,
+            "graded": self.graded_spike,
+        }
+
+
+def chip_value(name: str) -> property:
+    """Make the property ``cx_<name>`` of a decay: its value as the chip holds it."""
+
+    def get(self: Neuron) -> np.int64 | np.ndarray:
+        return self._quantized(name)
+
+    get.__doc__ = f"{name.replace('_', ' ').capitalize()} as the chip holds it, 0..4096."
+    return property(get)

@@ -13,14 +13,13 @@ from lapilli.kernels.spike import spike
 from lapilli.kernels.threshold import EPSILON
 from torch import Tensor
 
-from . import base
-from .base import Range
+from .base import FixedPointNeuron, Range, chip_value
 
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT = 100
 
 
-class Neuron(base.Neuron):
+class Neuron(FixedPointNeuron):
     """Current-based leaky integrate-and-fire neuron in Loihi's fixed point.
 
     Input and output are ``[N, neurons..., T]`` float32 with at least three dimensions, in any
@@ -69,6 +68,10 @@ class Neuron(base.Neuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    cx_current_decay = chip_value("current_decay")
+    cx_voltage_decay = chip_value("voltage_decay")
+    ref_delay = 1  # steps
+
     def __init__(
         self,
         threshold: float,
@@ -85,17 +88,9 @@ class Neuron(base.Neuron):
         graded_spike: bool = False,
     ):
         super().__init__(
-            threshold=threshold,
-            tau_grad=tau_grad,
-            scale_grad=scale_grad,
-            norm=norm,
-            dropout=dropout,
-            persistent_state=persistent_state,
-            shared_param=shared_param,
-            requires_grad=requires_grad,
-            **base.fixed_point_scales(scale),
-        )
-        self.graded_spike = bool(graded_spike)
+            threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
+            requires_grad, graded_spike,
+        )  # fmt: skip
         self.threshold_eps = EPSILON / self.s_scale
         self.no_reset = False
         self._add_decay("current_decay", current_decay, jitter=0.01)
@@ -109,21 +104,6 @@ class Neuron(base.Neuron):
         return -1 if self.no_reset else self._threshold
 
     @property
-    def cx_current_decay(self) -> Any:
-        """Current decay as the chip holds it, 0..4096."""
-        return self._quantized("current_decay")
-
-    @property
-    def cx_voltage_decay(self) -> Any:
-        """Voltage decay as the chip holds it, 0..4096."""
-        return self._quantized("voltage_decay")
-
-    @property
-    def ref_delay(self) -> int:
-        """Refractory delay in steps."""
-        return 1
-
-    @property
     def device_params(self) -> dict[str, Any]:
         """Parameters as the chip holds them."""
         return {
@@ -133,14 +113,6 @@ class Neuron(base.Neuron):
             "vThMant": self.v_th_mant,
             "refDelay": self.ref_delay,
             "gradedSpike": self.graded_spike,
-        }
-
-    @property
-    def _surrogate(self) -> dict[str, Any]:
-        return {
-            "tau_rho": self.tau_rho * TAU_RHO_MULT,
-            "scale_rho": self.scale_rho * SCALE_RHO_MULT,
-            "graded": self.graded_spike,
         }
 
     def _current(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
@@ -174,8 +146,9 @@ class Neuron(base.Neuron):
         """Spike where the voltage of ``dynamics`` exceeds the threshold."""
         fires = voltage > self._threshold
         spikes = spike(
-            voltage, self._threshold + self.threshold_eps, fires=fires, **self._surrogate
-        )
+            voltage, self._threshold + self.threshold_eps, fires=fires,
+            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+        )  # fmt: skip
         if self.persistent_state:
             self._keep_state(voltage_state=self.voltage_state * ~fires[..., -1])
         return self._leave(spikes)
@@ -197,7 +170,11 @@ class Neuron(base.Neuron):
         """
         x = self._enter(input)
         state = self._state(x.shape[0])
-        options = {"shift": delay_shift, "return_state": self.persistent_state, **self._surrogate}
+        options = {
+            "shift": delay_shift,
+            "return_state": self.persistent_state,
+            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+        }
         if self.norm is None:
             spikes = kernel.cuba(
                 x, self.current_decay, self.voltage_decay, self._threshold, self.s_scale,

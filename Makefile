@@ -1,0 +1,35 @@
+# Everything runs in .venv, which is made on first use and again when its requirements change.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(INSTALLED)  ## train a network on handwritten digits, export it and check the export
+	$(VENV)/bin/lapilli train digits
+
+test: $(INSTALLED)  ## run the whole test suite
+	$(RUN) pytest --durations=10
+
+lint: $(INSTALLED)  ## check style and format
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+bench: $(INSTALLED)  ## measure throughput
+	$(RUN) pytest bench --benchmark-only
+
+clean:  ## remove the environment and everything that was built or trained
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

@@ -1,0 +1,557 @@
+"""What a block of each kind does, whatever its neuron.
+
+A block runs synapse, neuron, the hop of one step to the next layer, and the axonal delay, in this
+order. The concrete classes join a kind with the mixin of a neuron (family.py).
+
+Source: lava-dl block/base.py.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from lapilli.kernels.delay import step_delay as shift_by_one
+from lapilli.kernels.layout import check_input, from_rows, to_rows
+from lapilli.neurons.errors import require
+from lapilli.neurons.norm import identity
+from torch import Tensor
+
+from . import complex_synapse, synapse
+from .delay import Delay
+from .documentation import documented
+from .synapse import Hook, Pair, whole_number
+
+MAX_DELAY = 62  # steps; the chip's axonal delay has six bits
+NEURON_HOOK = object()  # as ``pre_hook_fx``: the neuron's own quantisation
+
+_SIZES = "For arguments out of range or of a wrong length, or input of another shape."
+_CONVOLVED = "For arguments out of range or of a wrong length, or input that is not NCHWT."
+_POOLED = {
+    "stride": "Integer, or a pair (height, width); None for ``kernel_size``.",
+    "weight_scale": "Every entry of the weight.",
+    "weight_norm": "Store direction and length of the weight apart; it stays constant.",
+    "neuron_params": "Arguments of the neuron, by name; ``norm`` is not used here.",
+}
+
+
+def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
+    """Delay ``x`` by one step; the last frame drops out.
+
+    Where ``module.neuron.persistent_state`` is true, the last frame is kept in
+    ``module.delay_buffer``, detached, and comes out first at the next call with this batch size.
+
+    Parameters
+    ----------
+    module
+        Block whose output ``x`` is; it may have no neuron.
+    x
+        ``[N, neurons..., T]``.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of ``x``; a new tensor.
+    """
+    if not getattr(getattr(module, "neuron", None), "persistent_state", False):
+        return shift_by_one(x)
+    first = getattr(module, "delay_buffer", None)
+    if first is not None and first.shape != x.shape[:-1]:
+        first = None
+    module.delay_buffer = x[..., -1].detach().clone()
+    return shift_by_one(x, None if first is None else first.to(x.device))
+
+
+def event_rate(x: Tensor) -> Tensor:
+    """Return the share of non-zero entries, a float32 scalar without gradient."""
+    rows = x.detach().movedim(-1, 1)  # contiguous, so quick to read
+    return torch.count_nonzero(rows) / rows.numel()
+
+
+class AbstractResidual(torch.nn.Module):
+    """Base of residual blocks; has nothing of its own."""
+
+
+class _Block(torch.nn.Module):
+    """Base of all blocks."""
+
+    def export_hdf5(self, handle: Any) -> None:
+        """Write the block into an open HDF5 group, see ``lapilli.export``."""
+        from lapilli.export import export_block  # above this package: only on demand
+
+        export_block(self, handle)
+
+
+class _NeuronBlock(_Block):
+    """Base of the blocks with a neuron."""
+
+    neuron: Any
+    delay: Delay | None
+
+    def _set_neuron(self, neuron_params: dict[str, Any], **fixed: Any) -> None:
+        self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
+
+    def _new_neuron(self, **params: Any) -> torch.nn.Module:
+        raise TypeError(
+            f"{type(self).__name__} does not say which neuron it has; use a class of "
+            f"lapilli.blocks.<neuron>, or derive from the mixin there first"
+        )
+
+    def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
+        self.delay = Delay(max_delay=MAX_DELAY) if delay else None
+        self.delay_shift = bool(delay_shift)
+        self.count_log = bool(count_log)
+
+    @property
+    def shape(self) -> torch.Size | None:
+        """Shape of the neurons, without batch and time; None before the first call."""
+        return self.neuron.shape
+
+    def _output(self, z: Any) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the neuron on its input, then the hop, the delay and the count."""
+        # a hook on the neuron is to see spikes in their own step
+        fused = not (self.neuron.persistent_state or self.neuron._forward_hooks)
+        if self.delay_shift and fused:
+            y = self.neuron(z, delay_shift=True)
+        else:
+            y = self.neuron(z)
+            if self.delay_shift:
+                y = step_delay(self, y)
+        if self.delay is not None:
+            y = self.delay(y)
+        return self._counted(y)
+
+    def _counted(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return (y, event_rate(y)) if self.count_log else y
+
+
+class _SynapseBlock(_NeuronBlock):
+    """Base of the blocks with a synapse."""
+
+    synapse: Any
+
+    def _set_synapse(self, kind: str, pre_hook_fx: Any, **arguments: Any) -> None:
+        module = complex_synapse if self.neuron.complex else synapse
+        hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
+        self.synapse = getattr(module, kind)(**arguments, pre_hook_fx=hook)
+
+    def _dendrite(self, x: Tensor) -> Any:
+        """Return the weighted input of the neuron; a pair for complex neurons."""
+        return self.synapse(x)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the block over time.
+
+        Parameters
+        ----------
+        x
+            ``[N, C, T]`` or ``[N, C, H, W, T]``, as the synapse takes it; real units.
+
+        Returns
+        -------
+        Tensor
+            Spikes in the same layout; with ``count_log`` also the event rate.
+        """
+        return self._output(self._dendrite(x))
+
+
+class _MaskedBlock(_SynapseBlock):
+    """Base of the blocks with a fully connected synapse, of which a mask cuts some."""
+
+    mask: Tensor | None
+
+    def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
+        """Keep a copy of a mask ``[out, in]`` in the weight's five dimensions."""
+        if mask is not None:
+            shape = (self.synapse.out_channels, self.synapse.in_channels)
+            mask = torch.as_tensor(mask).detach().clone()
+            if tuple(mask.shape) != shape:
+                raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
+            if not bool(((mask == 0) | (mask == 1)).all()):
+                raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
+            mask = mask.view(*shape, 1, 1, 1)
+        self.register_buffer("mask", mask)
+
+    def _dendrite(self, x: Tensor) -> Any:
+        """Return the weighted input of the neuron; a pair for complex neurons."""
+        if self.mask is None:
+            return super()._dendrite(x)
+        self.synapse.apply_mask(self.mask)
+        return self.synapse(x, self.mask)
+
+
+@documented(
+    "For input that is not ``[batch, neurons..., time]``, a weight or bias of several values.",
+    neuron_params="Arguments of the neuron, by name; None: no neuron, the input passes.",
+    weight="Initial factor of the input, learned and quantised; None for none.",
+    bias="Initial addend of the input, learned and quantised; None for none.",
+)
+class AbstractInput(_NeuronBlock):
+    """Input layer: scale, shift and quantise the input, and encode it in spikes."""
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any] | None = None,
+        weight: float | None = None,
+        bias: float | None = None,
+        delay_shift: bool = True,
+        count_log: bool = False,
+    ):
+        super().__init__()
+        self.neuron = None
+        if neuron_params is not None:
+            self._set_neuron(neuron_params)
+        self._set_output(False, delay_shift, count_log)
+        self.register_parameter("weight", _one_value("weight", weight))
+        self.register_parameter("bias", _one_value("bias", bias))
+        self.pre_hook_fx = identity if self.neuron is None else self.neuron.quantize_8bit
+        self.input_shape: torch.Size | None = None
+
+    @property
+    def shape(self) -> torch.Size | None:
+        """Shape of the input, without batch and time; None before the first call."""
+        return self.input_shape if self.neuron is None else self.neuron.shape
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        check_input(x, "Input")
+        # as rows from the start: the neuron would convert the result
+        z = self.pre_hook_fx(from_rows(to_rows(x), x.shape[1:-1]))
+        if self.weight is not None:
+            z = z * self.pre_hook_fx(self.weight)
+        if self.bias is not None:
+            z = z + self.pre_hook_fx(self.bias)
+        return z
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the block over time.
+
+        Parameters
+        ----------
+        x
+            ``[N, neurons..., T]``. For complex neurons also a pair (real, imaginary); one tensor
+            drives both.
+
+        Returns
+        -------
+        Tensor
+            Spikes, of the shape of ``x``; with ``count_log`` also the event rate.
+        """
+        if self.neuron is None:
+            check_input(x, "Input")
+            self.input_shape = x.shape[1:-1]
+            return self._counted(step_delay(self, x) if self.delay_shift else x)
+        if not self.neuron.complex:
+            z = self._scaled(x)
+        elif isinstance(x, Tensor):
+            z = (self._scaled(x),) * 2
+        else:
+            real, imag = x
+            z = (self._scaled(real), self._scaled(imag))
+        y = self._output(z)
+        self.input_shape = self.neuron.shape
+        return y
+
+
+def _one_value(name: str, value: Any) -> torch.nn.Parameter | None:
+    """Return a parameter ``[1]``, or None for None."""
+    if value is None:
+        return None
+    tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone().reshape(-1)
+    if tensor.numel() != 1:
+        raise ValueError(f"{name} must be one number; got {tensor.numel()} values")
+    return torch.nn.Parameter(tensor)
+
+
+@documented("For input that is not ``[batch, neurons..., time]``.", count_log="Also return None.")
+class AbstractFlatten(_Block):
+    """Flatten the neurons: ``[N, C, H, W, T]`` to ``[N, C * H * W, T]``; moves no data."""
+
+    def __init__(self, count_log: bool = False):
+        super().__init__()
+        self.count_log = bool(count_log)
+        self.shape: torch.Size | None = None
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
+        """Flatten ``[N, neurons..., T]``; with ``count_log`` also return None."""
+        check_input(x, "Flatten")
+        y = x.movedim(-1, 1).flatten(2).movedim(1, -1)
+        self.shape = torch.Size((y.shape[1], 1, 1))
+        return (y, None) if self.count_log else y
+
+
+@documented(
+    "For a number of neurons that ``num_outputs`` does not divide.",
+    num_outputs="Number of outputs, at least 1.",
+    count_log="Also return None.",
+)
+class AbstractAverage(_Block):
+    """Average groups of consecutive neurons: ``[N, neurons..., T]`` to ``[N, num_outputs, T]``."""
+
+    def __init__(self, num_outputs: int, count_log: bool = False):
+        super().__init__()
+        self.num_outputs = whole_number("num_outputs", num_outputs)
+        self.count_log = bool(count_log)
+        self.shape = torch.Size((self.num_outputs, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
+        """Average ``[N, neurons..., T]``; with ``count_log`` also return None."""
+        check_input(x, "Average")
+        rows = to_rows(x)
+        neurons = rows.shape[2]
+        if neurons % self.num_outputs:
+            raise ValueError(
+                f"Average over {self.num_outputs} outputs needs a multiple of as many neurons; got "
+                f"{neurons} (input shape {tuple(x.shape)})"
+            )
+        y = rows.unflatten(2, (self.num_outputs, neurons // self.num_outputs)).mean(-1)
+        y = y.movedim(1, -1)
+        return (y, None) if self.count_log else y
+
+
+@documented(
+    "(ArgumentError, also an AssertionError.) For a factor that is no power of two.",
+    factor="Steps that become one; a power of two, at least 1.",
+    count_log="Also return None.",
+)
+class AbstractTimeDecimation(_Block):
+    """Average bins of time: ``[N, neurons..., T]`` to ``[N, neurons..., ceil(T / factor)]``.
+
+    Zeros fill up the last bin, and count.
+    """
+
+    def __init__(self, factor: int, count_log: bool = False):
+        super().__init__()
+        try:
+            self.factor = whole_number("factor", factor)
+        except ValueError:
+            self.factor = 0
+        require(
+            self.factor > 0 and self.factor & (self.factor - 1) == 0,
+            f"expected factor to be a power of two of at least 1; got factor={factor!r}",
+        )
+        self.count_log = bool(count_log)
+        self.shape: torch.Size | None = None
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
+        """Decimate ``[N, neurons..., T]``; with ``count_log`` also return None."""
+        check_input(x, "TimeDecimation")
+        self.shape = x.shape[1:-1]
+        rows = to_rows(x)
+        missing = -rows.shape[1] % self.factor
+        if missing:
+            rows = torch.nn.functional.pad(rows, (0, 0, 0, missing))
+        y = from_rows(rows.unflatten(1, (-1, self.factor)).mean(2), self.shape)
+        return (y, None) if self.count_log else y
+
+
+@documented(
+    _SIZES,
+    dynamics="Return the neuron's state, without spike and reset; otherwise the weighted input.",
+    count_log="Also return None.",
+)
+class AbstractAffine(_MaskedBlock):
+    """Affine layer, for readout: a fully connected synapse and the neuron's dynamics.
+
+    Returns the voltage, of resonators the imaginary state; never delayed.
+    """
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any],
+        in_neurons: int | tuple[int, ...],
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Hook | None = None,
+        dynamics: bool = True,
+        mask: Tensor | np.ndarray | None = None,
+        count_log: bool = False,
+    ):
+        super().__init__()
+        self._set_neuron(neuron_params)
+        self.neuron.no_reset = True
+        self._set_output(False, False, count_log)
+        self._set_synapse(
+            "Dense",
+            pre_hook_fx,
+            in_neurons=in_neurons,
+            out_neurons=out_neurons,
+            weight_scale=weight_scale,
+            weight_norm=weight_norm,
+        )
+        self._set_mask(mask)
+        self.neuron.shape = torch.Size((self.synapse.out_channels,))
+        self.dynamics = bool(dynamics)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
+        """Run the block over time.
+
+        Parameters
+        ----------
+        x
+            ``[N, C, T]`` in real units; without ``dynamics`` whatever the synapse takes.
+
+        Returns
+        -------
+        Tensor
+            State or weighted input; with ``count_log`` also None.
+        """
+        if self.dynamics and x.ndim != 3:
+            raise ValueError(
+                f"Affine with dynamics takes [batch, channels, time]; got shape {tuple(x.shape)}. "
+                f"Put a Flatten before it."
+            )
+        z = self._dendrite(x)
+        if self.dynamics:
+            z = self.neuron.dynamics(z)
+        # voltage of (current, voltage), imaginary part of (real, imaginary)
+        y = z if isinstance(z, Tensor) else z[-1]
+        return (y, None) if self.count_log else y
+
+
+@documented(_SIZES)
+class AbstractDense(_MaskedBlock):
+    """Dense layer: a fully connected synapse and its neurons.
+
+    ``[N, in, T]`` to ``[N, out, T]``; with a tuple of ``in_neurons``, ``[N, C, H, W, T]`` to
+    ``[N, out, 1, 1, T]``.
+    """
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any],
+        in_neurons: int | tuple[int, ...],
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Hook | None = None,
+        delay: bool = False,
+        delay_shift: bool = True,
+        mask: Tensor | np.ndarray | None = None,
+        count_log: bool = False,
+    ):
+        super().__init__()
+        self._set_neuron(neuron_params)
+        self._set_output(delay, delay_shift, count_log)
+        self._set_synapse(
+            "Dense",
+            pre_hook_fx,
+            in_neurons=in_neurons,
+            out_neurons=out_neurons,
+            weight_scale=weight_scale,
+            weight_norm=weight_norm,
+        )
+        self._set_mask(mask)
+
+
+class _Convolving(_SynapseBlock):
+    """What Conv and ConvT share."""
+
+    kind: str  # name of the synapse
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any],
+        in_features: int,
+        out_features: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Hook | None = None,
+        delay: bool = False,
+        delay_shift: bool = True,
+        count_log: bool = False,
+    ):
+        super().__init__()
+        self._set_neuron(neuron_params)
+        self._set_output(delay, delay_shift, count_log)
+        self._set_synapse(
+            self.kind,
+            pre_hook_fx,
+            in_features=in_features,
+            out_features=out_features,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            weight_scale=weight_scale,
+            weight_norm=weight_norm,
+        )
+
+
+@documented(_CONVOLVED)
+class AbstractConv(_Convolving):
+    """Convolution layer: a convolution of each frame and its neurons.
+
+    ``[N, in, H, W, T]`` to ``[N, out, H', W', T]``.
+    """
+
+    kind = "Conv"
+
+
+@documented(_CONVOLVED)
+class AbstractConvT(_Convolving):
+    """Transposed convolution layer: a transposed convolution of each frame and its neurons.
+
+    ``[N, in, H, W, T]`` to ``[N, out, H', W', T]``.
+    """
+
+    kind = "ConvTranspose"
+
+
+class _Pooling(_SynapseBlock):
+    """What Pool and Unpool share."""
+
+    kind: str  # name of the synapse
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any],
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Hook | None = None,
+        delay: bool = False,
+        delay_shift: bool = True,
+        count_log: bool = False,
+    ):
+        super().__init__()
+        self._set_neuron(neuron_params, norm=None)
+        self._set_output(delay, delay_shift, count_log)
+        self._set_synapse(
+            self.kind,
+            pre_hook_fx,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            weight_scale=weight_scale,
+            weight_norm=weight_norm,
+        )
+
+
+@documented(_CONVOLVED, **_POOLED)
+class AbstractPool(_Pooling):
+    """Pooling layer: a weighted sum over each window of a channel, and its neurons.
+
+    ``[N, C, H, W, T]`` to ``[N, C, H', W', T]``.
+    """
+
+    kind = "Pool"
+
+
+@documented(_CONVOLVED, **_POOLED)
+class AbstractUnpool(_Pooling):
+    """Unpooling layer: each value spread over a window of its channel, and its neurons.
+
+    ``[N, C, H, W, T]`` to ``[N, C, H', W', T]``.
+    """
+
+    kind = "Unpool"

@@ -1,0 +1,97 @@
+"""Complex synapses of the resonators: a real and an imaginary weight over one real input.
+
+Source: lava-dl synapse/complex.py.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import synapse
+from .synapse import GenericLayer, Hook
+
+_OF_REAL = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
+    "weight_norm_enabled", "shape",
+)  # fmt: skip
+
+
+class ComplexLayer(torch.nn.Module):
+    """Base of the complex synapses.
+
+    Attributes
+    ----------
+    real, imag : GenericLayer
+        Two synapses of the same arguments, drawn in this order.
+    """
+
+    complex = True
+    layer: Callable[..., GenericLayer]  # class of the two
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__()
+        self.real = self.layer(*args, **kwargs)
+        self.imag = self.layer(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_REAL:
+            return getattr(self.real, name)
+        return super().__getattr__(name)
+
+    def enable_weight_norm(self) -> None:
+        """Store both weights as directions and lengths."""
+        self.real.enable_weight_norm()
+        self.imag.enable_weight_norm()
+
+    def disable_weight_norm(self) -> None:
+        """Store both weights as they are."""
+        self.real.disable_weight_norm()
+        self.imag.disable_weight_norm()
+
+    @property
+    def pre_hook_fx(self) -> Hook | None:
+        """Function applied to both weights before use; None for none."""
+        return self.real.pre_hook_fx
+
+    @pre_hook_fx.setter
+    def pre_hook_fx(self, function: Hook | None) -> None:
+        self.real.pre_hook_fx = self.imag.pre_hook_fx = function
+
+    @property
+    def grad_norm(self) -> float:
+        """Root of the sum of the squares of both gradient norms."""
+        return math.hypot(self.real.grad_norm, self.imag.grad_norm)
+
+    def effective_weight(self, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the weights that ``forward`` uses, real and imaginary."""
+        return self.real.effective_weight(mask), self.imag.effective_weight(mask)
+
+    def apply_mask(self, mask: Tensor) -> None:
+        """Set the masked entries of what is stored to zero."""
+        self.real.apply_mask(mask)
+        self.imag.apply_mask(mask)
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map ``input`` with the real and the imaginary weight."""
+        real, imag = self.real.map(input, *self.effective_weight(mask))
+        return real, imag
+
+
+def _complex(layer: type[GenericLayer]) -> type[ComplexLayer]:
+    """Make the complex form of a synapse, with the same arguments."""
+    summary, _, rest = (layer.__doc__ or "").partition("\n")
+    made = type(layer.__name__, (ComplexLayer,), {"layer": layer, "__module__": __name__})
+    made.__doc__ = f"{summary}\n\nReal and imaginary; returns a pair.\n{rest}"
+    made.__signature__ = inspect.signature(layer)
+    return made
+
+
+Dense = _complex(synapse.Dense)
+Conv = _complex(synapse.Conv)
+Pool = _complex(synapse.Pool)
+ConvTranspose = _complex(synapse.ConvTranspose)
+Unpool = _complex(synapse.Unpool)

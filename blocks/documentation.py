@@ -1,0 +1,55 @@
+"""Docstrings of synapses and blocks: what an argument means is said once."""
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+Class = TypeVar("Class", bound=type)
+
+_PAIR = "Integer, or a pair (height, width)"
+
+_PARAMETERS = {
+    "neuron_params": "Arguments of the neuron, by name; the dict is not changed.",
+    "in_neurons": "Number of inputs; or (width, height) or (width, height, channels) of an image.",
+    "out_neurons": "Number of outputs.",
+    "in_features": "Channels of the input.",
+    "out_features": "Channels of the output.",
+    "kernel_size": f"{_PAIR}.",
+    "stride": f"{_PAIR}.",
+    "padding": f"{_PAIR}; zeros on every side.",
+    "dilation": f"{_PAIR}.",
+    "groups": "Groups of channels that do not see each other; divides both numbers of channels.",
+    "weight_scale": "Factor of the initial weight, uniform within 1 over the root of the fan-in.",
+    "weight_norm": "Learn direction and length of the weight apart.",
+    "pre_hook_fx": (
+        "Function applied to the weight before use, called ``fx(weight)`` and, for export,\n"
+        "``fx(weight, descale=True)``. Left out: the neuron's ``quantize_8bit``. None: no function."
+    ),
+    "delay": "Learn an axonal delay of each channel, 0 to 62 steps.",
+    "delay_shift": "Delay the output by one step, as the hop to the next layer takes on the chip.",
+    "count_log": "Also return the event rate, the share of non-zero outputs.",
+    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None for none.",
+}
+
+
+def documented(raises: str, **parameters: str) -> Callable[[Class], Class]:
+    """Complete the docstring of a class with its parameters and errors.
+
+    Parameters
+    ----------
+    raises
+        When it raises ValueError.
+    parameters
+        Text for the arguments that have no common one, or another.
+    """
+
+    def complete(cls: Class) -> Class:
+        texts = _PARAMETERS | parameters
+        lines = [inspect.cleandoc(cls.__doc__ or ""), "", "Parameters", "----------"]
+        for name in inspect.signature(cls).parameters:
+            lines += [name, *("    " + line for line in texts[name].split("\n"))]
+        lines += ["", "Raises", "------", "ValueError", f"    {raises}"]
+        cls.__doc__ = "\n".join(lines)
+        return cls
+
+    return complete

@@ -1,0 +1,413 @@
+"""From the layers of a file to blocks that run."""
+
+import functools
+import importlib
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lapilli import neurons
+
+from .describe import describe
+from .errors import LayerError, NetworkFileError
+from .layers import FAMILIES, KINDS, NEVER_FIRES, NORMS, W_SCALE, Layer, input_channels
+from .reader import read_network
+
+_ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh")
+_MAX_SCALE = 1 << 20
+
+
+class Network(nn.Module):
+    """Blocks that run one after another.
+
+    Parameters
+    ----------
+    blocks
+        Blocks in order.
+
+    Attributes
+    ----------
+    blocks : nn.ModuleList
+    """
+
+    def __init__(self, blocks: list[nn.Module]):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Any:
+        """Run ``x`` through all blocks.
+
+        Returns
+        -------
+        Tensor
+            Output of the last block; if a block has ``count_log``, a pair of it and the list of
+            event rates, one for each of those blocks.
+        """
+        counts, counting = [], False
+        for block in self.blocks:
+            x = block(x)
+            if getattr(block, "count_log", False):
+                counting = True
+                x, count = x
+                counts.append(count)
+        return (x, counts) if counting else x
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self.blocks)
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self.blocks[index]
+
+
+class Grid:
+    """Hook of loaded weights that are no 8-bit values: keeps them, as integers over ``scale``."""
+
+    def __init__(self, scale: int):
+        self.scale = scale
+
+    def __call__(self, weight: Tensor, descale: bool = False) -> Tensor:
+        """Return the weight, or with ``descale`` its integers."""
+        return weight * self.scale if descale else weight
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Rebuild a network from a network file of lapilli or of lava-dl.
+
+    In eval mode, in which it is returned, it gives the spikes of the network that was saved; no
+    forward pass is needed to know the shapes. Weight norm and masks are part of the weights, unless
+    the file was saved ``with_state``: then all parameters are as they were. The random generator
+    is left as it was.
+
+    Parameters
+    ----------
+    path
+        The file; it is closed on return.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    NetworkFileError
+        (A ValueError.) If it is no network file, is damaged or breaks the format; names file and
+        dataset.
+    """
+    blocks: list[nn.Module] = []
+    file = read_network(path)
+    with torch.random.fork_rng(devices=[]):
+        for i, layer in enumerate(file.layers):
+            try:
+                if not layer.inserted:
+                    blocks.append(_Builder(layer).block)
+                    if file.version:
+                        _check_same(blocks[-1], layer)
+                flat = _block_class(layer.module, "Flatten")
+                for _ in range(layer.flattens):
+                    blocks.append(_with_shape(flat(), (math.prod(layer.shape), 1, 1)))
+            except LayerError as error:
+                raise NetworkFileError(
+                    f"{path}: /layer/{i}/{error.dataset}: {error.problem}"
+                ) from None
+            # what a constructor or load_state_dict says of arguments that do not fit
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise NetworkFileError(f"{path}: /layer/{i}: {error}") from error
+    return Network(blocks).eval()
+
+
+def _check_same(block: nn.Module, layer: Layer) -> None:
+    """Raise unless the block, written again, gives the layer: attributes and datasets agree."""
+    again, _ = describe(block, "layer")
+    for name in layer.data | again.data:
+        if not np.array_equal(layer.data.get(name), again.data.get(name)):
+            raise LayerError(name, "does not agree with the attributes or the state of the layer")
+
+
+def _block_class(module: str, name: str) -> type[nn.Module]:
+    try:
+        return getattr(importlib.import_module(f"lapilli.blocks.{module}"), name)
+    except (ImportError, AttributeError):
+        raise LayerError(
+            "type", f"needs the block {module}.{name}, which lapilli does not have"
+        ) from None
+
+
+def _with_shape(block: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """Tell a block the shape that it would learn at its first forward."""
+    size = torch.Size(shape)
+    if hasattr(block, "input_shape"):
+        block.input_shape = size
+    if getattr(block, "neuron", None) is not None:
+        block.neuron.shape, block.neuron.num_neurons = size, math.prod(shape)
+    elif not hasattr(block, "input_shape"):
+        block.shape = size
+    return block
+
+
+class _Builder:
+    """Build one block: structure and values from the datasets, options from the attributes."""
+
+    def __init__(self, layer: Layer):
+        self.layer, self.data, self.params = layer, layer.data, layer.params
+        self.family = FAMILIES[layer.module]
+        self.neuron_options = self.option(self.params, "neuron_params", dict, {})
+        self.scale = self.option(self.neuron_options, "scale", int, W_SCALE)
+        if not 1 <= self.scale <= _MAX_SCALE:
+            raise LayerError("@params", f"scale is {self.scale}; expected 1 to {_MAX_SCALE}")
+        cls = _block_class(layer.module, layer.block)
+        self.block = cls(**self._arguments())
+        if layer.state is None:
+            self._set_weights()
+        self._set_neuron()
+        self._set_delay()
+        if layer.state is not None:
+            self.block.load_state_dict({k: torch.from_numpy(v) for k, v in layer.state.items()})
+        _with_shape(self.block, layer.shape)
+
+    @staticmethod
+    def option(options: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+        """Option of a type from a JSON object; the default where it is absent or null."""
+        value = options.get(name)
+        if value is None:
+            return default
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind or (kind is float and not math.isfinite(value)):
+            raise LayerError("@params", f"{name} is {value!r}; expected {kind.__name__}")
+        return value
+
+    # constructor
+
+    def _arguments(self) -> dict[str, Any]:
+        layer, kind = self.layer, KINDS[self.layer.block]
+        arguments: dict[str, Any] = {}
+        for flag in kind.flags:
+            kind_of_flag = int if flag == "num_winners" else bool
+            value = self.option(self.params, flag, kind_of_flag, None)
+            if value is not None:
+                arguments[flag] = value
+        match layer.block:
+            case "Average":
+                arguments["num_outputs"] = layer.shape[0]
+            case "TimeDecimation":
+                arguments["factor"] = int(self.data["factor"])
+            case "Input":
+                arguments |= {n: self._input_value(n) for n in ("weight", "bias")}
+        if kind.synapses:
+            arguments |= self._structure()
+            arguments |= self._training_options()
+        if kind.synapses or layer.neuron:
+            arguments["neuron_params"] = self._neuron_arguments()
+        if layer.block == "Affine":
+            arguments["dynamics"] = layer.neuron is not None
+        return arguments
+
+    def _input_value(self, name: str) -> float | None:
+        if name in self.data:
+            return float(self.data[name]) / self.scale
+        return 0.0 if name in (self.layer.state or {}) else None
+
+    def _structure(self) -> dict[str, Any]:
+        weight = next(iter(self.layer.weights().values()))
+        match self.layer.type:
+            case "dense" | "dense_rec":
+                inputs = self.params.get("in_neurons", weight.shape[1])
+                if isinstance(inputs, list):
+                    inputs = tuple(inputs)
+                sizes = inputs if isinstance(inputs, tuple) else (inputs,)
+                if (
+                    not all(type(n) is int and n > 0 for n in sizes)
+                    or math.prod(sizes) != weight.shape[1]
+                ):
+                    raise LayerError("@params", f"in_neurons is {inputs!r}, but the weight has "
+                                     f"{weight.shape[1]} inputs")  # fmt: skip
+                return {"in_neurons": inputs, "out_neurons": weight.shape[0]}
+            case "conv" | "convT":
+                groups = int(self.data["groups"])
+                channels = {
+                    "in_features": input_channels(self.layer),
+                    "out_features": self.layer.shape[0],
+                    "groups": groups,
+                }
+            case _:
+                channels = {}
+        window = {n: tuple(self.data[n].tolist()) for n in ("stride", "padding", "dilation")}
+        return {**channels, "kernel_size": weight.shape[2:], **window}
+
+    def _training_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        state = self.layer.state
+        if "delay" in self.data:
+            options["delay"] = True
+        if state is not None:
+            if self.option(self.params, "weight_norm", bool, False):
+                options["weight_norm"] = True
+            if "mask" in state:
+                mask = state["mask"]
+                if mask.ndim != 5:
+                    raise LayerError(
+                        "lapilli/state/mask", f"has shape {mask.shape}; expected 5 dimensions"
+                    )
+                options["mask"] = torch.from_numpy(mask[:, :, 0, 0, 0])
+        return options
+
+    # neuron
+
+    def _neuron_arguments(self) -> dict[str, Any]:
+        options, data = self.neuron_options, self.data
+        flags = ("persistent_state", "requires_grad", "graded_spike", "log_init", "cum_error")
+        arguments = {n: self.option(options, n, bool, None) for n in flags}
+        arguments |= {n: self.option(options, n, float, None) for n in ("tau_grad", "scale_grad")}
+        arguments = {n: v for n, v in arguments.items() if v is not None}
+        arguments["scale"] = self.scale
+        if "neuron/gradedSpike" in data:
+            arguments["graded_spike"] = data["neuron/gradedSpike"]
+        per_channel = any(
+            np.ndim(v)
+            for n, v in data.items()
+            if n.startswith("neuron/") and n[7:] in self.family.decays
+        )
+        arguments["shared_param"] = not per_channel and self.option(
+            options, "shared_param", bool, True
+        )
+        arguments |= self._dynamics_arguments()
+        if arguments["threshold"] * self.scale < 1 and self.layer.neuron != "SDNN":
+            raise LayerError(
+                "@params", f"threshold {arguments['threshold']} is below 1/{self.scale}"
+            )
+        if self.layer.module == "sigma_delta":
+            arguments["activation"] = self._activation()
+        arguments["norm"] = self._norm()
+        drop = self.option(options, "dropout", dict, None)
+        if drop is not None:
+            arguments["dropout"] = neurons.Dropout(
+                self.option(drop, "p", float, 0.5), self.option(drop, "inplace", bool, False)
+            )
+        return arguments
+
+    def _dynamics_arguments(self) -> dict[str, Any]:
+        """Threshold and decays, from the device values or, where there are none, the options."""
+        device = {
+            n.removeprefix("neuron/"): v for n, v in self.data.items() if n.startswith("neuron/")
+        }
+        threshold = self.option(self.neuron_options, "threshold", float, 1.0)
+        if not device:  # Affine without dynamics: the values are never used
+            shares = {
+                p: self.option(self.neuron_options, p, float, 1.0)
+                for p in self.family.decays.values()
+            }
+            return {"threshold": threshold, **shares}
+        module = importlib.import_module(f"lapilli.neurons.{self.layer.module}")
+        arguments = module.neuron_params(device, self.scale)
+        if np.all(device["vThMant"] == NEVER_FIRES):
+            arguments["threshold"] = threshold
+        limits = {"period": (4, math.inf), "decay": (0, 1)}  # rounding may pass them
+        for name, value in arguments.items():
+            value = np.clip(np.asarray(value, np.float64), *limits.get(name, (-math.inf, math.inf)))
+            arguments[name] = (
+                (value.min().item(), value.max().item()) if value.ndim else value.item()
+            )
+        if isinstance(arguments["threshold"], tuple):  # sigma-delta, one a channel
+            arguments["threshold"] = arguments["threshold"][0]
+        return arguments
+
+    def _activation(self) -> Any:
+        name = self.data.get("neuron/activation", "relu")
+        if name not in _ACTIVATIONS:
+            raise LayerError(
+                "neuron/activation", f"is {name!r}; known are {', '.join(_ACTIVATIONS)}"
+            )
+        return getattr(torch.nn.functional, name)
+
+    def _norm(self) -> Any:
+        """Class of the norm with its arguments, or None."""
+        options = self.option(self.neuron_options, "norm", dict, None)
+        has_exponent = any(n.startswith("neuron/weight_exp") for n in self.data)
+        if options is None:
+            has_bias = "bias" in self.data or "bias/real" in self.data
+            is_delta = self.layer.module == "sigma_delta"
+            if self.layer.type == "input" or not (has_exponent or (has_bias and not is_delta)):
+                return None
+            options = {"class": NORMS[has_exponent]}
+            if self.layer.block == "KWTA" and self.params:
+                return None  # the bias is that of the competition
+        name = self.option(options, "class", str, "")
+        if name not in NORMS:
+            raise LayerError("@params", f"norm is {name!r}; known are {', '.join(NORMS)}")
+        given = {"momentum": self.option(options, "momentum", float, 0.1)}
+        if name == "WgtScaleBatchNorm":
+            given["weight_exp_bits"] = self.option(options, "weight_exp_bits", int, 3)
+            given["eps"] = self.option(options, "eps", float, 1e-5)
+        return functools.partial(getattr(neurons.norm, name), **given)
+
+    # values
+
+    def _set_weights(self) -> None:
+        for name, attribute in KINDS[self.layer.block].synapses.items():
+            synapse = getattr(self.block, attribute)
+            parts = {name: synapse}
+            if self.layer.is_complex:
+                parts = {f"{name}/real": synapse.real, f"{name}/imag": synapse.imag}
+            quantize, exact = self.block.neuron.quantize_8bit, True
+            for part, real in parts.items():
+                weight = torch.from_numpy(self.data[part]) / self.scale
+                real.weight.data = weight.reshape(real.weight.shape)
+                exact &= torch.equal(
+                    quantize(weight, descale=True).round(), torch.from_numpy(self.data[part])
+                )
+            if not exact:
+                synapse.pre_hook_fx = Grid(self.scale)
+        if self.layer.block == "KWTA":
+            feedback = next(iter(self.layer.weights("weight_rec").values()))
+            self.block.self_excitation.data.fill_(float(feedback[0, 0]) / self.scale)
+
+    def _set_neuron(self) -> None:
+        neuron = getattr(self.block, "neuron", None)
+        if neuron is None:
+            return
+        for dataset, parameter in self.family.decays.items():
+            value = self.data.get(f"neuron/{dataset}")
+            if value is not None:
+                getattr(neuron, parameter).data = _tensor(value).reshape(-1)
+            neuron._sized(parameter)
+        if self.layer.type != "input":
+            self._set_bias(neuron)
+
+    def _set_bias(self, neuron: nn.Module) -> None:
+        own = self.data.get("lapilli/bias")
+        if own is not None:
+            neuron.set_bias(_tensor(own))
+        for part, name in (("", "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):
+            norm = getattr(neuron, name, None)
+            bias = self.data.get(f"bias{part}")
+            if norm is None:
+                if part == "" and bias is not None and own is None and hasattr(neuron, "set_bias"):
+                    neuron.set_bias(_tensor(bias) / self.scale)
+                continue
+            if bias is None:
+                continue
+            mean = -_tensor(bias) / self.scale
+            if own is not None:
+                mean = mean + torch.round(_tensor(own) * self.scale) / self.scale
+            norm.running_mean = mean
+            norm._sized("running_mean")
+            exponent = self.data.get(f"neuron/weight_exp{part}")
+            if exponent is not None and hasattr(norm, "running_var"):
+                # the middle of the variances that round up to this exponent
+                variance = 2.0 ** (2 * float(exponent.reshape(-1)[0]) - 1) - norm.eps
+                norm.running_var = torch.tensor([max(variance, 0.0)])
+
+    def _set_delay(self) -> None:
+        if "delay" in self.data:
+            self.block.delay.delay.data = _tensor(self.data["delay"])
+            self.block.delay.init = True
+
+
+def _tensor(value: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(value, np.float32))

@@ -1,0 +1,458 @@
+"""The tables of the network file: which datasets a layer has, their form and their range.
+
+Everything about a block kind, a neuron or a dataset stands here once; writer, reader and checks
+only walk the tables.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import LayerError
+
+FORMAT = "lapilli-net"
+FORMAT_VERSION = 1
+
+P_SCALE = 4096  # decay units in 1
+W_SCALE = 64  # weight units in 1, where the file does not say
+NEVER_FIRES = 262143  # vThMant of Affine
+MAX_SIZE = 2**31 - 1
+
+WEIGHT_RANGE = (-256, 254)
+
+NORMS = ("MeanOnlyBatchNorm", "WgtScaleBatchNorm")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Form of one dataset.
+
+    ``form`` is size (one integer), pair (height, width), shape (1 or 3 sizes), values (float32
+    array of integers), channels (one integer or one a channel), flag or text.
+    """
+
+    form: str
+    low: int = 0
+    high: int = MAX_SIZE
+
+
+_WEIGHTS = Entry("values", *WEIGHT_RANGE)
+_BIAS = Entry("values", -254, 256)
+_SIZE = Entry("size", 1)
+_THRESHOLD = Entry("channels", 1, 131071)
+_DECAY = Entry("channels", 0, P_SCALE)
+
+ENTRIES: dict[str, Entry] = {
+    "shape": Entry("shape", 1),
+    "factor": _SIZE,
+    "inFeatures": _SIZE,
+    "outFeatures": _SIZE,
+    "inChannels": _SIZE,
+    "outChannels": _SIZE,
+    "groups": _SIZE,
+    "kernelSize": Entry("pair", 1),
+    "stride": Entry("pair", 1),
+    "padding": Entry("pair", 0),
+    "dilation": Entry("pair", 1),
+    **dict.fromkeys(("weight", "weight/real", "weight/imag"), _WEIGHTS),
+    **dict.fromkeys(("weight_rec", "weight_rec/real", "weight_rec/imag"), _WEIGHTS),
+    **dict.fromkeys(("bias", "bias/real", "bias/imag"), _BIAS),
+    "delay": Entry("values", 0, 62),
+    "lapilli/bias": Entry("floats"),
+    "neuron/type": Entry("text"),
+    "neuron/iDecay": _DECAY,
+    "neuron/vDecay": _DECAY,
+    "neuron/thDecay": _DECAY,
+    "neuron/refDecay": _DECAY,
+    "neuron/sinDecay": Entry("channels", 1, P_SCALE - 1),
+    "neuron/cosDecay": Entry("channels", 0, P_SCALE - 1),
+    "neuron/vThMant": _THRESHOLD,
+    "neuron/vThStep": Entry("size", 0, 131071),
+    "neuron/refDelay": Entry("size", 1, 1),
+    "neuron/gradedSpike": Entry("flag"),
+    "neuron/activation": Entry("text"),
+    "neuron/sigma_output": Entry("flag"),
+    "neuron/weight_exp": Entry("values", -64, 64),
+    "neuron/weight_exp/real": Entry("values", -64, 64),
+    "neuron/weight_exp/imag": Entry("values", -64, 64),
+}
+OLD_NEURON_ENTRIES = ("wgtExp", "theta", "tauRho", "scaleRho")  # of old files; not needed
+
+# The ranges that depend on the layer: (dataset, HDF5 type or neuron type) -> range
+_SPECIAL_RANGES = {
+    ("weight", "input"): WEIGHT_RANGE,
+    ("bias", "input"): WEIGHT_RANGE,
+    ("bias", "dense_rec"): (-256, 256),
+    ("bias", "SDNN"): (-4096, 4095),
+    ("neuron/vThMant", "SDNN"): (0, 131071),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of block: its HDF5 type, its datasets, where its structure and weights are.
+
+    ``attributes`` maps a dataset to the attribute of the synapse (or of the block) that holds it,
+    ``synapses`` a weight dataset to the attribute of the block, ``flags`` lists constructor
+    arguments that are attributes of the same name.
+    """
+
+    type: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    synapses: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ("delay_shift", "count_log")
+
+
+_FEATURES = {"inFeatures": "in_channels", "outFeatures": "out_channels"}
+_WINDOW = {
+    "kernelSize": "kernel_size",
+    "stride": "stride",
+    "padding": "padding",
+    "dilation": "dilation",
+}
+_CONV = {"inChannels": "in_channels", "outChannels": "out_channels", **_WINDOW, "groups": "groups"}
+_WEIGHT = {"weight": "synapse"}
+_FEEDBACK = {"weight": "input_synapse", "weight_rec": "recurrent_synapse"}
+
+KINDS: dict[str, Kind] = {
+    "Input": Kind("input"),
+    "Flatten": Kind("flatten", flags=("count_log",)),
+    "Average": Kind("average", flags=("count_log",)),
+    "TimeDecimation": Kind("average", {"factor": "factor"}, flags=("count_log",)),
+    "Dense": Kind("dense", _FEATURES, _WEIGHT),
+    "Affine": Kind("dense", _FEATURES, _WEIGHT, ("dynamics", "count_log")),
+    "Output": Kind("dense", _FEATURES, _WEIGHT, ("count_log",)),
+    "Recurrent": Kind(
+        "dense_rec", _FEATURES, _FEEDBACK, ("delay_shift", "count_log", "requires_grad")
+    ),
+    "KWTA": Kind(
+        "dense_rec",
+        _FEATURES,
+        _WEIGHT,
+        ("delay_shift", "count_log", "requires_grad", "num_winners"),
+    ),
+    "Conv": Kind("conv", _CONV, _WEIGHT),
+    "ConvT": Kind("convT", _CONV, _WEIGHT),
+    "Pool": Kind("pool", _WINDOW, _WEIGHT),
+    "Unpool": Kind("unpool", _WINDOW, _WEIGHT),
+}
+TYPES = tuple(dict.fromkeys(kind.type for kind in KINDS.values()))
+_PARTS = ("", "/real", "/imag")
+
+# HDF5 type -> datasets that a layer must have, and may have, besides type, shape, weights, neuron
+_REQUIRED = {
+    "conv": ("stride", "padding", "dilation", "groups"),
+    "convT": ("stride", "padding", "dilation", "groups"),
+    "pool": ("stride", "padding", "dilation"),
+    "unpool": ("stride", "padding", "dilation"),
+}
+_OPTIONAL = {
+    "input": ("weight", "bias"),
+    "average": ("factor",),
+    "dense": ("bias", "bias/real", "bias/imag", "delay", "lapilli/bias"),
+}
+for _type in ("dense_rec", "conv", "convT"):
+    _OPTIONAL[_type] = _OPTIONAL["dense"]
+_OPTIONAL["pool"] = _OPTIONAL["unpool"] = ("delay", "lapilli/bias")
+
+
+def known_datasets(type_: str) -> set[str]:
+    """Names that a layer of a type may have, without those of the neuron group."""
+    names = {"type", "shape", *_REQUIRED.get(type_, ()), *_OPTIONAL.get(type_, ())}
+    for kind in KINDS.values():
+        if kind.type == type_:
+            names |= set(kind.attributes)
+            names |= {name + part for name in kind.synapses for part in _PARTS}
+    if type_ == "dense_rec":
+        names |= {"weight_rec" + part for part in _PARTS}
+    return names
+
+
+@dataclass(frozen=True)
+class Family:
+    """One neuron: type in the file, decay datasets with their parameters, other datasets."""
+
+    type: str
+    decays: dict[str, str]
+    required: tuple[str, ...] = ("vThMant",)
+    optional: tuple[str, ...] = ("gradedSpike",)
+    complex: bool = False
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every dataset of the neuron group."""
+        return ("type", *self.decays, *self.required, *self.optional, "weight_exp")
+
+
+_LEAKY = {"iDecay": "current_decay", "vDecay": "voltage_decay"}
+_ROTATION = {"sinDecay": "sin_decay", "cosDecay": "cos_decay"}
+_ADAPTIVE = {"thDecay": "threshold_decay", "refDecay": "refractory_decay"}
+_STEP = ("vThMant", "vThStep")
+
+FAMILIES: dict[str, Family] = {
+    "cuba": Family("CUBA", _LEAKY, optional=("refDelay", "gradedSpike")),
+    "alif": Family("ALIF", _LEAKY | _ADAPTIVE, _STEP, ("refDelay", "gradedSpike")),
+    "rf": Family("RF_PHASE", _ROTATION, complex=True),
+    "rf_iz": Family("RF_IZHIKEVICH", _ROTATION, complex=True),
+    "adrf": Family("ADRF_PHASE", _ROTATION | _ADAPTIVE, _STEP, complex=True),
+    "adrf_iz": Family("ADRF_IZHIKEVICH", _ROTATION | _ADAPTIVE, _STEP, complex=True),
+    "sigma_delta": Family("SDNN", {}, optional=("activation", "sigma_output")),
+}
+MODULE_OF_NEURON = {family.type: module for module, family in FAMILIES.items()} | {"LOIHI": "cuba"}
+
+
+@dataclass
+class Layer:
+    """One ``/layer/<i>`` group in memory.
+
+    ``data`` maps dataset names (without ``type``) to canonical values: int64 or float32 arrays,
+    bool or str. ``params`` are constructor arguments, ``state`` the optional state dict.
+    """
+
+    type: str
+    data: dict[str, Any]
+    module: str | None = None
+    block: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    inserted: bool = False
+    flattens: int = 0
+    state: dict[str, np.ndarray] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Neurons of the layer, ``(C, H, W)`` or ``(N,)``."""
+        return tuple(int(n) for n in self.data["shape"])
+
+    @property
+    def neuron(self) -> str | None:
+        """Neuron type in the file, or None."""
+        return self.data.get("neuron/type")
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the weights have a real and an imaginary part."""
+        return "weight/real" in self.data
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether netx sees a one-dimensional layer."""
+        if self.type == "average" and "factor" in self.data:
+            return len(self.shape) == 1
+        return self.type in ("dense", "dense_rec", "flatten", "average") or len(self.shape) == 1
+
+    def weights(self, name: str = "weight") -> dict[str, np.ndarray]:
+        """Weight arrays by name: one, or the real and the imaginary one."""
+        return {name + p: self.data[name + p] for p in _PARTS if name + p in self.data}
+
+
+def check(layer: Layer) -> None:
+    """Raise ``LayerError`` unless the layer is complete, in range and consistent."""
+    data = layer.data
+    for name in ("shape", *_REQUIRED.get(layer.type, ())):
+        if name not in data:
+            raise LayerError(name, f"is missing; a {layer.type} layer needs it")
+    for name, value in data.items():
+        _check_range(layer, name, value)
+    if layer.neuron is not None:
+        _check_neuron(layer)
+    elif layer.type not in ("input", "flatten", "average", "dense"):
+        raise LayerError("neuron", f"is missing; a {layer.type} layer needs it")
+    _CHECKS.get(layer.type, _check_one_input)(layer)
+    channels = layer.shape[0]
+    for name in ("bias", "bias/real", "bias/imag", "delay"):
+        if layer.type != "input" and name in data:
+            _need(
+                name,
+                data[name].shape == (channels,),
+                f"has shape {data[name].shape}; expected {(channels,)}",
+            )
+    for name, value in data.items():
+        if ENTRIES[name].form == "channels" and value.ndim:
+            _need(
+                name,
+                value.shape == (channels,),
+                f"has shape {value.shape}; expected () or {(channels,)}",
+            )
+
+
+def _need(name: str, condition: bool, problem: str) -> None:
+    if not condition:
+        raise LayerError(name, problem)
+
+
+def _check_range(layer: Layer, name: str, value: Any) -> None:
+    entry = ENTRIES[name]
+    if entry.form in ("flag", "text"):
+        return
+    if not np.all(np.isfinite(value)):
+        raise LayerError(name, "holds values that are not finite")
+    if entry.form == "floats":
+        return
+    low, high = entry.low, entry.high
+    for special in (layer.type, layer.neuron):
+        low, high = _SPECIAL_RANGES.get((name, special), (low, high))
+    if name == "neuron/vThMant" and layer.type == "dense" and np.all(value == NEVER_FIRES):
+        return
+    outside = (value < low) | (value > high)
+    if np.any(outside):
+        worst = value[outside].flat[0] if np.ndim(value) else value
+        raise LayerError(name, f"holds {worst:g}; allowed are {low} to {high}")
+
+
+def _check_neuron(layer: Layer) -> None:
+    module = MODULE_OF_NEURON[layer.neuron]
+    family = FAMILIES[module]
+    for name in (*family.decays, *family.required):
+        _need(
+            f"neuron/{name}", f"neuron/{name}" in layer.data, f"is missing; {layer.neuron} needs it"
+        )
+    if layer.data["neuron/vThMant"].ndim and layer.neuron != "SDNN":
+        raise LayerError("neuron/vThMant", "must be one value")
+    if layer.type != "input" and layer.type in (
+        "pool",
+        "unpool",
+        "dense",
+        "dense_rec",
+        "conv",
+        "convT",
+    ):
+        wanted = "real and imag parts" if family.complex else "one real array"
+        problem = f"must be {wanted} for {layer.neuron}"
+        _need("weight", layer.is_complex == family.complex, problem)
+
+
+def _check_weight(layer: Layer, name: str, shape: tuple[int, ...]) -> None:
+    weights = layer.weights(name)
+    _need(name, len(weights) == 2 if layer.is_complex else name in weights, "is missing")
+    for part, weight in weights.items():
+        _need(part, weight.shape == shape, f"has shape {weight.shape}; expected {shape}")
+
+
+def _check_sizes(layer: Layer, name: str, sizes: Any) -> None:
+    if name in layer.data:
+        _need(name, np.array_equal(layer.data[name], sizes),
+              f"is {layer.data[name]}, but the weight has {sizes}")  # fmt: skip
+
+
+def _first_weight(layer: Layer, rank: int) -> tuple[int, ...]:
+    weights = layer.weights()
+    _need("weight", bool(weights), "is missing")
+    name, weight = next(iter(weights.items()))
+    _need(name, weight.ndim == rank, f"has {weight.ndim} dimensions; expected {rank}")
+    _need(name, weight.size > 0, "is empty")
+    return weight.shape
+
+
+def _check_dense(layer: Layer) -> None:
+    shape = _first_weight(layer, 2)
+    out, inputs = shape
+    _check_weight(layer, "weight", shape)
+    if layer.type == "dense_rec":
+        _check_weight(layer, "weight_rec", (out, out))
+    _check_sizes(layer, "inFeatures", inputs)
+    _check_sizes(layer, "outFeatures", out)
+    _need("shape", math.prod(layer.shape) == layer.shape[0] == out,
+          f"is {layer.shape}, but the weight has {out} outputs")  # fmt: skip
+
+
+def _check_conv(layer: Layer) -> None:
+    shape = _first_weight(layer, 4)
+    groups = int(layer.data["groups"])
+    _check_weight(layer, "weight", shape)
+    out, inputs = shape[0], shape[1] * groups
+    if layer.type == "convT":
+        out, inputs = shape[1] * groups, shape[0]
+    _need(
+        "groups", out % groups == 0 == inputs % groups, f"is {groups}; does not divide the channels"
+    )
+    _check_sizes(layer, "inChannels", inputs)
+    _check_sizes(layer, "outChannels", out)
+    _check_sizes(layer, "kernelSize", shape[2:])
+    _need("shape", len(layer.shape) == 3 and layer.shape[0] == out,
+          f"is {layer.shape}; expected {out} channels, height and width")  # fmt: skip
+
+
+def _check_pool(layer: Layer) -> None:
+    shape = _first_weight(layer, 4)
+    _check_weight(layer, "weight", (1, 1, *shape[2:]))
+    _check_sizes(layer, "kernelSize", shape[2:])
+    _need("shape", len(layer.shape) == 3, f"is {layer.shape}; expected channels, height and width")
+
+
+def _check_one_input(layer: Layer) -> None:
+    for name in ("weight", "bias"):
+        if name in layer.data:
+            _need(name, layer.data[name].size == 1, "must be one value")
+
+
+_CHECKS = {
+    "dense": _check_dense,
+    "dense_rec": _check_dense,
+    "conv": _check_conv,
+    "convT": _check_conv,
+    "pool": _check_pool,
+    "unpool": _check_pool,
+}
+
+
+def input_channels(layer: Layer) -> int:
+    """Input channels that the weight of a conv or convT layer asks for."""
+    weight = next(iter(layer.weights().values()))
+    return weight.shape[0] if layer.type == "convT" else weight.shape[1] * int(layer.data["groups"])
+
+
+def check_chain(before: tuple[int, ...], layer: Layer) -> None:
+    """Raise ``LayerError`` unless the layer takes the shape of the layer before."""
+    count = math.prod(before)
+    match layer.type:
+        case "input":
+            expected = before
+        case "average" if "factor" in layer.data:
+            expected = before
+        case "flatten":
+            expected = (count, 1, 1)
+        case "average":
+            _need("shape", count % layer.shape[0] == 0,
+                  f"is {layer.shape}; does not divide the {count} neurons before")  # fmt: skip
+            return
+        case "dense" | "dense_rec":
+            inputs = next(iter(layer.weights().values())).shape[1]
+            _need(
+                "weight",
+                inputs == count,
+                f"has {inputs} inputs; the layer before has {count} neurons",
+            )
+            return
+        case _:
+            expected = _window_shape(before, layer)
+    _need("shape", layer.shape == expected,
+          f"is {layer.shape}; with the layer before it should be {expected}")  # fmt: skip
+
+
+def _window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
+    _need("shape", len(before) == 3, f"the layer before has shape {before}; expected (C, H, W)")
+    kernel = next(iter(layer.weights().values())).shape[2:]
+    channels = before[0]
+    if layer.type in ("conv", "convT"):
+        inputs = input_channels(layer)
+        _need(
+            "weight",
+            inputs == channels,
+            f"has {inputs} input channels; the layer before has {channels}",
+        )
+        channels = layer.shape[0]
+    sides = []
+    for size, k, stride, pad, dilation in zip(
+        before[1:], kernel, *(layer.data[n].tolist() for n in ("stride", "padding", "dilation")),
+        strict=True,
+    ):  # fmt: skip
+        reach = dilation * (k - 1)
+        if layer.type in ("convT", "unpool"):
+            sides.append((size - 1) * stride - 2 * pad + reach + 1)
+            continue
+        if layer.type == "pool":
+            size += size % k
+        sides.append((size + 2 * pad - reach - 1) // stride + 1)
+    return (channels, *sides)

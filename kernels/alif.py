@@ -1,0 +1,483 @@
+"""ALIF: leaky integrate-and-fire neuron with an adaptive threshold, Loihi fixed point.
+
+Forward (int32, 1 unit = 1 / scale):
+
+    u[t] = D(u[t-1], a_u) + x[t]               synaptic current
+    v[t] = D(v[t-1], a_v) + u[t]               membrane voltage; a spike does not reset it
+    s[t] = v[t] >= th[t] + r[t]                spike; graded: s[t] v[t]
+    D(y, a) = trunc(y * (4096 - a) / 4096)     decay, toward zero
+
+Threshold th and refractory r rise at a spike and decay, see adaptive_threshold.py.
+
+Backward (float32). As in lava-dl, neither the truncation nor the threshold is differentiated; rho
+is the surrogate gradient:
+
+    g_v[t] = (1 - a_v / 4096) g_v[t+1] + rho(v[t] - th[t] - r[t]) g_s[t]
+    g_u[t] = (1 - a_u / 4096) g_u[t+1] + g_v[t]          = g_x[t]
+    g_a_v = -sum g_v[t+1] v[t],    g_a_u = -sum g_u[t+1] u[t]
+
+The decay gradients are per unit of a / 4096; those of the threshold's decays are zero. The current
+is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
+
+Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .adaptive_threshold import adaptive_threshold, rise, settle
+from .cuba import cuba_dynamics
+from .decays import decay_gradients, decay_sign
+from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .fixed_point import (
+    decay,
+    fraction_of,
+    is_power_of_two,
+    keep_of,
+    through_float,
+    to_fixed,
+    to_float,
+)
+from .language import jit, tl
+from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .lift import cpu_loop
+from .memory import empty
+from .rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+)
+from .surrogate import surrogate, surrogate_constants
+
+
+@jit
+def alif_step(
+    u, v, th, r, x, keep_u, keep_v, keep_th, keep_r, theta, step, scale, EXACT: tl.constexpr
+):
+    """Advance one step, int32; ``keep`` is 4096 minus the decay.
+
+    Returns the state, the margin (voltage above threshold and refractory) and the spike.
+    """
+    u = decay(u, keep_u) + x
+    v = decay(v, keep_v) + through_float(u, scale, EXACT)
+    th, r = settle(th, r, theta, keep_th, keep_r)
+    limit = th + r
+    s = through_float(v, scale, EXACT) >= limit
+    th, r = rise(th, r, s, step)
+    return u, v, th, r, v - limit, s
+
+
+@jit
+def alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED: tl.constexpr):
+    """Go back one step, float32; ``lam`` is 1 minus the decay."""
+    g_v = lam_v * g_v + surrogate(margin, height, rate, GRADED) * g_s
+    return g_v, lam_u * g_u + g_v
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _alif_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    u, v, th, r, last = carry
+    keep_u, keep_v, keep_th, keep_r, theta, step, scale = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    for i in tl.static_range(U):
+        u, v, th, r, margin, s = alif_step(
+            u, v, th, r, to_fixed(xs[i], scale), keep_u, keep_v, keep_th, keep_r,
+            theta, step, scale, EXACT)  # fmt: skip
+        row = at + i * C
+        last = store_spike(ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT)
+        store_row(ptrs[2], base, row, margin, live)
+        store_row(ptrs[3], base, row, v, live)
+    return u, v, th, r, last
+
+
+@jit
+def _alif_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: weighted input
+    spike_ptr,  # [N, T, C] float32, out
+    margin_ptr,  # [N, T, C] int32, out, or None: voltage above the threshold, kept for backward
+    saved_ptr,  # [N, T, C] int32, out, or None: voltage, kept for learned decays
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32, 0..4096
+    threshold_decay_ptr, refractory_decay_ptr,  # the same
+    current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
+    threshold0_ptr, refractory0_ptr,  # the same
+    current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
+    threshold1_ptr, refractory1_ptr,  # the same
+    per, scale, theta, step, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep_u = keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0))
+    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
+    keep_th = keep_of(tl.load(threshold_decay_ptr + c // per, mask=live, other=0.0))
+    keep_r = keep_of(tl.load(refractory_decay_ptr + c // per, mask=live, other=0.0))
+    rest = tl.zeros([BLOCK], tl.float32)
+    u = to_fixed(load_or_zero(current0_ptr, j, live, rest), scale)
+    v = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
+    r = to_fixed(load_or_zero(refractory0_ptr, j, live, rest), scale)
+    th = r * 0 + theta
+    if threshold0_ptr is not None:
+        th = to_fixed(tl.load(threshold0_ptr + j, mask=live, other=0.0), scale)
+    u, v, th, r, _ = walk_forward(
+        _alif_fwd_rows, (u, v, th, r, rest), (x_ptr, spike_ptr, margin_ptr, saved_ptr),
+        (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+    store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
+    store_row(voltage1_ptr, 0, j, to_float(v, scale, EXACT), live)
+    store_row(threshold1_ptr, 0, j, to_float(th, scale, EXACT), live)
+    store_row(refractory1_ptr, 0, j, to_float(r, scale, EXACT), live)
+
+
+@jit
+def _alif_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_v, g_u, a_v, a_u, g_later = carry
+    keep_v, lam_u, lam_v, v0, unit, height, rate = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    DECAYS: tl.constexpr = flags[2]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    margins = load_rows(ptrs[1], base, at, C, live, U)
+    vs = load_rows(ptrs[2], base, at, C, live, U)
+    us = ()
+    if DECAYS:
+        before = live & (at * 0 + t > 0)
+        v = tl.where(before, tl.load(ptrs[2] + base + (at - C), mask=before, other=0), v0)
+        for i in tl.static_range(U):
+            us = us + (vs[i] - decay(v, keep_v),)  # noqa: RUF005 (Triton knows no starred tuples)
+            v = vs[i]
+    for i in tl.static_range(U - 1, -1, -1):
+        if DECAYS:  # g_v and g_u still belong to the step after
+            a_v += g_v * vs[i].to(tl.float32)
+            a_u += g_u * us[i].to(tl.float32)
+        g_s = gs[i]
+        if SHIFT:
+            g_s = g_later
+            g_later = gs[i]
+        margin = margins[i].to(tl.float32) * unit
+        g_v, g_u = alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED)
+        store_row(ptrs[3], base, at + i * C, g_u, live)
+    return g_v, g_u, a_v, a_u, g_later
+
+
+@jit
+def _alif_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32
+    margin_ptr,  # [N, T, C] int32
+    saved_ptr,  # [N, T, C] int32, or None where the decays are not learned
+    gx_ptr,  # [N, T, C] float32, out
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32
+    voltage0_ptr,  # [N, C] float32 or None
+    a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    per, scale, unit, height, rate, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
+    lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
+    lam_v = fraction_of(keep_v)
+    rest = tl.zeros([BLOCK], tl.float32)
+    v0 = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
+    _, _, a_v, a_u, _ = walk_backward(
+        _alif_bwd_rows, (rest, rest, rest, rest, rest),
+        (g_spike_ptr, margin_ptr, saved_ptr, gx_ptr),
+        (keep_v, lam_u, lam_v, v0, unit, height, rate),
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U)  # fmt: skip
+    store_row(a_current_ptr, 0, j, a_u * unit, live)
+    store_row(a_voltage_ptr, 0, j, a_v * unit, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _alif_fwd_cpu(
+    first, last, x, spikes, margins, saved,
+    current_decay, voltage_decay, threshold_decay, refractory_decay,
+    current0, voltage0, threshold0, refractory0, current1, voltage1, threshold1, refractory1,
+    per, scale, theta, step, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    u, v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        u[:], v[:], th[:], r[:] = 0, 0, theta, 0
+        for i in range(c1 - c0):
+            keep_u[i] = keep_of(current_decay[(c0 + i) // per])
+            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            keep_th[i] = keep_of(threshold_decay[(c0 + i) // per])
+            keep_r[i] = keep_of(refractory_decay[(c0 + i) // per])
+            if current0 is not None:
+                u[i] = to_fixed(current0[n, c0 + i], scale)
+                v[i] = to_fixed(voltage0[n, c0 + i], scale)
+                th[i] = to_fixed(threshold0[n, c0 + i], scale)
+                r[i] = to_fixed(refractory0[n, c0 + i], scale)
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        for t in range(T):
+            x_t = x[n, t, c0:c1]
+            s_t = spikes[n, t, c0:c1]
+            if SHIFT:
+                s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if margins is not None:
+                margin_t = margins[n, t, c0:c1]
+            if saved is not None:
+                saved_t = saved[n, t, c0:c1]
+            for i in range(c1 - c0):
+                u[i], v[i], th[i], r[i], margin, s = alif_step(
+                    u[i], v[i], th[i], r[i], to_fixed(x_t[i], scale),
+                    keep_u[i], keep_v[i], keep_th[i], keep_r[i], theta, step, scale,
+                    EXACT)  # fmt: skip
+                s_t[i] = s * (to_float(v[i], scale, EXACT) if GRADED else np.float32(1))
+                if margins is not None:
+                    margin_t[i] = margin
+                if saved is not None:
+                    saved_t[i] = v[i]
+        if current1 is not None:
+            for i in range(c1 - c0):
+                current1[n, c0 + i] = to_float(u[i], scale, EXACT)
+                voltage1[n, c0 + i] = to_float(v[i], scale, EXACT)
+                threshold1[n, c0 + i] = to_float(th[i], scale, EXACT)
+                refractory1[n, c0 + i] = to_float(r[i], scale, EXACT)
+
+
+@cpu_loop
+def _alif_bwd_cpu(
+    first, last, g_spike, margins, saved, gx, current_decay, voltage_decay,
+    voltage0, a_current, a_voltage, per, scale, unit, height, rate, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+):  # fmt: skip
+    g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    lam_u, lam_v = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    keep_v, v0 = np.empty(TILE, np.int32), np.zeros(TILE, np.int32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
+        for i in range(c1 - c0):
+            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
+            lam_v[i] = fraction_of(keep_v[i])
+            if voltage0 is not None:
+                v0[i] = to_fixed(voltage0[n, c0 + i], scale)
+        for t in range(T - 1, -1, -1):
+            gx_t, margin_t = gx[n, t, c0:c1], margins[n, t, c0:c1]
+            g_t = g_spike[n, t, c0:c1]
+            if SHIFT:
+                g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if DECAYS:
+                v_t = saved[n, t, c0:c1]
+                before = saved[n, t - 1, c0:c1] if t > 0 else v0
+            for i in range(c1 - c0):
+                if DECAYS:  # g_v and g_u still belong to the step after
+                    a_v[i] += g_v[i] * np.float32(v_t[i])
+                    a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(before[i], keep_v[i])))
+                g_v[i], g_u[i] = alif_step_bwd(
+                    g_v[i], g_u[i], g_t[i], np.float32(margin_t[i]) * unit, lam_u[i], lam_v[i],
+                    height, rate, GRADED)  # fmt: skip
+                gx_t[i] = g_u[i]
+        if DECAYS:
+            for i in range(c1 - c0):
+                a_current[n, c0 + i], a_voltage[n, c0 + i] = a_u[i] * unit, a_v[i] * unit
+
+
+# The operator
+
+
+@define_op
+def alif_fwd(
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
+    threshold_decay: Tensor, refractory_decay: Tensor,
+    current0: Tensor | None, voltage0: Tensor | None,
+    threshold0: Tensor | None, refractory0: Tensor | None,
+    scale: float, theta: int, step: int,
+    save: bool, learning: bool, final: bool, graded: bool, shift: bool,
+    height: float, rate: float, decay_sign: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, margin, saved voltage and the four last states."""
+    N, T, C = x.shape
+    spikes = empty(x.shape, torch.float32, x)
+    margin, saved = (empty(x.shape, torch.int32, x) if kept else None for kept in (save, learning))
+    last = [x.new_empty(N, C) if final else None for _ in range(4)]
+    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
+    execute(
+        _alif_fwd_kernel, _alif_fwd_cpu, (N, T, C),
+        (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
+         neurons_a_parameter(C, *decays), scale, theta, step),
+        (graded, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    return or_nothing(x, spikes, margin, saved, *last)
+
+
+@define_op
+def alif_bwd(
+    g_spikes: Tensor, margin: Tensor, saved: Tensor | None,
+    current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
+    scale: float, height: float, rate: float, graded: bool, shift: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and, with ``saved``, partial gradients of the decays."""
+    N, T, C = g_spikes.shape
+    gx = empty(g_spikes.shape, torch.float32, g_spikes)
+    learning = saved is not None
+    a_current, a_voltage = (g_spikes.new_empty(N, C) if learning else None for _ in range(2))
+    execute(
+        _alif_bwd_kernel, _alif_bwd_cpu, (N, T, C),
+        (g_spikes, margin, saved, gx, current_decay, voltage_decay, voltage0,
+         a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
+         scale, 1 / scale, height, rate),
+        (graded, shift, learning),
+    )  # fmt: skip
+    return or_nothing(g_spikes, gx, a_current, a_voltage)
+
+
+def _save(ctx, inputs, output):
+    decays, voltage0 = inputs[1:5], inputs[6]
+    scale, _, _, _, ctx.learning, _, graded, shift, height, rate, ctx.decay_sign = inputs[9:]
+    _, margin, saved, *last = output
+    ctx.mark_non_differentiable(margin, saved, *last)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(margin, saved, *decays, voltage0)
+    ctx.constants = scale, height, rate, graded, shift
+
+
+def _backward(ctx, g_spikes, *_others):
+    margin, saved, *decays, voltage0 = ctx.saved_tensors
+    current_decay, voltage_decay, *threshold_decays = decays
+    gx, a_current, a_voltage = alif_bwd(
+        g_spikes.contiguous(), margin, saved if ctx.learning else None,
+        current_decay, voltage_decay, voltage0, *ctx.constants,
+    )  # fmt: skip
+    g_decays = decay_gradients(
+        ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=ctx.learning
+    )
+    # the threshold is not differentiated; its decays get zeros, as in lava-dl
+    g_threshold = (
+        torch.zeros_like(d) if wanted else None
+        for d, wanted in zip(threshold_decays, ctx.needs_input_grad[3:5], strict=True)
+    )
+    return gx, *g_decays, *g_threshold, *(None,) * 15
+
+
+differentiable(alif_fwd, _backward, _save)
+
+State = tuple[Tensor, Tensor, Tensor, Tensor]  # current, voltage, threshold, refractory
+
+
+@with_reference
+def alif(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    graded: bool = False,
+    shift: bool = False,
+    state: State | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, State]:
+    """Run ALIF neurons over time: current, voltage, adaptive threshold and spike in one pass.
+
+    Parameters
+    ----------
+    x
+        Weighted input, ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
+    current_decay, voltage_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    threshold_decay, refractory_decay
+        The same for the adaptive threshold. Their gradients are zero.
+    threshold
+        Threshold at rest, a multiple of ``1 / scale``; a voltage that reaches it spikes.
+    threshold_step
+        What a spike adds to the threshold, a multiple of ``1 / scale``.
+    scale
+        State units in 1.
+    tau_rho, scale_rho
+        Width and scale of the surrogate gradient.
+    graded
+        Spikes carry the voltage instead of 1.
+    shift
+        Delay the output by one step; the first is 0 and the last is dropped.
+    state
+        Current, voltage, threshold and refractory ``[N, neurons...]`` before the first step; rest
+        if None: ``threshold`` and zeros. No gradient flows into it.
+    return_state
+        Also return the state after the last step, detached.
+
+    Returns
+    -------
+    Tensor
+        Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order.
+    """
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded)
+    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
+    recording = torch.is_grad_enabled()
+    saving = recording and any(t.requires_grad for t in (x, *decays))
+    learning = recording and (current_decay.requires_grad or voltage_decay.requires_grad)
+    initial = (None,) * 4 if state is None else map(state_rows, state)
+    spikes, _, _, *last = alif_fwd(
+        to_rows(x), *decays, *initial, scale, round(threshold * scale),
+        round(threshold_step * scale), saving, learning, return_state, graded, shift,
+        height, rate, decay_sign(),
+    )  # fmt: skip
+    spikes = from_rows(spikes, x.shape[1:-1])
+    return (spikes, tuple(s.view(x.shape[:-1]) for s in last)) if return_state else spikes
+
+
+@with_reference
+def alif_dynamics(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    state: State | None = None,
+) -> State:
+    """Return current, voltage, threshold and refractory before each spike.
+
+    All are ``[N, neurons..., T]``; the first two are differentiable. Parameters are those of
+    ``alif``.
+    """
+    current, voltage = cuba_dynamics(
+        x, current_decay, voltage_decay, None, scale, state=state and state[:2]
+    )
+    th, r = adaptive_threshold(
+        voltage, threshold_decay, refractory_decay, threshold, threshold_step, scale,
+        state=state and state[2:],
+    )  # fmt: skip
+    return current, voltage, th, r

@@ -1,0 +1,70 @@
+"""Oracle of the adaptive threshold: the equations of the specification, one step at a time."""
+
+import torch
+
+from . import fixed
+
+
+def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, scale, state):
+    """Yield threshold, refractory and spike decision of each step (units, float64), not learned.
+
+    ``fires(t, limit)`` decides. ``shape_of`` is a ``[N, channels, ..., T]`` tensor. The generator
+    returns the state after the last step.
+    """
+    rest = round(threshold * scale)
+    rate_th, rate_r = (
+        fixed.per_neuron(fixed.decay_rate(p, learning=False), shape_of)
+        for p in (threshold_decay, refractory_decay)
+    )
+    if state is None:
+        r = torch.zeros(shape_of[..., 0].shape, dtype=torch.float64, device=shape_of.device)
+        th = r + rest
+    else:
+        th, r = (fixed.to_fixed(s.detach(), scale) for s in state)
+    for t in range(shape_of.shape[-1]):
+        r = fixed.decayed(r, r, rate_r).detach()
+        above_rest = (th - rest).detach()
+        th = fixed.decayed(above_rest, above_rest, rate_th).detach() + rest
+        spikes = fires(t, th + r)
+        yield th, r, spikes
+        r = r + 2 * th * spikes
+        th = th + round(step * scale) * spikes
+    return th, r
+
+
+def _series(steps, scale):
+    steps = [(fixed.to_float(th, scale), fixed.to_float(r, scale)) for th, r, _ in steps]
+    thresholds, refractories = zip(*steps, strict=True)
+    return torch.stack(thresholds, -1), torch.stack(refractories, -1)
+
+
+def adaptive_threshold(
+    x, threshold_decay, refractory_decay, threshold, threshold_step, scale, *, state=None
+):
+    """See ``lapilli.kernels.adaptive_threshold.adaptive_threshold``."""
+    units = fixed.to_fixed(x.detach(), scale)
+    steps = adapt(
+        lambda t, limit: units[..., t] >= limit,
+        units, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
+    )  # fmt: skip
+    return _series(steps, scale)
+
+
+def adaptive_phase_threshold(
+    real, imag, threshold_decay, refractory_decay, threshold, threshold_step, scale, *,
+    imag_before=None, state=None,
+):  # fmt: skip
+    """See ``lapilli.kernels.adaptive_threshold.adaptive_phase_threshold``."""
+    re, im = (fixed.to_fixed(x.detach(), scale) for x in (real, imag))
+    before = torch.zeros_like(im[..., 0])
+    if imag_before is not None:
+        before = fixed.to_fixed(imag_before.detach(), scale)
+
+    def fires(t, limit):
+        previous = before if t == 0 else im[..., t - 1]
+        return (re[..., t] >= limit) & (previous < 0) & (im[..., t] >= 0)
+
+    steps = adapt(
+        fires, re, threshold_decay, refractory_decay, threshold, threshold_step, scale, state
+    )
+    return _series(steps, scale)

@@ -1,0 +1,78 @@
+"""Oracle of the ALIF neuron: two leaky integrators and an adaptive threshold, one step at a time.
+
+The surrogate gradient is autograd's own: a function whose value is the spike and whose derivative
+is rho. Decay gradients ignore the initial state, as in lava-dl.
+"""
+
+import torch
+
+from . import fixed
+from .adaptive_threshold import adapt
+from .spike import spike
+
+
+def _integrate(x, current_decay, voltage_decay, scale, state):
+    """Return current and voltage of every step, in units (float64), differentiable."""
+    current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
+    x = x.to(torch.float32)
+    rest = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
+    u, v = (rest, rest) if state is None else (fixed.to_fixed(s.detach(), scale) for s in state[:2])
+    steps = []
+    for t in range(x.shape[-1]):
+        rate_u, rate_v = (
+            fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x)
+            for p in (current_decay, voltage_decay)
+        )
+        u = fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale)
+        v = fixed.decayed(v, v, rate_v) + fixed.between_stages(u, scale)
+        steps.append((u, v))
+    return steps
+
+
+def _adapted(steps, x, decays, threshold, step, scale, state):
+    tested = [fixed.between_stages(v.detach(), scale) for _, v in steps]
+    return adapt(
+        lambda t, limit: tested[t] >= limit,
+        x, *decays, threshold, step, scale, state and state[2:],
+    )  # fmt: skip
+
+
+def alif(
+    x, current_decay, voltage_decay, threshold_decay, refractory_decay, threshold, threshold_step,
+    scale, *, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, return_state=False,
+):  # fmt: skip
+    """See ``lapilli.kernels.alif.alif``."""
+    steps = _integrate(x, current_decay, voltage_decay, scale, state)
+    decays = threshold_decay, refractory_decay
+    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state)
+    spikes = []
+    for _, v in steps:
+        th, r, fires = next(adaptation)
+        limit = fixed.to_float(th + r, scale)
+        voltage = fixed.to_float(v, scale)
+        spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded))
+    if shift:
+        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
+    out = torch.stack(spikes, -1)
+    out = out + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of zero
+    if not return_state:
+        return out
+    try:
+        next(adaptation)
+    except StopIteration as end:
+        last = (*steps[-1], *end.value)
+    return out, tuple(fixed.to_float(y.detach(), scale) for y in last)
+
+
+def alif_dynamics(
+    x, current_decay, voltage_decay, threshold_decay, refractory_decay, threshold, threshold_step,
+    scale, *, state=None,
+):  # fmt: skip
+    """See ``lapilli.kernels.alif.alif_dynamics``."""
+    steps = _integrate(x, current_decay, voltage_decay, scale, state)
+    decays = threshold_decay, refractory_decay
+    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state)
+    steps = [(u, v, th, r) for (u, v), (th, r, _) in zip(steps, adaptation, strict=True)]
+    return tuple(
+        torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in range(4)
+    )

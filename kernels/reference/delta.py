@@ -1,0 +1,58 @@
+"""Oracle of the delta encoder: the equations of the specification, one step at a time.
+
+float32, in the order of operations that is specified. The threshold's gradient is autograd's own:
+an event is a function whose derivative by the threshold is h.
+"""
+
+import torch
+
+from . import fixed
+
+
+class _Event(torch.autograd.Function):
+    """The event; its derivative by the change is 1, by the threshold h."""
+
+    @staticmethod
+    def forward(ctx, change, fires, threshold, tau, scale):
+        ctx.save_for_backward(change, threshold)
+        ctx.constants = tau, scale
+        return torch.where(fires, change, 0.0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        change, threshold = ctx.saved_tensors
+        tau, scale = ctx.constants
+        size = change.abs()
+        beyond = -change * scale * torch.exp(-(size - threshold) / tau) / threshold
+        h = torch.where(size > threshold, beyond, -change.sign())
+        return gradient, None, (gradient * h).sum_to_size(threshold.shape), None, None
+
+
+def delta(
+    x, threshold, scale, *, tau_grad=1.0, scale_grad=1.0, cum_error=False, shift=False,
+    state=None, return_state=False,
+):  # fmt: skip
+    """See ``lapilli.kernels.delta.delta``."""
+    x = x.to(torch.float32)
+    theta = fixed.per_neuron(threshold, x)
+    zero = torch.zeros_like(x[..., 0]).detach()
+    before, residual, error = (
+        (zero,) * 3 if state is None else (s.detach().to(torch.float32) for s in state)
+    )
+    step = torch.tensor(1 / scale, dtype=torch.float32)
+    events = []
+    for t in range(x.shape[-1]):
+        change = (x[..., t] - before) + residual
+        error = error + change.detach()
+        fires = (error if cum_error else change.detach()).abs() >= theta.detach()
+        event = _Event.apply(change, fires, theta, tau_grad, scale_grad)
+        error = torch.where(event.detach() != 0, 0.0, error)
+        residual = (change - event).detach()  # sent or not, the gradient passes straight through
+        before = x[..., t]
+        quantized = (event.detach() / step).floor() * step
+        events.append(fixed.straight_through(quantized, event))
+    if shift:
+        events = [torch.zeros_like(events[0]), *events[:-1]]
+    y = torch.stack(events, -1)
+    after = before.detach(), residual, error if cum_error else zero
+    return (y, after) if return_state else y

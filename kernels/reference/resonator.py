@@ -1,0 +1,152 @@
+"""Oracle of the resonators: the equations of the specification, one step at a time.
+
+RF, RF-Izhikevich, ADRF and ADRF-Izhikevich are in rf.py and rf_iz.py.
+"""
+
+import torch
+
+from . import fixed
+from .adaptive_threshold import adapt
+from .spike import complex_spike, spike
+
+
+def turned(after, before, factor):
+    """``trunc(after * factor / 4096)`` with the gradient of ``before``, which no reset touched."""
+    kept = (after.detach() * factor.detach() / 4096).trunc()
+    return fixed.straight_through(kept, before * factor / 4096)
+
+
+def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
+    """Return each step's real and imaginary part before and after the reset, and the state before.
+
+    All in units (float64). Without ``threshold`` nothing is reset.
+    """
+    real, imag = (part.to(torch.float32) for part in x)
+    if state is None:
+        re = im = torch.zeros(real[..., 0].shape, dtype=torch.float64, device=real.device)
+    else:
+        re, im = (fixed.to_fixed(s.detach(), scale) for s in state[:2])
+    after_re, after_im = initial = re, im
+    steps = []
+    for t in range(real.shape[-1]):
+        sin, cos = (
+            fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), real)
+            for p in (sin_decay, cos_decay)
+        )
+        x_re, x_im = (fixed.to_fixed(part[..., t], scale) for part in (real, imag))
+        re, im = (
+            turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
+            turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
+        )
+        after_re, after_im = re.detach(), im.detach()
+        if threshold is not None:
+            theta = round(threshold * scale)
+            fires = after_im >= theta
+            after_re = torch.where(fires, 0.0, after_re)
+            after_im = torch.where(fires, theta - 1.0, after_im)
+        steps.append((re, im, after_re, after_im))
+    return steps, initial
+
+
+def tested(steps, initial, phase):
+    """Return what each step compares with the threshold, and whether it may spike at all."""
+    if not phase:
+        return [(im.detach(), True) for _, im, _, _ in steps]
+    before = [initial[1], *(im for _, im, _, _ in steps)]
+    return [
+        (re.detach(), (last.detach() < 0) & (im.detach() >= 0))
+        for (re, im, _, _), last in zip(steps, before, strict=False)
+    ]
+
+
+def spike_of(re, im, fires, limit, phase, scale, tau_rho, scale_rho, graded):
+    """Spike of one step, with its surrogate gradient; ``limit`` in real units."""
+    real, imag = (fixed.to_float(y, scale) for y in (re, im))
+    if phase:
+        return complex_spike(real, imag, fires, limit, tau_rho, scale_rho, graded)
+    imag = imag + 0 * real  # a gradient of zero, not none
+    return spike(imag, fires, limit, tau_rho, scale_rho, graded)
+
+
+def outputs(spikes, last, scale, shift, return_state):
+    """Stack what the spike function made of each step, as the public functions return it."""
+    if shift:
+        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
+    out = torch.stack(spikes, -1)
+    return (out, tuple(fixed.to_float(y.detach(), scale) for y in last)) if return_state else out
+
+
+def series(steps, scale):
+    """Stack tuples of states in units, one tuple a step, as float32 series."""
+    columns = zip(*steps, strict=True)
+    return tuple(torch.stack([fixed.to_float(y, scale) for y in c], -1) for c in columns)
+
+
+def constant_threshold(
+    phase, x, sin_decay, cos_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
+    graded=False, shift=False, state=None, return_state=False,
+):  # fmt: skip
+    """Spikes of RF (``phase``) and RF-Izhikevich neurons; only the latter reset."""
+    reset = None if phase else threshold
+    steps, initial = states(x, sin_decay, cos_decay, scale, state, reset)
+    spikes = []
+    for step, (part, may) in zip(steps, tested(steps, initial, phase), strict=True):
+        fires = may & (part >= round(threshold * scale))
+        spikes.append(
+            spike_of(*step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded)
+        )
+    return outputs(spikes, steps[-1][2:], scale, shift, return_state)
+
+
+def _adapted(
+    phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
+    scale, state,
+):  # fmt: skip
+    """Return the states of each step, its threshold, refractory and decision, and the last two."""
+    steps, initial = states(x, sin_decay, cos_decay, scale, state)
+    parts = tested(steps, initial, phase)
+    adaptation = adapt(
+        lambda t, limit: parts[t][1] & (parts[t][0] >= limit), x[0], threshold_decay,
+        refractory_decay, threshold, threshold_step, scale, state and state[2:],
+    )  # fmt: skip
+    found = [next(adaptation) for _ in steps]
+    try:
+        next(adaptation)
+    except StopIteration as end:
+        return steps, found, end.value
+
+
+def adaptive_threshold(
+    phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
+    scale, *, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, return_state=False,
+):  # fmt: skip
+    """Spikes of ADRF (``phase``) and ADRF-Izhikevich neurons."""
+    steps, found, last = _adapted(
+        phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold,
+        threshold_step, scale, state,
+    )  # fmt: skip
+    spikes = []
+    for step, (th, r, fires) in zip(steps, found, strict=True):
+        limit = fixed.to_float(th + r, scale)
+        spikes.append(spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded))
+    spikes[0] = spikes[0] + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of 0
+    return outputs(spikes, (*steps[-1][2:], *last), scale, shift, return_state)
+
+
+def adaptive_dynamics(
+    phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
+    scale, *, state=None,
+):  # fmt: skip
+    """States of ADRF (``phase``) and ADRF-Izhikevich neurons."""
+    steps, found, _ = _adapted(
+        phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold,
+        threshold_step, scale, state,
+    )  # fmt: skip
+    rows = zip(steps, found, strict=True)
+    return series([(*step[:2], *adaptation[:2]) for step, adaptation in rows], scale)
+
+
+def resonator(x, sin_decay, cos_decay, scale, *, threshold=None, state=None):
+    """See ``lapilli.kernels.resonator.resonator``."""
+    steps, _ = states(x, sin_decay, cos_decay, scale, state, threshold)
+    return series([step[:2] for step in steps], scale)

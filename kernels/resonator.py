@@ -1,0 +1,519 @@
+"""Resonators: the kernels of RF, RF-Izhikevich, ADRF and ADRF-Izhikevich neurons.
+
+Equations and step functions: resonator_steps.py. The functions to call: rf.py and rf_iz.py, and
+``resonator`` here for the state without spikes.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .decays import decay_gradients
+from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .fixed_point import (
+    NEVER,
+    fraction_of,
+    is_power_of_two,
+    keep_of,
+    multiplier_of,
+    to_fixed,
+    to_float,
+)
+from .language import jit, tl
+from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .lift import cpu_loop
+from .memory import empty
+from .resonator_steps import (
+    resonator_after,
+    resonator_spike_bwd,
+    resonator_step,
+    rotate_bwd,
+)
+from .rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+)
+from .surrogate import complex_surrogate_constants, surrogate_constants
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _resonator_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    re, im, th, r, last = carry
+    sin, cos, keep_th, keep_r, theta, step, scale = fixed
+    PHASE: tl.constexpr = flags[0]
+    ADAPT: tl.constexpr = flags[1]
+    GRADED: tl.constexpr = flags[2]
+    SHIFT: tl.constexpr = flags[3]
+    EXACT: tl.constexpr = flags[4]
+    res = load_rows(ptrs[0], base, at, C, live, U)
+    ims = load_rows(ptrs[1], base, at, C, live, U)
+    for i in tl.static_range(U):
+        re, im, th, r, tested, limit, s = resonator_step(
+            re, im, th, r, to_fixed(res[i], scale), to_fixed(ims[i], scale),
+            sin, cos, keep_th, keep_r, theta, PHASE, ADAPT)  # fmt: skip
+        row = at + i * C
+        last = store_spike(ptrs[2], base, row, s, tested, last, live, scale, GRADED, SHIFT, EXACT)
+        store_row(ptrs[3], base, row, to_float(re, scale, EXACT), live)
+        store_row(ptrs[4], base, row, to_float(im, scale, EXACT), live)
+        store_row(ptrs[5], base, row, to_float(tested - limit, scale, EXACT), live)
+        store_row(ptrs[6], base, row, to_float(th, scale, EXACT), live)
+        store_row(ptrs[7], base, row, to_float(r, scale, EXACT), live)
+        re, im, th, r = resonator_after(re, im, th, r, s, theta, step, PHASE, ADAPT)
+    return re, im, th, r, last
+
+
+@jit
+def _resonator_fwd_kernel(
+    x_re_ptr, x_im_ptr,  # [N, T, C] float32: input
+    spike_ptr,  # [N, T, C] float32, out, or None
+    re_ptr, im_ptr,  # [N, T, C] float32, out, or None: state before the reset
+    distance_ptr,  # [N, T, C] float32, out, or None: above an adaptive threshold
+    th_ptr, r_ptr,  # [N, T, C] float32, out, or None: adaptive threshold before the spike
+    sin_ptr, cos_ptr,  # [1] or [channels] float32, 0..4096
+    threshold_decay_ptr, refractory_decay_ptr,  # the same, or None
+    re0_ptr, im0_ptr, th0_ptr, r0_ptr,  # [N, C] float32 or None: state before the first step
+    re1_ptr, im1_ptr, th1_ptr, r1_ptr,  # [N, C] float32, out, or None: after the last step
+    per, scale, theta, step, T, C, M,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    sin = multiplier_of(tl.load(sin_ptr + c // per, mask=live, other=0.0))
+    cos = multiplier_of(tl.load(cos_ptr + c // per, mask=live, other=0.0))
+    rest = tl.zeros([BLOCK], tl.float32)
+    re = to_fixed(load_or_zero(re0_ptr, j, live, rest), scale)
+    im = to_fixed(load_or_zero(im0_ptr, j, live, rest), scale)
+    r = to_fixed(load_or_zero(r0_ptr, j, live, rest), scale)
+    th = r * 0 + theta
+    if th0_ptr is not None:
+        th = to_fixed(tl.load(th0_ptr + j, mask=live, other=0.0), scale)
+    keep_th, keep_r = sin, sin
+    if ADAPT:
+        keep_th = keep_of(tl.load(threshold_decay_ptr + c // per, mask=live, other=0.0))
+        keep_r = keep_of(tl.load(refractory_decay_ptr + c // per, mask=live, other=0.0))
+    re, im, th, r, _ = walk_forward(
+        _resonator_fwd_rows, (re, im, th, r, rest),
+        (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr),
+        (sin, cos, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT), U)  # fmt: skip
+    store_row(re1_ptr, 0, j, to_float(re, scale, EXACT), live)
+    store_row(im1_ptr, 0, j, to_float(im, scale, EXACT), live)
+    store_row(th1_ptr, 0, j, to_float(th, scale, EXACT), live)
+    store_row(r1_ptr, 0, j, to_float(r, scale, EXACT), live)
+
+
+@jit
+def _resonator_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_re, g_im, a_sin, a_cos, g_later = carry
+    sin, cos, threshold, height, excess, rate = fixed
+    PHASE: tl.constexpr = flags[0]
+    GRADED: tl.constexpr = flags[1]
+    SHIFT: tl.constexpr = flags[2]
+    LEARN: tl.constexpr = flags[3]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    d_res = load_rows(ptrs[1], base, at, C, live, U)
+    d_ims = load_rows(ptrs[2], base, at, C, live, U)
+    res = load_rows(ptrs[3], base, at, C, live, U)
+    ims = load_rows(ptrs[4], base, at, C, live, U)
+    distances = load_rows(ptrs[5], base, at, C, live, U)
+    for i in tl.static_range(U - 1, -1, -1):
+        if LEARN:  # g_re and g_im still belong to the step after
+            a_sin += g_im * res[i] - g_re * ims[i]
+            a_cos += g_re * res[i] + g_im * ims[i]
+        if ptrs[0] is not None:
+            g_s = gs[i]
+            if SHIFT:
+                g_s = g_later
+                g_later = gs[i]
+            if ptrs[5] is not None:
+                distance = distances[i]
+            elif PHASE:
+                distance = res[i] - threshold
+            else:
+                distance = ims[i] - threshold
+            im = distance
+            if PHASE:
+                im = ims[i]
+            d_re, d_im = resonator_spike_bwd(
+                g_s, distance, im, height, excess, rate, PHASE, GRADED)  # fmt: skip
+        else:
+            d_re, d_im = d_res[i], d_ims[i]
+        g_re, g_im = rotate_bwd(g_re, g_im, sin, cos, d_re, d_im)
+        store_row(ptrs[6], base, at + i * C, g_re, live)
+        store_row(ptrs[7], base, at + i * C, g_im, live)
+    return g_re, g_im, a_sin, a_cos, g_later
+
+
+@jit
+def _resonator_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32, or None: then the two below
+    g_re_ptr, g_im_ptr,  # [N, T, C] float32, or None
+    re_ptr, im_ptr, distance_ptr,  # [N, T, C] float32, or None where not needed
+    gx_re_ptr, gx_im_ptr,  # [N, T, C] float32, out
+    sin_ptr, cos_ptr,  # [1] or [channels] float32
+    a_sin_ptr, a_cos_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    per, threshold, height, excess, rate, T, C, M,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+    U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    sin = fraction_of(multiplier_of(tl.load(sin_ptr + c // per, mask=live, other=0.0)))
+    cos = fraction_of(multiplier_of(tl.load(cos_ptr + c // per, mask=live, other=0.0)))
+    rest = tl.zeros([BLOCK], tl.float32)
+    _, _, a_sin, a_cos, _ = walk_backward(
+        _resonator_bwd_rows, (rest, rest, rest, rest, rest),
+        (g_spike_ptr, g_re_ptr, g_im_ptr, re_ptr, im_ptr, distance_ptr, gx_re_ptr, gx_im_ptr),
+        (sin, cos, threshold, height, excess, rate),
+        base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN), U)  # fmt: skip
+    store_row(a_sin_ptr, 0, j, a_sin, live)
+    store_row(a_cos_ptr, 0, j, a_cos, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _resonator_fwd_cpu(
+    first, last, x_re, x_im, spikes, real, imag, distance, threshold, refractory,
+    sin_decay, cos_decay, threshold_decay, refractory_decay,
+    real0, imag0, threshold0, refractory0, real1, imag1, threshold1, refractory1,
+    per, scale, theta, step, N, T, C,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    sin, cos = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    in_re, in_im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        re[:], im[:], th[:], r[:] = 0, 0, theta, 0
+        for i in range(c1 - c0):
+            sin[i] = multiplier_of(sin_decay[(c0 + i) // per])
+            cos[i] = multiplier_of(cos_decay[(c0 + i) // per])
+            if ADAPT:
+                keep_th[i] = keep_of(threshold_decay[(c0 + i) // per])
+                keep_r[i] = keep_of(refractory_decay[(c0 + i) // per])
+            if real0 is not None:
+                re[i] = to_fixed(real0[n, c0 + i], scale)
+            if imag0 is not None:
+                im[i] = to_fixed(imag0[n, c0 + i], scale)
+            if threshold0 is not None:
+                th[i] = to_fixed(threshold0[n, c0 + i], scale)
+            if refractory0 is not None:
+                r[i] = to_fixed(refractory0[n, c0 + i], scale)
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        for t in range(T):
+            x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
+            for i in range(c1 - c0):  # apart: too many arrays in one loop and it does not vectorise
+                in_re[i], in_im[i] = to_fixed(x_re_t[i], scale), to_fixed(x_im_t[i], scale)
+            if spikes is not None:
+                s_t = spikes[n, t, c0:c1]
+                if SHIFT:
+                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if real is not None:
+                real_t = real[n, t, c0:c1]
+            if imag is not None:
+                imag_t = imag[n, t, c0:c1]
+            if distance is not None:
+                distance_t = distance[n, t, c0:c1]
+            if threshold is not None:
+                threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
+            for i in range(c1 - c0):
+                a, b, th_i, r_i, tested, limit, s = resonator_step(
+                    re[i], im[i], th[i], r[i], in_re[i], in_im[i], sin[i], cos[i],
+                    keep_th[i], keep_r[i], theta, PHASE, ADAPT)  # fmt: skip
+                if spikes is not None:
+                    s_t[i] = s * (to_float(tested, scale, EXACT) if GRADED else np.float32(1))
+                if real is not None:
+                    real_t[i] = to_float(a, scale, EXACT)
+                if imag is not None:
+                    imag_t[i] = to_float(b, scale, EXACT)
+                if distance is not None:
+                    distance_t[i] = to_float(np.int32(tested - limit), scale, EXACT)
+                if threshold is not None:
+                    threshold_t[i] = to_float(th_i, scale, EXACT)
+                    refractory_t[i] = to_float(r_i, scale, EXACT)
+                re[i], im[i], th_i, r_i = resonator_after(
+                    a, b, th_i, r_i, s, theta, step, PHASE, ADAPT)  # fmt: skip
+                if ADAPT:
+                    th[i], r[i] = th_i, r_i
+        if real1 is not None:
+            for i in range(c1 - c0):
+                real1[n, c0 + i] = to_float(re[i], scale, EXACT)
+                imag1[n, c0 + i] = to_float(im[i], scale, EXACT)
+        if threshold1 is not None:
+            for i in range(c1 - c0):
+                threshold1[n, c0 + i] = to_float(th[i], scale, EXACT)
+                refractory1[n, c0 + i] = to_float(r[i], scale, EXACT)
+
+
+@cpu_loop
+def _resonator_bwd_cpu(
+    first, last, g_spike, g_real, g_imag, real, imag, distance, gx_re, gx_im,
+    sin_decay, cos_decay, a_sin_out, a_cos_out,
+    per, threshold, height, excess, rate, N, T, C,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+):  # fmt: skip
+    g_re, g_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    a_sin, a_cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    sin, cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g_re[:], g_im[:], a_sin[:], a_cos[:] = 0, 0, 0, 0
+        for i in range(c1 - c0):
+            sin[i] = fraction_of(multiplier_of(sin_decay[(c0 + i) // per]))
+            cos[i] = fraction_of(multiplier_of(cos_decay[(c0 + i) // per]))
+        for t in range(T - 1, -1, -1):
+            if real is not None:
+                re_t = real[n, t, c0:c1]
+            if imag is not None:
+                im_t = imag[n, t, c0:c1]
+            if distance is not None:
+                distance_t = distance[n, t, c0:c1]
+            if g_spike is not None:
+                g_t = g_spike[n, t, c0:c1]
+                if SHIFT:
+                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            else:
+                g_re_t, g_im_t = g_real[n, t, c0:c1], g_imag[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if LEARN:  # g_re and g_im still belong to the step after
+                    a_sin[i] += g_im[i] * re_t[i] - g_re[i] * im_t[i]
+                    a_cos[i] += g_re[i] * re_t[i] + g_im[i] * im_t[i]
+                if g_spike is not None:
+                    if distance is not None:
+                        above = distance_t[i]
+                    elif PHASE:
+                        above = re_t[i] - threshold
+                    else:
+                        above = im_t[i] - threshold
+                    b = above
+                    if PHASE:
+                        b = im_t[i]
+                    d_re, d_im = resonator_spike_bwd(
+                        g_t[i], above, b, height, excess, rate, PHASE, GRADED)  # fmt: skip
+                else:
+                    d_re, d_im = g_re_t[i], g_im_t[i]
+                g_re[i], g_im[i] = rotate_bwd(g_re[i], g_im[i], sin[i], cos[i], d_re, d_im)
+            gx_re[n, t, c0:c1], gx_im[n, t, c0:c1] = g_re[: c1 - c0], g_im[: c1 - c0]
+        if LEARN:
+            for i in range(c1 - c0):
+                a_sin_out[n, c0 + i], a_cos_out[n, c0 + i] = a_sin[i], a_cos[i]
+
+
+# The operator
+
+
+@define_op
+def resonator_fwd(
+    x_re: Tensor, x_im: Tensor, sin_decay: Tensor, cos_decay: Tensor,
+    threshold_decay: Tensor | None, refractory_decay: Tensor | None,
+    real0: Tensor | None, imag0: Tensor | None,
+    threshold0: Tensor | None, refractory0: Tensor | None,
+    scale: float, theta: int, step: int, phase: bool,
+    spiking: bool, save: bool, learning: bool, final: bool, graded: bool, shift: bool,
+    threshold: float, height: float, excess: float, rate: float,
+) -> tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+]:  # fmt: skip
+    """Return spikes, real, imag, distance, threshold, refractory and four last states.
+
+    Of the series, dynamics want the states; spikes in training want what the surrogate gradient
+    needs, and the complex state where sine and cosine are learned.
+    """
+    N, T, C = x_re.shape
+    adapt = threshold_decay is not None
+    wanted = (
+        spiking,
+        not spiking or learning or (save and phase and not adapt),
+        not spiking or learning or (save and (phase or not adapt)),
+        save and adapt,
+        adapt and not spiking,
+        adapt and not spiking,
+    )
+    rows = [empty(x_re.shape, torch.float32, x_re) if w else None for w in wanted]
+    last = [x_re.new_empty(N, C) if w and final else None for w in (True, True, adapt, adapt)]
+    decays = [sin_decay, cos_decay, threshold_decay, refractory_decay]
+    execute(
+        _resonator_fwd_kernel, _resonator_fwd_cpu, (N, T, C),
+        (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
+         neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta, step),
+        (phase, adapt, graded, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    return or_nothing(x_re, *rows, *last)
+
+
+@define_op
+def resonator_bwd(
+    g_spikes: Tensor | None, g_real: Tensor | None, g_imag: Tensor | None,
+    real: Tensor | None, imag: Tensor | None, distance: Tensor | None,
+    sin_decay: Tensor, cos_decay: Tensor,
+    threshold: float, height: float, excess: float, rate: float,
+    phase: bool, graded: bool, shift: bool, learning: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of the input and the partial gradients of sine and cosine."""
+    g = g_real if g_spikes is None else g_spikes
+    N, T, C = g.shape
+    gx = [empty(g.shape, torch.float32, g) for _ in range(2)]
+    partials = [g.new_empty(N, C) if learning else None for _ in range(2)]
+    execute(
+        _resonator_bwd_kernel, _resonator_bwd_cpu, (N, T, C),
+        (g_spikes, g_real, g_imag, real, imag, distance, *gx, sin_decay, cos_decay, *partials,
+         neurons_a_parameter(C, sin_decay, cos_decay), threshold, height, excess, rate),
+        (phase, graded, shift, learning),
+    )  # fmt: skip
+    return or_nothing(g, *gx, *partials)
+
+
+def _save(ctx, inputs, output):
+    decays = inputs[2:6]
+    phase, ctx.spiking, _, learning, _, graded, shift, *surrogate = inputs[13:]
+    ctx.mark_non_differentiable(*(output[1:] if ctx.spiking else (output[0], *output[3:])))
+    ctx.set_materialize_grads(False)
+    kept = [s if s.numel() and (ctx.spiking or learning) else None for s in output[1:4]]
+    ctx.save_for_backward(*kept, *decays)
+    ctx.constants = *surrogate, phase, graded, shift
+
+
+def _backward(ctx, g_spikes, g_real, g_imag, *_others):
+    *states, sin_decay, cos_decay, threshold_decay, refractory_decay = ctx.saved_tensors
+    learning = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
+    if ctx.spiking:
+        gradients = g_spikes.contiguous(), None, None
+    else:
+        g_real, g_imag = (
+            torch.zeros_like(other) if g is None else g.contiguous()
+            for g, other in ((g_real, g_imag), (g_imag, g_real))
+        )
+        gradients = None, g_real, g_imag
+    gx_re, gx_im, a_sin, a_cos = resonator_bwd(
+        *gradients, *states, sin_decay, cos_decay, *ctx.constants, learning
+    )
+    g_rotation = decay_gradients(1.0, (sin_decay, a_sin), (cos_decay, a_cos), wanted=learning)
+    # the threshold is not differentiated; its decays get zeros, as in lava-dl
+    g_threshold = (
+        torch.zeros_like(d) if wanted else None
+        for d, wanted in (
+            (threshold_decay, ctx.needs_input_grad[4]),
+            (refractory_decay, ctx.needs_input_grad[5]),
+        )
+    )
+    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 18
+
+
+differentiable(resonator_fwd, _backward, _save)
+
+Pair = tuple[Tensor, Tensor]  # real and imaginary part
+Adaptation = tuple[Tensor, Tensor, float]  # threshold decay, refractory decay, threshold step
+
+
+def _run(
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, adaptation: Adaptation | None, theta: int,
+    scale: int, phase: bool, state: tuple[Tensor, ...] | None, spiking: bool = False,
+    final: bool = False, graded: bool = False, shift: bool = False,
+    surrogate: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Call the operator; ``surrogate`` is threshold, height, excess, rate."""
+    threshold_decay, refractory_decay, step = adaptation or (None, None, 0)
+    initial = tuple(map(state_rows, state or ()))
+    learning = save = False
+    if torch.is_grad_enabled():
+        learning = sin_decay.requires_grad or cos_decay.requires_grad
+        save = spiking and (learning or x[0].requires_grad or x[1].requires_grad)
+    return resonator_fwd(
+        *map(to_rows, x), sin_decay, cos_decay, threshold_decay, refractory_decay,
+        *initial, *(None,) * (4 - len(initial)), scale, theta, round(step * scale), phase,
+        spiking, save, learning, final, graded, shift, *surrogate,
+    )  # fmt: skip
+
+
+def resonate(
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float, scale: int, *,
+    phase: bool, adaptation: Adaptation | None = None,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, graded: bool = False, shift: bool = False,
+    state: tuple[Tensor, ...] | None = None, return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+    """Run one of the four neurons; see rf.py and rf_iz.py."""
+    if phase:
+        height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded)
+    else:
+        (height, rate), excess = surrogate_constants(tau_rho, scale_rho, graded), 0.0
+    spikes, _, _, _, _, _, *last = _run(
+        x, sin_decay, cos_decay, adaptation, round(threshold * scale), scale, phase, state,
+        True, return_state, graded, shift, (threshold, height, excess, rate),
+    )  # fmt: skip
+    shape = x[0].shape
+    spikes = from_rows(spikes, shape[1:-1])
+    if not return_state:
+        return spikes
+    return spikes, tuple(s.view(shape[:-1]) for s in last[: 2 if adaptation is None else 4])
+
+
+def resonator_states(
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float | None, scale: int, *,
+    phase: bool, adaptation: Adaptation | None = None, state: tuple[Tensor, ...] | None = None,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Return the states of one of the four neurons, before any reset, each of the shape of ``x``.
+
+    They are real and imaginary part and, with ``adaptation``, threshold and refractory.
+    """
+    theta = NEVER if threshold is None else round(threshold * scale)
+    _, real, imag, _, *thresholds = _run(
+        x, sin_decay, cos_decay, adaptation, theta, scale, phase, state
+    )
+    rows = (real, imag, *(() if adaptation is None else thresholds[:2]))
+    return tuple(from_rows(s, x[0].shape[1:-1]) for s in rows)
+
+
+@with_reference
+def resonator(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    scale: int,
+    *,
+    threshold: float | None = None,
+    state: Pair | None = None,
+) -> Pair:
+    """Turn the state over time and return it before each reset, real and imaginary part.
+
+    Parameters
+    ----------
+    x
+        Real and imaginary input, each ``[N, neurons..., T]``, in real units (1 is ``scale`` state
+        units).
+    sin_decay, cos_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    scale
+        State units in 1.
+    threshold
+        After a step whose imaginary part reaches it, the state returns to zero and to one unit
+        below the threshold; None leaves the reset out.
+    state
+        Real and imaginary part ``[N, neurons...]`` before the first step; zeros if None. Not
+        differentiated.
+    """
+    return resonator_states(x, sin_decay, cos_decay, threshold, scale, phase=False, state=state)

@@ -1,0 +1,87 @@
+"""Resonators: neurons with a complex state that turns and decays, Loihi fixed point.
+
+Forward (int32, 1 unit = 1 / scale):
+
+    a[t] = D(a'[t-1], cos) - D(b'[t-1], sin) + x_re[t]      real part
+    b[t] = D(a'[t-1], sin) + D(b'[t-1], cos) + x_im[t]      imaginary part
+    D(y, k) = trunc(y * k / 4096)                           decay, toward zero
+
+Here is what four neurons share; they differ in what spikes and in what a spike changes:
+
+    neuron    spikes where                                  then
+    RF        a[t] >= theta,     b[t-1] < 0 <= b[t]
+    RF-Iz     b[t] >= theta                                 a'[t] = 0, b'[t] = theta - 1
+    ADRF      a[t] >= th + r,    b[t-1] < 0 <= b[t]         threshold rises
+    ADRF-Iz   b[t] >= th + r                                threshold rises
+
+a' and b' are a and b where no other is given; th and r are the state of adaptive_threshold.py.
+PHASE stands for the neurons that test the phase (RF, ADRF), ADAPT for those whose threshold adapts.
+
+Backward (float32). Neither the reset, the truncation nor the threshold is differentiated:
+
+    A[t] = (cos A[t+1] + sin B[t+1]) / 4096 + rho_a[t] g_s[t]       = g_x_re[t]
+    B[t] = (cos B[t+1] - sin A[t+1]) / 4096 + rho_b[t] g_s[t]       = g_x_im[t]
+    g_sin = sum B[t+1] a[t] - A[t+1] b[t],    g_cos = sum A[t+1] a[t] + B[t+1] b[t]
+
+The last two are per unit of sin / 4096 and cos / 4096.
+
+Source: lava-dl neuron/dynamics/resonator.py, neuron/dynamics/adaptive_resonator.py,
+neuron/dynamics/adaptive_phase_th.py, spike/complex.py.
+"""
+
+from .adaptive_threshold import rise, settle
+from .fixed_point import decay
+from .language import jit, tl
+from .surrogate import complex_surrogate, surrogate
+
+
+@jit
+def rotate(re, im, sin, cos, x_re, x_im):
+    """Turn and shrink the state, then add the input, int32; ``sin`` and ``cos`` 0..4096."""
+    return decay(re, cos) - decay(im, sin) + x_re, decay(re, sin) + decay(im, cos) + x_im
+
+
+@jit
+def rotate_bwd(g_re, g_im, sin, cos, d_re, d_im):
+    """Turn the gradient back one step and add that of this step, float32; fractions of 1."""
+    return cos * g_re + sin * g_im + d_re, cos * g_im - sin * g_re + d_im
+
+
+@jit
+def resonator_step(
+    re, im, th, r, x_re, x_im, sin, cos, keep_th, keep_r, theta,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr,
+):  # fmt: skip
+    """Advance one step up to the spike, int32; also return what is tested and its limit."""
+    im_before = im
+    re, im = rotate(re, im, sin, cos, x_re, x_im)
+    limit = theta
+    if ADAPT:
+        th, r = settle(th, r, theta, keep_th, keep_r)
+        limit = th + r
+    if PHASE:
+        return re, im, th, r, re, limit, (re >= limit) & (im_before < 0) & (im >= 0)
+    else:
+        return re, im, th, r, im, limit, im >= limit
+
+
+@jit
+def resonator_after(re, im, th, r, s, theta, step, PHASE: tl.constexpr, ADAPT: tl.constexpr):
+    """State after the spike ``s``, int32."""
+    if ADAPT:
+        th, r = rise(th, r, s, step)
+    elif not PHASE:
+        re, im = tl.where(s, 0, re), tl.where(s, theta - 1, im)
+    return re, im, th, r
+
+
+@jit
+def resonator_spike_bwd(
+    g_s, distance, im, height, excess, rate, PHASE: tl.constexpr, GRADED: tl.constexpr
+):
+    """Gradients of real and imaginary part through the spike, ``distance`` above its limit."""
+    if PHASE:
+        rho_re, rho_im = complex_surrogate(distance, im, height, excess, rate, GRADED)
+        return rho_re * g_s, rho_im * g_s
+    else:
+        return 0.0 * g_s, surrogate(distance, height, rate, GRADED) * g_s

@@ -1,0 +1,92 @@
+"""RF-Izhikevich and ADRF-Izhikevich: resonate-and-fire neurons that spike by their imaginary part.
+
+Equations: resonator_steps.py. A spike of RF-Izhikevich sets the real part to zero and the imaginary
+part to one unit below the threshold; in ADRF-Izhikevich it raises the threshold and resets nothing.
+
+Source: lava-dl neuron/rf_iz.py, neuron/adrf_iz.py, neuron/dynamics/adaptive_resonator.py.
+"""
+
+from torch import Tensor
+
+from .dispatch import with_reference
+from .resonator import Pair, resonate, resonator_states
+
+
+@with_reference
+def rf_iz(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    graded: bool = False,
+    shift: bool = False,
+    state: Pair | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Pair]:
+    """Run RF-Izhikevich neurons over time; their state without spikes is ``resonator``'s.
+
+    Parameters and results are those of ``lapilli.kernels.rf.rf``, with the imaginary part in place
+    of the real one in ``threshold`` and ``graded``.
+    """
+    return resonate(
+        x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,
+        scale_rho=scale_rho, graded=graded, shift=shift, state=state, return_state=return_state,
+    )  # fmt: skip
+
+
+@with_reference
+def adrf_iz(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    graded: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, ...] | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
+    """Run ADRF-Izhikevich neurons over time.
+
+    Parameters and results are those of ``lapilli.kernels.rf.adrf``, with the imaginary part in
+    place of the real one in ``threshold`` and ``graded``.
+    """
+    return resonate(
+        x, sin_decay, cos_decay, threshold, scale, phase=False,
+        adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
+        scale_rho=scale_rho, graded=graded, shift=shift, state=state, return_state=return_state,
+    )  # fmt: skip
+
+
+@with_reference
+def adrf_iz_dynamics(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    state: tuple[Tensor, ...] | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return real and imaginary part, threshold and refractory, the last two before the spike.
+
+    All have the shape of each part of ``x``; the first two are differentiable. The parameters are
+    those of ``lapilli.kernels.rf.adrf``.
+    """
+    return resonator_states(
+        x, sin_decay, cos_decay, threshold, scale, phase=False,
+        adaptation=(threshold_decay, refractory_decay, threshold_step), state=state,
+    )  # fmt: skip

@@ -1,0 +1,295 @@
+"""Command line: ``lapilli train``, ``lapilli inspect``, ``lapilli info``.
+
+Exit status: 0 done; 1 the exported network differs from the trained one; 2 wrong input, with one
+line that says what; 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .extras import MissingExtraError
+
+# torch takes seconds to import: the commands import what they need, so that --help and wrong
+# arguments answer at once
+
+DONE, DIFFERS, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(Exception):
+    """Wrong input; the message is one line for the user."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _whole_number(low: int) -> Any:
+    """Return an argument type: whole numbers from ``low`` that fit in 63 bits."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value < 2**63:
+            raise argparse.ArgumentTypeError(f"is {text!r}; expected a whole number from {low}")
+        return value
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="lapilli", description="Train spiking networks for Loihi.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    train = commands.add_parser(
+        "train",
+        help="train a network on a data set, export it and check the export",
+        description="Train a network on a data set, export it and check the export.",
+    )
+    train.add_argument("dataset", metavar="DATASET", help="digits: 8 x 8 handwritten digits")
+    train.add_argument("--epochs", type=_whole_number(1), help="default: what the data set needs")
+    train.add_argument("--seed", type=_whole_number(0), default=0, help="default: 0")
+    train.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, xpu")
+    train.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: runs/DATASET-<date>-<time>"
+    )
+    train.add_argument("--json", action="store_true", help="print the report as JSON")
+    train.add_argument("--no-plots", action="store_true", help="draw no pictures")
+    train.set_defaults(command=_train)
+
+    inspect = commands.add_parser(
+        "inspect", help="show a network file", description="Show the layers of a network file."
+    )
+    inspect.add_argument("file", type=Path, metavar="FILE.net")
+    inspect.set_defaults(command=_inspect)
+
+    info = commands.add_parser(
+        "info",
+        help="show versions and devices",
+        description="Show versions, devices, and what runs the kernels on each device.",
+    )
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _devices() -> dict[str, str]:
+    """Devices that are present, and what each is."""
+    import torch
+
+    found = {"cpu": f"{torch.get_num_threads()} threads"}
+    accelerator = torch.accelerator
+    if accelerator.is_available():
+        kind = accelerator.current_accelerator().type
+        module = torch.get_device_module(kind)
+        for i in range(accelerator.device_count()):
+            name = module.get_device_name(i) if hasattr(module, "get_device_name") else kind
+            found[f"{kind}:{i}"] = name
+    return found
+
+
+def _device(name: str) -> tuple[Any, str]:
+    """Return the device called ``name`` and its executor."""
+    import torch
+
+    from .kernels.dispatch import executor
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+        return device, executor(device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a missing backend
+        reason = str(error).partition("\n")[0].rstrip(".")
+        available = ", ".join(_devices())
+        raise UsageError(
+            f"device {name!r} cannot be used ({reason}); available: {available}"
+        ) from None
+
+
+def _new_folder(wanted: Path | None, dataset: str) -> tuple[Path, bool]:
+    """Make the folder of a run and try it; also whether it is new."""
+    folder = wanted
+    if folder is None:
+        first = folder = Path("runs") / f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        number = 1
+        while folder.exists():
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
+    new = not folder.exists()
+    try:
+        present = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        if not os.access(present, os.W_OK | os.X_OK):
+            raise PermissionError(13, "no permission to write", str(present))
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write into folder {str(folder)!r} ({error.strerror}); choose one with --out"
+        ) from None
+    return folder, new
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .recipes import RECIPES
+
+    if args.dataset not in RECIPES:
+        raise UsageError(f"unknown data set {args.dataset!r}; there are: {', '.join(RECIPES)}")
+    recipe = RECIPES[args.dataset]
+
+    import torch
+
+    from . import report
+    from .extras import require
+
+    device, executor = _device(args.device)
+    require("tqdm", "tqdm")
+    if not args.no_plots:
+        require("matplotlib.figure", "matplotlib")
+    data = recipe.data().to(device)
+    folder, is_new = _new_folder(args.out, args.dataset)
+
+    torch.manual_seed(args.seed)
+    net = recipe.network().to(device)
+    epochs = args.epochs or recipe.epochs
+    history, interrupted = _fit(net, data, recipe, epochs, args)
+    if not history:
+        if is_new:
+            folder.rmdir()
+        _say("interrupted before an epoch was finished: nothing is written")
+        return INTERRUPTED
+
+    results = {
+        "dataset": args.dataset,
+        "seed": args.seed,
+        "device": str(device),
+        "executor": executor,
+        "interrupted": interrupted,
+        **report.measure(net, data, history, recipe.batch_size),
+    }
+    results = report.write(folder, net, data, history, results, pictures=not args.no_plots)
+    print(json.dumps(results, indent=2) if args.json else _summary(results))
+    if results["different_spikes"]:
+        _say(
+            f"error: the network read back from {str(folder)!r} differs from the trained one in "
+            f"{results['different_spikes']} output spikes"
+        )
+        return DIFFERS
+    if interrupted:
+        _say(f"interrupted: the files hold epoch {len(history)} of {epochs}, the last one finished")
+        return INTERRUPTED
+    return DONE
+
+
+def _fit(net: Any, data: Any, recipe: Any, epochs: int, args: argparse.Namespace) -> Any:
+    """Train with a progress bar; returns the finished epochs and whether ctrl-C ended them."""
+    from tqdm import tqdm
+
+    from .training import fit
+
+    history, state, interrupted = [], None, False
+    with tqdm(total=epochs, desc=args.dataset, unit="epoch", dynamic_ncols=True) as bar:
+        bar.set_postfix_str("compiling kernels")
+        try:
+            for epoch in fit(
+                net, data, recipe.loss,
+                epochs=epochs, batch_size=recipe.batch_size, rates=recipe.rates, seed=args.seed,
+            ):  # fmt: skip
+                copy = {name: value.clone() for name, value in net.state_dict().items()}
+                history, state = [*history, epoch], copy  # together: an interrupt can part lines
+                bar.set_postfix_str(
+                    f"loss {epoch.loss:.4f}, accuracy {epoch.train_accuracy:.1%}, "
+                    f"test {epoch.test_accuracy:.1%}",
+                    refresh=False,
+                )
+                bar.update()
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted and history:
+        net.load_state_dict(state)  # the epoch that was not finished has changed the network
+    return history, interrupted
+
+
+def _summary(results: dict[str, Any]) -> str:
+    """Show the results of a run to a person."""
+    layers = results["spikes_an_inference_by_layer"]
+    rows = {
+        "network": f"{'-'.join(map(str, results['neurons']))}, {results['time_steps']} time steps, "
+        f"on {results['device']} ({results['executor']})",
+        "accuracy": f"{results['test_accuracy']:.2%} of {results['samples']['test']} test samples",
+        "training": f"{results['seconds']:.1f} s for {results['epochs']} epochs, "
+        f"{results['seconds_an_epoch']:.3f} s an epoch after the first "
+        f"({results['seconds_first_epoch']:.1f} s with compilation)",
+        "speed": f"{results['neuron_steps_a_second'] / 1e6:.0f} million neuron-steps a second",
+        "activity": f"{results['spikes_an_inference']:.1f} spikes an inference "
+        f"({' + '.join(f'{n:.1f}' for n in layers)})",
+        "files": "\n".join(results["files"]),
+        "check": "read the network file back: all output spikes are equal",
+    }
+    if results["different_spikes"]:
+        del rows["check"]
+    indent = "\n" + " " * 10
+    return "\n".join(f"{name:<10}{text.replace(chr(10), indent)}" for name, text in rows.items())
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from . import export
+
+    try:
+        print(export.format_table(export.inspect(args.file)))
+    except (OSError, export.NetworkFileError) as error:
+        raise UsageError(" ".join(str(error).split())) from None
+    return DONE
+
+
+def _info(args: argparse.Namespace) -> int:
+    import torch
+
+    from .kernels.dispatch import executor
+    from .report import versions
+
+    for package, version in versions().items():
+        print(f"{package:<10}{version}")
+    for name, description in _devices().items():
+        try:
+            served = f"kernels run by {executor(torch.device(name))}"
+        except RuntimeError:
+            served = "no kernels"
+        print(f"{name:<10}{description}; {served}")
+    return DONE
+
+
+def _say(message: str) -> None:
+    print(f"lapilli: {message}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments after the program's name; None: those of the process.
+
+    Returns
+    -------
+    int
+        Exit status, see the module.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        return args.command(args)
+    except (UsageError, MissingExtraError) as error:
+        _say(f"error: {error}")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED

@@ -1,0 +1,153 @@
+"""What a training run leaves behind: the files of its folder and the numbers in them."""
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import export, plots
+from .classifier import Rate
+from .data import Dataset
+from .training import Epoch, accuracy, evaluate, layer_outputs
+
+MODEL, CURVES, RASTER, REPORT = "model.pt", "training.png", "raster.png", "report.json"
+PACKAGES = ("lapilli", "torch", "triton", "numba", "numpy", "h5py")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of lapilli and of the packages that it computes with."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def measure(
+    net: torch.nn.Sequential, data: Dataset, history: Sequence[Epoch], batch_size: int
+) -> dict[str, Any]:
+    """Collect the numbers of a run, on the test samples and over its epochs.
+
+    Throughput counts neurons x time steps x samples of an epoch over the median time of the epochs
+    after the first, which compiles kernels; backward and optimizer are part of that time.
+
+    Parameters
+    ----------
+    net
+        Network after the last epoch.
+    data
+        Samples on its device.
+    history
+        All epochs.
+    batch_size
+        Samples a training step.
+    """
+    net.eval()
+    with torch.no_grad():
+        layers = layer_outputs(net, data.test.spikes)
+    seen = len(data.train) // batch_size * batch_size
+    epoch_seconds = statistics.median([e.seconds for e in history[1:]] or [history[0].seconds])
+    neurons = [layer[0, ..., 0].numel() for layer in layers]
+    spikes = [float(layer.count_nonzero()) / len(data.test) for layer in layers]
+    return {
+        "test_accuracy": accuracy(layers[-1], data.test.labels),
+        "train_accuracy": history[-1].train_accuracy,
+        "loss": history[-1].loss,
+        "epochs": len(history),
+        "seconds": sum(e.seconds for e in history),
+        "seconds_first_epoch": history[0].seconds,
+        "seconds_an_epoch": epoch_seconds,
+        "neuron_steps_a_second": sum(neurons) * layers[-1].shape[-1] * seen / epoch_seconds,
+        "spikes_an_inference": sum(spikes),
+        "spikes_an_inference_by_layer": spikes,
+        "samples": {"train": len(data.train), "test": len(data.test)},
+        "neurons": [data.test.spikes[0, ..., 0].numel(), *neurons],
+        "time_steps": layers[-1].shape[-1],
+    }
+
+
+def write(
+    folder: Path,
+    net: torch.nn.Sequential,
+    data: Dataset,
+    history: Sequence[Epoch],
+    results: dict[str, Any],
+    *,
+    pictures: bool = True,
+) -> dict[str, Any]:
+    """Write the files of a run and check the exported network.
+
+    The network file is read back and run on the test samples; its output spikes must equal those
+    of the network.
+
+    Parameters
+    ----------
+    folder
+        Existing folder; gets ``model.pt`` (state dict), ``<dataset>.net``, ``training.png``,
+        ``raster.png`` and ``report.json``.
+    net
+        Network.
+    data
+        Samples on its device.
+    history
+        All epochs.
+    results
+        Numbers of the run, with ``dataset``, the data set's name.
+    pictures
+        Draw the two pictures.
+
+    Returns
+    -------
+    dict
+        ``results`` and what was found here, as in ``report.json``.
+    """
+    name = results["dataset"]
+    torch.save(net.state_dict(), folder / MODEL)
+    network = folder / f"{name}.net"
+    export.save(net, network)
+    files = [MODEL, network.name]
+    different = int((evaluate(_read(network, data), data.test) != evaluate(net, data.test)).sum())
+    if pictures:
+        _draw(folder, net, data, history, results)
+        files += [CURVES, RASTER]
+    files.append(REPORT)
+    results = {
+        **results,
+        "different_spikes": different,
+        "files": [str(folder / file) for file in files],
+        "versions": versions(),
+        "history": [asdict(epoch) for epoch in history],
+    }
+    (folder / REPORT).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return results
+
+
+def _read(network: Path, data: Dataset) -> torch.nn.Module:
+    return export.load(network).to(data.test.spikes.device)
+
+
+def _draw(
+    folder: Path,
+    net: torch.nn.Sequential,
+    data: Dataset,
+    history: Sequence[Epoch],
+    results: dict[str, Any],
+) -> None:
+    title = f"{results['dataset']}, {'-'.join(map(str, results['neurons']))}"
+    plots.training_curves(history, folder / CURVES, title)
+    sample, label = data.test.spikes[:1], int(data.test.labels[0])
+    with torch.no_grad():
+        outputs = layer_outputs(net, sample)
+    layers = {"input": sample[0]}
+    layers |= {f"hidden {i}": spikes[0] for i, spikes in enumerate(outputs[:-1], 1)}
+    layers["output"] = outputs[-1][0]
+    read = int(Rate.predict(outputs[-1]))
+    plots.raster(layers, folder / RASTER, f"{title}: test sample 0, a {label}, read as {read}")

@@ -1,0 +1,87 @@
+"""The adaptive threshold of ALIF, ADRF and ADRF-Izhikevich neurons: parameters, state, gradients.
+
+Equations: kernels/adaptive_threshold.py.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import FixedPointNeuron, Range, chip_value
+from .errors import require
+
+
+class _ZeroGradients(torch.autograd.Function):
+    """Pass a tensor on; parameters behind it get zeros for gradients, not None."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        return gradient, *(torch.zeros_like(p) if w else None for p, w in wanted)
+
+
+class AdaptiveNeuron(FixedPointNeuron):
+    """Base of the neurons whose threshold rises at each spike.
+
+    Attributes
+    ----------
+    threshold_step : float
+        What a spike adds to the threshold, rounded toward zero to a multiple of ``1 / scale``.
+    threshold_decay, refractory_decay : Parameter
+        ``[1]`` or ``[channels]``, in units of 1/4096. Their gradients are zero.
+    """
+
+    cx_threshold_decay = chip_value("threshold_decay")
+    cx_refractory_decay = chip_value("refractory_decay")
+
+    def _add_adaptation(
+        self, threshold_step: float, threshold_decay: Range, refractory_decay: Range
+    ) -> None:
+        require(
+            math.isfinite(threshold_step),
+            f"threshold_step must be finite; got {threshold_step}",
+        )
+        self.threshold_step = int(threshold_step * self.w_scale) / self.w_scale
+        self._add_decay("threshold_decay", threshold_decay)
+        self._add_decay("refractory_decay", refractory_decay)
+
+    @property
+    def v_th_step(self) -> int:
+        """Threshold step in weight units, as the chip holds it."""
+        return round(self.threshold_step * self.w_scale)
+
+    def _reaches(self, state: Tensor, threshold: Tensor, refractory: Tensor) -> Tensor:
+        """Whether a state spikes: the decision of the kernels, which integers take."""
+        units = (state.detach() * self.s_scale).trunc()
+        return units >= sum((y.detach() * self.s_scale).round() for y in (threshold, refractory))
+
+    def _after_spike(
+        self, spikes: Tensor, fires: Tensor, threshold: Tensor, refractory: Tensor
+    ) -> Tensor:
+        """Keep the threshold that the last step leaves, and finish the spikes of ``spike()``."""
+        th, r, fired = threshold[..., -1], refractory[..., -1], fires[..., -1]
+        self._keep_state(
+            refractory_state=torch.where(fired, r + 2 * th, r),
+            threshold_state=torch.where(fired, th + self.threshold_step, th),
+        )
+        spikes = _ZeroGradients.apply(spikes, self.threshold_decay, self.refractory_decay)
+        return self._leave(spikes)
+
+
+def adaptation_params(
+    device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
+) -> dict[str, Any]:
+    """Turn the ``device_params`` of the threshold back into constructor arguments."""
+    return {
+        "threshold": device_params["vThMant"] / scale,
+        "threshold_step": device_params["vThStep"] / scale,
+        "threshold_decay": device_params["thDecay"] / p_scale,
+        "refractory_decay": device_params["refDecay"] / p_scale,
+    }

@@ -1,0 +1,41 @@
+"""ADRF: resonate-and-fire neuron that spikes by its phase, with an adaptive threshold. Equations: kernels/resonator_steps.py.
+
+Source: lava-dl neuron/adrf.py.
+"""
+
+from typing import Any
+
+from lapilli.kernels import rf as kernel
+from lapilli.kernels.spike import complex_spike, turns
+from torch import Tensor
+
+from . import resonator as base
+
+SCALE_RHO_MULT = 0.1
+TAU_RHO_MULT = 100
+
+neuron_params = base.adaptive_neuron_params
+
+
+class Neuron(base.AdaptiveResonatorNeuron):
+    """Resonate-and-fire neuron in Loihi's fixed point that adapts and spikes at most once a period.
+
+    It spikes where the imaginary part turns from negative to not while the real part is at least
+    the sum of threshold and refractory state.
+
+    Parameters, input and attributes are those of ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
+    """
+
+    device_type = "ADRF_PHASE"
+    _run = staticmethod(kernel.adrf)
+    _run_dynamics = staticmethod(kernel.adrf_dynamics)
+
+    def _options(self) -> dict[str, Any]:
+        return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
+
+    def spike(self, real: Tensor, imag: Tensor, threshold: Tensor, refractory: Tensor) -> Tensor:
+        """Spike by the phase of the states of ``dynamics``."""
+        fires = self._reaches(real, threshold, refractory) & turns(imag, self._imag_last())
+        spikes = complex_spike(real, imag, threshold + refractory, fires=fires, **self._options())
+        self._keep_state(imag_state=imag[..., -1])
+        return self._after_spike(spikes, fires, threshold, refractory)

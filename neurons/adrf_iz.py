@@ -1,0 +1,39 @@
+"""ADRF-Izhikevich: resonate-and-fire neuron with an adaptive threshold. Equations: kernels/resonator_steps.py.
+
+Source: lava-dl neuron/adrf_iz.py.
+"""
+
+from typing import Any
+
+from lapilli.kernels import rf_iz as kernel
+from lapilli.kernels.spike import spike
+from torch import Tensor
+
+from . import resonator as base
+
+SCALE_RHO_MULT = 0.1
+TAU_RHO_MULT = 100
+
+neuron_params = base.adaptive_neuron_params
+
+
+class Neuron(base.AdaptiveResonatorNeuron):
+    """Resonate-and-fire neuron in Loihi's fixed point that adapts.
+
+    It spikes where the imaginary part is at least the sum of threshold and refractory state.
+
+    Parameters, input and attributes are those of ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
+    """
+
+    device_type = "ADRF_IZHIKEVICH"
+    _run = staticmethod(kernel.adrf_iz)
+    _run_dynamics = staticmethod(kernel.adrf_iz_dynamics)
+
+    def _options(self) -> dict[str, Any]:
+        return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
+
+    def spike(self, real: Tensor, imag: Tensor, threshold: Tensor, refractory: Tensor) -> Tensor:
+        """Spike where the imaginary part of ``dynamics`` reaches its threshold and refractory."""
+        fires = self._reaches(imag, threshold, refractory)
+        spikes = spike(imag, threshold + refractory, fires=fires, **self._options())
+        return self._after_spike(spikes, fires, threshold, refractory)

@@ -1,0 +1,169 @@
+"""ALIF: leaky integrate-and-fire neuron with an adaptive threshold. Equations: kernels/alif.py.
+
+Source: lava-dl neuron/alif.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lapilli.kernels import alif as kernel
+from lapilli.kernels.spike import spike
+from torch import Tensor
+
+from .adaptive import AdaptiveNeuron, adaptation_params
+from .base import Range, chip_value
+
+SCALE_RHO_MULT = 0.1
+TAU_RHO_MULT = 100
+
+
+class Neuron(AdaptiveNeuron):
+    """Leaky integrate-and-fire neuron with an adaptive threshold in Loihi's fixed point.
+
+    A spike does not reset the voltage. It raises the threshold by ``threshold_step`` and a
+    refractory state, which adds to the threshold, by twice the threshold; both decay.
+
+    Input and output are ``[N, neurons..., T]`` as for ``cuba.Neuron``, and so are the arguments
+    after ``refractory_decay``.
+
+    Parameters
+    ----------
+    threshold
+        Threshold at rest, which the voltage must reach to spike; at least ``1 / scale``.
+    threshold_step
+        What a spike adds to the threshold; rounded toward zero to a multiple of ``1 / scale``.
+    current_decay, voltage_decay
+        Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
+        each channel draws. A single number is then widened by 1 %.
+    threshold_decay, refractory_decay
+        The same for threshold (its distance from rest) and refractory state; not widened.
+    norm
+        Callable that returns a norm, applied to the input; None for none.
+    requires_grad
+        Learn the current and voltage decay. The gradients of the other two are zero.
+
+    Attributes
+    ----------
+    current_decay, voltage_decay, threshold_decay, refractory_decay : Parameter
+        ``[1]`` or ``[channels]``, in units of 1/4096.
+    current_state, voltage_state, threshold_state, refractory_state : Tensor
+        State after the last call where it persists; not in the state dict.
+
+    Raises
+    ------
+    ArgumentError
+        (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+    """
+
+    cx_current_decay = chip_value("current_decay")
+    cx_voltage_decay = chip_value("voltage_decay")
+    ref_delay = 1  # steps
+
+    def __init__(
+        self,
+        threshold: float,
+        threshold_step: float,
+        current_decay: Range,
+        voltage_decay: Range,
+        threshold_decay: Range,
+        refractory_decay: Range,
+        tau_grad: float = 1,
+        scale_grad: float = 1,
+        scale: int = 1 << 6,
+        norm: Callable[[], torch.nn.Module] | None = None,
+        dropout: torch.nn.Module | None = None,
+        shared_param: bool = True,
+        persistent_state: bool = False,
+        requires_grad: bool = False,
+        graded_spike: bool = False,
+    ):
+        super().__init__(
+            threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
+            requires_grad, graded_spike,
+        )  # fmt: skip
+        self._add_decay("current_decay", current_decay, jitter=0.01)
+        self._add_decay("voltage_decay", voltage_decay, jitter=0.01)
+        self._add_adaptation(threshold_step, threshold_decay, refractory_decay)
+        self._add_states(
+            current_state=0, voltage_state=0, threshold_state=self._threshold, refractory_state=0
+        )
+        self.clamp()
+
+    @property
+    def device_params(self) -> dict[str, Any]:
+        """Parameters as the chip holds them."""
+        return {
+            "type": "ALIF",
+            "iDecay": self.cx_current_decay,
+            "vDecay": self.cx_voltage_decay,
+            "thDecay": self.cx_threshold_decay,
+            "refDecay": self.cx_refractory_decay,
+            "vThMant": self.v_th_mant,
+            "vThStep": self.v_th_step,
+            "refDelay": self.ref_delay,
+            "gradedSpike": self.graded_spike,
+        }
+
+    def _arguments(self, input: Tensor) -> tuple[tuple[Any, ...], tuple[Tensor, ...] | None]:
+        """Return the kernel's arguments for this call and the state before it."""
+        x = self._enter(input)
+        if self.norm is not None:
+            x = self.norm(x.to(torch.float32))
+        decays = (getattr(self, name) for name in self._decays())
+        return (x, *decays, self._threshold, self.threshold_step, self.s_scale), self._state(len(x))
+
+    def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return current, voltage, threshold and refractory before each spike.
+
+        All have ``input``'s shape; the first two are differentiable.
+        """
+        arguments, state = self._arguments(input)
+        states = kernel.alif_dynamics(*arguments, state=state)
+        self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
+        return states
+
+    def spike(self, voltage: Tensor, threshold: Tensor, refractory: Tensor) -> Tensor:
+        """Spike where the voltage of ``dynamics`` reaches its threshold and refractory."""
+        fires = self._reaches(voltage, threshold, refractory)
+        spikes = spike(
+            voltage, threshold + refractory, fires=fires,
+            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+        )  # fmt: skip
+        return self._after_spike(spikes, fires, threshold, refractory)
+
+    def forward(self, input: Tensor, delay_shift: bool = False) -> Tensor:
+        """Run the neuron over time.
+
+        Parameters
+        ----------
+        input
+            Weighted input ``[N, neurons..., T]``, real units.
+        delay_shift
+            Delay the spikes by one step in the same pass; the last one is dropped.
+
+        Returns
+        -------
+        Tensor
+            Spikes, of the shape of ``input``.
+        """
+        arguments, state = self._arguments(input)
+        spikes = kernel.alif(
+            *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
+            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+        )  # fmt: skip
+        if self.persistent_state:
+            spikes, states = spikes
+            self._keep_state(**dict(zip(self._rest, states, strict=True)))
+        return self._leave(spikes)
+
+
+def neuron_params(
+    device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
+) -> dict[str, Any]:
+    """Turn ``device_params`` back into constructor arguments."""
+    return {
+        **adaptation_params(device_params, scale, p_scale),
+        "current_decay": device_params["iDecay"] / p_scale,
+        "voltage_decay": device_params["vDecay"] / p_scale,
+    }

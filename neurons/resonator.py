@@ -1,0 +1,358 @@
+"""What RF, RF-Izhikevich, ADRF and ADRF-Izhikevich neurons share: a complex state that turns.
+
+Equations: kernels/resonator_steps.py.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .adaptive import AdaptiveNeuron, adaptation_params
+from .base import FixedPointNeuron, Range, chip_value
+from .errors import require
+from .lazy import resize
+
+Pair = tuple[Tensor, Tensor]  # real and imaginary part
+
+_ROTATION = ("sin_decay", "cos_decay")
+
+
+class ResonatorNeuron(FixedPointNeuron):
+    """Base of the resonate-and-fire neurons, and the constructor of those with a fixed threshold.
+
+    Input is a pair (real, imaginary) of ``[N, neurons..., T]`` float32 tensors of equal shape, with
+    at least three dimensions, in any memory layout; half precision and integers are converted. The
+    first neuron dimension is the channel. Spikes have the shape of each part.
+
+    Parameters
+    ----------
+    threshold
+        What the part of the state that is tested must reach to spike; at least ``1 / scale``.
+    period
+        Steps of one turn of the state, at least 4; with ``shared_param=False`` also a pair (min,
+        max) over which the channels spread. A single number is then widened by 1 %.
+    decay
+        Share of its length that the state loses a step, in [0, 1]; with ``shared_param=False`` also
+        a pair (min, max) from which each channel draws. A single number is then widened by 1 %.
+    tau_grad, scale_grad
+        Width and scale of the surrogate gradient.
+    scale
+        Integer units in 1 of weights; states have 64 times as many. Results equal lava-dl's bit for
+        bit if it is a power of two and states stay within 2**24 units.
+    norm
+        Callable that returns a norm, one for each part of the input; None for none.
+    dropout
+        Module applied to the spikes; None for none.
+    shared_param
+        One period and decay for all neurons, or one a channel.
+    persistent_state
+        Keep the state from one call to the next (detached); a change of batch size returns to rest,
+        and so does ``reset_state()``.
+    requires_grad
+        Learn sine and cosine.
+    graded_spike
+        Spikes carry the part of the state that is tested instead of 1.
+    log_init
+        Spread the frequencies of the channels evenly in the logarithm, the longest period first,
+        instead of at random.
+
+    Attributes
+    ----------
+    sin_decay, cos_decay : Parameter
+        Sine and cosine of one step's turn times what the state keeps of its length, in units of
+        1/4096; ``[1]`` or ``[channels]``.
+    real_state, imag_state : Tensor
+        State after the last call where it persists; not in the state dict.
+    no_reset : bool
+        Leave spike and reset out of ``dynamics``.
+
+    Raises
+    ------
+    ArgumentError
+        (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+    """
+
+    device_type: str  # of the neuron on the chip
+    _thresholds: tuple[str, ...] = ("_threshold",)  # attributes that the kernel wants
+    _run: Callable[..., Any]  # kernel: spikes and, if asked for, the last state
+    _run_dynamics: Callable[..., tuple[Tensor, ...]]  # kernel: the states before each reset
+    _options: Callable[[], dict[str, Any]]  # of the surrogate gradient
+
+    cx_sin_decay = chip_value("sin_decay")
+    cx_cos_decay = chip_value("cos_decay")
+
+    def __init__(
+        self,
+        threshold: float,
+        period: Range,
+        decay: Range,
+        tau_grad: float = 1,
+        scale_grad: float = 1,
+        scale: int = 1 << 6,
+        norm: Callable[[], torch.nn.Module] | None = None,
+        dropout: torch.nn.Module | None = None,
+        shared_param: bool = True,
+        persistent_state: bool = False,
+        requires_grad: bool = False,
+        graded_spike: bool = False,
+        log_init: bool = True,
+    ):
+        super().__init__(
+            threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
+            requires_grad, graded_spike, complex=True,
+        )  # fmt: skip
+        self.no_reset = False
+        self.log_init = bool(log_init)
+        self._imag_before: Tensor | None = None  # imag_state as dynamics() found it
+        self._add_rotation(period, decay)
+        self._add_states(real_state=0, imag_state=0)
+        self.clamp()
+
+    # parameters
+
+    def _add_rotation(self, period: Range, decay: Range) -> None:
+        turn = 2 * math.pi / self._range("period", period, (4, math.inf), 0.01)[0]
+        kept = 1 - self._range("decay", decay, (0, 1), 0.01)[0]
+        self._add_parameter("sin_decay", kept * math.sin(turn))
+        self._add_parameter("cos_decay", kept * math.cos(turn))
+
+    def _sized(self, name: str) -> None:
+        for of_range in ("period", "decay") if name in _ROTATION else (name,):
+            super()._sized(of_range)
+
+    def _init_channels(self, channels: int) -> None:
+        if "period" in self._ranges:
+            low, high = self._ranges["period"]
+            if self.log_init:
+                frequency = torch.logspace(-math.log10(high), -math.log10(low), channels)
+            else:
+                frequency = 1 / high + (1 / low - 1 / high) * torch.rand(channels)
+            kept = self.p_scale * (1 - self._draw("decay", channels))
+            self._sized("sin_decay")
+            resize(self.sin_decay, kept * torch.sin(2 * math.pi * frequency))
+            resize(self.cos_decay, kept * torch.cos(2 * math.pi * frequency))
+        super()._init_channels(channels)
+
+    def _decays(self) -> tuple[str, ...]:
+        return tuple(name for name in super()._decays() if name not in _ROTATION)
+
+    def _rotation(self) -> Pair:
+        """Return sine and cosine within their range: shorter than 1, at most a quarter turn."""
+        sin, cos = (getattr(self, name).detach() for name in _ROTATION)
+        length = torch.sqrt(sin * sin + cos * cos)
+        shrink = torch.where(length > self.p_scale - 1, (self.p_scale - 1) / length, 1.0)
+        return (sin * shrink).clamp(min=1), (cos * shrink).clamp(min=0)
+
+    def clamp(self) -> None:  # noqa: D102 (the base says it)
+        super().clamp()
+        for name, value in zip(_ROTATION, self._rotation(), strict=True):
+            self._finite(name).data.copy_(value)
+
+    def _clamped(self, name: str) -> Tensor:
+        if name in _ROTATION:
+            return self._rotation()[_ROTATION.index(name)]
+        return super()._clamped(name)
+
+    # values
+
+    @property
+    def threshold(self) -> float:
+        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
+        return -1 if self.no_reset else self._threshold
+
+    def _fractions(self) -> tuple[np.ndarray, np.ndarray]:
+        sin, cos = (p.round().cpu().numpy() / np.float32(self.p_scale) for p in self._rotation())
+        return sin, cos
+
+    @property
+    def decay(self) -> np.ndarray:
+        """Share of its length that the state loses a step, as on the chip; one value a parameter."""
+        sin, cos = self._fractions()
+        return 1 - np.sqrt(sin * sin + cos * cos)
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """Turns of the state a step, as on the chip; one value a parameter."""
+        return np.arctan2(*self._fractions()) / np.float32(2 * math.pi)
+
+    @property
+    def period(self) -> np.ndarray:
+        """Steps of one turn, as on the chip; one value a parameter."""
+        return 1 / self.frequency
+
+    @property
+    def lam(self) -> np.ndarray:
+        """Decay rate of the state's length, per step, as on the chip; one value a parameter."""
+        return -np.log(1 - self.decay)
+
+    @property
+    def device_params(self) -> dict[str, Any]:
+        """Parameters as the chip holds them."""
+        return {
+            "type": self.device_type,
+            "sinDecay": self.cx_sin_decay,
+            "cosDecay": self.cx_cos_decay,
+            "vThMant": self.v_th_mant,
+            "gradedSpike": self.graded_spike,
+        }
+
+    # call
+
+    def _arguments(self, input: Pair) -> tuple[tuple[Any, ...], tuple[Tensor, ...] | None]:
+        """Return the kernel's arguments for this call and the state before it."""
+        require(
+            isinstance(input, (tuple, list)) and len(input) == 2,
+            f"input of a resonator must be a pair (real, imag) of tensors; got "
+            f"{type(input).__name__}. For a complex tensor use (x.real, x.imag).",
+        )
+        real, imag = input
+        shapes = [tuple(getattr(part, "shape", ())) for part in input]
+        require(
+            shapes[0] == shapes[1],
+            f"real and imaginary input must have the same shape; got {shapes[0]} and {shapes[1]}",
+        )
+        self._enter(real)
+        self._check(imag)
+        if self.real_norm is not None:
+            real = self.real_norm(real.to(torch.float32))
+            imag = self.imag_norm(imag.to(torch.float32))
+        decays = (getattr(self, name) for name in (*_ROTATION, *self._decays()))
+        thresholds = (getattr(self, name) for name in self._thresholds)
+        return ((real, imag), *decays, *thresholds, self.s_scale), self._state(len(real))
+
+    def dynamics(self, input: Pair) -> tuple[Tensor, ...]:
+        """Return the states before each reset, in the order of the buffers.
+
+        Real and imaginary part, which are differentiable, and of a neuron whose threshold adapts
+        threshold and refractory before each spike. All have the shape of each part of ``input``.
+        """
+        arguments, state = self._arguments(input)
+        self._imag_before = self.imag_state
+        states = self._run_dynamics(*arguments, state=state)
+        self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
+        return states
+
+    def _imag_last(self) -> Tensor:
+        """Imaginary part before the series that ``spike()`` was given."""
+        before, self._imag_before = self._imag_before, None
+        return self.imag_state if before is None else before
+
+    def forward(self, input: Pair, delay_shift: bool = False) -> Tensor:
+        """Run the neuron over time.
+
+        Parameters
+        ----------
+        input
+            Weighted input, a pair (real, imaginary) of ``[N, neurons..., T]``, real units.
+        delay_shift
+            Delay the spikes by one step in the same pass; the last one is dropped.
+
+        Returns
+        -------
+        Tensor
+            Spikes, of the shape of each part of ``input``.
+        """
+        arguments, state = self._arguments(input)
+        self._imag_before = None
+        spikes = self._run(
+            *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
+            **self._options(),
+        )  # fmt: skip
+        if self.persistent_state:
+            spikes, states = spikes
+            self._keep_state(**dict(zip(self._rest, states, strict=True)))
+        return self._leave(spikes)
+
+
+class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
+    """Base and constructor of the resonate-and-fire neurons whose threshold adapts.
+
+    A spike resets nothing. It raises the threshold by ``threshold_step`` and a refractory state,
+    which adds to the threshold, by twice the threshold; both decay.
+
+    Parameters
+    ----------
+    threshold
+        Threshold at rest; at least ``1 / scale``.
+    threshold_step
+        What a spike adds to the threshold; rounded toward zero to a multiple of ``1 / scale``.
+    threshold_decay, refractory_decay
+        Share lost a step by threshold (of its distance from rest) and refractory state, in [0, 1];
+        with ``shared_param=False`` also a pair (min, max) from which each channel draws.
+    period, decay, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state, \
+    requires_grad, graded_spike, log_init
+        See ``ResonatorNeuron``. The decays of the threshold get gradients of zero.
+
+    Attributes
+    ----------
+    threshold_state, refractory_state : Tensor
+        State after the last call where it persists; not in the state dict.
+    """
+
+    _thresholds = ("_threshold", "threshold_step")
+
+    def __init__(
+        self,
+        threshold: float,
+        threshold_step: float,
+        period: Range,
+        decay: Range,
+        threshold_decay: Range,
+        refractory_decay: Range,
+        tau_grad: float = 1,
+        scale_grad: float = 1,
+        scale: int = 1 << 6,
+        norm: Callable[[], torch.nn.Module] | None = None,
+        dropout: torch.nn.Module | None = None,
+        shared_param: bool = True,
+        persistent_state: bool = False,
+        requires_grad: bool = False,
+        graded_spike: bool = False,
+        log_init: bool = True,
+    ):
+        super().__init__(
+            threshold, period, decay, tau_grad, scale_grad, scale, norm, dropout, shared_param,
+            persistent_state, requires_grad, graded_spike, log_init,
+        )  # fmt: skip
+        self._add_adaptation(threshold_step, threshold_decay, refractory_decay)
+        self._add_states(threshold_state=self._threshold, refractory_state=0)
+        self.clamp()
+
+    @property
+    def device_params(self) -> dict[str, Any]:
+        """Parameters as the chip holds them."""
+        return {
+            "type": self.device_type,
+            "sinDecay": self.cx_sin_decay,
+            "cosDecay": self.cx_cos_decay,
+            "thDecay": self.cx_threshold_decay,
+            "refDecay": self.cx_refractory_decay,
+            "vThMant": self.v_th_mant,
+            "vThStep": self.v_th_step,
+            "gradedSpike": self.graded_spike,
+        }
+
+
+def neuron_params(
+    device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
+) -> dict[str, Any]:
+    """Turn ``device_params`` back into constructor arguments."""
+    sin, cos = (np.asarray(device_params[name]) / p_scale for name in ("sinDecay", "cosDecay"))
+    return {
+        "threshold": device_params["vThMant"] / scale,
+        "period": 2 * np.pi / np.arctan2(sin, cos),
+        "decay": 1 - np.sqrt(sin**2 + cos**2),
+    }
+
+
+def adaptive_neuron_params(
+    device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
+) -> dict[str, Any]:
+    """Turn ``device_params`` back into constructor arguments."""
+    return neuron_params(device_params, scale, p_scale) | adaptation_params(
+        device_params, scale, p_scale
+    )

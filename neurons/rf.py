@@ -1,0 +1,47 @@
+"""RF: resonate-and-fire neuron that spikes by its phase. Equations: kernels/resonator_steps.py.
+
+Source: lava-dl neuron/rf.py.
+"""
+
+from typing import Any
+
+from lapilli.kernels import rf as kernel
+from lapilli.kernels.resonator import resonator
+from lapilli.kernels.spike import complex_spike
+from torch import Tensor
+
+from . import resonator as base
+
+SCALE_RHO_MULT = 10
+TAU_RHO_MULT = 0.5
+
+neuron_params = base.neuron_params
+
+
+class Neuron(base.ResonatorNeuron):
+    """Resonate-and-fire neuron in Loihi's fixed point that spikes at most once a period.
+
+    It spikes where the imaginary part turns from negative to not while the real part is at least
+    the threshold. A spike resets nothing.
+
+    Parameters, input and attributes are those of ``lapilli.neurons.resonator.ResonatorNeuron``.
+    """
+
+    device_type = "RF_PHASE"
+    _run = staticmethod(kernel.rf)
+
+    def _run_dynamics(
+        self, x: base.Pair, sin: Tensor, cos: Tensor, threshold: float, scale: int, **options: Any
+    ) -> base.Pair:
+        return resonator(x, sin, cos, scale, **options)
+
+    def _options(self) -> dict[str, Any]:
+        return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
+
+    def spike(self, real: Tensor, imag: Tensor) -> Tensor:
+        """Spike by the phase of the states of ``dynamics``."""
+        spikes = complex_spike(
+            real, imag, self._threshold, imag_last=self._imag_last(), **self._options()
+        )
+        self._keep_state(imag_state=imag[..., -1])
+        return self._leave(spikes)

@@ -1,0 +1,53 @@
+"""RF-Izhikevich: resonate-and-fire neuron with a reset. Equations: kernels/resonator_steps.py.
+
+Source: lava-dl neuron/rf_iz.py.
+"""
+
+from typing import Any
+
+import torch
+from lapilli.kernels import rf_iz as kernel
+from lapilli.kernels.resonator import resonator
+from lapilli.kernels.spike import spike
+from torch import Tensor
+
+from . import resonator as base
+
+SCALE_RHO_MULT = 0.1
+TAU_RHO_MULT = 100
+
+neuron_params = base.neuron_params
+
+
+class Neuron(base.ResonatorNeuron):
+    """Resonate-and-fire neuron in Loihi's fixed point with a reset.
+
+    It spikes where the imaginary part is at least the threshold. A spike sets the real part to zero
+    and the imaginary part to one state unit below the threshold.
+
+    Parameters, input and attributes are those of ``lapilli.neurons.resonator.ResonatorNeuron``.
+    """
+
+    device_type = "RF_IZHIKEVICH"
+    _run = staticmethod(kernel.rf_iz)
+
+    def _run_dynamics(
+        self, x: base.Pair, sin: Tensor, cos: Tensor, threshold: float, scale: int, **options: Any
+    ) -> base.Pair:
+        reset_from = None if self.no_reset else threshold
+        return resonator(x, sin, cos, scale, threshold=reset_from, **options)
+
+    def _options(self) -> dict[str, Any]:
+        return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
+
+    def spike(self, real: Tensor, imag: Tensor) -> Tensor:
+        """Spike where the imaginary part of ``dynamics`` reaches the threshold."""
+        fires = imag >= self._threshold
+        spikes = spike(imag, self._threshold, fires=fires, **self._options())
+        if self.persistent_state:
+            below = self._threshold - 1 / self.s_scale
+            self._keep_state(
+                real_state=torch.where(fires[..., -1], 0.0, real[..., -1]),
+                imag_state=torch.where(fires[..., -1], below, imag[..., -1]),
+            )
+        return self._leave(spikes)

@@ -1,0 +1,49 @@
+"""Sigma: running sum over time, the dendrite of sigma-delta networks. Equations: kernels/sigma.py.
+
+Source: lava-dl dendrite/sigma.py.
+"""
+
+from typing import Any
+
+from lapilli.kernels import sigma as kernel
+from torch import Tensor
+
+from .state import Stateful
+
+
+class Sigma(Stateful):
+    """Add up the input over time.
+
+    Input and output are ``[N, neurons..., T]`` float32 with at least three dimensions; half
+    precision and integers are converted.
+
+    Parameters
+    ----------
+    persistent_state
+        Continue the sum from one call to the next (detached); a change of batch size starts anew,
+        and so does ``reset_state()``.
+
+    Attributes
+    ----------
+    pre_state : Tensor
+        Sum after the last call where it persists; not in the state dict.
+    """
+
+    def __init__(self, persistent_state: bool = False):
+        super().__init__(persistent_state)
+        self._add_states(pre_state=0)
+
+    @property
+    def device_params(self) -> dict[str, Any]:
+        """Parameters as the chip holds them."""
+        return {"type": "SDNN", "sigma_output": True}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the running sum of ``input`` over its last dimension."""
+        self._check(input)
+        state = self._state(input.shape[0])
+        y = kernel.sigma(input, state=state and state[0], return_state=self.persistent_state)
+        if self.persistent_state:
+            y, last = y
+            self._keep_state(pre_state=last)
+        return y

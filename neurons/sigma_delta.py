@@ -1,0 +1,271 @@
+"""Sigma-delta neuron: running sum, activation, delta encoder. Equations: kernels/sigma_delta.py.
+
+Source: lava-dl neuron/sigma_delta.py.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from lapilli.kernels import sigma_delta as kernel
+from torch import Tensor
+
+from . import base
+from .delta import Delta
+from .errors import require
+from .lazy import resize
+from .sigma import Sigma
+
+Activation = Callable[[Tensor], Tensor]
+
+_RECTIFIERS = (torch.relu, torch.nn.functional.relu)
+
+
+class Neuron(base.Neuron):
+    """Sigma-delta neuron: adds its input up, applies an activation, sends the changes.
+
+    Input and output are ``[N, neurons..., T]`` float32 with at least three dimensions, in any
+    memory layout; half precision and integers are converted. The first neuron dimension is the
+    channel. Without norm, and with a rectifier or no activation, the whole neuron is one kernel
+    that does not call the modules ``sigma``, ``activation`` and ``delta``; otherwise they run one
+    after the other, with the same values.
+
+    Parameters
+    ----------
+    threshold
+        Smallest change that is sent; rounded down to a multiple of ``1 / scale``, at least that.
+    activation
+        Callable from tensor to tensor of the same shape, usually ``torch.relu``; None for none.
+    tau_grad, scale_grad
+        Width and scale of the surrogate gradient of the threshold.
+    scale
+        Integer units in 1 of weights; events are rounded down to 64 times as fine a grid.
+    cum_error
+        Compare the changes added up since the last event with the threshold, not the last change.
+    norm
+        Callable that returns a norm, applied to the sum before the bias; None for none.
+    dropout
+        Module applied to the events; None for none.
+    shared_param
+        One threshold for all neurons, or one a channel.
+    persistent_state
+        Keep the state from one call to the next (detached); a change of batch size returns to
+        rest, and so does ``reset_state()``.
+    requires_grad
+        Learn threshold and bias.
+
+    Attributes
+    ----------
+    bias : Parameter
+        Added before the activation once ``set_bias`` was called or one that is not zero was
+        loaded; ``[1]``, ``[channels]`` or the shape of the neurons.
+    bias_is_set : bool
+        Whether it is added.
+    sigma : Sigma
+        The running sum.
+    delta : Delta
+        The encoder, with the parameter ``delta.threshold``.
+
+    Raises
+    ------
+    ArgumentError
+        (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+    """
+
+    lazy_sizes = ("bias",)
+
+    def __init__(
+        self,
+        threshold: float,
+        activation: Activation | None,
+        tau_grad: float = 1,
+        scale_grad: float = 1,
+        scale: int = 1 << 6,
+        cum_error: bool = False,
+        norm: Callable[[], torch.nn.Module] | None = None,
+        dropout: torch.nn.Module | None = None,
+        shared_param: bool = True,
+        persistent_state: bool = False,
+        requires_grad: bool = False,
+    ):
+        require(
+            activation is None or callable(activation),
+            f"activation must be a callable such as torch.relu, or None; got {activation!r}",
+        )
+        super().__init__(
+            threshold=threshold,
+            tau_grad=tau_grad,
+            scale_grad=scale_grad,
+            norm=norm,
+            dropout=dropout,
+            persistent_state=persistent_state,
+            shared_param=shared_param,
+            requires_grad=requires_grad,
+            **base.fixed_point_scales(scale) | {"p_scale": 1},
+        )
+        self.graded_spike = True
+        self.cum_error = bool(cum_error)
+        self.activation = activation
+        self.bias = torch.nn.Parameter(torch.zeros(1), requires_grad=self.requires_grad)
+        self.bias_is_set = False
+        self.sigma = Sigma(persistent_state=self.persistent_state)
+        self.delta = Delta(
+            threshold=self._threshold,
+            scale=self.s_scale,
+            tau_grad=tau_grad,
+            scale_grad=scale_grad,
+            cum_error=self.cum_error,
+            shared_param=self.shared_param,
+            persistent_state=self.persistent_state,
+            requires_grad=self.requires_grad,
+        )
+        self.clamp()
+
+    def clamp(self) -> None:
+        """Raise the threshold to the grid of the events where it is lower, in place."""
+        self.delta.clamp()
+
+    def reset_state(self) -> None:
+        """Return to rest: the next call starts as the first one did."""
+        self.sigma.reset_state()
+        self.delta.reset_state()
+
+    # bias
+
+    def set_bias(self, bias: Tensor | float) -> None:
+        """Set the bias and use it from now on.
+
+        Parameters
+        ----------
+        bias
+            One value, one a channel ``[channels]``, or one a neuron; real units, used unrounded.
+        """
+        values = torch.as_tensor(bias, dtype=torch.float32).detach()
+        values = values.reshape(1) if values.ndim == 0 else values.clone()
+        if self.shape is not None:
+            self._check_bias(values)
+            if values.numel() == math.prod(self.shape):
+                values = values.reshape(self.shape)
+        resize(self.bias, values)
+        self.bias_is_set = True
+
+    def _check_bias(self, bias: Tensor) -> None:
+        channels, neurons = self.shape[0], math.prod(self.shape)
+        require(
+            bias.numel() in (1, neurons) or bias.shape == (channels,),
+            f"bias must have one value, one a channel ({channels},) or one a neuron "
+            f"{tuple(self.shape)}; got shape {tuple(bias.shape)}",
+        )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        saved = state_dict.get(prefix + "bias")
+        if saved is not None and bool((saved != 0).any()):
+            self.bias_is_set = True
+
+    def _biased(self, y: Tensor) -> Tensor:
+        """Add the bias to ``[N, neurons..., T]``."""
+        if not self.bias_is_set:
+            return y
+        whole = self.bias.numel() == math.prod(self.shape)
+        shape = self.shape if whole else (-1, *(1,) * (len(self.shape) - 1))
+        return y + self.bias.view(1, *shape, 1)
+
+    # values
+
+    @property
+    def threshold(self) -> torch.nn.Parameter:
+        """Threshold in real units: the parameter ``delta.threshold``."""
+        return self.delta.threshold
+
+    @property
+    def v_th_mant(self) -> int | np.ndarray:
+        """Threshold in weight units as the chip holds it: int, or int64 ``[channels]``."""
+        real = self.threshold.detach().reshape(-1).clamp(min=1 / self.s_scale)
+        values = (real * self.w_scale).round().cpu().numpy().astype(np.int64)
+        return int(values[0]) if values.size == 1 else values
+
+    @property
+    def device_params(self) -> dict[str, Any]:
+        """Parameters as the chip holds them."""
+        return {
+            "type": "SDNN",
+            "activation": activation_name(self.activation),
+            "vThMant": self.v_th_mant,
+        }
+
+    def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
+        return (
+            f"activation={activation_name(self.activation)}, scale={self.w_scale}, "
+            f"bias_is_set={self.bias_is_set}"
+        )
+
+    # call
+
+    def forward(self, input: Tensor, delay_shift: bool = False) -> Tensor:
+        """Run the neuron over time.
+
+        Parameters
+        ----------
+        input
+            Weighted input ``[N, neurons..., T]``, real units.
+        delay_shift
+            Delay the events by one step in the same pass; the last one is dropped.
+
+        Returns
+        -------
+        Tensor
+            Events, of the shape of ``input``.
+        """
+        x = self._enter(input)
+        if self.bias_is_set:
+            self._check_bias(self.bias)
+        rectifies = type(self.activation) is torch.nn.ReLU or self.activation in _RECTIFIERS
+        passes = self.activation is None or type(self.activation) is torch.nn.Identity
+        if self.norm is None and (rectifies or passes):
+            return self._leave(self._fused(x, rectifies, delay_shift))
+        y = self.sigma(x)
+        y = self._biased(y if self.norm is None else self.norm(y))
+        y = y if passes else self.activation(y)
+        return self._leave(self.delta(y, delay_shift))
+
+    def _fused(self, x: Tensor, relu: bool, shift: bool) -> Tensor:
+        sigma, delta = self.sigma, self.delta
+        sigma._check(x)
+        delta._enter(x)
+        before = [module._state(x.shape[0]) for module in (sigma, delta)]
+        if all(s is None for s in before):
+            state = None
+        else:  # one of them may have been reset alone
+            rest = x.new_zeros(x.shape[:-1], dtype=torch.float32)
+            total, encoder = before
+            state = *(total or (rest,)), *(encoder or (rest,) * 3)
+        y = kernel.sigma_delta(
+            x, delta.threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
+            relu=relu, shift=shift, state=state, return_state=self.persistent_state,
+            **delta._options,
+        )  # fmt: skip
+        if self.persistent_state:
+            y, (total, pre, residual, error) = y
+            sigma._keep_state(pre_state=total)
+            delta._keep_state(pre_state=pre, residual_state=residual, error_state=error)
+        return y
+
+
+def activation_name(activation: Activation | None) -> str:
+    """Name of an activation on the chip: the function's, or a module's class in lower case."""
+    if activation is None:
+        return "identity"
+    if isinstance(activation, functools.partial):
+        return activation_name(activation.func)
+    return getattr(activation, "__name__", type(activation).__name__.lower())
+
+
+def neuron_params(device_params: dict[str, Any], scale: int = 1 << 6) -> dict[str, Any]:
+    """Turn ``device_params`` back into constructor arguments."""
+    return {"threshold": device_params["vThMant"] / scale}

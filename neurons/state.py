@@ -1,0 +1,99 @@
+"""Modules that walk over time: the shape they learn and the state they keep between calls.
+
+Source: lava-dl neuron/base.py, dendrite/sigma.py, axon/delta.py.
+"""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from .errors import require
+from .lazy import LazySize
+
+
+class Stateful(LazySize, torch.nn.Module):
+    """Base of the modules with input ``[N, neurons..., T]`` and state ``[N, neurons...]``.
+
+    Parameters
+    ----------
+    persistent_state
+        Keep the state from one call to the next instead of starting from rest.
+
+    Attributes
+    ----------
+    shape : torch.Size or None
+        Shape of the neurons, without batch and time; known after the first call.
+    num_neurons : int or None
+        Their number.
+    """
+
+    def __init__(self, persistent_state: bool):
+        super().__init__()
+        self.shape: torch.Size | None = None
+        self.num_neurons: int | None = None
+        self.persistent_state = bool(persistent_state)
+        self._rest: dict[str, float] = {}  # state buffers and their value at rest
+
+    def _add_states(self, **rest: float) -> None:
+        """Register state buffers by name, with their values at rest; not part of the state dict."""
+        self._rest.update(rest)
+        for name, value in rest.items():
+            self.register_buffer(name, torch.full((1,), float(value)), persistent=False)
+
+    def reset_state(self) -> None:
+        """Return to rest: the next call starts as the first one did."""
+        for name, value in self._rest.items():
+            setattr(self, name, torch.full((1,), float(value), device=self.device))
+
+    def _state(self, batch: int) -> tuple[Tensor, ...] | None:
+        """State before this call, each ``[batch, neurons...]``; None at rest."""
+        states = [getattr(self, name) for name in self._rest]
+        if all(s.ndim == 1 for s in states):  # as registered: no call has left a state
+            return None
+        if any(s.ndim > 1 and s.shape[0] != batch for s in states):
+            self.reset_state()
+            return None
+        return tuple(s.expand(batch, *self.shape) for s in states)
+
+    def _keep_state(self, **states: Tensor) -> None:
+        """Replace the buffers, detached: what a call keeps for its backward is never written."""
+        if self.persistent_state:
+            for name, state in states.items():
+                setattr(self, name, state.detach().clone())
+
+    def _check(self, x: Tensor) -> None:
+        """Check an input ``[N, neurons..., T]`` and learn the shape of the neurons."""
+        require(
+            isinstance(x, Tensor),
+            f"neuron input must be a torch.Tensor; got {type(x).__name__}",
+        )
+        require(
+            x.ndim >= 3,
+            f"expected input to have at least 3 dimensions [batch, neuron dims..., time]; got "
+            f"shape {tuple(x.shape)}. For a single sample use x.unsqueeze(0).",
+        )
+        require(
+            not x.is_complex(),
+            f"neuron input must be real; got {x.dtype}. Complex neurons take a pair (real, imag).",
+        )
+        if x.device != self.device:
+            raise ValueError(
+                f"neuron input is on {x.device} but the neuron is on {self.device}; move one of "
+                f"them with .to(device)"
+            )
+        shape = x.shape[1:-1]
+        if self.shape is None:
+            self.shape = shape
+        require(
+            tuple(shape) == tuple(self.shape),
+            f"expected input of neuron shape {tuple(self.shape)}, as in the first call; got "
+            f"{tuple(shape)} (input shape {tuple(x.shape)})",
+        )
+        self.num_neurons = math.prod(shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters, or of the state where there are none."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device

@@ -1,0 +1,67 @@
+"""What all tests share: memory that was never written is visible, and chance repeats itself."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from lapilli.kernels import memory
+
+# A kernel that leaves an element unwritten must not find zeros there: NaN as a float32, 2143289344
+# as an int32.
+_UNWRITTEN = np.uint32(0x7FC00000)
+
+# the first call compiles, so no deadline; derandomized, so that a failure repeats
+settings.register_profile(
+    "lapilli", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lapilli")
+
+SLOW = os.environ.get("LAPILLI_SLOW") == "1"
+
+
+def devices() -> list[str]:
+    """Devices that tests run on; the backends for debugging know the CPU only."""
+    gpu = torch.cuda.is_available() and os.environ.get("LAPILLI_BACKEND", "auto") == "auto"
+    return ["cpu", "cuda"] if gpu else ["cpu"]
+
+
+@pytest.fixture(params=devices())
+def device(request):
+    return torch.device(request.param)
+
+
+def pytest_collection_modifyitems(items):
+    if SLOW:
+        return
+    skip = pytest.mark.skip(reason="slow: set LAPILLI_SLOW=1 to run it")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _unwritten_memory():
+    """Fill what ``torch.empty`` and the pool of large buffers return."""
+    take = memory._Pool.take
+
+    def take_filled(pool, size):
+        mapping = take(pool, size)
+        np.frombuffer(mapping, np.uint32)[:] = _UNWRITTEN
+        return mapping
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory._Pool, "take", take_filled)
+        torch.use_deterministic_algorithms(True, warn_only=True)  # turns the next line on
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        yield
+        torch.use_deterministic_algorithms(False)

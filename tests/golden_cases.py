@@ -1,0 +1,392 @@
+"""The golden vectors of ``golden/`` as modules and tensors; golden/README.md describes them.
+
+``cases`` gives what lapilli can run, ``run`` builds and calls the module of a case, ``compare``
+holds the results against lava-dl's. A target that lapilli does not have yet is left out by
+``available`` and nowhere else; where lapilli means to differ stands in ``DEVIATIONS`` and nowhere
+else.
+"""
+
+import functools
+import importlib
+import importlib.util
+import json
+import lzma
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tolerances
+import torch
+from golden.pack import group_of
+from lapilli.kernels.decays import decay_gradient, set_decay_gradient
+from torch import Tensor, nn
+
+GOLDEN = Path(__file__).parent / "golden"
+CPU = torch.device("cpu")
+
+# lava-dl's name below slayer -> module and class of lapilli; the first match counts
+_TARGETS = (
+    ("axon.Delay", "lapilli.blocks.delay", "Delay"),
+    ("axon.Delta", "lapilli.neurons.delta", "Delta"),
+    ("dendrite.Sigma", "lapilli.neurons.sigma", "Sigma"),
+    ("neuron.Dropout", "lapilli.neurons", "Dropout"),
+    ("neuron.", "lapilli.neurons.{family}", None),
+    ("block.", "lapilli.blocks.{family}", None),
+)
+
+
+@functools.cache
+def find(target: str) -> Callable[..., Any] | None:
+    """Class of lapilli that stands for ``target``, or None while there is none."""
+    for prefix, module, name in _TARGETS:
+        if target.startswith(prefix):
+            _, family, *kind = target.split(".")
+            module = module.format(family=family)
+            if importlib.util.find_spec(module) is None:
+                return None
+            return getattr(importlib.import_module(module), name or kind[0], None)
+    return None
+
+
+def available(record: dict[str, Any]) -> bool:
+    """Whether lapilli has every class that a record of the index needs."""
+    if record["target"] == "network":
+        return all(map(available, record.get("blocks", ())))
+    return find(record["target"]) is not None
+
+
+@functools.cache
+def index() -> dict[str, Any]:
+    return json.loads(lzma.decompress((GOLDEN / "index.json.xz").read_bytes()))
+
+
+@functools.cache
+def _group(name: str) -> bytes:
+    return lzma.decompress((GOLDEN / f"{name}.xz").read_bytes())
+
+
+def _bytes_of(entry: dict[str, Any]) -> int:
+    return int(np.prod(entry["shape"])) * np.dtype(entry.get("dtype", "float32")).itemsize
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where lapilli means to differ from lava-dl, and what it is compared with instead."""
+
+    reason: str
+    kwargs: dict[str, Any] = field(default_factory=dict)  # constructor arguments that undo it
+    skip: tuple[str, ...] = ()  # keys that have no counterpart
+    expected: Callable[["Case", str, Tensor], Tensor] | None = None  # golden array -> expected one
+    tolerances: dict[str, dict[str, float]] = field(default_factory=dict)  # by key
+
+
+def _strict(case: "Case", key: str, golden: Tensor) -> Tensor:
+    """No spike at equality. The decays of these cases are 1, so nothing else depends on it."""
+    if key != "c0/out/spike":
+        return golden
+    return golden * (case.arrays["c0/out/voltage"] != case.kwargs["threshold"])
+
+
+def _masked(case: "Case", key: str, golden: Tensor) -> Tensor:
+    """No gradient where the mask is zero."""
+    if not key.startswith("grad/synapse."):
+        return golden
+    return golden * case.arrays["arg/mask"][:, :, None, None, None]
+
+
+_MASKED = Deviation("a masked weight has no gradient", expected=_masked)
+_AT_EQUALITY = Deviation(
+    "lava-dl's threshold epsilon vanishes in float32 from 64 up; the comparison stays strict",
+    expected=_strict,
+)
+
+_BEYOND_24_BITS = Deviation(
+    "lava-dl rounds the current to float32 between its two filters; lapilli keeps the integer",
+    tolerances={"c0/out/voltage": tolerances.BEYOND_24_BITS},
+)
+
+# by the end of a case's name, since the families share their cases
+DEVIATIONS = {
+    "neuron.cuba.at_threshold_64": _AT_EQUALITY,
+    "neuron.cuba.at_threshold_100": _AT_EQUALITY,
+    "neuron.alif.beyond_24bit": _BEYOND_24_BITS,
+    "neuron.cuba.beyond_24bit": _BEYOND_24_BITS,
+    "axon.Delay.sampling_time": Deviation(
+        "lava-dl divides by the sampling time twice when there are several channels",
+        kwargs={"sampling_time": 4},
+    ),
+    "Affine.mask": _MASKED,
+    "Dense.mask": _MASKED,
+    "Dense.mask_in3d": _MASKED,
+    "Dense.mask_weight_norm": Deviation(
+        "lava-dl ignores a mask under weight norm", kwargs={"mask": None}, skip=("state/mask",)
+    ),
+    "Pool.weight_norm": Deviation(
+        "weight norm does not make the constant weight of a pooling block trainable",
+        skip=("grad/synapse.weight_g", "grad/synapse.weight_v"),
+    ),
+}
+_NONE = Deviation("")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A record of the index under its own field names, and its arrays."""
+
+    name: str
+    kind: str
+    target: str
+    kwargs: dict[str, Any]
+    setup: list[Any]
+    mode: str
+    method: str
+    inputs: list[str]
+    calls: int
+    entries: dict[str, dict[str, Any]]  # the record's ``arrays``
+    offset: int  # of the first array in its group
+    outputs: tuple[str, ...] = ()
+    spike_args: tuple[str, ...] = ()
+    blocks: tuple[dict[str, Any], ...] = ()
+    no_grad: bool = False
+    grad_none: tuple[str, ...] = ()
+    device_params: dict[str, Any] | None = None
+    properties: dict[str, Any] | None = None
+    neuron_params_of_device_params: dict[str, Any] | None = None
+    hdf5: str | None = None
+    hdf5_strings: dict[str, str] | None = None
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, Tensor]:
+        data, at, arrays = _group(group_of(self.target)), self.offset, {}
+        for key, entry in self.entries.items():
+            size = _bytes_of(entry)
+            values = np.frombuffer(data[at : at + size], entry.get("dtype", "float32"))
+            arrays[key] = torch.from_numpy(values.reshape(entry["shape"]).copy())
+            at += size
+        return arrays
+
+    @property
+    def deviation(self) -> Deviation:
+        return next((d for end, d in DEVIATIONS.items() if self.name.endswith(end)), _NONE)
+
+    def of_role(self, *roles: str) -> Iterator[str]:
+        """Keys of the arrays in these roles, less those without counterpart."""
+        for key, entry in self.entries.items():
+            if entry["role"] in roles and key not in self.deviation.skip:
+                yield key
+
+    def input(self, i: int, device: torch.device) -> list[Tensor]:
+        return [self.arrays[f"c{i}/in/{name}"].to(device, copy=True) for name in self.inputs]
+
+    @property
+    def learns_decays(self) -> bool:
+        return any(map(_is_leaky_decay, self.of_role("grad_parameter")))
+
+
+@functools.cache
+def all_cases() -> tuple[Case, ...]:
+    """Every case of the index, whether lapilli can run it or not."""
+    names = {f.name for f in fields(Case)}
+    ends: dict[str, int] = {}
+    found = []
+    for record in index()["cases"]:
+        group = group_of(record["target"])
+        offset = ends.get(group, 0)
+        ends[group] = offset + sum(map(_bytes_of, record["arrays"].values()))
+        own = {k: v for k, v in record.items() if k in names}
+        found.append(Case(**own, entries=record["arrays"], offset=offset))
+    return tuple(found)
+
+
+def cases(*kinds: str) -> list[Case]:
+    """Cases of these kinds that lapilli can run."""
+    records = zip(all_cases(), index()["cases"], strict=True)
+    return [case for case, record in records if case.kind in kinds and available(record)]
+
+
+def ways(found: list[Case]) -> list[tuple[Case, bool, str]]:
+    """Arguments ``(case, fused, sign)`` of ``run`` that cover every path and sign of the cases."""
+    result = []
+    for case in found:
+        signs = ("lava-dl", "descent") if case.learns_decays else ("lava-dl",)
+        if case.method == "dynamics+spike":
+            result += [(case, False, signs[0]), (case, True, signs[-1])]
+        else:
+            result += [(case, False, sign) for sign in signs]
+    return result
+
+
+def way_name(value: Any) -> str:
+    """Readable test id of an argument of ``ways``."""
+    if isinstance(value, Case):
+        return value.name
+    return {False: "as-given", True: "fused"}.get(value, value)
+
+
+def _is_leaky_decay(key: str) -> bool:
+    """Whether ``set_decay_gradient`` chooses the sign of a gradient."""
+    return key.endswith(("current_decay", "voltage_decay"))
+
+
+def _decode(value: Any, arrays: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v, arrays) for v in value)
+    if not isinstance(value, dict):
+        return value
+    if "$norm" in value:
+        return functools.partial(find(f"neuron.norm.{value['$norm']}"), **value["kwargs"])
+    if "$dropout" in value:
+        return find("neuron.Dropout")(**value["$dropout"])
+    if "$activation" in value:
+        return getattr(nn.functional, value["$activation"])
+    if "$array" in value:
+        return arrays[value["$array"]]
+    return {k: _decode(v, arrays) for k, v in value.items()}
+
+
+def construct(target: str, kwargs: dict[str, Any], arrays: dict[str, Tensor] | None = None) -> Any:
+    """Build the module of a target from encoded constructor arguments."""
+    return find(target)(**_decode(kwargs, arrays or {}))
+
+
+class Network(nn.Module):
+    """The blocks of an export case, under the names that its state dict has."""
+
+    def __init__(self, blocks: list[nn.Module]):
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x)
+
+
+def build(case: Case, device: torch.device = CPU, *, warm: bool = True) -> nn.Module:
+    """Build the module of a case and set it up; without ``warm``, skip the warm-up call."""
+    if case.kind == "export":
+        module = Network([construct(b["target"], b["kwargs"]) for b in case.blocks])
+    else:
+        module = construct(case.target, case.kwargs | case.deviation.kwargs, case.arrays)
+    module.to(device)
+    for step in case.setup:
+        if step == "warmup_zeros":
+            if warm:
+                with torch.no_grad():
+                    module(_one([torch.zeros_like(x) for x in case.input(0, device)]))
+        elif step == "load_state":
+            state = {k.removeprefix("state/"): case.arrays[k] for k in case.of_role("parameter")}
+            module.load_state_dict(state, strict=True)
+        elif step != "refresh_weight_norm":  # lapilli normalises a weight whenever it uses it
+            getattr(module, step["call"])(case.arrays[step["array"]].to(device))
+    return module.train(case.mode == "train")
+
+
+def _one(tensors: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """A pair for complex neurons, else a tensor."""
+    return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+
+def _call(case: Case, module: nn.Module, x: Any, fused: bool) -> dict[str, Tensor | None]:
+    """Call a module once and return its outputs by name."""
+    if case.method == "forward" or fused:
+        y = module(x)
+        if case.kind == "neuron":
+            return {"spike": y}
+        return {"y": y[0], "count": y[1]} if isinstance(y, tuple) else {"y": y}
+    states = dict(zip(case.outputs, module.dynamics(x), strict=True))
+    if case.method == "dynamics":
+        return states
+    return states | {"spike": module.spike(*(states[name] for name in case.spike_args))}
+
+
+def _watch(case: Case, module: nn.Module, results: dict[str, Any], i: int) -> list[Any]:
+    """Record the intermediate values of call ``i``, which tell where an error begins."""
+
+    def watch(submodule: nn.Module, *names: str) -> Any:
+        def hook(_module: Any, _args: Any, y: Any) -> None:
+            values = y if isinstance(y, tuple) else (y,)
+            results.update(zip((f"c{i}/mid/{n}" for n in names), values, strict=True))
+
+        return submodule.register_forward_hook(hook)
+
+    if case.kind == "export":
+        return [watch(block, f"block{k}") for k, block in enumerate(module.blocks)]
+    wanted = [key.rsplit("/", 1)[1] for key in case.of_role("intermediate") if f"c{i}/" in key]
+    return [watch(module.synapse, *wanted)] if wanted and hasattr(module, "synapse") else []
+
+
+def run(
+    case: Case,
+    device: torch.device = CPU,
+    *,
+    fused: bool = False,
+    sign: str = "lava-dl",
+    warm: bool = True,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build and call the module of a case; return it and the results by their keys.
+
+    ``fused`` calls ``forward()`` where the case calls ``dynamics()`` and ``spike()``; ``sign`` is
+    the mode of ``set_decay_gradient``.
+    """
+    module = build(case, device, warm=warm)
+    results: dict[str, Any] = {}
+    before = decay_gradient()
+    set_decay_gradient(sign)
+    try:
+        with torch.set_grad_enabled(not case.no_grad):
+            for i in range(case.calls):
+                inputs = [x.requires_grad_(not case.no_grad) for x in case.input(i, device)]
+                hooks = _watch(case, module, results, i)
+                outputs = _call(case, module, _one(inputs), fused)
+                for hook in hooks:
+                    hook.remove()
+                results |= {f"c{i}/out/{name}": y for name, y in outputs.items()}
+                results |= {f"c{i}/in/{n}": x for n, x in zip(case.inputs, inputs, strict=True)}
+        seeds = list(case.of_role("grad_seed"))
+        if seeds:
+            outputs = [results[key.replace("/grad_out/", "/out/")] for key in seeds]
+            torch.autograd.backward(outputs, [case.arrays[key].to(device) for key in seeds])
+    finally:
+        set_decay_gradient(before)
+    for key in [*results]:
+        if "/in/" in key:
+            results[key.replace("/in/", "/grad_in/")] = results.pop(key).grad
+    results |= {f"grad/{name}": p.grad for name, p in module.named_parameters()}
+    return module, results
+
+
+def compare(
+    case: Case, module: nn.Module, results: dict[str, Any], *, fused: bool = False, sign: str
+) -> None:
+    """Hold the results of ``run``, called with the same arguments, against lava-dl's."""
+    deviation = case.deviation
+    roles = ("intermediate", "output", "after", "grad_input", "grad_parameter")
+    for key in sorted(case.of_role(*roles), key=lambda k: roles.index(case.entries[k]["role"])):
+        role = case.entries[key]["role"]
+        name = key.rsplit("/", 1)[1]
+        if fused and role == "output" and name in case.outputs:
+            continue
+        if role == "intermediate" and key not in results:
+            continue  # a fused block computes it inside a kernel
+        want = case.arrays[key]
+        if deviation.expected is not None:
+            want = deviation.expected(case, key, want)
+        if role == "grad_parameter" and _is_leaky_decay(key) and sign == "descent":
+            want = -want
+        got = operator.attrgetter(name)(module) if role == "after" else results[key]
+        assert got is not None, f"{case.name}: {key} is None"
+        tolerance = deviation.tolerances.get(key, case.entries[key]["tolerance"])
+        if tolerance == "exact":
+            tolerance = {"rtol": 0.0, "atol": 0.0}
+        torch.testing.assert_close(
+            got.detach().cpu(), want, **tolerance,
+            msg=lambda m, key=key: f"{case.name}: {key} differs from lava-dl's. {m}",
+        )  # fmt: skip
+    for key in case.grad_none:
+        assert results[key] is None, f"{case.name}: {key} is a tensor; lava-dl's is None"
+    learnt = set(case.of_role("grad_parameter"))
+    if any(case.of_role("grad_seed")):
+        extra = {k for k, g in results.items() if k.startswith("grad/") and g is not None} - learnt
+        assert not extra, f"{case.name}: {sorted(extra)} have gradients, in lava-dl they have none"

@@ -1,0 +1,239 @@
+"""Lifting of step functions and loops to Numba: what is folded, what is cached and when."""
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lapilli.kernels import lift as lift_module
+from lapilli.kernels.language import jit, tl
+from lapilli.kernels.lift import cpu_loop, lift
+
+BITS = tl.constexpr(12)
+FACTOR = 3
+
+
+@jit
+def _narrowed(a, b):
+    return (a * b + (a << BITS)) >> 1
+
+
+@jit
+def _chosen(x, y):
+    return tl.where(x > y, tl.abs(x), -y) * 0.1
+
+
+@jit
+def _nested(a, b):
+    return _narrowed(a, b) + FACTOR
+
+
+@jit
+def _cast(x):
+    return (x * 2.5).to(tl.int32)
+
+
+@cpu_loop
+def _optional_loop(
+    first, last, x, bias, out, SQUARE: tl.constexpr, STEPS: tl.constexpr
+):  # fmt: skip
+    for i in range(first, last):
+        y = x[i]
+        if bias is not None:
+            y += bias[i]
+        out[i] = y * y if SQUARE else y
+        for _ in range(STEPS):
+            out[i] += np.float32(1)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPILLI_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def text_of(cache: Path) -> str:
+    (module,) = cache.glob("*/*.py")
+    return module.read_text()
+
+
+def test_operations_stay_in_32_bits(cache):
+    a, b = np.int32(2**20 + 7), np.int32(2**13)
+    wrapped = (int(a) * int(b) + (int(a) << 12)) & 0xFFFFFFFF
+    wrapped -= (wrapped >> 31) << 32
+    assert lift(_narrowed)(a, b) == wrapped >> 1
+
+
+def test_constants_are_float32(cache):
+    got = lift(_chosen)(np.float32(-3), np.float32(1))
+    assert got == np.float32(-1) * np.float32(0.1)
+
+
+def test_steps_and_constants_that_are_named_come_along(cache):
+    assert lift(_nested)(np.int32(4), np.int32(6)) == ((4 * 6 + (4 << 12)) >> 1) + 3
+    text = text_of(cache)
+    assert "FACTOR = 3" in text
+    assert "BITS = 12" in text
+    assert text.index("def _narrowed") < text.index("def _nested")
+
+
+def test_cast_truncates(cache):
+    assert [lift(_cast)(np.float32(x)) for x in (0.9, -0.9)] == [2, -2]
+
+
+def test_flags_and_absent_arguments_are_folded(cache):
+    x, bias, out = np.float32([1, 2, 3]), np.float32([10, 20, 30]), np.empty(3, np.float32)
+    _optional_loop.specialise((False, True, False), (True, 0))(0, 3, x, out)
+    assert out.tolist() == [1, 4, 9]
+    text = text_of(cache)
+    assert "bias" not in text
+    assert " if " not in text
+    _optional_loop.specialise((False, False, False), (False, 2))(0, 2, x, bias, out)
+    assert out.tolist() == [13, 24, 9], "the last one is outside [first, last)"
+
+
+def test_a_combination_is_compiled_once(cache):
+    loop = cpu_loop(_optional_loop.fn)
+    first = loop.specialise((False, False, False), (True, 0))
+    assert loop.specialise((False, False, False), (True, 0)) is first
+    assert loop.specialise((False, False, False), (False, 0)) is not first
+
+
+# starts faster than a neuron: no torch
+SCRIPT = """
+    import numpy as np
+    from double import double
+
+    compiled = double.specialise((False, False), ())
+    out = np.empty(3, np.float32)
+    compiled(0, 3, np.float32([1, 2, 3]), out)
+    print(out.tolist())
+    print(sum(compiled.stats.cache_hits.values()), sum(compiled.stats.cache_misses.values()))
+"""
+
+DOUBLE = """
+    from lapilli.kernels.lift import cpu_loop
+
+    @cpu_loop
+    def double(first, last, x, out):
+        for i in range(first, last):
+            out[i] = x[i] + x[i]
+"""
+
+
+@pytest.fixture
+def module_path(tmp_path):
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "double.py").write_text(textwrap.dedent(DOUBLE))
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def run(script: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.suffix in (".py", ".nbc")}
+
+
+def test_second_process_compiles_nothing(cache, module_path):
+    folder = cache / "cache"
+    environment = {"LAPILLI_CACHE_DIR": str(folder), "PYTHONPATH": module_path}
+    assert run(SCRIPT, **environment) == ["[2.0, 4.0, 6.0]", "0 1"]
+    before = files(folder)
+    assert {p.suffix for p in before} == {".py", ".nbc"}
+    assert run(SCRIPT, **environment) == ["[2.0, 4.0, 6.0]", "1 0"]
+    assert files(folder) == before
+
+
+def test_processes_that_start_together_agree(cache, module_path):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
+    environment = os.environ | {"PYTHONPATH": module_path}
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.communicate()[0].splitlines()[0] == "[2.0, 4.0, 6.0]"
+    assert not list(cache.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("how", ["read-only", "not a folder"])
+def test_folder_that_cannot_be_written_is_done_without(how, tmp_path, module_path):
+    folder = tmp_path / "cache"
+    if how == "not a folder":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        if os.access(folder, os.W_OK):
+            pytest.skip("this user may write into a read-only folder")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    output = run(
+        SCRIPT, LAPILLI_CACHE_DIR=str(folder), PYTHONPATH=module_path, TMPDIR=str(scratch)
+    )
+    assert output == ["[2.0, 4.0, 6.0]", "0 1"]
+    assert {p.suffix for p in files(scratch)} == {".py"}, "source without machine code"
+
+
+def test_edit_of_a_helper_changes_the_folder(cache, monkeypatch):
+    def folders():
+        lift(_nested)
+        return set(cache.iterdir())
+
+    original = folders()
+    assert folders() == original
+    monkeypatch.setitem(globals(), "FACTOR", 4)  # a constant that a step names
+    edited = folders()
+    assert len(edited) == 2
+    source = lift_module.inspect.getsource
+
+    def edited_source(obj):  # the text of a nested step
+        return source(obj).replace(">> 1", ">> 2") if obj is _narrowed.fn else source(obj)
+
+    monkeypatch.setattr(lift_module.inspect, "getsource", edited_source)
+    assert len(folders()) == 3
+    assert lift(_nested)(np.int32(4), np.int32(6)) == ((4 * 6 + (4 << 12)) >> 2) + 4
+
+
+def test_edit_of_the_scalar_operations_changes_the_folder(cache, monkeypatch):
+    lift(_cast)
+    source = lift_module.inspect.getsource
+    monkeypatch.setattr(lift_module.inspect, "getsource", lambda obj: source(obj) + "\n# edited")
+    lift(_cast)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_cache_folder_follows_the_environment(monkeypatch):
+    monkeypatch.delenv("LAPILLI_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert lift_module.cache_folder() == Path("/somewhere/lapilli")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert lift_module.cache_folder() == Path.home() / ".cache" / "lapilli"
+    monkeypatch.setenv("LAPILLI_CACHE_DIR", tempfile.gettempdir())
+    assert lift_module.cache_folder() == Path(tempfile.gettempdir())
+
+
+@pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.cuba"])
+def test_import_compiles_nothing(module, tmp_path):
+    script = f"""
+        import sys
+        import {module}
+        print("numba" in sys.modules, "llvmlite" in sys.modules)
+        import torch
+        print(torch.cuda.is_initialized())
+    """
+    assert run(script, LAPILLI_CACHE_DIR=str(tmp_path)) == ["False False", "False"]
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,164 @@
+"""One pool of threads serves every caller: several at once, after a fork, in DataLoader workers."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from problems import Problem, assert_same_bits
+from recurrences import TABLE
+
+from lapilli.kernels import workers
+from lapilli.kernels.cuba import cuba
+from lapilli.kernels.workers import run_tiles
+
+ENOUGH = workers._INLINE + 1
+
+
+@pytest.fixture
+def threads():
+    """Set torch's number of threads; it is put back afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def large_problem(recurrence, seed=0):
+    decays = ([100.0, 200.0, 300.0],) * recurrence.decays
+    return Problem(recurrence, batch=4, shape=(3, 700), steps=20, decays=decays, train=True, learn=True,
+                   seed=seed)  # fmt: skip
+
+
+def spikes(seed: int, graded: bool = False) -> torch.Tensor:
+    """Run neurons on an input that several threads share; no operation of torch is parallel."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 40, 2048, generator=generator).movedim(1, -1)
+    decay = torch.tensor([300.0])
+    return cuba(x, decay, decay, 1.0, 4096, graded=graded)
+
+
+@given(tiles=st.integers(1, 100), count=st.integers(1, 9), work=st.sampled_from([1, ENOUGH]))
+def test_every_tile_runs_once(tiles, count, work):
+    lock, ranges = threading.Lock(), []
+
+    def loop(first, last, argument):
+        assert argument == "argument"
+        with lock:
+            ranges.append((first, last))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        run_tiles(loop, tiles, work, ("argument",))
+    finally:
+        torch.set_num_threads(before)
+    assert len(ranges) == (min(count, tiles) if work == ENOUGH else 1)
+    assert [k for r in sorted(ranges) for k in range(*r)] == list(range(tiles))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_number_of_threads_is_obeyed(count, threads):
+    threads(count)
+    together = threading.Barrier(count, timeout=60)
+    seen = set()
+
+    def loop(first, last):
+        together.wait()  # all of them run at once
+        seen.add(threading.get_ident())
+
+    run_tiles(loop, 6, ENOUGH, ())
+    assert len(seen) == count
+    assert threading.get_ident() in seen
+
+
+def test_failure_reaches_the_caller_after_all_have_ended(threads):
+    threads(3)
+    release, ended = threading.Event(), []
+
+    def loop(first, last):
+        if first == 0:
+            threading.Timer(0.05, release.set).start()
+            raise RuntimeError("first tile")
+        assert release.wait(60)
+        ended.append(first)
+
+    with pytest.raises(RuntimeError, match="first tile"):
+        run_tiles(loop, 3, ENOUGH, ())
+    assert sorted(ended) == [1, 2]
+
+
+@pytest.mark.parametrize("recurrence", TABLE, ids=repr)
+def test_number_of_threads_does_not_change_a_bit(recurrence, threads):
+    answers = []
+    for count in (1, 2, 5):
+        threads(count)
+        answers.append(large_problem(recurrence).fast())
+    for outputs, after, gradients in answers[1:]:
+        assert_same_bits(outputs, answers[0][0])
+        assert_same_bits(after, answers[0][1])
+        assert_same_bits(gradients, answers[0][2])
+
+
+def test_callers_at_once_get_what_each_gets_alone(threads):
+    threads(2)
+    problems = [large_problem(TABLE[k % len(TABLE)], seed=k) for k in range(12)]
+    alone = [problem.fast() for problem in problems]
+    start = threading.Barrier(4, timeout=60)
+
+    def run(first):
+        start.wait()
+        return [problem.fast() for problem in problems[first::4]]
+
+    with ThreadPoolExecutor(4) as callers:
+        together = list(callers.map(run, range(4)))
+    for first in range(4):
+        for (outputs, _, _), want in zip(together[first], alone[first::4], strict=True):
+            assert_same_bits(outputs, want[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_parent_and_child_compute_after_a_fork(threads):
+    threads(2)
+    want = spikes(seed=0).numpy().copy()  # the pool has threads, which the child will not have
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            # a step that the parent has not compiled as well
+            graded = spikes(seed=0, graded=True).numpy() != 0
+            same = [np.array_equal(spikes(seed=0).numpy(), want) for _ in range(5)]
+            status = 0 if all(same) and np.array_equal(graded, want != 0) else 2
+        finally:
+            os._exit(status)
+    for _ in range(5):
+        assert np.array_equal(spikes(seed=0).numpy(), want)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Filtered(torch.utils.data.Dataset):
+    """Samples that neurons computed: 2 x 2048 x 40 steps, in a buffer of the pool."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, k):
+        return spikes(seed=k)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("worker_threads", [1, 2])
+def test_neurons_run_in_dataloader_workers(worker_threads, threads):
+    threads(2)
+    want = [spikes(seed=k) for k in range(6)]
+    loader = torch.utils.data.DataLoader(
+        Filtered(), batch_size=None, num_workers=2, timeout=120, multiprocessing_context="fork",
+        worker_init_fn=lambda _: torch.set_num_threads(worker_threads),
+    )  # fmt: skip
+    for _ in range(2):
+        assert_same_bits(list(loader), want)

@@ -1,0 +1,252 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from lapilli import cli, export, training
+from lapilli.cli import main
+
+COMMAND = [sys.executable, "-c", "import sys; from lapilli.cli import main; sys.exit(main())"]
+FILES = {"model.pt", "digits.net", "training.png", "raster.png", "report.json"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One epoch in a process of its own: (folder, what it printed)."""
+    folder = tmp_path_factory.mktemp("run") / "new" / "folder"
+    done = subprocess.run(
+        [*COMMAND, "train", "digits", "--epochs", "1", "--seed", "3", "--out", str(folder)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def fails(capsys, *args):
+    """Exit status 2, one line on stderr, nothing on stdout, nothing written; returns the line."""
+    before = sorted(Path.cwd().rglob("*"))
+    assert main([str(a) for a in args]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"lapilli: error: [^\n]+\n", err)
+    assert sorted(Path.cwd().rglob("*")) == before
+    return err
+
+
+def test_files(run):
+    folder, done = run
+    assert {f.name for f in folder.iterdir()} == FILES
+    assert "all output spikes are equal" in done.stdout
+    for name in FILES:
+        assert str(folder / name) in done.stdout
+    assert re.search(r"1/1 .*loss \d\.\d+, accuracy \d+\.\d%", done.stderr)
+    state = torch.load(folder / "model.pt", weights_only=True)
+    assert state["0.synapse.weight_v"].shape == (128, 64, 1, 1, 1)
+    for name in ("training.png", "raster.png"):
+        assert 0.01 < float((imread(folder / name)[..., :3].min(-1) < 0.8).mean()) < 0.5
+
+
+def test_report(run):
+    folder, done = run
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["dataset"], report["seed"], report["device"]) == ("digits", 3, "cpu")
+    assert report["executor"] in ("numba", "reference", "interpret")
+    assert report["neurons"] == [64, 128, 10]
+    assert report["samples"] == {"train": 1437, "test": 360}
+    assert 0.2 < report["test_accuracy"] <= 1
+    assert f"{report['test_accuracy']:.2%}" in done.stdout
+    assert f"{report['spikes_an_inference']:.1f} spikes an inference" in done.stdout
+    assert report["spikes_an_inference"] == sum(report["spikes_an_inference_by_layer"]) > 1
+    assert report["neuron_steps_a_second"] > 1e4
+    assert report["different_spikes"] == 0
+    assert not report["interrupted"]
+    assert report["versions"]["torch"] == torch.__version__
+    (epoch,) = report["history"]
+    assert epoch["seconds"] == report["seconds"] == report["seconds_first_epoch"]
+    assert epoch["test_accuracy"] == report["test_accuracy"]
+
+
+def test_json_without_plots(capsys):
+    assert main(["train", "digits", "--epochs", "1", "--json", "--no-plots", "--out", "a"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {f.name for f in Path("a").iterdir()} == FILES - {"training.png", "raster.png"}
+    assert report == json.loads(Path("a/report.json").read_text())
+    assert report["files"] == ["a/model.pt", "a/digits.net", "a/report.json"]
+
+
+def test_default_folders_do_not_collide(monkeypatch):
+    monkeypatch.setattr(cli.time, "strftime", lambda _: "now")
+    for _ in range(3):
+        assert main(["train", "digits", "--epochs", "1", "--no-plots"]) == 0
+    assert {f.name for f in Path("runs").iterdir()} == {f"digits-now{n}" for n in ("", "-2", "-3")}
+
+
+def test_a_wrong_export_is_an_error(monkeypatch, capsys):
+    load = export.load
+
+    def broken(path):
+        net = load(path)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.zero_()
+        return net
+
+    monkeypatch.setattr(export, "load", broken)
+    assert main(["train", "digits", "--epochs", "1", "--no-plots", "--out", "a"]) == 1
+    out, err = capsys.readouterr()
+    assert "are equal" not in out
+    (line,) = [line for line in err.splitlines() if line.startswith("lapilli:")]
+    assert re.search(r"differs from the trained one in [1-9]\d* output spikes", line)
+    assert json.loads(Path("a/report.json").read_text())["different_spikes"] > 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_interrupt_leaves_the_last_finished_epoch(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "train", "digits", "--epochs", "100000", "--out", "a"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+    )  # fmt: skip
+    with process:
+        said = b""
+        while b"2/100000" not in said:
+            more = process.stderr.read1()
+            assert more, said.decode()
+            said += more
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert b"all output spikes are equal" in out
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert report["interrupted"]
+    finished = report["epochs"]
+    assert 2 <= finished == len(report["history"]) < 100000
+    assert f"the files hold epoch {finished} of 100000" in err.decode()
+    assert {f.name for f in (tmp_path / "a").iterdir()} == FILES
+    # the files hold that epoch, not what the next one had begun
+    assert report["test_accuracy"] == report["history"][-1]["test_accuracy"]
+
+
+def test_interrupt_before_the_first_epoch_leaves_nothing(monkeypatch, capsys, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(training, "fit", interrupted)
+    assert main(["train", "digits", "--out", "a"]) == 130
+    assert "nothing is written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    Path("mine").mkdir()
+    assert main(["train", "digits", "--out", "mine"]) == 130
+    assert Path("mine").is_dir()
+
+
+def test_interrupt_anywhere_else(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_device", interrupted)
+    assert main(["train", "digits"]) == 130
+    assert capsys.readouterr().err == "lapilli: interrupted\n"
+
+
+def test_unknown_dataset(capsys):
+    assert "unknown data set 'mnist'; there are: digits" in fails(capsys, "train", "mnist")
+
+
+@pytest.mark.parametrize("epochs", ["-1", "0", "1.5", "many", str(2**63)])
+def test_wrong_epochs(capsys, epochs):
+    err = fails(capsys, "train", "digits", f"--epochs={epochs}")
+    assert f"{epochs!r}; expected a whole number from 1" in err
+
+
+def test_wrong_seed(capsys):
+    assert "a whole number from 0" in fails(capsys, "train", "digits", "--seed=-1")
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99", "meta", "cpu:x"])
+def test_wrong_device(capsys, device):
+    err = fails(capsys, "train", "digits", "--device", device)
+    assert f"device {device!r} cannot be used" in err
+    assert "available: cpu" in err
+
+
+def test_out_below_a_file(capsys):
+    Path("file").write_text("")
+    for out in ("file", "file/a/b"):
+        assert f"cannot write into folder {out!r}" in fails(capsys, "train", "digits", "--out", out)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_out_without_permission(capsys):
+    Path("locked").mkdir(mode=0o500)
+    for out in ("locked", "locked/a"):
+        assert "cannot write into" in fails(capsys, "train", "digits", "--out", out)
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib"), ("tqdm", "tqdm")],
+)
+def test_missing_extra(monkeypatch, capsys, module, package):
+    for name in [m for m in sys.modules if m.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    err = fails(capsys, "train", "digits")
+    assert f"{package} is not installed" in err
+    assert "pip install 'lapilli[demo]'" in err
+
+
+@pytest.mark.parametrize("args", [[], ["fly"], ["train"], ["train", "digits", "--fast"]])
+def test_wrong_arguments(capsys, args):
+    assert "--help" in fails(capsys, *args)
+
+
+def test_inspect(run, capsys):
+    folder, _ = run
+    assert main(["inspect", str(folder / "digits.net")]) == 0
+    out = capsys.readouterr().out
+    assert "cuba.Dense" in out
+    assert "128" in out
+
+
+def test_inspect_of_something_else(capsys):
+    Path("file.net").write_text("no network")
+    Path("folder.net").mkdir()
+    for name in ("file.net", "folder.net", "missing.net"):
+        assert name in fails(capsys, "inspect", name)
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"^torch +{re.escape(torch.__version__)}$", out, re.M)
+    assert re.search(r"^cpu +\d+ threads; kernels run by (numba|reference|interpret)$", out, re.M)
+
+
+def test_help_imports_no_torch():
+    code = """if True:
+        import sys
+        from lapilli.cli import main
+        try:
+            main(["--help"])
+        finally:
+            assert "torch" not in sys.modules
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout

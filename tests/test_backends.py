@@ -1,0 +1,55 @@
+"""The executors that only debugging uses give lava-dl's results too.
+
+A backend is chosen for a whole process, when lapilli is imported, so each runs in one of its own.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from golden_cases import cases, ways
+
+FAMILIES = sorted({case.target.split(".")[1] for case in cases("neuron")})
+
+# Triton's interpreter takes a second a case, so it gets those that cover every option between them.
+COVERING = (
+    "rand_nct_odd_scale_grad",
+    "batch1_nchwt",
+    "t1",
+    "dynamics_grad_per_channel",
+    "per_channel_nchwt_derived",
+    "persistent_t1_calls",
+    "graded_reqgrad_per_channel_persistent",
+    "norm_mean_train_nchwt_reqgrad",
+    "norm_default_eval",
+    "scale_not_power_of_two_persistent",
+    "reqgrad_shared",
+)
+
+
+def passed(backend: str, family: str, names: list[str]) -> int:
+    """Run golden cases of a neuron on a backend; return how many tests passed."""
+    wanted = " or ".join(f"{name}-" for name in names)
+    command = [
+        *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
+        *("test_golden.py", "-k", f"test_golden and ({wanted})", "--no-header", "--tb=short"),
+    ]
+    environment = os.environ | {"LAPILLI_BACKEND": backend}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int(re.search(r"(\d+) passed", done.stdout)[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("backend", ["reference", "interpret"])
+def test_backend_equals_lava_dl(backend, family):
+    chosen = [case for case in cases("neuron") if case.target.split(".")[1] == family]
+    if backend == "interpret":
+        chosen = [case for case in chosen if case.name.endswith(COVERING)]
+        assert len(chosen) >= len(COVERING)
+    assert passed(backend, family, [case.name for case in chosen]) == len(ways(chosen))

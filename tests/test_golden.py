@@ -1,0 +1,111 @@
+"""Neurons, axons and dendrites against lava-dl: outputs, states, gradients, values of the chip."""
+
+import importlib
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from golden_cases import all_cases, cases, compare, construct, find, index, run, way_name, ways
+from tolerances import RESONATOR_PROPERTY
+
+MODULES = cases("neuron", "axon", "dendrite")
+NEURONS = cases("neuron")
+
+
+@pytest.mark.parametrize(("case", "fused", "sign"), ways(MODULES), ids=way_name)
+def test_golden(case, fused, sign, device):
+    module, results = run(case, device, fused=fused, sign=sign)
+    compare(case, module, results, fused=fused, sign=sign)
+
+
+RESIZED = [c for c in MODULES if "warmup_zeros" in c.setup]
+
+
+@pytest.mark.parametrize("case", RESIZED, ids=way_name)
+def test_fresh_module_loads_sized_parameters(case):
+    fused = case.method == "dynamics+spike"
+    module, results = run(case, fused=fused, warm=False)
+    compare(case, module, results, fused=fused, sign="lava-dl")
+
+
+def same(got: object, want: object) -> None:
+    """Integers, strings and flags equal; floats to the rounding of a library."""
+    values = np.asarray(got)
+    if values.dtype.kind == "f":
+        assert values.shape == np.shape(want)
+        np.testing.assert_allclose(values, want, **RESONATOR_PROPERTY)
+    else:
+        assert values.tolist() == want
+
+
+@pytest.mark.parametrize("case", [c for c in NEURONS if c.properties], ids=way_name)
+def test_values_of_the_chip(case):
+    neuron, _ = run(case)
+    for name, want in case.properties.items():
+        same(getattr(neuron, name), want)
+    if case.device_params is None:
+        return
+    assert list(neuron.device_params) == list(case.device_params)
+    for name, want in case.device_params.items():
+        same(neuron.device_params[name], want)
+    params = importlib.import_module(type(neuron).__module__).neuron_params(neuron.device_params)
+    assert set(params) == set(case.neuron_params_of_device_params)
+    for name, want in case.neuron_params_of_device_params.items():
+        if name == "threshold_step":  # lava-dl takes it from the threshold
+            want = neuron.device_params["vThStep"] / 64
+        same(params[name], want)
+
+
+INTENDED = [
+    error
+    for error in index()["lava_dl_errors"]
+    if "intended lava-dl argument check" in error.get("note", "") and find(error["target"])
+]
+WRONG_SHAPES = {  # accepted first, then refused
+    "bad_shape": ((), (3, 4)),
+    "channel_mismatch": ((2, 3, 5), (2, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("error", INTENDED, ids=lambda e: e["name"])
+def test_argument_checks_raise(error):
+    assert error["lava_dl_error"].startswith("AssertionError")
+    if error["stage"] == "construct":
+        with pytest.raises(AssertionError):
+            construct(error["target"], error["kwargs"])
+        return
+    module = construct(error["target"], error["kwargs"])
+    accepted, refused = WRONG_SHAPES[error["name"].rsplit(".", 1)[1]]
+    if accepted:
+        module(torch.zeros(accepted))
+    with pytest.raises(AssertionError):
+        module(torch.zeros(refused))
+
+
+# How many cases of each target run. A target that lapilli gains adds its line, with all its cases.
+RUN = {
+    "axon.Delay": 15,
+    "block.cuba.Affine": 8,
+    "block.cuba.Average": 3,
+    "block.cuba.Conv": 12,
+    "block.cuba.ConvT": 7,
+    "block.cuba.Dense": 24,
+    "block.cuba.Flatten": 2,
+    "block.cuba.Input": 6,
+    "block.cuba.Pool": 12,
+    "block.cuba.TimeDecimation": 4,
+    "block.cuba.Unpool": 5,
+    "network": 7,
+    "neuron.alif.Neuron": 50,
+    "neuron.cuba.Neuron": 50,
+}
+
+
+def test_no_case_is_dropped():
+    kinds = sorted({case.kind for case in all_cases()})
+    assert Counter(case.target for case in cases(*kinds)) == RUN
+    total = Counter(case.target for case in all_cases())
+    assert {target: total[target] for target in RUN if target != "network"} == {
+        target: count for target, count in RUN.items() if target != "network"
+    }

@@ -1,0 +1,89 @@
+"""The wheel holds every module, and works without the source tree."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]  # import package to folder
+
+IMPORT_ALL = """
+import importlib, json, pkgutil
+import lapilli
+names = ["lapilli"] + [m.name for m in pkgutil.walk_packages(lapilli.__path__, "lapilli.")]
+print(json.dumps({name: importlib.import_module(name).__file__ for name in names}))
+"""
+
+
+def modules_in_the_tree():
+    """Dotted names of all modules, from the folders."""
+    names = set()
+    for package, folder in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            names.add(".".join((package, *parts)).removesuffix(".__init__"))
+    return names
+
+
+def call(*command, cwd):
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("wheel")
+    source = tmp / "source"  # a copy: building leaves files in the tree
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for folder in FOLDERS.values():
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
+    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp, cwd=source)
+    (file,) = tmp.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """Environment with the wheel and nothing else of lapilli; its requirements are borrowed."""
+    root = tmp_path_factory.mktemp("environment")
+    venv.create(root, with_pip=False)
+    scripts = root / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
+    call(*pip, wheel, cwd=root)
+    # written afterwards, or pip would take the borrowed lapilli for an older version to remove.
+    # Files of type .pth in a borrowed folder do not run: an editable lapilli stays out of sight.
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(root), "platbase": str(root)}))
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python, scripts, site
+
+
+def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
+    python, _, site = environment
+    files = json.loads(call(python, "-P", "-c", IMPORT_ALL, cwd=tmp_path).splitlines()[-1])
+    assert set(files) == modules_in_the_tree()
+    outside = {n: f for n, f in files.items() if not Path(f).is_relative_to(site)}
+    assert not outside
+    assert (site / "lapilli" / "py.typed").is_file()
+
+
+def test_command_is_installed(environment, tmp_path):
+    _, scripts, _ = environment
+    assert PROJECT["project"]["version"] in call(scripts / "lapilli", "info", cwd=tmp_path)
