@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
-_MODULES = ("cuba",)
+_MODULES = ("adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta")
 
-__all__ = ["cuba"]
+__all__ = ["adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta"]
 
 
 def __getattr__(name: str) -> Any:

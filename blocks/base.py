@@ -106,14 +106,18 @@ class _NeuronBlock(_Block):
         """Shape of the neurons, without batch and time; None before the first call."""
         return self.neuron.shape
 
+    def _spikes(self, z: Any, **options: Any) -> Tensor:
+        """Run the neuron on its input."""
+        return self.neuron(z, **options)
+
     def _output(self, z: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run the neuron on its input, then the hop, the delay and the count."""
         # a hook on the neuron is to see spikes in their own step
         fused = not (self.neuron.persistent_state or self.neuron._forward_hooks)
         if self.delay_shift and fused:
-            y = self.neuron(z, delay_shift=True)
+            y = self._spikes(z, delay_shift=True)
         else:
-            y = self.neuron(z)
+            y = self._spikes(z)
             if self.delay_shift:
                 y = step_delay(self, y)
         if self.delay is not None:

@@ -49,6 +49,8 @@ def test_values_of_the_chip(case):
     assert list(neuron.device_params) == list(case.device_params)
     for name, want in case.device_params.items():
         same(neuron.device_params[name], want)
+    if case.neuron_params_of_device_params is None:  # lava-dl's function raises
+        return
     params = importlib.import_module(type(neuron).__module__).neuron_params(neuron.device_params)
     assert set(params) == set(case.neuron_params_of_device_params)
     for name, want in case.neuron_params_of_device_params.items():
