@@ -200,9 +200,7 @@ def _run(tool: str, option: str, cubin: bytes) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def _parse(
-    text: str, label: str, instruction: str
-) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def _parse(text: str, label: str, instruction: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """Return opcodes with their operands, and where each label points."""
     code: list[tuple[str, str]] = []
     labels: dict[str, int] = {}

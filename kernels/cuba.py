@@ -123,7 +123,8 @@ def _cuba_fwd_kernel(
     w = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
     u, w, _ = walk_forward(
         _cuba_fwd_rows, (u, w, rest), (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr),
-        (keep_u, keep_v, scale, theta), base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+        (keep_u, keep_v, scale, theta),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
     store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
     store_row(voltage1_ptr, 0, j, to_float(w, scale, EXACT), live)
 

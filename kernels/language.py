@@ -38,10 +38,10 @@ except ImportError:
         """Stand in for ``triton.jit``: keep the function, compile nothing."""
         return _Source if fn is None else _Source(fn)
 
-    class tl:  # noqa: N801 (the name that kernels use)
+    class tl:
         """Names that are evaluated when a kernel module is imported."""
 
-        class constexpr:  # noqa: N801
+        class constexpr:
             """A compile-time constant."""
 
             def __init__(self, value):

@@ -1,8 +1,8 @@
 """Between the layout that users see and the one that kernels walk.
 
-Users see ``[batch, channels, (height, width,) time]``. Kernels walk ``[N, T, C]``: batch, time, then
-all neurons of a sample, contiguous. A kernel's output is shown to the user as a ``movedim`` view, so
-the next layer gets its rows back without a copy.
+Users see ``[batch, channels, (height, width,) time]``. Kernels walk ``[N, T, C]``: batch, time,
+then all neurons of a sample, contiguous. A kernel's output is shown to the user as a ``movedim``
+view, so the next layer gets its rows back without a copy.
 """
 
 import torch
@@ -26,7 +26,7 @@ def check_input(x: Tensor, name: str) -> None:
 
 
 def to_rows(x: Tensor) -> Tensor:
-    """View ``[N, neurons..., T]`` as contiguous float32 ``[N, T, C]``; copies only where it must."""
+    """View ``[N, neurons..., T]`` as contiguous float32 ``[N, T, C]``; copy only if needed."""
     return x.movedim(-1, 1).flatten(2).to(torch.float32).contiguous()
 
 
@@ -48,6 +48,7 @@ def neurons_a_parameter(neurons: int, *parameters: Tensor) -> int:
     (size,) = sizes
     if neurons % size:
         raise ValueError(
-            f"{size} values of a parameter for {neurons} neurons; expected 1 value, or one a channel"
+            f"{size} values of a parameter for {neurons} neurons; expected 1 value, or one a "
+            "channel"
         )
     return neurons // size

@@ -121,7 +121,8 @@ def adrf_dynamics(
     All have the shape of each part of ``x``; the first two are differentiable. The parameters are
     those of ``adrf``.
     """
+    # detached: in lava-dl it is the spike that gives these two their gradients of zero
+    adaptation = threshold_decay.detach(), refractory_decay.detach(), threshold_step
     return resonator_states(
-        x, sin_decay, cos_decay, threshold, scale, phase=True,
-        adaptation=(threshold_decay, refractory_decay, threshold_step), state=state,
-    )  # fmt: skip
+        x, sin_decay, cos_decay, threshold, scale, phase=True, adaptation=adaptation, state=state
+    )

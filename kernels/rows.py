@@ -70,7 +70,7 @@ def walk_backward(
 
 @jit
 def load_rows(ptr, base, at, C, live, U: tl.constexpr):
-    """Load rows ``at``, ``at + C``, ... as a tuple of ``U`` vectors; an empty one without tensor."""
+    """Load rows ``at``, ``at + C``, ... as a tuple of ``U`` vectors, empty without tensor."""
     rows = ()
     if ptr is not None:
         for i in tl.static_range(U):

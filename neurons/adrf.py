@@ -1,4 +1,6 @@
-"""ADRF: resonate-and-fire neuron that spikes by its phase, with an adaptive threshold. Equations: kernels/resonator_steps.py.
+"""ADRF: resonate-and-fire neuron that spikes by its phase, with an adaptive threshold.
+
+Equations: kernels/resonator_steps.py.
 
 Source: lava-dl neuron/adrf.py.
 """
@@ -23,7 +25,8 @@ class Neuron(base.AdaptiveResonatorNeuron):
     It spikes where the imaginary part turns from negative to not while the real part is at least
     the sum of threshold and refractory state.
 
-    Parameters, input and attributes are those of ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
+    Parameters, input and attributes are those of
+    ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
     """
 
     device_type = "ADRF_PHASE"

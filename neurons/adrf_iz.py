@@ -1,4 +1,6 @@
-"""ADRF-Izhikevich: resonate-and-fire neuron with an adaptive threshold. Equations: kernels/resonator_steps.py.
+"""ADRF-Izhikevich: resonate-and-fire neuron with an adaptive threshold.
+
+Equations: kernels/resonator_steps.py.
 
 Source: lava-dl neuron/adrf_iz.py.
 """
@@ -22,7 +24,8 @@ class Neuron(base.AdaptiveResonatorNeuron):
 
     It spikes where the imaginary part is at least the sum of threshold and refractory state.
 
-    Parameters, input and attributes are those of ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
+    Parameters, input and attributes are those of
+    ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
     """
 
     device_type = "ADRF_IZHIKEVICH"

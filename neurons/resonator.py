@@ -170,7 +170,7 @@ class ResonatorNeuron(FixedPointNeuron):
 
     @property
     def decay(self) -> np.ndarray:
-        """Share of its length that the state loses a step, as on the chip; one value a parameter."""
+        """Share of its length that the state loses a step, as on the chip; one a parameter."""
         sin, cos = self._fractions()
         return 1 - np.sqrt(sin * sin + cos * cos)
 

@@ -40,7 +40,7 @@ def cuba(
     u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
     spikes = []
     decays = fixed.signed(current_decay, voltage_decay)
-    for u, v, w, fires in _run(x, *decays, threshold, scale, state):
+    for u, v, w, fires in _run(x, *decays, threshold, scale, state):  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
         spikes.append(spike(voltage, fires, threshold + 0.01 / scale, tau_rho, scale_rho, graded))
     if shift:

@@ -1,4 +1,4 @@
-"""Fixed-point pieces of the oracles, in float64: every int32 and every 12-bit product is exact there.
+"""Fixed-point pieces of the oracles, in float64: int32 and 12-bit products are exact there.
 
 Straight-through functions give their argument's gradient whatever they do to its value.
 """
@@ -34,7 +34,7 @@ def between_stages(y: Tensor, scale: float) -> Tensor:
 
 
 def decay_rate(parameter: Tensor, learning: bool) -> Tensor:
-    """Rounded decay in [0, 4096]; its gradient is taken per unit of decay / 4096."""
+    """Round a decay to [0, 4096]; its gradient is taken per unit of decay / 4096."""
     rounded = parameter.detach().to(torch.float64).round().clamp(0, 4096)
     if not learning:
         return rounded

@@ -27,6 +27,7 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
     else:
         re, im = (fixed.to_fixed(s.detach(), scale) for s in state[:2])
     after_re, after_im = initial = re, im
+    nothing = 0 * sum(y.sum() for y in (real, imag, sin_decay, cos_decay))
     steps = []
     for t in range(real.shape[-1]):
         sin, cos = (
@@ -34,6 +35,8 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
             for p in (sin_decay, cos_decay)
         )
         x_re, x_im = (fixed.to_fixed(part[..., t], scale) for part in (real, imag))
+        if t == 0:  # what cannot matter in a single step gets a gradient of zero, not none
+            x_re, x_im = x_re + nothing, x_im + nothing
         re, im = (
             turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
             turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
@@ -64,7 +67,6 @@ def spike_of(re, im, fires, limit, phase, scale, tau_rho, scale_rho, graded):
     real, imag = (fixed.to_float(y, scale) for y in (re, im))
     if phase:
         return complex_spike(real, imag, fires, limit, tau_rho, scale_rho, graded)
-    imag = imag + 0 * real  # a gradient of zero, not none
     return spike(imag, fires, limit, tau_rho, scale_rho, graded)
 
 
@@ -143,7 +145,10 @@ def adaptive_dynamics(
         threshold_step, scale, state,
     )  # fmt: skip
     rows = zip(steps, found, strict=True)
-    return series([(*step[:2], *adaptation[:2]) for step, adaptation in rows], scale)
+    real, *others = series([(*step[:2], *adaptation[:2]) for step, adaptation in rows], scale)
+    if not phase:  # gradients of zero, as in lava-dl; those of ADRF come from its spike
+        real = real + 0 * (threshold_decay.sum() + refractory_decay.sum())
+    return real, *others
 
 
 def resonator(x, sin_decay, cos_decay, scale, *, threshold=None, state=None):

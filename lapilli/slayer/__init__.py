@@ -15,7 +15,7 @@ _HOMES = {
     "classifier": "lapilli.classifier",
 }
 
-__all__ = ["block", "classifier", "loss", "neuron"]  # noqa: F822 (set below)
+__all__ = ["block", "classifier", "loss", "neuron"]
 
 for _name, _home in _HOMES.items():
     _module = importlib.import_module(_home)

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from lapilli import neurons
 from lapilli.blocks import cuba
 from torch import Tensor, nn
+
+from lapilli import neurons
 
 CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
 MEAN = {"norm": neurons.norm.MeanOnlyBatchNorm}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from export_trees import datasets
 from golden_cases import GOLDEN, build, cases, run, way_name
+
 from lapilli import export
 
 pytestmark = pytest.mark.filterwarnings("ignore::lapilli.export.NetxCompatibilityWarning")
@@ -52,9 +53,7 @@ def test_file_equals_that_of_lava_dl(case, tmp_path):
 @pytest.mark.parametrize("case", WRITTEN, ids=way_name)
 def test_file_of_lava_dl_loads_with_its_spikes(case):
     net = export.load(GOLDEN / case.hdf5)
-    torch.testing.assert_close(
-        net(case.arrays["c0/in/x"]), case.arrays["c0/out/y"], rtol=0, atol=0
-    )
+    torch.testing.assert_close(net(case.arrays["c0/in/x"]), case.arrays["c0/out/y"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("case", NETWORKS, ids=way_name)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from export_networks import NETWORKS, network, spikes
 from export_trees import assert_same_tree, tree
-from lapilli import export
 from torch import nn
+
+from lapilli import export
 
 pytestmark = pytest.mark.filterwarnings("ignore::lapilli.export.NetxCompatibilityWarning")
 

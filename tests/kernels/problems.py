@@ -16,7 +16,7 @@ DECAYS = [0, 1, 4095, 4096, 0.5, 1.5, 2048.5]
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that a recurrence is called with; inputs are bounded so that no state overflows."""
+    """All that a recurrence is called with; inputs are bounded so that no state overflows."""
 
     recurrence: Any
     batch: int = 3
@@ -45,7 +45,9 @@ class Problem:
         def uniform(*shape):
             return (torch.rand(shape, generator=generator) * 2 - 1) * self.amplitude
 
-        inputs = [uniform(self.batch, *self.shape, self.steps) for _ in range(self.recurrence.inputs)]
+        inputs = [
+            uniform(self.batch, *self.shape, self.steps) for _ in range(self.recurrence.inputs)
+        ]
         state = [uniform(self.batch, *self.shape) for _ in range(self.recurrence.states)]
         decays = [torch.tensor(d, dtype=torch.float32).reshape(-1) for d in self.decays]
         inputs, decays, state = ([t.to(device) for t in ts] for ts in (inputs, decays, state))

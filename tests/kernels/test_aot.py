@@ -2,10 +2,9 @@
 
 import pytest
 import triton
+from lapilli.kernels.aot import TARGETS, compile_launch, launches, resources
 from problems import fixed_problem
 from recurrences import TABLE, VARIANTS
-
-from lapilli.kernels.aot import TARGETS, compile_launch, launches, resources
 
 # ahead-of-time compilation for AMD needed ROCm's linker before
 SINCE = {"gfx942": (3, 5)}

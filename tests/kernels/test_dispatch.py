@@ -6,13 +6,12 @@ import sys
 
 import pytest
 import torch
-from problems import fixed_problem
-from recurrences import TABLE, VARIANTS
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from lapilli.kernels import dispatch
 from lapilli.kernels.dispatch import execute, executor, launch_options
 from lapilli.kernels.rows import BLOCK
+from problems import fixed_problem
+from recurrences import TABLE, VARIANTS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Calls(TorchDispatchMode):

@@ -181,9 +181,7 @@ def test_folder_that_cannot_be_written_is_done_without(how, tmp_path, module_pat
             pytest.skip("this user may write into a read-only folder")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    output = run(
-        SCRIPT, LAPILLI_CACHE_DIR=str(folder), PYTHONPATH=module_path, TMPDIR=str(scratch)
-    )
+    output = run(SCRIPT, LAPILLI_CACHE_DIR=str(folder), PYTHONPATH=module_path, TMPDIR=str(scratch))
     assert output == ["[2.0, 4.0, 6.0]", "0 1"]
     assert {p.suffix for p in files(scratch)} == {".py"}, "source without machine code"
 

@@ -1,7 +1,9 @@
-"""The pool of large buffers: reused, never shared by two tensors that live, private after a fork."""
+"""The pool of large buffers: reused, never shared by two live tensors, private after a fork."""
 
 import gc
+import itertools
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from lapilli.kernels import memory
 from lapilli.kernels.cuba import cuba
 from lapilli.kernels.memory import empty
@@ -96,7 +97,7 @@ def test_tensors_that_live_never_overlap(steps):
             live.append((empty((size * MIB,), torch.int32, LIKE), value))
             live[-1][0][[0, -1]] = value
     spans = sorted(span(tensor) for tensor, _ in live)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_threads_never_share_a_buffer():
@@ -161,6 +162,7 @@ def test_child_writes_into_its_own_copy():
     child = os.fork()
     if child == 0:
         status = 1
+        signal.alarm(120)
         try:
             seen = (array == 1).all()
             array[:] = 2
@@ -180,6 +182,7 @@ def test_fork_while_the_pool_is_locked_does_not_hang(pool):
         child = os.fork()
         if child == 0:
             status = 1
+            signal.alarm(120)
             try:
                 array = empty(LARGE, torch.int32, LIKE).numpy()
                 array[:] = 1

@@ -1,6 +1,7 @@
 """One pool of threads serves every caller: several at once, after a fork, in DataLoader workers."""
 
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,12 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import Problem, assert_same_bits
-from recurrences import TABLE
-
 from lapilli.kernels import workers
 from lapilli.kernels.cuba import cuba
 from lapilli.kernels.workers import run_tiles
+from problems import Problem, assert_same_bits
+from recurrences import TABLE
 
 ENOUGH = workers._INLINE + 1
 
@@ -29,14 +29,20 @@ def threads():
 
 def large_problem(recurrence, seed=0):
     decays = ([100.0, 200.0, 300.0],) * recurrence.decays
-    return Problem(recurrence, batch=4, shape=(3, 700), steps=20, decays=decays, train=True, learn=True,
-                   seed=seed)  # fmt: skip
+    return Problem(
+        recurrence, batch=4, shape=(3, 700), steps=20, decays=decays, seed=seed,
+        train=True, learn=True,
+    )  # fmt: skip
 
 
-def spikes(seed: int, graded: bool = False) -> torch.Tensor:
-    """Run neurons on an input that several threads share; no operation of torch is parallel."""
+def rows(seed: int) -> torch.Tensor:
+    """Return an input that several threads share, and that no copy has to make contiguous."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(2, 40, 2048, generator=generator).movedim(1, -1)
+    return torch.randn(2, 40, 2048, generator=generator).movedim(1, -1)
+
+
+def spikes(x: torch.Tensor, graded: bool = False) -> torch.Tensor:
+    """Run neurons; nothing here is parallel in torch, whose threads do not survive a fork."""
     decay = torch.tensor([300.0])
     return cuba(x, decay, decay, 1.0, 4096, graded=graded)
 
@@ -120,44 +126,53 @@ def test_callers_at_once_get_what_each_gets_alone(threads):
             assert_same_bits(outputs, want[0])
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+quiet = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@forks
+@quiet
 def test_parent_and_child_compute_after_a_fork(threads):
     threads(2)
-    want = spikes(seed=0).numpy().copy()  # the pool has threads, which the child will not have
+    x = rows(0)
+    want = spikes(x).numpy().copy()  # the pool has threads, which the child will not have
     child = os.fork()
     if child == 0:
         status = 1
+        signal.alarm(120)
         try:
-            # a step that the parent has not compiled as well
-            graded = spikes(seed=0, graded=True).numpy() != 0
-            same = [np.array_equal(spikes(seed=0).numpy(), want) for _ in range(5)]
+            graded = spikes(x, graded=True).numpy() != 0  # a loop that may not be compiled yet
+            same = [np.array_equal(spikes(x).numpy(), want) for _ in range(5)]
             status = 0 if all(same) and np.array_equal(graded, want != 0) else 2
         finally:
             os._exit(status)
     for _ in range(5):
-        assert np.array_equal(spikes(seed=0).numpy(), want)
+        assert np.array_equal(spikes(x).numpy(), want)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 class Filtered(torch.utils.data.Dataset):
-    """Samples that neurons computed: 2 x 2048 x 40 steps, in a buffer of the pool."""
+    """Samples that neurons compute: 2 x 2048 x 40 steps, in a buffer of the pool."""
+
+    def __init__(self):
+        self.inputs = [rows(k) for k in range(6)]
 
     def __len__(self):
-        return 6
+        return len(self.inputs)
 
     def __getitem__(self, k):
-        return spikes(seed=k)
+        return spikes(self.inputs[k])
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@forks
+@quiet
 @pytest.mark.parametrize("worker_threads", [1, 2])
 def test_neurons_run_in_dataloader_workers(worker_threads, threads):
     threads(2)
-    want = [spikes(seed=k) for k in range(6)]
+    data = Filtered()
+    want = [data[k] for k in range(len(data))]
     loader = torch.utils.data.DataLoader(
-        Filtered(), batch_size=None, num_workers=2, timeout=120, multiprocessing_context="fork",
+        data, batch_size=None, num_workers=2, timeout=120, multiprocessing_context="fork",
         worker_init_fn=lambda _: torch.set_num_threads(worker_threads),
     )  # fmt: skip
     for _ in range(2):
