@@ -11,8 +11,15 @@ Source: lava-dl utils/quantize.py, neuron/base.py.
 
 from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .fixed_point import round_even
+from .language import jit, tl
+from .lift import cpu_loop
+from .memory import empty
 
 WEIGHT_BITS = 7  # magnitude bits of an 8-bit weight; the lowest bit of its mantissa is always 0
 
@@ -35,22 +42,78 @@ class _Quantize(torch.autograd.Function):
         return gradient, None, None
 
 
-class _QuantizeClipped(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, scale, limit, descale):
-        ctx.factor = scale if descale else 1
-        levels = torch.div(x, 2 / scale).round_()
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((levels >= -limit) & (levels < limit))
-        if descale:
-            return levels.clamp_(-limit, limit - 1).mul_(2)
-        return levels.mul_(2 / scale).clamp_(-2 * limit / scale, 2 * (limit - 1) / scale)
+@jit
+def quantize_step(x, step, limit):
+    """Return the level of ``x``, clipped to [-limit, limit - 1], and whether it lay in there."""
+    # first into a range that fits the rounding; beyond it all levels are clipped
+    level = round_even(tl.minimum(tl.maximum(tl.div_rn(x, step), -limit - 1.0), limit + 0.0))
+    clipped = tl.minimum(tl.maximum(level, -limit), limit - 1)
+    return clipped, level == clipped
 
-    @staticmethod
-    def backward(ctx, gradient):
-        (inside,) = ctx.saved_tensors
-        gradient = gradient * inside
-        return (gradient if ctx.factor == 1 else gradient * ctx.factor), None, None, None
+
+@jit
+def _quantize_kernel(
+    x_ptr,  # [C] float32
+    g_ptr,  # [C] float32 or None: gradient of the result, instead of which y is that of x
+    y_ptr,  # [C] float32, out
+    step, limit, unit, T, C, M, U: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = j < M
+    x = tl.load(x_ptr + j, mask=live, other=0.0)
+    level, inside = quantize_step(x, step, limit)
+    if g_ptr is None:
+        # what is not a number stays so
+        y = tl.where(x == x, level.to(tl.float32) * unit, x)
+    else:
+        y = tl.where(inside, tl.load(g_ptr + j, mask=live, other=0.0) * unit, 0.0)
+    tl.store(y_ptr + j, y, mask=live)
+
+
+@cpu_loop
+def _quantize_cpu(first, last, x, g, y, step, limit, unit, N, T, C):
+    for i in range(first * TILE, min(last * TILE, C)):
+        level, inside = quantize_step(x[i], step, limit)
+        if g is not None:
+            y[i] = g[i] * unit if inside else np.float32(0)
+        else:
+            y[i] = np.float32(level) * unit if x[i] == x[i] else x[i]
+
+
+@define_op
+def quantize_clipped(x: Tensor, step: float, limit: int, unit: float) -> Tensor:
+    """Return the clipped level of each entry times ``unit``."""
+    return _each(x, None, step, limit, unit)
+
+
+@define_op
+def quantize_clipped_bwd(g: Tensor, x: Tensor, step: float, limit: int, unit: float) -> Tensor:
+    """Return the gradient times ``unit`` where the level was not clipped, else 0."""
+    return _each(x, g, step, limit, unit)
+
+
+def _each(x: Tensor, g: Tensor | None, step: float, limit: int, unit: float) -> Tensor:
+    y = empty(x.shape, torch.float32, x)
+    flat = (t if t is None else t.reshape(-1) for t in (x, g))
+    execute(
+        _quantize_kernel, _quantize_cpu, (1, 1, x.numel()),
+        (*flat, y.view(-1), step, limit, unit),
+    )  # fmt: skip
+    return y
+
+
+def _save(ctx, inputs, output):
+    x, step, limit, unit = inputs
+    ctx.save_for_backward(x)  # a parameter, as a rule: keeping it takes no memory
+    ctx.constants = step, limit, unit / step
+
+
+def _backward(ctx, g):
+    (x,) = ctx.saved_tensors
+    return quantize_clipped_bwd(g, x, *ctx.constants), None, None, None
+
+
+differentiable(quantize_clipped, _backward, _save)
 
 
 def _float(x: Tensor) -> Tensor:
@@ -84,6 +147,7 @@ def quantize(x: Tensor, step: float = 1, mode: int = QuantizeMode.ROUND) -> Tens
     return _Quantize.apply(_float(x), step, mode is QuantizeMode.FLOOR)
 
 
+@with_reference
 def quantize_hook_fx(
     x: Tensor, scale: int = 64, num_bits: int = 8, descale: bool = False
 ) -> Tensor:
@@ -100,7 +164,9 @@ def quantize_hook_fx(
     descale
         Return units (even integers) instead of real values.
     """
-    return _QuantizeClipped.apply(_float(x), scale, 1 << num_bits, descale)
+    step = 2 / scale
+    y = quantize_clipped(x.to(torch.float32), step, 1 << num_bits, 2.0 if descale else step)
+    return y.to(x.dtype) if x.dtype == torch.float64 else y
 
 
 def quantize_8bit(weight: Tensor, scale: int = 64, descale: bool = False) -> Tensor:

@@ -1,0 +1,153 @@
+"""How a synapse multiplies is chosen by what is quicker and changes no result."""
+
+import itertools
+
+import pytest
+import torch
+from lapilli.blocks import cuba, linear, rf
+from lapilli.blocks.complex_synapse import Dense as ComplexDense
+from lapilli.blocks.synapse import Dense
+from tolerances import FLOAT32
+from torch.testing import assert_close
+
+CUBA = {"threshold": 0.5, "current_decay": 0.5, "voltage_decay": 0.25, "tau_grad": 0.1}
+RF = {"threshold": 0.25, "period": 8, "decay": 0.1}
+
+
+def rare(*shape, density=0.05):
+    return (torch.rand(shape) < density).float()
+
+
+def saved_bytes(synapse, x):
+    """Return the result, and the bytes that are kept for backward besides the weight."""
+    kept = {}
+
+    def note(tensor):
+        if tensor.data_ptr() != synapse.weight.data_ptr():
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        result = synapse(x)
+    return result, sum(kept.values())
+
+
+KINDS = {
+    "Dense": (lambda m, p: m.Dense(p, 100, 80, delay_shift=False), (100,)),
+    "Conv": (lambda m, p: m.Conv(p, 8, 16, 3, padding=1, delay_shift=False), (8, 10, 10)),
+    "masked": (lambda m, p: m.Dense(p, 100, 80, mask=torch.eye(80, 100), delay=True), (100,)),
+    "groups": (lambda m, p: m.Conv(p, 8, 16, 3, groups=2), (8, 10, 10)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", [(cuba, CUBA), (rf, RF)], ids=["real", "complex"])
+@pytest.mark.parametrize("density", [0, 0.05, 1])
+def test_events_give_the_result_of_the_dense_product(family, density, kind):
+    make, shape = KINDS[kind]
+    block = make(*family)
+    x = rare(3, *shape, 20, density=density)
+    block(x)  # draws the delays
+    results = []
+    for product in ("dense", "events"):
+        block.synapse.product = product
+        block.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = block(leaf)
+        torch.manual_seed(0)
+        y.backward(torch.randn(y.shape))
+        results.append((y.detach(), leaf.grad, *(p.grad for p in block.parameters())))
+    assert_close(results[0][0], results[1][0], rtol=0, atol=0)
+    for dense, events in zip(results[0][1:], results[1][1:], strict=True):
+        if dense is not None:
+            largest = dense.abs().max().item()
+            assert_close(events, dense, rtol=0, atol=FLOAT32["rtol"] * largest + 1e-30)
+
+
+def test_the_choice_follows_the_density(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(
+        linear, "events_of", lambda x, most: chosen.append(most) or linear_events_of(x, most)
+    )
+    synapse = Dense(1000, 80)
+    used = []
+    monkeypatch.setattr(linear, "gather", lambda *a: used.append("events") or linear_gather(*a))
+    synapse(rare(4, 1000, 30, density=0.02))
+    assert used == ["events"]
+    synapse(rare(4, 1000, 30, density=0.5))
+    assert used == ["events"]
+    synapse(rare(4, 1000, 1, density=0.02))
+    assert used == ["events"], "too little to be worth it"
+    Dense(1000, 8)(rare(40, 1000, 30, density=0.02))
+    assert used == ["events"], "too few outputs to be worth it"
+    synapse.product = "events"
+    synapse(rare(4, 1000, 1, density=0.5))
+    assert used == ["events", "events"]
+    synapse.product = "dense"
+    synapse(rare(4, 1000, 30, density=0.02))
+    assert used == ["events", "events"]
+    assert chosen == [linear.SPARSE, linear.SPARSE, 1.0]
+
+
+linear_events_of, linear_gather = linear.events_of, linear.gather
+
+
+def test_events_are_kept_in_place_of_spikes():
+    synapse = Dense(1000, 80)
+    x = rare(4, 1000, 50, density=0.02)
+    synapse.product = "dense"
+    _, dense = saved_bytes(synapse, x)
+    synapse.product = "events"
+    _, events = saved_bytes(synapse, x)
+    assert dense >= x.numel() * 4
+    an_event, a_row = 2, 4
+    assert events <= int(x.count_nonzero()) * an_event + (4 * 50 + 1) * a_row
+
+
+@pytest.mark.parametrize("shape", [(0, 100, 5), (1, 100, 1), (2, 100, 1)], ids=str)
+def test_nothing_and_one_step_work(shape):
+    synapse = Dense(100, 80)
+    synapse.product = "events"
+    x = rare(*shape).requires_grad_()
+    y = synapse(x)
+    y.sum().backward()
+    assert y.shape == (shape[0], 80, shape[2])
+    assert x.grad.shape == x.shape
+
+
+def test_frozen_weights_keep_nothing_of_the_input():
+    synapse = Dense(100, 80).requires_grad_(False)
+    x = rare(2, 100, 30).requires_grad_()
+    y, kept = saved_bytes(synapse, x)
+    assert kept == 0
+    y.sum().backward()
+    assert synapse.weight.grad is None
+
+
+@pytest.mark.parametrize("synapse", [Dense(4, 4), ComplexDense(4, 4)], ids=["real", "complex"])
+def test_an_unknown_product_raises(synapse):
+    assert synapse.product == "auto"
+    with pytest.raises(ValueError, match="product must be one of 'auto', 'dense', 'events'"):
+        synapse.product = "sparse"
+
+
+def test_a_network_keeps_at_most_twelve_bytes_a_neuron_step():
+    sizes, steps, batch = (500, 128, 128, 64), 50, 4
+    net = torch.nn.Sequential(
+        *(cuba.Dense(CUBA | {"threshold": 2.0}, a, b) for a, b in itertools.pairwise(sizes))
+    )
+    x = rare(batch, sizes[0], steps, density=0.01)
+    held = {t.untyped_storage().data_ptr() for t in (x, *net.parameters())}
+    kept = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        net(x)
+    weights = sum(a * b * 4 for a, b in itertools.pairwise(sizes))  # quantised
+    neuron_steps = batch * steps * sum(sizes[1:])
+    assert sum(kept.values()) - weights <= 12 * neuron_steps

@@ -1,0 +1,100 @@
+"""Products of bfloat16 lose nothing: shown with the CPU in the place of a tensor core."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lapilli.blocks import cuba, rf, tensor_cores
+from lapilli.blocks.synapse import Conv, Dense
+from torch.testing import assert_close
+
+from lapilli import gradient_products, set_gradient_products
+
+CODES = torch.arange(-128, 128).float()
+
+
+@pytest.fixture
+def tensor_core(monkeypatch):
+    """Multiply exact bfloat16 products into float32 on the CPU; count the products."""
+    calls = []
+
+    def product(x, w):
+        assert x.dtype == w.dtype == torch.bfloat16
+        calls.append((x.shape, w.shape))
+        return x.float() @ w.float()
+
+    monkeypatch.setattr(tensor_cores, "_product", product)
+    monkeypatch.setattr(tensor_cores, "usable", lambda device: True)
+    return calls
+
+
+@pytest.fixture(autouse=True)
+def _mode():
+    before = gradient_products()
+    yield
+    set_gradient_products(before)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_three_parts_are_the_whole(values):
+    x = torch.tensor([v for v in values if 2**-100 < abs(v) < 2**120 or v == 0] or [0.0])
+    parts = tensor_cores.split(x)
+    assert all(part.dtype == torch.bfloat16 for part in parts)
+    assert_close(sum(part.double() for part in parts), x.double(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("scale", [64, 16, 1024])
+def test_every_code_is_a_bfloat16(scale):
+    weights = CODES * 2 / scale
+    assert_close(weights.bfloat16().float(), weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("inputs", [256, 4096, 1 << 15])
+def test_worst_columns_are_exact(inputs, tensor_core):
+    codes = CODES.repeat(inputs // 256)
+    columns = torch.stack((codes, -codes.abs(), codes.clamp(min=0), torch.full_like(codes, -128)))
+    events = torch.stack((torch.ones(inputs), (codes > 5).float(), codes / 4096))
+    got = tensor_cores.multiply(events, columns.t() / 32)
+    want = events.double() @ columns.t().double() / 32
+    assert_close(got.double(), want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", [cuba, rf], ids=["real", "complex"])
+def test_blocks_are_the_same_on_tensor_cores(family, tensor_core):
+    params = {"threshold": 0.5, "current_decay": 0.5, "voltage_decay": 0.25}
+    if family is rf:
+        params = {"threshold": 0.25, "period": 8, "decay": 0.1}
+    block = family.Dense(params, 40, 20)
+    block.synapse.product = "dense"
+    weights = 2 if family is rf else 1
+    x = (torch.rand(2, 40, 9) < 0.3).float()
+    results = []
+    for mode, products in (("split3", 2 * weights), ("strict", weights)):
+        set_gradient_products(mode)
+        tensor_core.clear()
+        leaf = x.clone().requires_grad_()
+        y = block(leaf)
+        torch.manual_seed(0)
+        y.backward(torch.randn(y.shape))
+        assert len(tensor_core) == products
+        results.append((y.detach(), leaf.grad))
+    assert_close(results[0][0], results[1][0], rtol=0, atol=0)
+    largest = results[1][1].abs().max().item()
+    assert_close(results[0][1], results[1][1], rtol=0, atol=1e-6 * largest)
+
+
+def test_float_weights_stay_in_float32(tensor_core):
+    x = torch.rand(2, 40, 9)
+    Dense(40, 20)(x)
+    Conv(3, 4, 3)(torch.rand(1, 3, 5, 5, 4))
+    assert tensor_core == []
+
+
+def test_a_cpu_has_no_tensor_cores():
+    assert not tensor_cores.usable(torch.device("cpu"))
+
+
+def test_an_unknown_mode_raises():
+    with pytest.raises(ValueError, match="expected one of 'split3', 'strict', 'tf32'"):
+        set_gradient_products("fast")
+    assert gradient_products() == "split3"

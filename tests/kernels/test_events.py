@@ -1,0 +1,166 @@
+"""Products over events against the dense ones: exact where sums are exact, else close."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lapilli.kernels import event_convolution
+from lapilli.kernels.events import events_of, gather, scatter
+from lapilli.kernels.layout import to_rows
+from tolerances import FLOAT32
+from torch.testing import assert_close
+
+CODES = 32  # weights are whole numbers of 1 / 32
+
+
+def spikes(shape, density, graded=False, as_rows=True, seed=0):
+    """Return ``[N, neurons..., T]``, as a user gives it or as a layer does."""
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(shape, generator=generator) < density).float()
+    if graded:
+        x = x * torch.randint(-500, 500, shape, generator=generator) / 4096
+    return x.movedim(-1, 1).contiguous().movedim(1, -1) if as_rows else x
+
+
+def weight(outputs, inputs):
+    return torch.randint(-128, 128, (outputs, inputs)) / CODES
+
+
+def matrix(x):
+    return to_rows(x).flatten(0, 1)
+
+
+SHAPES = [(1, 1, 1), (2, 31, 3), (2, 32, 5), (3, 33, 17), (1, 100, 16), (2, 3, 5, 7, 9)]
+
+
+@pytest.mark.parametrize("as_rows", [True, False], ids=["rows", "series"])
+@pytest.mark.parametrize("graded", [False, True], ids=["binary", "graded"])
+@pytest.mark.parametrize("density", [0, 0.05, 1])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_events_are_what_is_not_zero(shape, density, graded, as_rows):
+    x = spikes(shape, density, graded, as_rows)
+    events = events_of(x)
+    dense = torch.zeros(events.shape)
+    counts = events.starts.diff()
+    rows = torch.arange(len(counts)).repeat_interleave(counts)
+    columns = events.columns.long() & 0xFFFF
+    dense[rows, columns] = torch.ones(len(columns)) if events.values is None else events.values
+    assert_close(dense, matrix(x), rtol=0, atol=0)
+    is_graded = bool(((x != 0) & (x != 1)).any())
+    assert (events.values is not None) == is_graded
+
+
+@given(data=st.data())
+def test_products_equal_the_dense_ones(data):
+    shape = (
+        data.draw(st.integers(1, 3)), data.draw(st.integers(1, 200)), data.draw(st.integers(1, 40))
+    )  # fmt: skip
+    density = data.draw(st.sampled_from([0, 0.01, 0.1, 0.5, 1]))
+    graded = data.draw(st.booleans())
+    x = spikes(shape, density, graded, data.draw(st.booleans()), data.draw(st.integers(0, 99)))
+    outputs = data.draw(st.sampled_from([1, 7, 16, 48, 64, 130, 256]))
+    w, g = weight(outputs, shape[1]), torch.randn(shape[0] * shape[2], outputs)
+    events = events_of(x)
+    assert_close(gather(events, w), matrix(x) @ w.t(), rtol=0, atol=0)
+    want = (g.double().t() @ matrix(x).double()).float()
+    largest = (g.double().abs().t() @ matrix(x).double().abs()).max().item()
+    assert_close(scatter(events, g), want, rtol=0, atol=largest * FLOAT32["rtol"] + 1e-30)
+
+
+def test_sums_are_exact_in_the_worst_column():
+    inputs = 1 << 13
+    x = torch.ones(1, inputs, 3).movedim(-1, 1).contiguous().movedim(1, -1)
+    for code in (-128, 127):
+        w = torch.full((64, inputs), code / CODES)
+        y = gather(events_of(x), w)
+        assert_close(y, torch.full((3, 64), inputs * code / CODES), rtol=0, atol=0)
+
+
+def test_many_inputs_need_wide_columns():
+    inputs = (1 << 16) + 40
+    x = torch.zeros(1, inputs, 4)
+    x[0, [0, 1 << 15, (1 << 16) - 1, inputs - 1], [0, 1, 2, 3]] = 1
+    w = torch.randint(-128, 128, (16, inputs)) / CODES
+    for most in (x, x[:, : 1 << 16]):
+        events = events_of(most.contiguous())
+        used = w[:, : most.shape[1]]
+        assert_close(gather(events, used), matrix(most) @ used.t(), rtol=0, atol=0)
+
+
+def test_too_many_events_are_none():
+    assert events_of(spikes((2, 64, 40), 0.5), most=0.1) is None
+    busy_later = torch.zeros(1, 64, 64)
+    busy_later[..., 1::4] = 1  # what is looked at first is silent
+    assert events_of(busy_later, most=0.1) is None
+    assert events_of(spikes((2, 64, 40), 0.05), most=0.1) is not None
+
+
+def test_results_do_not_depend_on_the_threads():
+    x, w, g = spikes((4, 512, 128), 0.1), torch.randn(256, 512), torch.randn(512, 256)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            events = events_of(x)
+            results.append((gather(events, w), scatter(events, g)))
+    finally:
+        torch.set_num_threads(before)
+    for y, g_w in results[1:]:
+        assert_close(y, results[0][0], rtol=0, atol=0)
+        assert_close(g_w, results[0][1], rtol=0, atol=0)
+
+
+def test_not_a_number_passes_through():
+    x = torch.zeros(1, 40, 3)
+    x[0, 5, 1] = float("nan")
+    y = gather(events_of(x), torch.ones(16, 40))
+    assert y[1].isnan().all()
+    assert not y[[0, 2]].isnan().any()
+
+
+# Channels, height and width of a frame; outputs; kernel, stride, padding, dilation.
+CONVOLUTIONS = [
+    ((1, 5, 5), 1, (3, 3), (1, 1), (0, 0), (1, 1)),
+    ((3, 7, 9), 20, (3, 2), (1, 1), (1, 2), (1, 1)),
+    ((3, 12, 9), 17, (3, 2), (2, 3), (1, 0), (2, 1)),
+    ((2, 9, 9), 16, (3, 3), (1, 1), (1, 1), (2, 2)),
+    ((2, 9, 8), 33, (5, 5), (2, 1), (4, 4), (1, 1)),
+    ((16, 6, 6), 32, (6, 6), (1, 1), (0, 0), (1, 1)),
+    ((2, 20, 20), 48, (1, 1), (3, 3), (0, 0), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("graded", [False, True], ids=["binary", "graded"])
+@pytest.mark.parametrize("density", [0, 0.2, 1])
+@pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
+def test_convolutions_equal_the_dense_ones(convolution, density, graded):
+    frame, outputs, kernel, *options = convolution
+    x = spikes((2, *frame, 3), density, graded)
+    frames = x.movedim(-1, 1).flatten(0, 1)
+    w = (torch.randint(-128, 128, (outputs, frame[0], *kernel)) / CODES).requires_grad_()
+    dense = torch.nn.functional.conv2d(frames, w, None, *options)
+    g = torch.randn(dense.shape)
+    geometry = event_convolution.Geometry(frame, w.shape, *options)
+    events = events_of(x)
+    y = event_convolution.gather(events, w.detach(), geometry)
+    assert_close(y, dense.detach(), rtol=0, atol=0)
+    (want,) = torch.autograd.grad(dense, w, g)
+    got = event_convolution.scatter(events, g, geometry)
+    assert_close(got, want, rtol=0, atol=FLOAT32["rtol"] * (want.abs().max().item() + 1e-30) * 4)
+
+
+def test_gradients_of_convolutions_do_not_depend_on_the_threads():
+    x = spikes((4, 3, 16, 16, 30), 0.1)
+    geometry = event_convolution.Geometry((3, 16, 16), (32, 3, 3, 3), (1, 1), (1, 1), (1, 1))
+    g = torch.randn(120, 32, 16, 16)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(event_convolution.scatter(events_of(x), g, geometry))
+    finally:
+        torch.set_num_threads(before)
+    assert_close(results[1], results[0], rtol=0, atol=0)
+    assert_close(results[2], results[0], rtol=0, atol=0)
