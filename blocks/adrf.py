@@ -8,8 +8,8 @@ from lapilli.neurons import adrf
 from .family import NeuronMixin, blocks
 
 __all__ = [
-    "AbstractADRF", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
-    "TimeDecimation", "Unpool",
+    "KWTA", "AbstractADRF", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
+    "Recurrent", "TimeDecimation", "Unpool",
 ]  # fmt: skip
 
 
@@ -19,6 +19,6 @@ class AbstractADRF(NeuronMixin):
     neurons = adrf
 
 
-Average, Conv, ConvT, Dense, Flatten, Input, Pool, TimeDecimation, Unpool = blocks(
-    AbstractADRF, *__all__[1:]
-)
+(
+    KWTA, Average, Conv, ConvT, Dense, Flatten, Input, Pool, Recurrent, TimeDecimation, Unpool,
+) = blocks(AbstractADRF, *(name for name in __all__ if name != "AbstractADRF"))  # fmt: skip

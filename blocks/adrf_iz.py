@@ -8,8 +8,8 @@ from lapilli.neurons import adrf_iz
 from .family import NeuronMixin, blocks
 
 __all__ = [
-    "AbstractADRFIZ", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
-    "TimeDecimation", "Unpool",
+    "KWTA", "AbstractADRFIZ", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
+    "Recurrent", "TimeDecimation", "Unpool",
 ]  # fmt: skip
 
 
@@ -19,6 +19,6 @@ class AbstractADRFIZ(NeuronMixin):
     neurons = adrf_iz
 
 
-Average, Conv, ConvT, Dense, Flatten, Input, Pool, TimeDecimation, Unpool = blocks(
-    AbstractADRFIZ, *__all__[1:]
-)
+(
+    KWTA, Average, Conv, ConvT, Dense, Flatten, Input, Pool, Recurrent, TimeDecimation, Unpool,
+) = blocks(AbstractADRFIZ, *(name for name in __all__ if name != "AbstractADRFIZ"))  # fmt: skip

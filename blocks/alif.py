@@ -8,8 +8,8 @@ from lapilli.neurons import alif
 from .family import NeuronMixin, blocks
 
 __all__ = [
-    "AbstractALIF", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
-    "TimeDecimation", "Unpool",
+    "KWTA", "AbstractALIF", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
+    "Recurrent", "TimeDecimation", "Unpool",
 ]  # fmt: skip
 
 
@@ -19,6 +19,6 @@ class AbstractALIF(NeuronMixin):
     neurons = alif
 
 
-Average, Conv, ConvT, Dense, Flatten, Input, Pool, TimeDecimation, Unpool = blocks(
-    AbstractALIF, *__all__[1:]
-)
+(
+    KWTA, Average, Conv, ConvT, Dense, Flatten, Input, Pool, Recurrent, TimeDecimation, Unpool,
+) = blocks(AbstractALIF, *(name for name in __all__ if name != "AbstractALIF"))  # fmt: skip

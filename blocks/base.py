@@ -14,6 +14,7 @@ from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows, to_rows
 from lapilli.neurons.errors import require
 from lapilli.neurons.norm import identity
+from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 
 from . import complex_synapse, synapse
@@ -32,6 +33,14 @@ _POOLED = {
     "weight_norm": "Store direction and length of the weight apart; it stays constant.",
     "neuron_params": "Arguments of the neuron, by name; ``norm`` is not used here.",
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("AbstractKWTA", "AbstractRecurrent"):
+        from . import recurrent  # which imports this module
+
+        return getattr(recurrent, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
@@ -71,8 +80,13 @@ class AbstractResidual(torch.nn.Module):
     """Base of residual blocks; has nothing of its own."""
 
 
-class _Block(torch.nn.Module):
+class _Block(KeepsFloat32, torch.nn.Module):
     """Base of all blocks."""
+
+    shown: tuple[str, ...] = ()  # attributes that repr shows
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.shown)
 
     def export_hdf5(self, handle: Any) -> None:
         """Write the block into an open HDF5 group, see ``lapilli.export``."""
@@ -95,6 +109,12 @@ class _NeuronBlock(_Block):
             f"{type(self).__name__} does not say which neuron it has; use a class of "
             f"lapilli.blocks.<neuron>, or derive from the mixin there first"
         )
+
+    def _new_synapse(self, kind: str, pre_hook_fx: Any, **arguments: Any) -> torch.nn.Module:
+        """Make a synapse, complex for complex neurons."""
+        module = complex_synapse if self.neuron.complex else synapse
+        hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
+        return getattr(module, kind)(**arguments, pre_hook_fx=hook)
 
     def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
         self.delay = Delay(max_delay=MAX_DELAY) if delay else None
@@ -134,9 +154,7 @@ class _SynapseBlock(_NeuronBlock):
     synapse: Any
 
     def _set_synapse(self, kind: str, pre_hook_fx: Any, **arguments: Any) -> None:
-        module = complex_synapse if self.neuron.complex else synapse
-        hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
-        self.synapse = getattr(module, kind)(**arguments, pre_hook_fx=hook)
+        self.synapse = self._new_synapse(kind, pre_hook_fx, **arguments)
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
@@ -290,6 +308,8 @@ class AbstractFlatten(_Block):
 class AbstractAverage(_Block):
     """Average groups of consecutive neurons: ``[N, neurons..., T]`` to ``[N, num_outputs, T]``."""
 
+    shown = ("num_outputs",)
+
     def __init__(self, num_outputs: int, count_log: bool = False):
         super().__init__()
         self.num_outputs = whole_number("num_outputs", num_outputs)
@@ -321,6 +341,8 @@ class AbstractTimeDecimation(_Block):
 
     Zeros fill up the last bin, and count.
     """
+
+    shown = ("factor",)
 
     def __init__(self, factor: int, count_log: bool = False):
         super().__init__()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import synapse
+from .linear import Product
 from .synapse import GenericLayer, Hook
 
 _OF_REAL = (
@@ -60,6 +61,15 @@ class ComplexLayer(torch.nn.Module):
     @pre_hook_fx.setter
     def pre_hook_fx(self, function: Hook | None) -> None:
         self.real.pre_hook_fx = self.imag.pre_hook_fx = function
+
+    @property
+    def product(self) -> Product:
+        """How both weights multiply: ``"auto"``, ``"dense"`` or ``"events"``."""
+        return self.real.product
+
+    @product.setter
+    def product(self, product: Product) -> None:
+        self.real.product = self.imag.product = product
 
     @property
     def grad_norm(self) -> float:

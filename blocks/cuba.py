@@ -8,8 +8,8 @@ from lapilli.neurons import cuba
 from .family import NeuronMixin, blocks
 
 __all__ = [
-    "AbstractCuba", "Affine", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
-    "TimeDecimation", "Unpool",
+    "KWTA", "AbstractCuba", "Affine", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input",
+    "Pool", "Recurrent", "TimeDecimation", "Unpool",
 ]  # fmt: skip
 
 
@@ -19,6 +19,7 @@ class AbstractCuba(NeuronMixin):
     neurons = cuba
 
 
-Affine, Average, Conv, ConvT, Dense, Flatten, Input, Pool, TimeDecimation, Unpool = blocks(
-    AbstractCuba, *__all__[1:]
-)
+(
+    KWTA, Affine, Average, Conv, ConvT, Dense, Flatten, Input, Pool, Recurrent, TimeDecimation,
+    Unpool,
+) = blocks(AbstractCuba, *(name for name in __all__ if name != "AbstractCuba"))  # fmt: skip

@@ -9,10 +9,11 @@ import torch
 from lapilli.kernels.delay import channel_delay
 from lapilli.neurons.errors import require
 from lapilli.neurons.lazy import LazySize, resize
+from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 
 
-class Delay(LazySize, torch.nn.Module):
+class Delay(KeepsFloat32, LazySize, torch.nn.Module):
     """Delay each channel by its own whole number of steps.
 
     The delays are drawn from [0, 1) at the first call, when the number of channels is known, or

@@ -28,6 +28,13 @@ _PARAMETERS = {
     "delay": "Learn an axonal delay of each channel, 0 to 62 steps.",
     "delay_shift": "Delay the output by one step, as the hop to the next layer takes on the chip.",
     "count_log": "Also return the event rate, the share of non-zero outputs.",
+    "num_winners": "Neurons that may be active at once, 1 to ``out_neurons``.",
+    "self_excitation": "Initial weight of each neuron on itself, kept within [0, 1].",
+    "requires_grad": "Learn the feedback.",
+    "gradient": (
+        "``lava-dl``: only the feedback links one step to the next, the neuron's parameters get\n"
+        "gradients of zero. ``full``: through the neuron's states too; without norm and dropout."
+    ),
     "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None for none.",
 }
 

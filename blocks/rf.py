@@ -8,8 +8,8 @@ from lapilli.neurons import rf
 from .family import NeuronMixin, blocks
 
 __all__ = [
-    "AbstractRF", "Affine", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
-    "TimeDecimation", "Unpool",
+    "KWTA", "AbstractRF", "Affine", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
+    "Recurrent", "TimeDecimation", "Unpool",
 ]  # fmt: skip
 
 
@@ -19,6 +19,7 @@ class AbstractRF(NeuronMixin):
     neurons = rf
 
 
-Affine, Average, Conv, ConvT, Dense, Flatten, Input, Pool, TimeDecimation, Unpool = blocks(
-    AbstractRF, *__all__[1:]
-)
+(
+    KWTA, Affine, Average, Conv, ConvT, Dense, Flatten, Input, Pool, Recurrent, TimeDecimation,
+    Unpool,
+) = blocks(AbstractRF, *(name for name in __all__ if name != "AbstractRF"))  # fmt: skip

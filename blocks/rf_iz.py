@@ -8,8 +8,8 @@ from lapilli.neurons import rf_iz
 from .family import NeuronMixin, blocks
 
 __all__ = [
-    "AbstractRFIz", "Affine", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool",
-    "TimeDecimation", "Unpool",
+    "KWTA", "AbstractRFIz", "Affine", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input",
+    "Pool", "Recurrent", "TimeDecimation", "Unpool",
 ]  # fmt: skip
 
 
@@ -19,6 +19,7 @@ class AbstractRFIz(NeuronMixin):
     neurons = rf_iz
 
 
-Affine, Average, Conv, ConvT, Dense, Flatten, Input, Pool, TimeDecimation, Unpool = blocks(
-    AbstractRFIz, *__all__[1:]
-)
+(
+    KWTA, Affine, Average, Conv, ConvT, Dense, Flatten, Input, Pool, Recurrent, TimeDecimation,
+    Unpool,
+) = blocks(AbstractRFIz, *(name for name in __all__ if name != "AbstractRFIz"))  # fmt: skip

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
+from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 
 from .documentation import documented
-from .linear import convolve, linear
+from .linear import PRODUCTS, Product, convolve, linear
 
 Pair = int | tuple[int, int]
 Hook = Callable[..., Tensor]
@@ -53,7 +55,7 @@ def _pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     return whole_number(name, values[0], least), whole_number(name, values[1], least)
 
 
-class GenericLayer(torch.nn.Module):
+class GenericLayer(KeepsFloat32, torch.nn.Module):
     """Base of the real synapses: the weight, its normalisation and its quantisation.
 
     Attributes
@@ -65,10 +67,13 @@ class GenericLayer(torch.nn.Module):
     kernel_size, stride, padding, dilation : tuple
         (height, width, time); the time entry is 1, of padding 0.
     weight_norm_enabled : bool
+    product : {"auto", "dense", "events"}
+        How the synapse multiplies on a CPU, see ``lapilli.blocks.linear.linear``.
     """
 
     complex = False
     learned = True  # whether training changes the weight
+    _product: Product = "auto"
 
     def __init__(
         self,
@@ -140,6 +145,26 @@ class GenericLayer(torch.nn.Module):
         self._pre_hook_fx = function
 
     @property
+    def _has_eight_bits(self) -> bool:
+        """Whether the hook makes integers of at most eight bits times a power of two."""
+        scale = getattr(getattr(self._pre_hook_fx, "__self__", None), "w_scale", 0)
+        name = getattr(self._pre_hook_fx, "__name__", "")
+        return name == "quantize_8bit" and scale > 0 and is_power_of_two(scale)
+
+    @property
+    def product(self) -> Product:
+        """How the synapse multiplies: ``"auto"``, ``"dense"`` or ``"events"``."""
+        return self._product
+
+    @product.setter
+    def product(self, product: Product) -> None:
+        if product not in PRODUCTS:
+            raise ValueError(
+                f"product must be one of {', '.join(map(repr, PRODUCTS))}; got {product!r}"
+            )
+        self._product = product
+
+    @property
     def shape(self) -> torch.Size:
         """Shape of the weight."""
         return (self.weight_v if self.weight_norm_enabled else self.weight).shape
@@ -201,6 +226,7 @@ class GenericLayer(torch.nn.Module):
             *(w.squeeze(-1) for w in weights),
             stride=self.stride[:2],
             padding=self.padding[:2],
+            product=self.product,
             **options,
         )
         return tuple(_as_time_last(y, x.shape[0], x.shape[-1]) for y in outputs)
@@ -286,8 +312,8 @@ class Dense(GenericLayer):
         places = math.prod(input.shape[2:-1])
         if not self._takes_image and places != 1:
             return self._convolve(input, self._frames(input), *weights)
-        rows = to_rows(input)
-        outputs = linear(rows.view(-1, rows.shape[2]), *(w.flatten(1) for w in weights))
+        flat = (w.flatten(1) for w in weights)
+        outputs = linear(input, *flat, product=self.product, exact=self._has_eight_bits)
         ones = (1,) * (input.ndim - 3)
         return tuple(
             _as_time_last(y.view(*y.shape, *ones), input.shape[0], input.shape[-1]) for y in outputs

@@ -1,0 +1,309 @@
+"""Blocks whose spikes come back to their own neurons: Recurrent, and KWTA, a competition.
+
+Equations: kernels/recurrent_steps.py. The loop over time is one kernel. Only what acts step by step
+(norm, dropout in training, a forward hook of the neuron) calls the neuron for each step.
+
+Source: lava-dl block/base.py.
+"""
+
+import math
+from typing import Any
+
+import torch
+from lapilli.kernels.delay import step_delay as shift_by_one
+from lapilli.kernels.layout import check_input, from_rows
+from lapilli.kernels.recurrent import GRADIENTS
+from lapilli.neurons.dropout import Dropout
+from torch import Tensor
+
+from .base import _NeuronBlock
+from .documentation import documented
+from .linear import linear
+from .synapse import Hook, whole_number
+
+_RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
+
+
+class _FeedbackBlock(_NeuronBlock):
+    """Base of the blocks with feedback.
+
+    Attributes
+    ----------
+    spike_state : Tensor
+        Spikes ``[N, neurons...]`` of the last step, where the neuron's state persists. A state dict
+        has one zero for it, and may be loaded with anything.
+    bias : Tensor or None
+        Added to the weighted input, of resonators to the part that the threshold tests; it must
+        broadcast against ``[N, neurons..., T]``.
+    """
+
+    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: str) -> None:
+        if gradient not in GRADIENTS:
+            raise ValueError(
+                f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
+            )
+        self.num_neurons = num_neurons
+        self.requires_grad = bool(requires_grad)
+        self.gradient = gradient
+        self.bias: Tensor | None = None
+        self.register_buffer("spike_state", torch.zeros(1))
+        self._acts_by_step()
+
+    def _feedback(self) -> tuple[Any, float, float | None]:
+        """Return weight, bias and the step of the weight's grid, None if it is on none."""
+        raise NotImplementedError
+
+    def _dendrite(self, x: Tensor) -> Any:
+        """Return the weighted input of the neuron, a pair for complex neurons."""
+        raise NotImplementedError
+
+    @property
+    def persistent_state(self) -> bool:
+        """Whether state and last spikes are kept from one call to the next."""
+        return self.neuron.persistent_state
+
+    @property
+    def _tested(self) -> int:
+        """Index of the part that the threshold tests."""
+        return int(self.neuron.complex and not self.neuron.phase)
+
+    def _biased(self, z: Any) -> Any:
+        if self.bias is None:
+            return z
+        if not self.neuron.complex:
+            return z + self.bias
+        return tuple(part + self.bias if k == self._tested else part for k, part in enumerate(z))
+
+    def _acts_by_step(self) -> bool:
+        """Whether something acts on each step by itself; the full gradient cannot go through it."""
+        neuron, drop = self.neuron, self.neuron.drop
+        norm = neuron.real_norm if neuron.complex else neuron.norm
+        passes = drop is None or (
+            isinstance(drop, (Dropout, torch.nn.Dropout)) and not drop.training
+        )
+        causes = [
+            name
+            for name, acts in (
+                ("a norm", norm is not None),
+                ("dropout", not passes),
+                ("a forward hook of the neuron", bool(neuron._forward_hooks)),
+            )
+            if acts
+        ]
+        if causes and self.gradient == "full":
+            raise ValueError(
+                f"gradient='full' cannot go through what acts step by step; got {causes[0]}. "
+                f"Leave it out or use gradient='lava-dl'."
+            )
+        return bool(causes)
+
+    def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
+        batch = (z[0] if self.neuron.complex else z).shape[0]
+        feedback, bias, quantum = self._feedback()
+        before = self.spike_state
+        if not self.persistent_state or before.ndim == 1 or before.shape[0] != batch:
+            before = None
+        if self._acts_by_step():
+            y, last = self._step_by_step(z, feedback, bias, before)
+            y = shift_by_one(y) if delay_shift else y
+        else:
+            y, last = self.neuron.run_with_feedback(
+                z, feedback, spikes=before, bias=bias, quantum=quantum, shift=delay_shift,
+                gradient=self.gradient,
+            )  # fmt: skip
+        if self.persistent_state:
+            self.spike_state = last.detach()
+        return y
+
+    def _step_by_step(
+        self, z: Any, feedback: Any, bias: float, before: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Call the neuron for each step, its state without gradient, as lava-dl does."""
+        neuron = self.neuron
+        parts, weights = (z, feedback) if neuron.complex else ((z,), (feedback,))
+        shape = parts[0].shape[1:-1]
+        kept = {name: getattr(neuron, name) for name in neuron._rest}
+        persistent, neuron.persistent_state = neuron.persistent_state, True
+        at_rest = before is None or all(state.ndim == 1 for state in kept.values())
+        s = torch.zeros_like(parts[0][..., 0]) if at_rest else before
+        steps = []
+        try:
+            # unbound: the gradient of each indexed step would be as large as the whole input
+            for frames in zip(*(part.unbind(-1) for part in parts), strict=True):
+                x = list(frames)
+                for k, weight in enumerate(weights):
+                    if weight is not None:
+                        x[k] = x[k] + linear(s.unsqueeze(-1), weight, product="dense")[0].view(
+                            s.shape
+                        )
+                x[self._tested] = x[self._tested] + bias
+                x = [part.unsqueeze(-1) for part in x]
+                s = neuron(tuple(x) if neuron.complex else x[0]).squeeze(-1)
+                steps.append(s)
+        finally:
+            neuron.persistent_state = persistent
+            if not persistent:
+                for name, state in kept.items():
+                    setattr(neuron, name, state)
+        return from_rows(torch.stack(steps, 1).flatten(2), shape), s
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the block over time.
+
+        Parameters
+        ----------
+        x
+            ``[N, C, T]``, real units.
+
+        Returns
+        -------
+        Tensor
+            Spikes in the same layout; with ``count_log`` also the event rate.
+        """
+        return self._output(self._biased(self._dendrite(x)))
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "spike_state"] = self.spike_state.new_zeros(1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if prefix + "spike_state" in state_dict:
+            state_dict[prefix + "spike_state"] = self.spike_state
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+@documented(
+    _RAISES,
+    in_neurons="Number of inputs.",
+    pre_hook_fx="Function applied to both weights; None: the neuron's ``quantize_8bit``.",
+)
+class AbstractRecurrent(_FeedbackBlock):
+    """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
+
+    ``[N, in, T]`` to ``[N, out, T]``. A spike comes back one step later. Both weights are always
+    quantised: without a ``pre_hook_fx``, as the neuron does.
+    """
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any],
+        in_neurons: int,
+        out_neurons: int,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Hook | None = None,
+        requires_grad: bool = True,
+        delay: bool = False,
+        delay_shift: bool = True,
+        count_log: bool = False,
+        gradient: str = "lava-dl",
+    ):
+        super().__init__()
+        self._set_neuron(neuron_params)
+        self._set_output(delay, delay_shift, count_log)
+        hook = self.neuron.quantize_8bit if pre_hook_fx is None else pre_hook_fx
+        options = {"weight_scale": weight_scale, "weight_norm": weight_norm}
+        in_neurons = whole_number("in_neurons", in_neurons)
+        out_neurons = whole_number("out_neurons", out_neurons)
+        self.input_synapse, self.recurrent_synapse = (
+            self._new_synapse("Dense", hook, in_neurons=n, out_neurons=out_neurons, **options)
+            for n in (in_neurons, out_neurons)
+        )
+        self.recurrent_synapse.requires_grad_(bool(requires_grad))
+        self._set_feedback(out_neurons, requires_grad, gradient)
+
+    def _dendrite(self, x: Tensor) -> Any:
+        check_input(x, "Recurrent")
+        if x.ndim != 3:
+            raise ValueError(
+                f"Recurrent takes [batch, channels, time]; got shape {tuple(x.shape)}. Put a "
+                f"Flatten before it."
+            )
+        return self.input_synapse(x)
+
+    def _feedback(self) -> tuple[Any, float, float | None]:
+        neuron, synapse = self.neuron, self.recurrent_synapse
+        weight = synapse.effective_weight()
+        if neuron.complex:
+            feedback: Any = tuple(part.flatten(1) for part in weight)
+        else:
+            feedback = weight.flatten(1)
+        on_grid = synapse.pre_hook_fx == neuron.quantize_8bit
+        return feedback, 0.0, 2 / neuron.w_scale if on_grid else None
+
+
+@documented(_RAISES, requires_grad="Learn ``self_excitation``.")
+class AbstractKWTA(_FeedbackBlock):
+    """Competition of which about ``num_winners`` neurons spike at once (k winners take all).
+
+    A fully connected synapse; each spike inhibits all other neurons one step later with weight -1
+    and excites its own with ``self_excitation``. ``[N, in, T]`` to ``[N, out, T]``; ``[N, in, 1, 1,
+    T]`` to ``[N, out, 1, 1, T]``.
+    """
+
+    shown = ("num_winners",)
+
+    def __init__(
+        self,
+        neuron_params: dict[str, Any],
+        in_neurons: int | tuple[int, ...],
+        out_neurons: int,
+        num_winners: int,
+        self_excitation: float = 0.5,
+        weight_scale: float = 1,
+        weight_norm: bool = False,
+        pre_hook_fx: Hook | None = None,
+        delay_shift: bool = True,
+        requires_grad: bool = True,
+        count_log: bool = False,
+        gradient: str = "lava-dl",
+    ):
+        super().__init__()
+        self._set_neuron(neuron_params)
+        self._set_output(False, delay_shift, count_log)
+        self.synapse = self._new_synapse(
+            "Dense",
+            pre_hook_fx,
+            in_neurons=in_neurons,
+            out_neurons=out_neurons,
+            weight_scale=weight_scale,
+            weight_norm=weight_norm,
+        )
+        neurons = self.synapse.out_channels
+        self.num_winners = whole_number("num_winners", num_winners)
+        if self.num_winners > neurons:
+            raise ValueError(
+                f"num_winners must be between 1 and out_neurons = {neurons}; got {num_winners}"
+            )
+        self.self_excitation = torch.nn.Parameter(
+            torch.tensor([float(self_excitation)]), requires_grad=bool(requires_grad)
+        )
+        self._set_feedback(neurons, requires_grad, gradient)
+
+    def clamp(self) -> None:
+        """Move the self-excitation back into [0, 1], in place."""
+        self.self_excitation.data.clamp_(0, 1)
+
+    def _dendrite(self, x: Tensor) -> Any:
+        self.clamp()
+        z = self.synapse(x)
+        shape = (z[0] if self.neuron.complex else z).shape
+        if math.prod(shape[2:-1]) != 1:
+            raise ValueError(
+                f"KWTA has one competition of {self.num_neurons} neurons; got input of shape "
+                f"{tuple(x.shape)}. Put a Flatten before it."
+            )
+        return z
+
+    def _feedback(self) -> tuple[Any, float, float | None]:
+        neuron, n = self.neuron, self.num_neurons
+        own = torch.eye(n, device=self.self_excitation.device) * (1 + self.self_excitation)
+        weight = neuron.quantize_8bit(own - 1)
+        excess = neuron.threshold * (n - 2 * self.num_winners) / (n * neuron.w_scale)
+        bias = neuron.quantize_8bit(torch.tensor(excess, device="cpu")).item()
+        parts = (None, weight) if self._tested else (weight, None)
+        return parts if neuron.complex else weight, bias, 2 / neuron.w_scale

@@ -1,0 +1,67 @@
+"""Recurrent layers: neurons whose spikes come back, one step later, through a weight R.
+
+Forward, for each step t (s is 0, or the last spikes of the call before, ahead of the first):
+
+    x[t] = z[t] + R s[t-1] + bias              z: weighted input, of all steps at once
+    s[t] = what the neuron makes of x[t]       equations: cuba.py, alif.py, resonator_steps.py
+
+Resonators have two inputs, real and imaginary, each with its own R or with none. The bias goes to
+the part that the threshold tests.
+
+Backward (float32). f[t] is the surrogate gradient where the spike was decided, g[t] what comes from
+the layers after:
+
+    d[t] = f[t] (g[t] + R^T g_x[t+1])          resonators: one d for each part, R^T g_x a sum of two
+    g_x[t] = d[t]                                          gradient "lava-dl"
+    g_v[t] = (1 - a_v / 4096) g_v[t+1] + d[t]              gradient "full"
+    g_x[t] = (1 - a_u / 4096) g_x[t+1] + g_v[t]
+    g_z = g_x,    g_R = sum g_x[t] s[t-1]^T
+
+lava-dl steps the neuron with states that carry no gradient, so only R links one step to the next
+and the decays are not learned: that is the default. "full" goes through the states as well, as in
+layers without recurrence; of resonators it turns g_x as resonator_steps.py does. The decay
+gradients are theirs.
+
+A neuron is four integers (a, b, c, d): current, voltage, threshold, refractory; of resonators real
+and imaginary part instead of the first two. COMPLEX stands for resonators, PHASE for those that
+test the phase, ADAPT for neurons whose threshold adapts.
+
+Source: lava-dl block/base.py (AbstractRecurrent, AbstractKWTA).
+"""
+
+from .alif import alif_step
+from .cuba import cuba_step
+from .language import jit, tl
+from .resonator_steps import resonator_after, resonator_spike_bwd, resonator_step
+
+
+@jit
+def advance(
+    a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, step, scale,
+    COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    """Advance any neuron by one step, int32; ``k`` are what its four states keep.
+
+    Returns the four states after the spike, the first two before it, what the threshold tests, how
+    far it is above, and the spike.
+    """
+    if COMPLEX:
+        re, im, c, d, tested, limit, s = resonator_step(
+            a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, PHASE, ADAPT
+        )
+        a, b, c, d = resonator_after(re, im, c, d, s, theta, step, PHASE, ADAPT)
+        return a, b, c, d, re, im, tested, tested - limit, s
+    elif ADAPT:
+        u, v, c, d, above, s = alif_step(
+            a, b, c, d, x, k_a, k_b, k_c, k_d, theta, step, scale, EXACT
+        )
+        return u, v, c, d, u, v, v, above, s
+    else:
+        u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT)
+        return u, w, c, d, u, v, v, v - theta, s
+
+
+@jit
+def slopes(distance, im, height, excess, rate, PHASE: tl.constexpr, GRADED: tl.constexpr):
+    """Surrogate gradients of a spike, for the real part (PHASE alone) and for what is tested."""
+    return resonator_spike_bwd(1.0, distance, im, height, excess, rate, PHASE, GRADED)

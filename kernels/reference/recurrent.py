@@ -1,0 +1,117 @@
+"""Oracle of recurrent layers: the equations of the specification, one step at a time.
+
+With the gradient "lava-dl" states are detached between steps, as lava-dl's are; with "full" they
+are not. Either way the surrogate gradient is autograd's own.
+"""
+
+import torch
+
+from . import fixed
+from .resonator import outputs, spike_of, turned
+from .spike import spike
+
+
+def _rates(decays, x, learning):
+    return [fixed.per_neuron(fixed.decay_rate(d, learning), x) for d in decays]
+
+
+def _leaky_step(state, x, rates, threshold, step, scale):
+    """Return the state after the step, current and voltage before the reset, limit, decision."""
+    u, v, after = state[:3]
+    u = fixed.decayed(u, u, rates[0]) + fixed.to_fixed(x, scale)
+    v = fixed.decayed(after, v, rates[1]) + fixed.between_stages(u, scale)
+    if len(rates) == 2:
+        fires = v.detach() > round(threshold * scale)
+        after = torch.where(fires, 0.0, v.detach())
+        return (u, v, after), (u, v), threshold + 0.01 / scale, fires
+    th, r = _settled(state[3:], rates[2:], threshold, scale)
+    fires = fixed.between_stages(v.detach(), scale) >= th + r
+    raised = _raised(th, r, fires, step, scale)
+    return (u, v, v.detach(), *raised), (u, v), fixed.to_float(th + r, scale), fires
+
+
+def _resonator_step(state, x, rates, threshold, step, scale, phase):
+    re, im, after_re, after_im = state[:4]
+    before = after_im
+    sin, cos = rates[:2]
+    x_re, x_im = (fixed.to_fixed(part, scale) for part in x)
+    re, im = (
+        turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
+        turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
+    )
+    tested = (re if phase else im).detach()
+    may = (before < 0) & (im.detach() >= 0) if phase else True
+    after_re, after_im = re.detach(), im.detach()
+    if len(rates) == 4:
+        th, r = _settled(state[4:], rates[2:], threshold, scale)
+        fires = may & (tested >= th + r)
+        raised = _raised(th, r, fires, step, scale)
+        limit = fixed.to_float(th + r, scale)
+        return (re, im, after_re, after_im, *raised), (re, im), limit, fires
+    theta = round(threshold * scale)
+    fires = may & (tested >= theta)
+    if not phase:
+        after_re = torch.where(fires, 0.0, after_re)
+        after_im = torch.where(fires, theta - 1.0, after_im)
+    return (re, im, after_re, after_im), (re, im), threshold, fires
+
+
+def _settled(state, rates, threshold, scale):
+    rest = round(threshold * scale)
+    th, r = state[0] - rest, state[1]
+    return fixed.decayed(th, th, rates[0].detach()) + rest, fixed.decayed(r, r, rates[1].detach())
+
+
+def _raised(th, r, fires, step, scale):
+    return th + round(step * scale) * fires, r + 2 * th * fires
+
+
+def _initial(state, shape, threshold, scale, turns, adapts, device):
+    """State before the first step: what decays, what the reset left of it, the threshold."""
+    if state is None:
+        rest = torch.zeros(shape, dtype=torch.float64, device=device)
+        state = [rest, rest, rest + round(threshold * scale), rest]
+    else:
+        state = [fixed.to_fixed(s.detach(), scale) for s in state]
+    a, b = state[:2]
+    return (a, b, *((a, b) if turns else (b,)), *(state[2:4] if adapts else ()))
+
+
+def recurrent(
+    z, feedback, decays, threshold, scale, *, phase=False, threshold_step=0.0, bias=0.0,
+    quantum=None, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, spikes=None,
+    return_state=False, gradient="lava-dl",
+):  # fmt: skip
+    """See ``lapilli.kernels.recurrent.recurrent``."""
+    turns, adapts = not isinstance(z, torch.Tensor), len(decays) == 4
+    parts = [part.to(torch.float32) for part in (z if turns else (z,))]
+    weights = feedback if turns else (feedback,)
+    biases = (0.0, bias) if turns and not phase else (bias, 0.0)
+    one = parts[0][..., 0]
+    rates = decays if turns else fixed.signed(*decays[:2]) + tuple(decays[2:])
+    now = _initial(state, one.shape, threshold, scale, turns, adapts, one.device)
+    s = torch.zeros_like(one) if spikes is None else spikes.detach().to(torch.float32)
+    found = []
+    for t in range(parts[0].shape[-1]):
+        x = [
+            part[..., t] + (0 if r is None else (s.flatten(1) @ r.t()).view(s.shape)) + b
+            for part, r, b in zip(parts, weights, biases, strict=False)
+        ]
+        each = _rates(rates, parts[0], learning=gradient == "full" and t > 0)
+        if gradient != "full":
+            now = tuple(y.detach() for y in now)
+        arguments = threshold, threshold_step, scale
+        if turns:
+            now, (a, b), limit, fires = _resonator_step(now, x, each, *arguments, phase)
+            s = spike_of(a, b, fires, limit, phase, scale, tau_rho, scale_rho, graded)
+        else:
+            now, (a, b), limit, fires = _leaky_step(now, x[0], each, *arguments)
+            voltage = fixed.to_float(b, scale)
+            s = spike(voltage, fires, limit, tau_rho, scale_rho, graded)
+        found.append(s)
+    given = (*parts, *decays, *(r for r in weights if r is not None))
+    nothing = 0 * sum(y.sum() for y in given)  # what cannot matter gets a gradient of zero
+    found[0] = found[0] + nothing
+    last = now[2:] if turns else (now[0], *now[2:])
+    out = outputs(found, last, scale, shift, return_state)
+    return (*out, found[-1].detach()) if return_state else out

@@ -1,0 +1,299 @@
+"""Recurrent layers against their oracle, and the laws that hold whatever the oracle says."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from lapilli.kernels import recurrent_triton
+from lapilli.kernels.aot import TARGETS, compile_launch, recurrent_launches, resources
+from lapilli.kernels.language import BACKEND
+from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.reference.recurrent import recurrent as oracle
+from tolerances import FLOAT32
+from torch.testing import assert_close
+
+
+@dataclass(frozen=True)
+class Family:
+    parts: int = 1
+    phase: bool = False
+    adapts: bool = False
+
+    @property
+    def decays(self):
+        return [*([2600.0, 2500.0] if self.parts == 2 else [600.0, 400.0]), 300.0, 900.0][
+            : 4 if self.adapts else 2
+        ]
+
+
+FAMILIES = {
+    "cuba": Family(),
+    "alif": Family(adapts=True),
+    "rf": Family(2, phase=True),
+    "rf_iz": Family(2),
+    "adrf": Family(2, phase=True, adapts=True),
+    "adrf_iz": Family(2, adapts=True),
+}
+each = pytest.mark.parametrize("name", FAMILIES)
+
+
+class Layer:
+    """Inputs, weights and options of one call."""
+
+    def __init__(self, name, neurons=5, batch=3, steps=17, learn=False, device="cpu", only=None,
+                 shape=None, state=False, scale=4096, coarse=16.0, **options):  # fmt: skip
+        generator = torch.Generator().manual_seed(0)
+
+        def normal(*size):
+            return torch.randn(size, generator=generator)
+
+        self.family = family = FAMILIES[name]
+        shape = (neurons,) if shape is None else shape
+        parts = range(family.parts)
+        self.z = [normal(batch, *shape, steps).to(device).requires_grad_() for _ in parts]
+        # quantised, so that sums are the same in any order
+        self.r = [(normal(neurons, neurons) * coarse).round().div(32).to(device) for _ in parts]
+        self.r = [r.requires_grad_() if only in (None, k) else None for k, r in enumerate(self.r)]
+        self.decays = [torch.full((shape[0],), d, device=device) for d in family.decays]
+        for d in self.decays:
+            d.requires_grad_(learn)
+        self.scale = scale
+        self.options = {
+            "phase": family.phase, "threshold_step": 0.5, "bias": 0.25, "quantum": 1 / 32,
+            "tau_rho": 1.0, "return_state": True, **options,
+        }  # fmt: skip
+        if state:
+            states = [normal(batch, *shape).mul(2**10).round().div(2**10) for _ in self.decays]
+            self.options["state"] = tuple(s.to(device) for s in states)
+            self.options["spikes"] = (normal(batch, *shape) > 0).float().to(device)
+
+    @property
+    def learned(self):
+        tensors = (*self.z, *self.r, *self.decays)
+        return [t for t in tensors if t is not None and t.requires_grad]
+
+    def call(self, function, z=None, **options):
+        z = self.z if z is None else z
+        pair = self.family.parts == 2
+        return function(
+            tuple(z) if pair else z[0], tuple(self.r) if pair else self.r[0], tuple(self.decays),
+            1.0, self.scale, **self.options | options,
+        )  # fmt: skip
+
+    def run(self, function):
+        y, states, last = self.call(function)
+        torch.manual_seed(1)
+        gradients = torch.autograd.grad(y, self.learned, torch.randn(y.shape).to(y.device))
+        return (y.detach(), *states, last), gradients
+
+
+def assert_equals_oracle(layer):
+    (y, *states), gradients = layer.run(recurrent)
+    (want, *want_states), want_gradients = layer.run(oracle)
+    assert 0 < (want != 0).float().mean() < 1, "some spike, and some do not"
+    for a, b in zip((y, *states), (want, *want_states), strict=True):
+        assert_close(a, b, rtol=0, atol=0)
+    for a, b in zip(gradients, want_gradients, strict=True):
+        # sums cancel, so small entries are not sharper than the largest
+        assert_close(a, b, rtol=0, atol=10 * FLOAT32["rtol"] * b.abs().max().item() + 1e-30)
+
+
+VARIANTS = {
+    "lava_dl": {"shift": True},
+    "state": {"state": True},
+    "full": {"gradient": "full", "learn": True, "shift": True},
+    "full_state": {"gradient": "full", "learn": True, "state": True},
+    "zeros": {"learn": True},
+    "image": {"shape": (5, 1, 1)},
+}
+GRADED = {"coarse": 2.0, "graded": True, "gradient": "full", "learn": True}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@each
+def test_equals_oracle(name, variant, device):
+    assert_equals_oracle(Layer(name, device=device, **VARIANTS[variant]))
+
+
+@pytest.mark.parametrize("name", ["cuba", "rf"])
+def test_graded_equals_oracle(name, device):
+    assert_equals_oracle(Layer(name, device=device, **GRADED))
+
+
+def test_scale_that_is_no_power_of_two_equals_oracle(device):
+    assert_equals_oracle(Layer("cuba", device=device, scale=640))
+
+
+@pytest.mark.parametrize("only", [0, 1])
+@pytest.mark.parametrize("name", ["rf", "rf_iz"])
+def test_feedback_to_one_part_equals_oracle(name, only, device):
+    assert_equals_oracle(Layer(name, device=device, only=only, gradient="full"))
+
+
+@pytest.mark.parametrize("neurons", [1, 7, 8, 9, 33])
+@pytest.mark.parametrize("batch", [1, 17])
+def test_sizes_equal_oracle(neurons, batch, device):
+    assert_equals_oracle(Layer("cuba", neurons, batch, steps=40, device=device, shift=True))
+
+
+@pytest.mark.skipif(BACKEND != "interpret", reason="the forms of the GPU run in the interpreter")
+@pytest.mark.parametrize("form", ["STREAMED", "OUTSIDE"])
+@pytest.mark.parametrize("name", ["cuba", "adrf"])
+def test_forms_equal_oracle(name, form, monkeypatch):
+    monkeypatch.setattr(recurrent_triton, "_form", lambda *_sizes: getattr(recurrent_triton, form))
+    for variant in ("state", "full"):
+        assert_equals_oracle(Layer(name, neurons=35, **VARIANTS[variant]))
+
+
+def test_gpu_kernels_equal_oracle_in_the_interpreter():
+    wanted = "lava_dl or full_state or graded and cuba or to_one_part and rf-0"
+    command = [
+        *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
+        *(__file__, "-k", f"forms_equal or equals_oracle and ({wanted})", "--tb=short"),
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=os.environ | {"LAPILLI_BACKEND": "interpret"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 2 * len(FAMILIES) + 4 + 2
+
+
+@each
+def test_chunks_equal_one_run(name):
+    layer = Layer(name, state=True)
+    whole, *after = layer.call(recurrent)
+    state, spikes = layer.options["state"], layer.options["spikes"]
+    parts = []
+    for first, last in ((0, 1), (1, 12), (12, 17)):
+        z = [part[..., first:last] for part in layer.z]
+        y, state, spikes = layer.call(recurrent, z, state=state, spikes=spikes)
+        parts.append(y)
+    assert_close(torch.cat(parts, -1), whole, rtol=0, atol=0)
+    assert_close((state, spikes), tuple(after), rtol=0, atol=0)
+
+
+@each
+def test_samples_do_not_affect_each_other(name):
+    layer = Layer(name)
+    whole, _, _ = layer.call(recurrent)
+    alone, _, _ = layer.call(recurrent, [part[1:2] for part in layer.z])
+    assert_close(alone, whole[1:2], rtol=0, atol=0)
+
+
+def test_shift_delays_by_one_step():
+    prompt, late = (Layer("cuba", shift=shift).call(recurrent)[0] for shift in (False, True))
+    assert_close(late, torch.nn.functional.pad(prompt, (1, 0))[..., :-1], rtol=0, atol=0)
+
+
+def test_backward_repeats_itself():
+    layer = Layer("cuba", 50, 20, 30, gradient="full", learn=True)
+    first = layer.run(recurrent)
+    for _ in range(10):
+        assert_close(layer.run(recurrent), first, rtol=0, atol=0)
+
+
+def test_the_full_gradient_is_another():
+    default, full = (Layer("cuba", gradient=g).run(recurrent)[1][0] for g in ("lava-dl", "full"))
+    assert (default - full).abs().max() > 0.01 * full.abs().max()
+
+
+def test_inference_saves_nothing():
+    layer = Layer("cuba")
+    with torch.no_grad():
+        assert layer.call(recurrent)[0].grad_fn is None
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 17), (3, 5, 0)], ids=str)
+def test_nothing_in_nothing_out(shape):
+    layer = Layer("cuba")
+    layer.z = [torch.zeros(shape, requires_grad=True)]
+    y, _, _ = layer.call(recurrent)
+    assert y.shape == shape
+    y.sum().backward()
+    assert layer.r[0].grad.abs().sum() == 0
+
+
+def test_wrong_arguments_raise():
+    with pytest.raises(ValueError, match="gradient is 'half'; expected one of 'lava-dl', 'full'"):
+        Layer("cuba", gradient="half").call(recurrent)
+    layer = Layer("cuba")
+    layer.r = [torch.zeros(5, 4)]
+    with pytest.raises(ValueError, match=r"must have shape \(5, 5\); got \(5, 4\)"):
+        layer.call(recurrent)
+
+
+@pytest.mark.parametrize("name", ["cuba", "adrf"])
+def test_operators_are_well_defined(name):
+    layer = Layer(name, learn=True, gradient="full")
+    seen = []
+
+    def record(*args):
+        seen.append(args)
+        return torch.ops.lapilli.recurrent_fwd(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lapilli.kernels.recurrent.recurrent_fwd", record)
+        layer.call(recurrent)
+    torch.library.opcheck(torch.ops.lapilli.recurrent_fwd.default, seen[0])
+
+
+# Registers and spills of the kernels as they are compiled: forward resident to 256 neurons, or to
+# 128 where two parts have feedback; backward to half of that.
+COMPILED = [
+    # family, neurons, gradient, most registers of forward and backward
+    ("cuba", 128, "lava-dl", 168, 168),
+    ("cuba", 256, "lava-dl", 128, 128),
+    ("alif", 256, "lava-dl", 128, 128),
+    ("adrf", 128, "lava-dl", 255, 168),
+    ("cuba", 128, "full", 255, 255),
+]
+SPILLS = {("adrf", "gfx942"): 8}  # scalar registers, before the loop and behind it
+SOON = {("cuba", 256, "sm_90"), ("cuba", 256, "gfx942")}
+
+
+@pytest.mark.parametrize(
+    ("name", "neurons", "gradient", "forward", "backward", "target"),
+    [
+        pytest.param(
+            *row, target, marks=() if (*row[:2], target) in SOON else pytest.mark.slow,
+            id=f"{row[0]}-{row[1]}-{row[2]}-{target}",
+        )
+        for row in COMPILED for target in ("sm_80", "sm_90", "gfx942")
+    ],
+)  # fmt: skip
+def test_kernels_compile_without_spills(
+    name, neurons, gradient, forward, backward, target, note_kernel
+):
+    if target == "gfx942" and tuple(map(int, version("triton").split(".")[:2])) < (3, 5):
+        pytest.skip("this Triton cannot compile for gfx942 on its own")
+    layer = Layer(name, neurons, 16, 3, gradient=gradient, shift=True)
+    recorded = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
+    assert len(recorded) == 2
+    for launch, most in zip(recorded, (forward, backward), strict=True):
+        used = resources(compile_launch(launch, target))
+        note_kernel(launch.kernel.__name__, f"{name} {neurons}", target, used)
+        assert used.spills <= SPILLS.get((name, target), 0)
+        assert used.registers <= (512 if TARGETS[target].backend == "hip" else most)
+        assert used.shared <= (65536 if TARGETS[target].backend == "hip" else 164 * 1024)
+        assert used.doubles == 0
+        assert used.long_products == 0
+
+
+def test_layers_beyond_a_program_step_outside():
+    layer = Layer("cuba", 520, 2, 3)
+    recorded = recurrent_launches(lambda: layer.call(recurrent))
+    assert len(recorded) == 3, "one launch a step"
+    assert used_form(recorded[0]) == 0
+    assert used_form(recurrent_launches(lambda: Layer("cuba", 300, 2, 3).call(recurrent))[0]) == 2
+    assert used_form(recurrent_launches(lambda: Layer("cuba", 256, 2, 3).call(recurrent))[0]) == 1
+
+
+def used_form(launch):
+    return launch.constants[-5]
