@@ -28,6 +28,8 @@ from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward
 from .spike import turns
 
+LOWEST = tl.constexpr(-(2**31))
+
 
 @jit
 def settle(th, r, theta, keep_th, keep_r):
@@ -39,6 +41,12 @@ def settle(th, r, theta, keep_th, keep_r):
 def rise(th, r, s, step):
     """Raise threshold and refractory where there is a spike."""
     return tl.where(s, th + step, th), tl.where(s, r + 2 * th, r)
+
+
+@jit
+def margin_above(y, limit):
+    """How far a state is above its limit, int32; no lower than an int32 can be."""
+    return tl.maximum(y, tl.maximum(limit, 0) + LOWEST) - limit
 
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)

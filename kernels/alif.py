@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .adaptive_threshold import adaptive_threshold, rise, settle
+from .adaptive_threshold import adaptive_threshold, margin_above, rise, settle
 from .cuba import cuba_dynamics
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .fixed_point import (
     decay,
     fraction_of,
@@ -40,7 +40,14 @@ from .fixed_point import (
     to_float,
 )
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    state_rows,
+    to_rows,
+)
 from .lift import cpu_loop
 from .memory import empty
 from .rows import (
@@ -69,7 +76,7 @@ def alif_step(
     limit = th + r
     s = through_float(v, scale, EXACT) >= limit
     th, r = rise(th, r, s, step)
-    return u, v, th, r, v - limit, s
+    return u, v, th, r, margin_above(v, limit), s
 
 
 @jit
@@ -332,7 +339,7 @@ def alif_fwd(
          neurons_a_parameter(C, *decays), scale, theta, step),
         (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return or_nothing(x, spikes, margin, saved, *last)
+    return spikes, margin, saved, *last
 
 
 @define_op
@@ -353,7 +360,7 @@ def alif_bwd(
          scale, 1 / scale, height, rate),
         (graded, shift, learning),
     )  # fmt: skip
-    return or_nothing(g_spikes, gx, a_current, a_voltage)
+    return gx, a_current, a_voltage
 
 
 def _save(ctx, inputs, output):
@@ -370,7 +377,7 @@ def _backward(ctx, g_spikes, *_others):
     margin, saved, *decays, voltage0 = ctx.saved_tensors
     current_decay, voltage_decay, *threshold_decays = decays
     gx, a_current, a_voltage = alif_bwd(
-        g_spikes.contiguous(), margin, saved if ctx.learning else None,
+        contiguous_rows(g_spikes), margin, saved if ctx.learning else None,
         current_decay, voltage_decay, voltage0, *ctx.constants,
     )  # fmt: skip
     g_decays = decay_gradients(
@@ -452,7 +459,7 @@ def alif(
         height, rate, decay_sign(),
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
-    return (spikes, tuple(s.view(x.shape[:-1]) for s in last)) if return_state else spikes
+    return (spikes, tuple(from_state_rows(s, x) for s in last)) if return_state else spikes
 
 
 @with_reference

@@ -3,18 +3,19 @@
 What a kernel is called with is not written down a second time: ``launches`` runs a public kernel
 function and records, instead of running, what it launches.
 
-    for launch in launches(cuba_module, lambda: cuba(x, decay, decay, 1.0, 4096)):
+    for launch in launches(lambda: cuba(x, decay, decay, 1.0, 4096)):
         print(resources(compile_launch(launch, "sm_90")))
 """
 
+import contextlib
 import re
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -24,7 +25,8 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .dispatch import launch_options
+from . import recurrent, recurrent_triton
+from .dispatch import execute, launch_options
 from .rows import BLOCK, CHUNK
 
 TARGETS = {
@@ -34,7 +36,9 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 
-_POINTERS = {torch.float32: "*fp32", torch.int32: "*i32"}
+_POINTERS = {
+    torch.float32: "*fp32", torch.int32: "*i32", torch.int8: "*i8", torch.bfloat16: "*bf16",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,39 @@ class Launch:
     kernel: Any
     args: tuple[Any, ...]
     constants: tuple[Any, ...]
+    threads: int = BLOCK
 
 
-def launches(module: ModuleType, call: Callable[[], Any]) -> list[Launch]:
-    """Return what ``call`` launches through ``module``'s ``execute``, without running any of it."""
+def launches(call: Callable[[], Any]) -> list[Launch]:
+    """Return what ``call`` launches through ``execute``, without running any of it.
+
+    Only modules that are imported by now are recorded.
+    """
     recorded: list[Launch] = []
 
     def record(kernel, loop, sizes, args, constants=()):
         recorded.append(Launch(kernel, (*args, *sizes), (*constants, CHUNK, BLOCK)))
 
-    with mock.patch.object(module, "execute", record):
+    users = [m for m in sys.modules.values() if getattr(m, "execute", None) is execute]
+    with contextlib.ExitStack() as patches:
+        for module in users:
+            if module.__name__ != execute.__module__:  # from there others may import it meanwhile
+                patches.enter_context(mock.patch.object(module, "execute", record))
+        call()
+    return recorded
+
+
+def recurrent_launches(call: Callable[[], Any]) -> list[Launch]:
+    """Return what ``call`` of ``kernels.recurrent`` launches on a GPU, running none of it."""
+    recorded: list[Launch] = []
+
+    def record(kernel, grid, args, constants, threads):
+        recorded.append(Launch(kernel, args, constants, threads))
+
+    with (
+        mock.patch.object(recurrent_triton, "launch", record),
+        mock.patch.object(recurrent, "executor", return_value="triton"),
+    ):
         call()
     return recorded
 
@@ -64,7 +91,7 @@ def compile_launch(launch: Launch, target: str) -> Any:
     flags = set(launch.kernel.arg_names[len(launch.args) :])
     constants = {n: v for n, v in values.items() if v is None or n in flags}
     types = {n: _type(v) for n, v in values.items() if n not in constants}
-    return compile_kernel(launch.kernel, types, constants, target)
+    return compile_kernel(launch.kernel, types, constants, target, launch.threads)
 
 
 def _type(value: Tensor | float | int) -> str:
@@ -74,7 +101,11 @@ def _type(value: Tensor | float | int) -> str:
 
 
 def compile_kernel(
-    kernel: Any, signature: dict[str, str], constants: dict[str, Any], target: str
+    kernel: Any,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    target: str,
+    threads: int = BLOCK,
 ) -> Any:
     """Compile a kernel for one of ``TARGETS``.
 
@@ -89,6 +120,8 @@ def compile_kernel(
         Values of the other arguments: the flags, and None for each absent tensor.
     target
         Name of the architecture.
+    threads
+        Threads of a program.
 
     Returns
     -------
@@ -104,7 +137,7 @@ def compile_kernel(
     return triton.compile(
         ASTSource(kernel, types, constants, aligned),
         target=architecture,
-        options=launch_options(architecture.backend),
+        options=launch_options(architecture.backend, threads),
     )
 
 

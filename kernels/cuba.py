@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .fixed_point import (
     NEVER,
     decay,
@@ -38,7 +38,14 @@ from .fixed_point import (
     to_float,
 )
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    state_rows,
+    to_rows,
+)
 from .lift import cpu_loop
 from .memory import empty
 from .rows import (
@@ -326,7 +333,7 @@ def cuba_fwd(
          current1, voltage1, neurons_a_parameter(C, current_decay, voltage_decay), scale, theta),
         (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return or_nothing(x, spikes, saved, current, voltage, current1, voltage1)
+    return spikes, saved, current, voltage, current1, voltage1
 
 
 @define_op
@@ -348,7 +355,7 @@ def cuba_bwd(
          scale, 1 / scale, theta, threshold, height, rate),
         (graded, shift, decays),
     )  # fmt: skip
-    return or_nothing(g, gx, a_current, a_voltage)
+    return gx, a_current, a_voltage
 
 
 def _save(ctx, inputs, output):
@@ -366,10 +373,10 @@ def _backward(ctx, g_spikes, _saved, g_current, g_voltage, _current1, _voltage1)
     saved, current_decay, voltage_decay, voltage0 = ctx.saved_tensors
     decays = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
     if ctx.spiking:
-        gradients = g_spikes.contiguous(), None, None
+        gradients = contiguous_rows(g_spikes), None, None
     else:
         g_current, g_voltage = (
-            torch.zeros_like(other) if g is None else g.contiguous()
+            torch.zeros_like(other) if g is None else contiguous_rows(g)
             for g, other in ((g_current, g_voltage), (g_voltage, g_current))
         )
         gradients = None, g_current, g_voltage
@@ -443,8 +450,7 @@ def cuba(
     spikes = from_rows(spikes, x.shape[1:-1])
     if not return_state:
         return spikes
-    shape = (x.shape[0], *x.shape[1:-1])
-    return spikes, (current1.view(shape), voltage1.view(shape))
+    return spikes, (from_state_rows(current1, x), from_state_rows(voltage1, x))
 
 
 @with_reference

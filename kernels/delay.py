@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .decays import reduce_to
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward
@@ -150,6 +150,7 @@ def _delay_fwd_cpu(first, last, x, y, delay, first_frame, per, sampling_time, N,
                 steps[i] = whole_steps(delay[(c0 + i) // per], sampling_time)
             if first_frame is not None:
                 before[i] = first_frame[n, c0 + i]
+        x_n = x[n, :, c0:c1]
         for t in range(T):
             y_t = y[n, t, c0:c1]
             if delay is None:
@@ -158,7 +159,7 @@ def _delay_fwd_cpu(first, last, x, y, delay, first_frame, per, sampling_time, N,
                     y_t[i] = x_t[i]
             else:
                 for i in range(c1 - c0):
-                    y_t[i] = x[n, t - steps[i], c0 + i] if t >= steps[i] else before[i]
+                    y_t[i] = x_n[t - steps[i], i] if t >= steps[i] else before[i]
 
 
 @cpu_loop
@@ -174,6 +175,7 @@ def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T
         if delay is not None:
             for i in range(c1 - c0):
                 steps[i] = whole_steps(delay[(c0 + i) // per], sampling_time)
+        g_n = g[n, :, c0:c1]
         for t in range(T):
             if gx is not None:
                 gx_t = gx[n, t, c0:c1]
@@ -184,7 +186,7 @@ def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T
                 else:
                     for i in range(c1 - c0):
                         left = T - t > steps[i]  # T may be small: t + steps must not overflow
-                        gx_t[i] = g[n, t + steps[i], c0 + i] if left else np.float32(0)
+                        gx_t[i] = g_n[t + steps[i], i] if left else np.float32(0)
             if slope is not None:
                 g_now, y_now = g[n, t, c0:c1], y[n, t, c0:c1]
                 y_before = y[n, t - 1, c0:c1] if t > 0 else rest
@@ -223,7 +225,7 @@ def delay_bwd(
         _delay_bwd_kernel, _delay_bwd_cpu, (N, T, C),
         (g, y, gx, delay, slope, per, sampling_time),
     )  # fmt: skip
-    return or_nothing(g, gx, slope)
+    return gx, slope
 
 
 def _save(ctx, inputs, output):
@@ -235,7 +237,7 @@ def _save(ctx, inputs, output):
 def _backward(ctx, g):
     y, delay = ctx.saved_tensors
     wanted = ctx.needs_input_grad[0]
-    gx, slope = delay_bwd(g.contiguous(), y, delay, ctx.sampling_time, wanted)
+    gx, slope = delay_bwd(contiguous_rows(g), y, delay, ctx.sampling_time, wanted)
     g_delay = None if y is None else ctx.grad_scale * reduce_to(delay, slope)
     return (gx if wanted else None), g_delay, None, None, None
 

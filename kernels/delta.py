@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from .decays import reduce_to
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .fixed_point import is_power_of_two
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_backward, walk_forward
@@ -266,7 +266,7 @@ def delta_fwd(
          error1, neurons_a_parameter(C, threshold), scale, 1 / scale),
         (cum_error, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return or_nothing(x, y, saved, pre1, residual1, error1)
+    return y, saved, pre1, residual1, error1
 
 
 @define_op
@@ -284,7 +284,7 @@ def delta_bwd(
         (g, saved, gx, threshold, total, neurons_a_parameter(C, threshold), height, rate),
         (shift,),
     )  # fmt: skip
-    return or_nothing(g, gx, total)
+    return gx, total
 
 
 def _save(ctx, inputs, output):
@@ -299,7 +299,7 @@ def _backward(ctx, g, *_states):
     saved, threshold = ctx.saved_tensors
     wanted, learning = ctx.needs_input_grad[:2]
     gx, total = delta_bwd(
-        g.contiguous(), saved if learning else None, threshold, *ctx.constants, wanted
+        contiguous_rows(g), saved if learning else None, threshold, *ctx.constants, wanted
     )
     g_threshold = reduce_to(threshold, total) if learning else None
     return (gx if wanted else None), g_threshold, *(None,) * 10
@@ -363,4 +363,7 @@ def delta(
 def named_state(rows: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
     """Show states ``[N, C]`` as ``[N, neurons...]``; one that was not computed is zero."""
     shape = x.shape[:-1]
-    return tuple(s.view(shape) if s.numel() else s.new_zeros(shape) for s in rows)
+    return tuple(
+        x.new_zeros(shape, dtype=torch.float32) if s is None or not s.numel() else s.view(shape)
+        for s in rows
+    )

@@ -8,6 +8,7 @@ LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, C
 import contextlib
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -71,9 +72,7 @@ def execute(
         return
     device = first.device
     if executor(device) == "numba":
-        compiled = loop.specialise(tuple(a is None for a in args), constants)
-        present = tuple(_to_numba(a) for a in args if a is not None)
-        run_tiles(compiled, N * -(-C // TILE), N * T * C, (*present, N, T, C))
+        run_loop(loop, N * -(-C // TILE), N * T * C, (*args, N, T, C), constants)
         return
     span = -(-BLOCK // C) + 1  # samples that one program can touch
     if span * T * C >= 2**31:
@@ -81,19 +80,65 @@ def execute(
             f"T x neurons is {T} x {C}: a sample must have fewer than 2**31 / {span} neuron-steps. "
             "Run the sequence in chunks with persistent_state=True."
         )
+    launch(kernel, (-(-N * C // BLOCK),), (*args, T, C, N * C), (*constants, CHUNK, BLOCK))
+
+
+def launch(
+    kernel: Any,
+    grid: tuple[int, ...],
+    args: tuple[Tensor | float | int | None, ...],
+    constants: tuple[Any, ...],
+    threads: int = BLOCK,
+) -> None:
+    """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
+    device = next(a for a in args if isinstance(a, Tensor)).device
     gpu = "hip" if device.type == "cuda" and torch.version.hip else device.type
-    grid = (-(-N * C // BLOCK),)
     with _on(device):
-        kernel[grid](*args, T, C, N * C, *constants, CHUNK, BLOCK, **launch_options(gpu))
+        kernel[grid](*args, *constants, **launch_options(gpu, threads))
 
 
-def launch_options(gpu: str) -> dict[str, Any]:
-    """Compiler options of every kernel: one lane a thread, and rounding that is written down.
+def run_loop(
+    loop: CpuLoop,
+    tiles: int,
+    work: int,
+    args: tuple[Tensor | float | int | None, ...],
+    constants: tuple[bool, ...] = (),
+) -> None:
+    """Run a CPU loop on the compiled executor.
+
+    Parameters
+    ----------
+    loop
+        CPU loop; its arguments come after ``first, last``.
+    tiles
+        Number of tiles, which threads share.
+    work
+        Elements to be processed; little work runs in the calling thread.
+    args, constants
+        As for ``execute``.
+    """
+    compiled = loop.specialise(tuple([a is None for a in args]), constants)
+    run_tiles(compiled, tiles, work, [_to_numba(a) for a in args if a is not None])
+
+
+def runs_loops(x: Tensor) -> bool:
+    """Whether compiled CPU loops can work on ``x``, outside of the operators that call ``execute``.
+
+    While a graph is traced there is no memory to work on.
+    """
+    if not isinstance(x, Tensor) or isinstance(x, FakeTensor) or torch.compiler.is_compiling():
+        return False
+    return x.device.type == "cpu" and executor(x.device) == "numba"
+
+
+def launch_options(gpu: str, threads: int = BLOCK) -> dict[str, Any]:
+    """Compiler options of every kernel: its threads, and rounding that is written down.
 
     Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
     """
-    options: dict[str, Any] = {"num_warps": BLOCK // _WARP.get(gpu, 32), "enable_fp_fusion": False}
-    if gpu == "cuda":
+    warps = threads // _WARP.get(gpu, 32)
+    options: dict[str, Any] = {"num_warps": warps, "enable_fp_fusion": False}
+    if gpu == "cuda" and threads == BLOCK:
         options["maxnreg"] = 128  # ptxas would trade loads in flight for occupancy
     return options
 
@@ -105,35 +150,89 @@ def _on(device: torch.device) -> Any:
     return torch.get_device_module(device).device(device)
 
 
+_CASTS = {float: np.float32, int: np.int32, bool: np.int32}
+
+
 def _to_numba(value: Tensor | float | int) -> Any:
+    cast = _CASTS.get(type(value))
+    if cast is not None:
+        return cast(value)
     if isinstance(value, Tensor):
         return (value.detach() if value.requires_grad else value).numpy()
-    if isinstance(value, float):
-        return np.float32(value)
-    return np.int32(value)
+    return np.int32(value) if isinstance(value, np.integer) else np.float32(value)
 
 
-def define_op(launch: Callable[..., Any]) -> Any:
+class Operator:
+    """A registered operator, called past torch's dispatcher where nobody but the kernel listens.
+
+    The dispatcher takes longer than a single step of a small layer. It is needed to record a
+    derivative, to trace, to profile, and for tensors that are not torch's own.
+    """
+
+    def __init__(self, launch: Callable[..., Any], op: Any):
+        self.launch = launch
+        self.op = op
+        self.__name__ = launch.__name__
+        self.__doc__ = launch.__doc__
+        parameters = inspect.signature(launch).parameters.values()
+        self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the operator, or its launch function."""
+        if torch.compiler.is_compiling() or _is_observed(args):
+            return self.op(*args)
+        values = list(args)
+        for k in self._floats:  # as the dispatcher does: kernels are compiled by type
+            values[k] = float(values[k])
+        return self.launch(*values)
+
+
+_OWN = (Tensor, torch.nn.Parameter)
+
+
+def _is_observed(args: tuple[Any, ...]) -> bool:
+    """Whether anything but the kernel has to know of a call."""
+    if (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd._profiler_enabled()
+    ):
+        return True
+    recording = torch.is_grad_enabled()
+    for a in args:
+        if isinstance(a, Tensor) and (type(a) not in _OWN or (recording and a.requires_grad)):
+            return True
+    return False
+
+
+def define_op(launch: Callable[..., Any]) -> Operator:
     """Register ``lapilli::<name>`` for every device, with the schema of its annotations.
 
     ``launch`` makes its outputs and calls ``execute``, which does nothing while a graph is traced,
-    so it gives the shapes as well. An output that is not wanted is an empty tensor.
+    so it gives the shapes as well. An output that is not wanted is None; torch's operators cannot
+    return that, so from them it is an empty tensor.
     """
     name = launch.__name__.lstrip("_")
+
+    def implementation(*args: Any) -> Any:
+        outputs = launch(*args)
+        if isinstance(outputs, Tensor):
+            return outputs
+        like = next(a for a in args if isinstance(a, Tensor))
+        return tuple(like.new_empty(0) if o is None else o for o in outputs)
+
     _library.define(name + torch.library.infer_schema(launch, mutates_args=()))
-    _library.impl(name, launch, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lapilli::{name}", launch, lib=_library)
-    return getattr(torch.ops.lapilli, name).default
+    _library.impl(name, implementation, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"lapilli::{name}", implementation, lib=_library)
+    return Operator(launch, getattr(torch.ops.lapilli, name).default)
 
 
-def or_nothing(like: Tensor, *outputs: Tensor | None) -> tuple[Tensor, ...]:
-    """Replace the outputs that are None by empty tensors: operators cannot return None."""
-    return tuple(like.new_empty(0) if o is None else o for o in outputs)
-
-
-def differentiable(op: Any, backward: Callable[..., Any], save: Callable[..., None]) -> None:
+def differentiable(
+    operator: Operator, backward: Callable[..., Any], save: Callable[..., None]
+) -> None:
     """Give a registered operator its derivative."""
-    torch.library.register_autograd(op.name(), backward, setup_context=save, lib=_library)
+    torch.library.register_autograd(operator.op.name(), backward, setup_context=save, lib=_library)
 
 
 def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:

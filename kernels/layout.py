@@ -8,6 +8,8 @@ view, so the next layer gets its rows back without a copy.
 import torch
 from torch import Tensor
 
+from .transpose import is_quick, transpose
+
 
 def check_input(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is a floating-point ``[batch, neurons..., time]`` tensor."""
@@ -25,27 +27,61 @@ def check_input(x: Tensor, name: str) -> None:
         )
 
 
+class _Transposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.shape = x.shape[1:-1]
+        return transpose(x.flatten(1, -2))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return from_rows(gradient.contiguous(), ctx.shape)
+
+
 def to_rows(x: Tensor) -> Tensor:
     """View ``[N, neurons..., T]`` as contiguous float32 ``[N, T, C]``; copy only if needed."""
-    return x.movedim(-1, 1).flatten(2).to(torch.float32).contiguous()
+    rows = x.movedim(-1, 1)
+    if rows.is_contiguous():
+        if rows.ndim == 3 and rows.dtype == torch.float32:
+            return rows
+    elif is_quick(x):
+        return _Transposed.apply(x)
+    return rows.flatten(2).to(torch.float32).contiguous()
+
+
+def contiguous_rows(rows: Tensor) -> Tensor:
+    """Return ``[N, T, C]`` contiguous: a gradient may come in the layout that users see."""
+    if rows.is_contiguous():
+        return rows
+    return transpose(rows.transpose(1, 2))
 
 
 def from_rows(rows: Tensor, shape: torch.Size) -> Tensor:
     """Show ``[N, T, C]`` as ``[N, neurons..., T]`` for neurons of ``shape``; never copies."""
-    return rows.view(*rows.shape[:2], *shape).movedim(1, -1)
+    if len(shape) > 1:
+        rows = rows.view(*rows.shape[:2], *shape)
+    return rows.movedim(1, -1)
 
 
 def state_rows(state: Tensor | None) -> Tensor | None:
     """View a state ``[N, neurons...]`` as contiguous float32 ``[N, C]``."""
-    return None if state is None else state.detach().flatten(1).to(torch.float32).contiguous()
+    if state is None:
+        return None
+    if state.requires_grad or state.dtype != torch.float32:
+        state = state.detach().to(torch.float32)
+    return state.flatten(1).contiguous()
+
+
+def from_state_rows(rows: Tensor, x: Tensor) -> Tensor:
+    """Show a state ``[N, C]`` as ``[N, neurons...]`` for the input ``x``; never copies."""
+    return rows if x.ndim == 3 else rows.view(x.shape[:-1])
 
 
 def neurons_a_parameter(neurons: int, *parameters: Tensor) -> int:
     """How many consecutive neurons share one entry of each of the parameters, all of one size."""
-    sizes = {p.numel() for p in parameters}
-    if len(sizes) != 1:
-        raise ValueError(f"parameters have different sizes {sorted(sizes)}; expected one size")
-    (size,) = sizes
+    size, *others = [p.numel() for p in parameters]
+    if any(other != size for other in others):  # a set would not take the sizes of a traced graph
+        raise ValueError(f"parameters have different sizes {[size, *others]}; expected one size")
     if neurons % size:
         raise ValueError(
             f"{size} values of a parameter for {neurons} neurons; expected 1 value, or one a "

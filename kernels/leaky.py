@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .fixed_point import (
     NEVER,
     decay,
@@ -33,7 +33,14 @@ from .fixed_point import (
     to_float,
 )
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    state_rows,
+    to_rows,
+)
 from .lift import cpu_loop
 from .memory import empty
 from .rows import (
@@ -264,7 +271,7 @@ def leaky_fwd(
         (x, spikes, saved, y, decays, state0, state1, neurons_a_parameter(C, decays), scale, theta),
         (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return or_nothing(x, spikes, saved, y, state1)
+    return spikes, saved, y, state1
 
 
 @define_op
@@ -284,7 +291,7 @@ def leaky_bwd(
          1 / scale, threshold, height, rate),
         (graded, shift, learning),
     )  # fmt: skip
-    return or_nothing(g, gx, partials)
+    return gx, partials
 
 
 def _save(ctx, inputs, output):
@@ -302,7 +309,7 @@ def _save(ctx, inputs, output):
 def _backward(ctx, g_spikes, _saved, g_y, _state1):
     saved, decays = ctx.saved_tensors
     learning = ctx.needs_input_grad[1]
-    gradients = (g_spikes.contiguous(), None) if ctx.spiking else (None, g_y.contiguous())
+    gradients = (contiguous_rows(g_spikes), None) if ctx.spiking else (None, contiguous_rows(g_y))
     gx, partials = leaky_bwd(
         *gradients, saved if saved.numel() else None, decays, *ctx.constants, learning
     )
@@ -373,4 +380,4 @@ def leaky_spike(
         threshold + EPSILON / scale, height, rate, decay_sign(),
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
-    return (spikes, state1.view(x.shape[:-1])) if return_state else spikes
+    return (spikes, from_state_rows(state1, x)) if return_state else spikes

@@ -19,6 +19,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import logging
 import os
 import sys
 import tempfile
@@ -36,6 +37,7 @@ import numpy as np
 from numba import njit
 
 from lapilli.kernels.scalar_ops import *
+from lapilli.kernels.vector_ops import *
 """
 _STEP = "@njit(forceinline=True, error_model='numpy')"
 _LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy')"
@@ -113,6 +115,8 @@ class _Rewrite(ast.NodeTransformer):
         for argument in node.args.args:
             argument.annotation = None
         self.generic_visit(node)
+        if not self.is_step:
+            node.body.insert(0, ast.Expr(ast.Call(ast.Name("widest_vectors", ast.Load()), [], [])))
         return node
 
     def _decided(self, test: ast.expr) -> bool | None:
@@ -239,9 +243,10 @@ def _write(text: str, name: str) -> Path:
     """Write the module where it can be cached; else in a temporary folder, without caching."""
     from numba import __version__ as numba_version
 
-    from . import scalar_ops
+    from . import scalar_ops, vector_ops
 
-    key = "\n".join((text, inspect.getsource(scalar_ops), numba_version, sys.version))
+    called = (inspect.getsource(module) for module in (scalar_ops, vector_ops))
+    key = "\n".join((text, *called, numba_version, sys.version))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder, cache = cache_folder() / digest, True
@@ -263,6 +268,7 @@ def _load(
     fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool = False
 ) -> Callable[..., Any]:
     path = _write(_text(fn, constants, root_is_step), fn.__name__.lstrip("_"))
+    logging.getLogger(__name__).info("%s is prepared from %s", fn.__name__, path)
     # Numba's cache imports the module by name, so the name must be the same in every process
     name = f"_lapilli_{path.parent.name}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -27,7 +27,7 @@ def _limit() -> int:
 
 
 class _Pool:
-    """Unused mappings by size, oldest dropped first."""
+    """Unused mappings; the last used is taken first, the oldest dropped first."""
 
     def __init__(self) -> None:
         self.limit = _limit()
@@ -37,7 +37,7 @@ class _Pool:
 
     def take(self, size: int) -> mmap.mmap:
         with self.lock:
-            for key, mapping in self.free.items():
+            for key, mapping in reversed(self.free.items()):  # the last used is still in the cache
                 if len(mapping) == size:
                     del self.free[key]
                     self.bytes -= size
@@ -100,7 +100,7 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
 
     Large CPU tensors come from the pool; while a graph is traced (``like`` is fake) none does.
     """
-    if type(like) is not Tensor or like.device.type != "cpu" or dtype not in _NUMPY:
+    if type(like) is not Tensor or not like.is_cpu or dtype not in _NUMPY:
         return torch.empty(shape, dtype=dtype, device=like.device)
     size = math.prod(shape) * dtype.itemsize
     if size < _POOLED_FROM or _pool.limit == 0:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .adaptive_threshold import margin_above
 from .decays import decay_gradients
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .fixed_point import (
     NEVER,
     fraction_of,
@@ -20,7 +21,14 @@ from .fixed_point import (
     to_float,
 )
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    state_rows,
+    to_rows,
+)
 from .lift import cpu_loop
 from .memory import empty
 from .resonator_steps import (
@@ -64,7 +72,7 @@ def _resonator_fwd_rows(
         last = store_spike(ptrs[2], base, row, s, tested, last, live, scale, GRADED, SHIFT, EXACT)
         store_row(ptrs[3], base, row, to_float(re, scale, EXACT), live)
         store_row(ptrs[4], base, row, to_float(im, scale, EXACT), live)
-        store_row(ptrs[5], base, row, to_float(tested - limit, scale, EXACT), live)
+        store_row(ptrs[5], base, row, to_float(margin_above(tested, limit), scale, EXACT), live)
         store_row(ptrs[6], base, row, to_float(th, scale, EXACT), live)
         store_row(ptrs[7], base, row, to_float(r, scale, EXACT), live)
         re, im, th, r = resonator_after(re, im, th, r, s, theta, step, PHASE, ADAPT)
@@ -199,7 +207,6 @@ def _resonator_fwd_cpu(
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     sin, cos = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    in_re, in_im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
@@ -224,8 +231,6 @@ def _resonator_fwd_cpu(
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
-            for i in range(c1 - c0):  # apart: too many arrays in one loop and it does not vectorise
-                in_re[i], in_im[i] = to_fixed(x_re_t[i], scale), to_fixed(x_im_t[i], scale)
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
                 if SHIFT:
@@ -240,8 +245,9 @@ def _resonator_fwd_cpu(
                 threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 a, b, th_i, r_i, tested, limit, s = resonator_step(
-                    re[i], im[i], th[i], r[i], in_re[i], in_im[i], sin[i], cos[i],
-                    keep_th[i], keep_r[i], theta, PHASE, ADAPT)  # fmt: skip
+                    re[i], im[i], th[i], r[i],
+                    to_fixed(x_re_t[i], scale), to_fixed(x_im_t[i], scale),
+                    sin[i], cos[i], keep_th[i], keep_r[i], theta, PHASE, ADAPT)  # fmt: skip
                 if spikes is not None:
                     s_t[i] = s * (to_float(tested, scale, EXACT) if GRADED else np.float32(1))
                 if real is not None:
@@ -249,7 +255,7 @@ def _resonator_fwd_cpu(
                 if imag is not None:
                     imag_t[i] = to_float(b, scale, EXACT)
                 if distance is not None:
-                    distance_t[i] = to_float(np.int32(tested - limit), scale, EXACT)
+                    distance_t[i] = to_float(margin_above(tested, limit), scale, EXACT)
                 if threshold is not None:
                     threshold_t[i] = to_float(th_i, scale, EXACT)
                     refractory_t[i] = to_float(r_i, scale, EXACT)
@@ -287,6 +293,7 @@ def _resonator_bwd_cpu(
             sin[i] = fraction_of(multiplier_of(sin_decay[(c0 + i) // per]))
             cos[i] = fraction_of(multiplier_of(cos_decay[(c0 + i) // per]))
         for t in range(T - 1, -1, -1):
+            gx_re_t, gx_im_t = gx_re[n, t, c0:c1], gx_im[n, t, c0:c1]
             if real is not None:
                 re_t = real[n, t, c0:c1]
             if imag is not None:
@@ -318,7 +325,7 @@ def _resonator_bwd_cpu(
                 else:
                     d_re, d_im = g_re_t[i], g_im_t[i]
                 g_re[i], g_im[i] = rotate_bwd(g_re[i], g_im[i], sin[i], cos[i], d_re, d_im)
-            gx_re[n, t, c0:c1], gx_im[n, t, c0:c1] = g_re[: c1 - c0], g_im[: c1 - c0]
+                gx_re_t[i], gx_im_t[i] = g_re[i], g_im[i]
         if LEARN:
             for i in range(c1 - c0):
                 a_sin_out[n, c0 + i], a_cos_out[n, c0 + i] = a_sin[i], a_cos[i]
@@ -363,7 +370,7 @@ def resonator_fwd(
          neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta, step),
         (phase, adapt, graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return or_nothing(x_re, *rows, *last)
+    return *rows, *last
 
 
 @define_op
@@ -385,7 +392,7 @@ def resonator_bwd(
          neurons_a_parameter(C, sin_decay, cos_decay), threshold, height, excess, rate),
         (phase, graded, shift, learning),
     )  # fmt: skip
-    return or_nothing(g, *gx, *partials)
+    return *gx, *partials
 
 
 def _save(ctx, inputs, output):
@@ -402,10 +409,10 @@ def _backward(ctx, g_spikes, g_real, g_imag, *_others):
     *states, sin_decay, cos_decay, threshold_decay, refractory_decay = ctx.saved_tensors
     learning = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
     if ctx.spiking:
-        gradients = g_spikes.contiguous(), None, None
+        gradients = contiguous_rows(g_spikes), None, None
     else:
         g_real, g_imag = (
-            torch.zeros_like(other) if g is None else g.contiguous()
+            torch.zeros_like(other) if g is None else contiguous_rows(g)
             for g, other in ((g_real, g_imag), (g_imag, g_real))
         )
         gradients = None, g_real, g_imag
@@ -465,11 +472,11 @@ def resonate(
         x, sin_decay, cos_decay, adaptation, round(threshold * scale), scale, phase, state,
         True, return_state, graded, shift, (threshold, height, excess, rate),
     )  # fmt: skip
-    shape = x[0].shape
-    spikes = from_rows(spikes, shape[1:-1])
+    spikes = from_rows(spikes, x[0].shape[1:-1])
     if not return_state:
         return spikes
-    return spikes, tuple(s.view(shape[:-1]) for s in last[: 2 if adaptation is None else 4])
+    states = last[: 2 if adaptation is None else 4]
+    return spikes, tuple([from_state_rows(s, x[0]) for s in states])
 
 
 def resonator_states(

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .language import jit, tl
-from .layout import from_rows, state_rows, to_rows
+from .layout import contiguous_rows, from_rows, from_state_rows, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_backward, walk_forward
@@ -102,7 +102,7 @@ def sigma_sum(x: Tensor, sum0: Tensor | None, reverse: bool, final: bool) -> tup
     y = empty(x.shape, torch.float32, x)
     sum1 = x.new_empty(N, C) if final else None
     execute(_sigma_kernel, _sigma_cpu, (N, T, C), (x, y, sum0, sum1), (reverse,))
-    return or_nothing(x, y, sum1)
+    return y, sum1
 
 
 def _save(ctx, inputs, output):
@@ -112,7 +112,7 @@ def _save(ctx, inputs, output):
 
 
 def _backward(ctx, g_y, _sum1):
-    gx, _ = sigma_sum(g_y.contiguous(), None, not ctx.reverse, False)
+    gx, _ = sigma_sum(contiguous_rows(g_y), None, not ctx.reverse, False)
     return gx, None, None, None
 
 
@@ -141,4 +141,4 @@ def sigma(
     """
     y, sum1 = sigma_sum(to_rows(x), state_rows(state), False, return_state)
     y = from_rows(y, x.shape[1:-1])
-    return (y, sum1.view(x.shape[:-1])) if return_state else y
+    return (y, from_state_rows(sum1, x)) if return_state else y

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from .decays import reduce_to
 from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
-from .dispatch import TILE, define_op, differentiable, execute, or_nothing, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, with_reference
 from .fixed_point import is_power_of_two
 from .language import jit, tl
-from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_backward, walk_forward
@@ -189,7 +189,7 @@ def _sigma_delta_fwd_cpu(
     m, p = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     theta, bias = np.empty(TILE, np.float32), np.zeros(TILE, np.float32)
-    d_t, word = np.empty(TILE, np.float32), np.empty(TILE, np.int32)
+    word = np.empty(TILE, np.int32)
     beyond = np.empty(TILE, np.float32)  # takes the last event, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
@@ -212,6 +212,8 @@ def _sigma_delta_fwd_cpu(
             x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
             if SHIFT:
                 y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                d_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
                 m[i], p[i], d, y, r[i], e_new = sigma_delta_step(
                     m[i], x_t[i], bias[i], p[i], r[i], e[i], theta[i], RELU, CUM)  # fmt: skip
@@ -220,8 +222,6 @@ def _sigma_delta_fwd_cpu(
                 if saved is not None:
                     d_t[i] = d
                 y_t[i] = to_grid(y, scale, unit, EXACT)
-            if saved is not None:
-                saved[n, t, c0:c1] = d_t[: c1 - c0]
             if mask is not None:
                 k = np.int32(t & WORD_LAST)
                 if k == 0:
@@ -229,7 +229,9 @@ def _sigma_delta_fwd_cpu(
                 for i in range(c1 - c0):
                     word[i] = set_bit(word[i], p[i], k)
                 if k == WORD_LAST or t == T - 1:
-                    mask[n, t >> WORD_BITS, c0:c1] = word[: c1 - c0]
+                    mask_t = mask[n, t >> WORD_BITS, c0:c1]
+                    for i in range(c1 - c0):
+                        mask_t[i] = word[i]
         if sum1 is not None:
             for i in range(c1 - c0):
                 sum1[n, c0 + i], pre1[n, c0 + i], residual1[n, c0 + i] = m[i], p[i], r[i]
@@ -301,7 +303,7 @@ def sigma_delta_fwd(
          1 if bias is None else neurons_a_parameter(C, bias), words, scale, 1 / scale),
         (relu, cum_error, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return or_nothing(x, y, saved, mask, sum1, pre1, residual1, error1)
+    return y, saved, mask, sum1, pre1, residual1, error1
 
 
 @define_op
@@ -320,7 +322,7 @@ def sigma_delta_bwd(
          -(-T // 32), height, rate),
         (shift,),
     )  # fmt: skip
-    return or_nothing(g, gx, total)
+    return gx, total
 
 
 def _save(ctx, inputs, output):
@@ -335,7 +337,7 @@ def _backward(ctx, g, *_states):
     saved, mask, threshold, bias = ctx.saved_tensors
     wanted, learning, biased = ctx.needs_input_grad[:3]
     gx, total = sigma_delta_bwd(
-        g.contiguous(), saved if learning else None, mask if ctx.relu else None, threshold,
+        contiguous_rows(g), saved if learning else None, mask if ctx.relu else None, threshold,
         *ctx.constants, wanted or biased,
     )  # fmt: skip
     g_threshold = reduce_to(threshold, total) if learning else None

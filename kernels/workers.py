@@ -6,7 +6,7 @@ so a pool of ordinary threads serves every caller.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -37,7 +37,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
     return _pool
 
 
-def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: tuple[Any, ...]) -> None:
+def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: Sequence[Any]) -> None:
     """Call ``loop(first, last, *args)`` over ``tiles`` tiles, on torch's number of threads.
 
     ``work`` is the number of neuron-steps; small work runs in the calling thread.

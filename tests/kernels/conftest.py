@@ -1,20 +1,25 @@
 import pytest
 
-_compiled = pytest.StashKey[list]()
-
-
-def pytest_configure(config):
-    config.stash[_compiled] = []
-
 
 @pytest.fixture
-def compiled_kernels(pytestconfig):
-    """Rows of the table of compiled kernels."""
-    return pytestconfig.stash[_compiled]
+def note_kernel(record_property):
+    """Put a compiled kernel into the table that is printed at the end."""
+
+    def note(name, variant, target, used):
+        # through the report: the process that prints may be another one
+        row = {k: dict(v) if isinstance(v, dict) else v for k, v in vars(used).items()}
+        record_property("kernel", (name, variant, target, row))
+
+    return note
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[_compiled]
+def pytest_terminal_summary(terminalreporter):
+    rows = [
+        row
+        for report in terminalreporter.stats.get("passed", [])
+        for key, row in getattr(report, "user_properties", [])
+        if key == "kernel" and report.when == "call"
+    ]
     if not rows:
         return
     terminalreporter.section("kernels compiled ahead of time")
@@ -25,10 +30,9 @@ def pytest_terminal_summary(terminalreporter, config):
     for name, variant, target, used in sorted(rows, key=lambda row: row[:3]):
         loads, stores = (
             ", ".join(f"{n} x {size} B" for size, n in sorted(widths.items()))
-            for widths in (used.loads, used.stores)
+            for widths in (used["loads"], used["stores"])
         )
-        late = "" if used.late_loads is None else used.late_loads
-        terminalreporter.line(
-            f"| {name} | {variant} | {target} | {used.registers} | {used.spills} | {used.shared} "
-            f"| {loads} | {stores} | {used.loop} | {late} |"
-        )
+        late = "" if used["late_loads"] is None else used["late_loads"]
+        numbers = [used[key] for key in ("registers", "spills", "shared")]
+        cells = [name, variant, target, *numbers, loads, stores, used["loop"], late]
+        terminalreporter.line(f"| {' | '.join(map(str, cells))} |")

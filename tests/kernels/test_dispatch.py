@@ -6,46 +6,55 @@ import sys
 
 import pytest
 import torch
-from lapilli.kernels import dispatch
+from lapilli.kernels import dispatch, sigma
+from lapilli.kernels.aot import launches
 from lapilli.kernels.dispatch import execute, executor, launch_options
 from lapilli.kernels.rows import BLOCK
-from problems import fixed_problem
-from recurrences import TABLE, VARIANTS
-from torch.utils._python_dispatch import TorchDispatchMode
+from operator_calls import OperatorCalls
+from problems import fixed_problem, shared_parameters
+from recurrences import FEW, TABLE
 
 
-class Calls(TorchDispatchMode):
-    """Record the calls of lapilli's operators."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        if op.namespace == "lapilli":
-            self.calls.append((op, args))
-        return op(*args, **(kwargs or {}))
+def leaf(argument, differentiable):
+    """Return an argument without its history."""
+    if not isinstance(argument, torch.Tensor):
+        return argument
+    return argument.detach().requires_grad_(argument.requires_grad and differentiable)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("recurrence", "choices"), FEW)
+def test_operators_pass_opcheck(recurrence, choices):
+    problem = fixed_problem(recurrence, **choices)
+    with OperatorCalls() as recorded:
+        problem.fast()
+    assert len(recorded.calls) == problem.launches
+    for op, args, _ in recorded.calls:
+        forward = not op.name().endswith("_bwd")
+        torch.library.opcheck(op, tuple(leaf(a, forward) for a in args))
+
+
 @pytest.mark.parametrize("recurrence", TABLE, ids=repr)
-def test_operators_pass_opcheck(recurrence, variant):
-    with Calls() as recorded:
-        fixed_problem(recurrence, **VARIANTS[variant]).fast()
-    assert len(recorded.calls) == 1 + VARIANTS[variant].get("train", False)
-    for op, args in recorded.calls:
-        torch.library.opcheck(op, args)
+def test_kernels_get_the_types_of_the_schema_past_the_dispatcher(recurrence):
+    def types():
+        recorded = launches(fixed_problem(recurrence).fast)
+        return [list(map(type, launch.args)) for launch in recorded]
+
+    direct = types()
+    with OperatorCalls():
+        assert types() == direct
 
 
 @pytest.mark.parametrize("recurrence", TABLE, ids=repr)
 def test_tracing_launches_nothing(recurrence):
-    x, decay = torch.zeros(2, 3, 5), torch.tensor([100.0])
+    problem = shared_parameters(fixed_problem(recurrence))
+    inputs, parameters, _ = problem.tensors()
     with torch._subclasses.FakeTensorMode() as mode:
-        inputs = [mode.from_tensor(x)] * recurrence.inputs
-        decays = [mode.from_tensor(decay)] * recurrence.decays
-        spikes = recurrence.spikes(recurrence.kernels, inputs, decays, 1.0, 4096)
-    assert spikes.shape == x.shape
-    assert spikes.stride() == (15, 1, 3)
+        outputs, _ = problem.call(
+            [mode.from_tensor(x) for x in inputs], [mode.from_tensor(p) for p in parameters]
+        )
+    for y in outputs:
+        assert y.shape == inputs[0].shape == (3, 5, 15)
+        assert y.stride() == (75, 1, 5)
 
 
 @pytest.mark.skipif(dispatch.BACKEND != "auto", reason="a backend was chosen")
@@ -88,3 +97,67 @@ def test_sample_beyond_32_bit_offsets_is_refused(steps, neurons, monkeypatch):
     x = torch.zeros(1).expand(2, steps, neurons)
     with pytest.raises(ValueError, match=r"neuron-steps\. Run the sequence in chunks"):
         execute(None, None, (2, steps, neurons), (x,))
+
+
+@pytest.fixture
+def observed(monkeypatch):
+    """Count the calls of ``lapilli::sigma_sum`` that go through torch's dispatcher."""
+    calls = []
+    operator = sigma.sigma_sum
+    monkeypatch.setattr(
+        operator, "op", lambda *args, op=operator.op: calls.append(args) or op(*args)
+    )
+    return calls
+
+
+def test_nobody_listens_to_a_plain_call(observed):
+    x = torch.randn(2, 3, 5)
+    with torch.no_grad():
+        expected = sigma.sigma(x.requires_grad_())
+    assert not observed
+    torch.testing.assert_close(sigma.sigma(x.detach()), expected, rtol=0, atol=0)
+    assert not observed
+    torch.testing.assert_close(sigma.sigma(x), expected, rtol=0, atol=0)
+    assert len(observed) == 1
+
+
+class _Tagged(torch.Tensor):
+    pass
+
+
+def _under(mode):
+    def call(x):
+        with mode():
+            return sigma.sigma(x)
+
+    return call
+
+
+def _traced(x):
+    return torch.jit.trace(sigma.sigma, (torch.zeros_like(x),))(x)
+
+
+LISTENERS = {
+    "autograd": lambda x: sigma.sigma(x.requires_grad_()),
+    "dispatch mode": _under(OperatorCalls),
+    "profiler": _under(torch.autograd.profiler.profile),
+    "subclass": lambda x: sigma.sigma(x.as_subclass(_Tagged)),
+    "trace": _traced,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about tracing
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_listeners_get_the_operator(listener, observed):
+    x = torch.randn(2, 3, 5)
+    got = LISTENERS[listener](x.clone())
+    assert observed
+    torch.testing.assert_close(
+        got.detach().as_subclass(torch.Tensor), x.cumsum(-1), rtol=0, atol=1e-6
+    )
+
+
+def test_output_that_is_not_wanted_is_none_or_empty():
+    x = torch.randn(2, 5, 3)
+    assert sigma.sigma_sum(x, None, False, False)[1] is None
+    assert sigma.sigma_sum.op(x, None, False, False)[1].shape == (0,)

@@ -1,5 +1,6 @@
 """One pool of threads serves every caller: several at once, after a fork, in DataLoader workers."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from lapilli.kernels import workers
 from lapilli.kernels.cuba import cuba
 from lapilli.kernels.workers import run_tiles
-from problems import Problem, assert_same_bits
+from problems import assert_same_bits, fixed_problem, shared_parameters
 from recurrences import TABLE
 
 ENOUGH = workers._INLINE + 1
@@ -28,17 +29,16 @@ def threads():
 
 
 def large_problem(recurrence, seed=0):
-    decays = ([100.0, 200.0, 300.0],) * recurrence.decays
-    return Problem(
-        recurrence, batch=4, shape=(3, 700), steps=20, decays=decays, seed=seed,
-        train=True, learn=True,
-    )  # fmt: skip
+    """Return a problem for several threads, of tiles that end within a channel."""
+    choices = {name: True for name in ("train", "learn") if name in recurrence.features}
+    problem = shared_parameters(fixed_problem(recurrence, **choices))
+    return dataclasses.replace(problem, batch=4, shape=(3, 700), steps=20, seed=seed)
 
 
 def rows(seed: int) -> torch.Tensor:
     """Return an input that several threads share, and that no copy has to make contiguous."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(2, 40, 2048, generator=generator).movedim(1, -1)
+    return torch.randn(2, 80, 2048, generator=generator).movedim(1, -1)
 
 
 def spikes(x: torch.Tensor, graded: bool = False) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_number_of_threads_does_not_change_a_bit(recurrence, threads):
 
 def test_callers_at_once_get_what_each_gets_alone(threads):
     threads(2)
-    problems = [large_problem(TABLE[k % len(TABLE)], seed=k) for k in range(12)]
+    problems = [large_problem(row, seed=k) for k, row in enumerate(TABLE)]
     alone = [problem.fast() for problem in problems]
     start = threading.Barrier(4, timeout=60)
 
@@ -152,7 +152,7 @@ def test_parent_and_child_compute_after_a_fork(threads):
 
 
 class Filtered(torch.utils.data.Dataset):
-    """Samples that neurons compute: 2 x 2048 x 40 steps, in a buffer of the pool."""
+    """Samples that neurons compute: 2 x 2048 x 80 steps, in a buffer of the pool."""
 
     def __init__(self):
         self.inputs = [rows(k) for k in range(6)]
