@@ -6,7 +6,9 @@ from typing import Any
 from . import norm
 from .dropout import Dropout
 
-_MODULES = ("adrf", "adrf_iz", "alif", "cuba", "delta", "rf", "rf_iz", "sigma", "sigma_delta")
+_MODULES = (
+    "adrf", "adrf_iz", "alif", "cuba", "delta", "dynamics", "rf", "rf_iz", "sigma", "sigma_delta",
+)  # fmt: skip
 
 __all__ = [
     "Dropout",
@@ -15,6 +17,7 @@ __all__ = [
     "alif",
     "cuba",
     "delta",
+    "dynamics",
     "norm",
     "rf",
     "rf_iz",

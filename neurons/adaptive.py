@@ -7,9 +7,12 @@ import math
 from typing import Any
 
 import torch
+from lapilli.kernels.delay import step_delay
+from lapilli.kernels.fixed_point import is_power_of_two
 from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value
+from .dynamics.adaptive_threshold import persistent_ref_state, persistent_th_state
 from .errors import require
 
 
@@ -62,14 +65,31 @@ class AdaptiveNeuron(FixedPointNeuron):
         units = (state.detach() * self.s_scale).trunc()
         return units >= sum((y.detach() * self.s_scale).round() for y in (threshold, refractory))
 
+    @property
+    def _states_round(self) -> bool:
+        """Whether the state that is kept is not the kernels', which raise it as an integer.
+
+        lava-dl raises it in float32, which is the same where the scale is a power of two.
+        """
+        return self.persistent_state and not is_power_of_two(self.s_scale)
+
+    def _in_two_stages(self, input: Any, delay_shift: bool) -> Tensor:
+        """Do as ``forward``, by ``dynamics`` and ``spike``."""
+        spikes = self.spike(*self._tested(self.dynamics(input)))
+        return step_delay(spikes) if delay_shift else spikes
+
+    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return those of the states of ``dynamics`` that ``spike`` takes."""
+        return states
+
     def _after_spike(
         self, spikes: Tensor, fires: Tensor, threshold: Tensor, refractory: Tensor
     ) -> Tensor:
         """Keep the threshold that the last step leaves, and finish the spikes of ``spike()``."""
         th, r, fired = threshold[..., -1], refractory[..., -1], fires[..., -1]
         self._keep_state(
-            refractory_state=torch.where(fired, r + 2 * th, r),
-            threshold_state=torch.where(fired, th + self.threshold_step, th),
+            refractory_state=persistent_ref_state(r, fired, th),
+            threshold_state=persistent_th_state(th, fired, self.threshold_step),
         )
         spikes = _ZeroGradients.apply(spikes, self.threshold_decay, self.refractory_decay)
         return self._leave(spikes)

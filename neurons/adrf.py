@@ -30,6 +30,7 @@ class Neuron(base.AdaptiveResonatorNeuron):
     """
 
     device_type = "ADRF_PHASE"
+    phase = True
     _run = staticmethod(kernel.adrf)
     _run_dynamics = staticmethod(kernel.adrf_dynamics)
 

@@ -90,6 +90,9 @@ class Neuron(AdaptiveNeuron):
         )
         self.clamp()
 
+    def _options(self) -> dict[str, Any]:
+        return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
+
     @property
     def device_params(self) -> dict[str, Any]:
         """Parameters as the chip holds them."""
@@ -123,12 +126,15 @@ class Neuron(AdaptiveNeuron):
         self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
         return states
 
+    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return states[1:]
+
     def spike(self, voltage: Tensor, threshold: Tensor, refractory: Tensor) -> Tensor:
         """Spike where the voltage of ``dynamics`` reaches its threshold and refractory."""
         fires = self._reaches(voltage, threshold, refractory)
         spikes = spike(
             voltage, threshold + refractory, fires=fires,
-            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+            **self._options(),
         )  # fmt: skip
         return self._after_spike(spikes, fires, threshold, refractory)
 
@@ -147,10 +153,12 @@ class Neuron(AdaptiveNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
+        if self._states_round:
+            return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
         spikes = kernel.alif(
             *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
-            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+            **self._options(),
         )  # fmt: skip
         if self.persistent_state:
             spikes, states = spikes

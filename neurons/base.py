@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
 from lapilli.kernels.quantize import quantize_8bit
+from lapilli.kernels.recurrent import recurrent
 from torch import Tensor
 
 from .errors import require
@@ -187,7 +188,7 @@ class Neuron(Stateful):
 
     def _decays(self) -> tuple[str, ...]:
         """Names of the decay parameters, which stay within [0, p_scale]."""
-        return tuple(n for n, _ in self.named_parameters(recurse=False) if n.endswith("_decay"))
+        return tuple([n for n in self._parameters if n.endswith("_decay")])
 
     def clamp(self) -> None:
         """Move the decay parameters back into their range, in place.
@@ -295,6 +296,9 @@ class FixedPointNeuron(Neuron):
         See ``Neuron``.
     """
 
+    phase = False  # whether it is a resonator that spikes by its phase
+    _options: Callable[[], dict[str, Any]]  # of the surrogate gradient
+
     def __init__(
         self,
         threshold: float,
@@ -330,6 +334,44 @@ class FixedPointNeuron(Neuron):
             "scale_rho": self.scale_rho * scale_mult,
             "graded": self.graded_spike,
         }
+
+    def run_with_feedback(
+        self, z: Any, feedback: Any, *, spikes: Tensor | None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Run the neuron over time with its spikes coming back; without norm and dropout.
+
+        Parameters
+        ----------
+        z
+            Weighted input, as ``forward`` takes it.
+        feedback
+            Weight ``[neurons, neurons]``; of resonators a pair, None for no feedback.
+        spikes
+            Spikes ``[N, neurons...]`` before the first step; ignored where the neurons are at rest.
+        options
+            ``bias``, ``quantum``, ``shift`` and ``gradient`` of
+            ``lapilli.kernels.recurrent.recurrent``.
+
+        Returns
+        -------
+        tuple of Tensor
+            Spikes over time, and those of the last step.
+        """
+        first, *others = z if self.complex else (z,)
+        self._enter(first)
+        for other in others:
+            self._check(other)
+        state = self._state(first.shape[0])
+        out, states, last = recurrent(
+            z, feedback,
+            tuple(p for n, p in self.named_parameters(recurse=False) if n.endswith("_decay")),
+            self._threshold, self.s_scale, phase=self.phase,
+            threshold_step=getattr(self, "threshold_step", 0.0), state=state,
+            spikes=None if state is None else spikes, return_state=True,
+            **options, **self._options(),
+        )  # fmt: skip
+        self._keep_state(**dict(zip(self._rest, states, strict=True)))
+        return out, last
 
 
 def chip_value(name: str) -> property:

@@ -14,6 +14,7 @@ from lapilli.kernels.threshold import EPSILON
 from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value
+from .dynamics.leaky_integrator import persistent_state
 
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT = 100
@@ -103,6 +104,9 @@ class Neuron(FixedPointNeuron):
         """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
         return -1 if self.no_reset else self._threshold
 
+    def _options(self) -> dict[str, Any]:
+        return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
+
     @property
     def device_params(self) -> dict[str, Any]:
         """Parameters as the chip holds them."""
@@ -147,10 +151,10 @@ class Neuron(FixedPointNeuron):
         fires = voltage > self._threshold
         spikes = spike(
             voltage, self._threshold + self.threshold_eps, fires=fires,
-            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+            **self._options(),
         )  # fmt: skip
         if self.persistent_state:
-            self._keep_state(voltage_state=self.voltage_state * ~fires[..., -1])
+            self._keep_state(voltage_state=persistent_state(self.voltage_state, fires[..., -1]))
         return self._leave(spikes)
 
     def forward(self, input: Tensor, delay_shift: bool = False) -> Tensor:
@@ -173,7 +177,7 @@ class Neuron(FixedPointNeuron):
         options = {
             "shift": delay_shift,
             "return_state": self.persistent_state,
-            **self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT),
+            **self._options(),
         }
         if self.norm is None:
             spikes = kernel.cuba(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .lazy import LazySize
+from .precision import KeepsFloat32
 
 
 def identity(x: Tensor, descale: bool = False) -> Tensor:
@@ -17,7 +18,7 @@ def identity(x: Tensor, descale: bool = False) -> Tensor:
     return x
 
 
-class MeanOnlyBatchNorm(LazySize, torch.nn.Module):
+class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
     """Subtract the mean of each channel.
 
     Parameters

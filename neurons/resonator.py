@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import FixedPointNeuron, Range, chip_value
-from .errors import require
+from .errors import ArgumentError
 from .lazy import resize
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
@@ -80,7 +80,6 @@ class ResonatorNeuron(FixedPointNeuron):
     _thresholds: tuple[str, ...] = ("_threshold",)  # attributes that the kernel wants
     _run: Callable[..., Any]  # kernel: spikes and, if asked for, the last state
     _run_dynamics: Callable[..., tuple[Tensor, ...]]  # kernel: the states before each reset
-    _options: Callable[[], dict[str, Any]]  # of the surrogate gradient
 
     cx_sin_decay = chip_value("sin_decay")
     cx_cos_decay = chip_value("cos_decay")
@@ -204,17 +203,18 @@ class ResonatorNeuron(FixedPointNeuron):
 
     def _arguments(self, input: Pair) -> tuple[tuple[Any, ...], tuple[Tensor, ...] | None]:
         """Return the kernel's arguments for this call and the state before it."""
-        require(
-            isinstance(input, (tuple, list)) and len(input) == 2,
-            f"input of a resonator must be a pair (real, imag) of tensors; got "
-            f"{type(input).__name__}. For a complex tensor use (x.real, x.imag).",
-        )
+        if not isinstance(input, (tuple, list)) or len(input) != 2:
+            raise ArgumentError(
+                f"input of a resonator must be a pair (real, imag) of tensors; got "
+                f"{type(input).__name__}. For a complex tensor use (x.real, x.imag)."
+            )
         real, imag = input
-        shapes = [tuple(getattr(part, "shape", ())) for part in input]
-        require(
-            shapes[0] == shapes[1],
-            f"real and imaginary input must have the same shape; got {shapes[0]} and {shapes[1]}",
-        )
+        shapes = [getattr(part, "shape", ()) for part in input]
+        if shapes[0] != shapes[1]:
+            raise ArgumentError(
+                f"real and imaginary input must have the same shape; got {tuple(shapes[0])} and "
+                f"{tuple(shapes[1])}"
+            )
         self._enter(real)
         self._check(imag)
         if self.real_norm is not None:
@@ -321,6 +321,11 @@ class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
         self._add_adaptation(threshold_step, threshold_decay, refractory_decay)
         self._add_states(threshold_state=self._threshold, refractory_state=0)
         self.clamp()
+
+    def forward(self, input: Pair, delay_shift: bool = False) -> Tensor:  # noqa: D102 (the base's)
+        if self._states_round:
+            return self._in_two_stages(input, delay_shift)
+        return super().forward(input, delay_shift)
 
     @property
     def device_params(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Neuron(base.ResonatorNeuron):
     """
 
     device_type = "RF_PHASE"
+    phase = True
     _run = staticmethod(kernel.rf)
 
     def _run_dynamics(

@@ -5,13 +5,13 @@ Source: lava-dl neuron/rf_iz.py.
 
 from typing import Any
 
-import torch
 from lapilli.kernels import rf_iz as kernel
 from lapilli.kernels.resonator import resonator
 from lapilli.kernels.spike import spike
 from torch import Tensor
 
 from . import resonator as base
+from .dynamics.resonator import persistent_imag_state, persistent_real_state
 
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT = 100
@@ -45,9 +45,11 @@ class Neuron(base.ResonatorNeuron):
         fires = imag >= self._threshold
         spikes = spike(imag, self._threshold, fires=fires, **self._options())
         if self.persistent_state:
-            below = self._threshold - 1 / self.s_scale
+            fired = fires[..., -1]
             self._keep_state(
-                real_state=torch.where(fires[..., -1], 0.0, real[..., -1]),
-                imag_state=torch.where(fires[..., -1], below, imag[..., -1]),
+                real_state=persistent_real_state(real[..., -1], fired),
+                imag_state=persistent_imag_state(
+                    imag[..., -1], fired, self._threshold, self.s_scale
+                ),
             )
         return self._leave(spikes)

@@ -36,7 +36,8 @@ class Neuron(base.Neuron):
     Parameters
     ----------
     threshold
-        Smallest change that is sent; rounded down to a multiple of ``1 / scale``, at least that.
+        Smallest change that is sent, at least 0; rounded down to a multiple of ``1 / scale``. What
+        becomes 0 is then raised to a step of the events, a 64th of that.
     activation
         Callable from tensor to tensor of the same shape, usually ``torch.relu``; None for none.
     tau_grad, scale_grad
@@ -124,6 +125,14 @@ class Neuron(base.Neuron):
         )
         self.clamp()
 
+    def quantize_threshold(self, threshold: float) -> float:
+        """Round a threshold down to a multiple of ``1 / w_scale``; 0 stands for the least one."""
+        require(
+            math.isfinite(threshold) and threshold >= 0,
+            f"threshold must be finite and at least 0; got {threshold}",
+        )
+        return int(threshold * self.w_scale) / self.w_scale
+
     def clamp(self) -> None:
         """Raise the threshold to the grid of the events where it is lower, in place."""
         self.delta.clamp()
@@ -200,8 +209,9 @@ class Neuron(base.Neuron):
         }
 
     def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
+        shape = None if self.shape is None else tuple(self.shape)
         return (
-            f"activation={activation_name(self.activation)}, scale={self.w_scale}, "
+            f"activation={activation_name(self.activation)}, scale={self.w_scale}, shape={shape}, "
             f"bias_is_set={self.bias_is_set}"
         )
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .errors import require
 from .lazy import LazySize
+from .precision import KeepsFloat32
 
 
-class Stateful(LazySize, torch.nn.Module):
+class Stateful(KeepsFloat32, LazySize, torch.nn.Module):
     """Base of the modules with input ``[N, neurons..., T]`` and state ``[N, neurons...]``.
 
     Parameters
@@ -49,22 +50,33 @@ class Stateful(LazySize, torch.nn.Module):
 
     def _state(self, batch: int) -> tuple[Tensor, ...] | None:
         """State before this call, each ``[batch, neurons...]``; None at rest."""
-        states = [getattr(self, name) for name in self._rest]
-        if all(s.ndim == 1 for s in states):  # as registered: no call has left a state
+        states = [self._buffers[name] for name in self._rest]
+        sizes = {s.shape[0] for s in states if s.ndim > 1}  # as registered it has one dimension
+        if not sizes:
             return None
-        if any(s.ndim > 1 and s.shape[0] != batch for s in states):
+        if sizes != {batch}:
             self.reset_state()
             return None
-        return tuple(s.expand(batch, *self.shape) for s in states)
+        return tuple([s if s.ndim > 1 else s.expand(batch, *self.shape) for s in states])
 
     def _keep_state(self, **states: Tensor) -> None:
         """Replace the buffers, detached: what a call keeps for its backward is never written."""
         if self.persistent_state:
             for name, state in states.items():
-                setattr(self, name, state.detach().clone())
+                self._buffers[name] = (state.detach() if state.requires_grad else state).clone()
 
     def _check(self, x: Tensor) -> None:
         """Check an input ``[N, neurons..., T]`` and learn the shape of the neurons."""
+        usual = (
+            isinstance(x, Tensor)
+            and x.shape[1:-1] == self.shape
+            and x.device == self.device
+            and not x.is_complex()
+        )
+        if not usual:  # messages take longer than a step
+            self._learn(x)
+
+    def _learn(self, x: Tensor) -> None:
         require(
             isinstance(x, Tensor),
             f"neuron input must be a torch.Tensor; got {type(x).__name__}",
@@ -96,4 +108,7 @@ class Stateful(LazySize, torch.nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the parameters, or of the state where there are none."""
+        for own in (*self._parameters.values(), *self._buffers.values()):
+            if own is not None:
+                return own.device
         return next(itertools.chain(self.parameters(), self.buffers())).device

@@ -1,0 +1,51 @@
+"""Spike by the phase of a complex state. Equations: kernels/spike.py.
+
+Source: lava-dl spike/complex.py.
+"""
+
+from torch import Tensor
+
+from lapilli.kernels.spike import complex_spike
+
+
+class Spike:
+    """Threshold at phase zero with a surrogate gradient; called by ``apply``."""
+
+    @staticmethod
+    def apply(
+        real: Tensor,
+        imag: Tensor,
+        threshold: float | Tensor,
+        tau_rho: float,
+        scale_rho: float,
+        graded_spike: bool,
+        imag_last: float | Tensor = 0.0,
+        scale: float = 1,
+    ) -> Tensor:
+        """Spike where ``imag`` turns from negative to not while ``real`` reaches ``threshold``.
+
+        Parameters
+        ----------
+        real, imag
+            Complex state, each ``[..., T]``, real units; they get gradients.
+        threshold
+            Number, or a tensor that broadcasts against ``real``.
+        tau_rho, scale_rho
+            Width and scale of the surrogate gradient.
+        graded_spike
+            Spikes carry ``real / scale`` instead of 1.
+        imag_last
+            Imaginary part before the first step: a number, or a tensor that broadcasts against a
+            step.
+        scale
+            Divisor of graded spikes.
+
+        Returns
+        -------
+        Tensor
+            Spikes, of the shape of ``real``.
+        """
+        return complex_spike(
+            real, imag, threshold, tau_rho=tau_rho, scale_rho=scale_rho,
+            graded=bool(graded_spike), imag_last=imag_last, scale=scale,
+        )  # fmt: skip

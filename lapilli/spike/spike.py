@@ -1,0 +1,49 @@
+"""Spike where a voltage reaches a threshold. Equations: kernels/spike.py.
+
+Source: lava-dl spike/spike.py.
+"""
+
+from torch import Tensor
+
+from lapilli.kernels.spike import spike
+
+
+class Spike:
+    """Threshold with a surrogate gradient; called by ``apply``."""
+
+    @staticmethod
+    def apply(
+        voltage: Tensor,
+        threshold: float | Tensor,
+        tau_rho: float,
+        scale_rho: float,
+        graded_spike: bool,
+        voltage_last: Tensor | None = None,
+        scale: float = 1,
+    ) -> Tensor:
+        """Spike where ``voltage`` reaches ``threshold``.
+
+        Parameters
+        ----------
+        voltage
+            ``[..., T]``, real units; the only argument that gets a gradient.
+        threshold
+            Number, or a tensor that broadcasts against ``voltage``.
+        tau_rho, scale_rho
+            Width and scale of the surrogate gradient.
+        graded_spike
+            Spikes carry ``voltage / scale`` instead of 1.
+        voltage_last
+            Not used.
+        scale
+            Divisor of graded spikes.
+
+        Returns
+        -------
+        Tensor
+            Spikes, of the shape of ``voltage``.
+        """
+        return spike(
+            voltage, threshold, tau_rho=tau_rho, scale_rho=scale_rho, graded=bool(graded_spike),
+            scale=scale,
+        )  # fmt: skip

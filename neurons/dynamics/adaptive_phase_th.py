@@ -1,0 +1,58 @@
+"""Adaptive threshold of a phase as a function. Equations: kernels/adaptive_threshold.py.
+
+Source: lava-dl neuron/dynamics/adaptive_phase_th.py.
+"""
+
+from lapilli.kernels.adaptive_threshold import adaptive_phase_threshold
+from torch import Tensor
+
+from .adaptive_threshold import persistent_ref_state, persistent_th_state
+from .series import run
+
+__all__ = ["dynamics", "persistent_ref_state", "persistent_th_state"]
+
+
+def dynamics(
+    re_input: Tensor,
+    im_input: Tensor,
+    im_state: Tensor,
+    ref_state: Tensor,
+    ref_decay: Tensor,
+    th_state: Tensor,
+    th_decay: Tensor,
+    th_scale: float,
+    th0: float,
+    w_scale: int,
+    debug: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Follow the threshold of a complex state that spikes by its phase.
+
+    It is reached where ``re_input`` is at least threshold and refractory together while
+    ``im_input`` turns from negative to not.
+
+    Parameters
+    ----------
+    re_input, im_input
+        Real and imaginary part, ``[..., T]``, real units.
+    im_state
+        Imaginary part before the first step; one value, or one a neuron.
+    ref_state, ref_decay, th_state, th_decay, th_scale, th0, w_scale, debug
+        See ``adaptive_threshold.dynamics``.
+
+    Returns
+    -------
+    tuple of Tensor
+        Threshold and refractory before each spike, of the shape of the inputs; not
+        differentiable.
+    """
+
+    def kernel(inputs, decays, states):
+        imag_before, *state = states
+        return adaptive_phase_threshold(
+            *inputs, *decays, th0, th_scale, w_scale, imag_before=imag_before, state=tuple(state)
+        )
+
+    threshold, refractory = run(
+        kernel, (re_input, im_input), (th_decay, ref_decay), (im_state, th_state, ref_state)
+    )
+    return threshold, refractory

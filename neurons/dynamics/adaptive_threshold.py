@@ -1,0 +1,81 @@
+"""Adaptive threshold as a function. Equations: kernels/adaptive_threshold.py.
+
+Source: lava-dl neuron/dynamics/adaptive_threshold.py.
+"""
+
+from lapilli.kernels.adaptive_threshold import adaptive_threshold
+from torch import Tensor
+
+from .series import after_spike, run
+
+
+def dynamics(
+    input: Tensor,
+    ref_state: Tensor,
+    ref_decay: Tensor,
+    th_state: Tensor,
+    th_decay: Tensor,
+    th_scale: float,
+    th0: float,
+    w_scale: int,
+    debug: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Follow the threshold that ``input`` meets, and raise it where it is reached.
+
+    Parameters
+    ----------
+    input
+        What spikes where it reaches threshold and refractory together, ``[..., T]``, real units.
+    ref_state, th_state
+        Refractory and threshold before the first step; one value, or one a neuron.
+    ref_decay, th_decay
+        Share lost a step by refractory and by threshold, of its distance from rest, 0..4096; one
+        value, or one a channel.
+    th_scale
+        What a spike adds to the threshold.
+    th0
+        Threshold at rest.
+    w_scale
+        State units in 1.
+    debug
+        Not used.
+
+    Returns
+    -------
+    tuple of Tensor
+        Threshold and refractory before each spike, of the shape of ``input``; not differentiable.
+    """
+
+    def kernel(inputs, decays, states):
+        return adaptive_threshold(*inputs, *decays, th0, th_scale, w_scale, state=states)
+
+    threshold, refractory = run(kernel, (input,), (th_decay, ref_decay), (th_state, ref_state))
+    return threshold, refractory
+
+
+def persistent_ref_state(ref_state: Tensor, spike: Tensor, th_state: Tensor) -> Tensor:
+    """Refractory from which the next call starts: twice the threshold more after a spike.
+
+    Parameters
+    ----------
+    ref_state, th_state
+        Last step of ``dynamics``.
+    spike
+        Spikes of that step.
+    """
+    return after_spike(ref_state, spike, ref_state + 2 * th_state)
+
+
+def persistent_th_state(th_state: Tensor, spike: Tensor, th_step: float) -> Tensor:
+    """Threshold from which the next call starts: one step more after a spike.
+
+    Parameters
+    ----------
+    th_state
+        Last step of ``dynamics``.
+    spike
+        Spikes of that step.
+    th_step
+        What a spike adds to the threshold.
+    """
+    return after_spike(th_state, spike, th_state + th_step)

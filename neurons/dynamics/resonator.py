@@ -1,0 +1,88 @@
+"""Resonator as a function. Equations: kernels/resonator_steps.py.
+
+Source: lava-dl neuron/dynamics/resonator.py.
+"""
+
+from lapilli.kernels.resonator import resonator
+from torch import Tensor
+
+from .series import after_spike, run
+
+
+def dynamics(
+    real_input: Tensor,
+    imag_input: Tensor,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    real_state: Tensor,
+    imag_state: Tensor,
+    w_scale: int,
+    threshold: float | None = None,
+    debug: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Turn and shrink a complex state over time.
+
+    Parameters
+    ----------
+    real_input, imag_input
+        ``[..., T]``, real units.
+    sin_decay, cos_decay
+        Sine and cosine of a step's turn times what is kept of the length, 0..4096; one value, or
+        one a channel.
+    real_state, imag_state
+        State before the first step; one value, or one a neuron. Not differentiated.
+    w_scale
+        State units in 1.
+    threshold
+        After a step whose imaginary part reaches it, the state returns to zero and to one unit
+        below the threshold; None or a negative one leaves the reset out.
+    debug
+        Not used.
+
+    Returns
+    -------
+    tuple of Tensor
+        Real and imaginary part before each reset, of the shape of the inputs.
+    """
+    if threshold is not None and threshold < 0:
+        threshold = None
+
+    def kernel(inputs, decays, states):
+        return resonator(inputs, *decays, w_scale, threshold=threshold, state=states)
+
+    real, imag = run(
+        kernel, (real_input, imag_input), (sin_decay, cos_decay), (real_state, imag_state)
+    )
+    return real, imag
+
+
+def persistent_real_state(real_state: Tensor, spike: Tensor) -> Tensor:
+    """Real part from which the next call starts: zero where the last step spiked.
+
+    Parameters
+    ----------
+    real_state
+        Last step of ``dynamics``.
+    spike
+        Spikes of that step.
+    """
+    return after_spike(real_state, spike, 0.0)
+
+
+def persistent_imag_state(
+    imag_state: Tensor, spike: Tensor, threshold: float, scale: int
+) -> Tensor:
+    """Imaginary part from which the next call starts: below the threshold after a spike.
+
+    Parameters
+    ----------
+    imag_state
+        Last step of ``dynamics``.
+    spike
+        Spikes of that step.
+    threshold
+        Threshold, real units.
+    scale
+        State units in 1; the state is one of them below the threshold.
+    """
+    return after_spike(imag_state, spike, threshold - 1 / scale)

@@ -1,0 +1,399 @@
+"""What holds for every neuron module: state, checkpoints, copies, norms, dropout, errors."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from lapilli.neurons import Dropout, cuba, norm, sigma_delta
+from lapilli.neurons.errors import ArgumentError
+from table import each, each_fixed_point, each_that
+from tolerances import FLOAT32, FUSED_GRADIENT
+from torch.testing import assert_close
+
+NCT, NCHWT = (2, 3, 20), (2, 3, 2, 4, 20)
+
+
+def same(got, want):
+    assert_close(got, want, rtol=0, atol=0)
+
+
+def states_of(neuron):
+    """Return the state buffers of a neuron and of what it is made of."""
+    return {n: b.clone() for n, b in neuron.named_buffers() if n.endswith("_state")}
+
+
+# parts and whole
+
+
+def in_parts(row, neuron, x):
+    """Do as ``forward``, by the functions that it fuses."""
+    if row.name == "sigma_delta":
+        return neuron.delta(torch.relu(neuron.sigma(x)))
+    states = neuron.dynamics(x)
+    if row.name in ("cuba", "alif"):
+        states = states[1:]  # the current does not spike
+    return neuron.spike(*states)
+
+
+@each
+@pytest.mark.parametrize("shape", [NCT, NCHWT, (1, 1, 1)], ids=str)
+def test_forward_equals_its_parts(row, shape):
+    results = []
+    for call in (lambda neuron, x: neuron(x), lambda neuron, x: in_parts(row, neuron, x)):
+        neuron = row.make(requires_grad=True, persistent_state=True)
+        x = row.input(*shape)
+        outputs = [call(neuron, x) for _ in range(2)]  # the second from the state of the first
+        torch.manual_seed(1)
+        torch.stack(outputs).backward(torch.randn(2, *shape))
+        gradients = [t.grad for t in (*row.parts(x), *neuron.parameters())]
+        results.append((torch.stack(outputs).detach(), gradients, states_of(neuron)))
+    (fused, g_fused, s_fused), (parts, g_parts, s_parts) = results
+    same(fused, parts)
+    assert s_fused.keys() == s_parts.keys()
+    for name, state in s_fused.items():
+        same(state, s_parts[name])
+    for got, want in zip(g_fused, g_parts, strict=True):
+        if want is None:
+            assert got is None
+        else:
+            assert_close(got, want, rtol=0, atol=FUSED_GRADIENT * want.abs().max().item())
+
+
+@each
+def test_shift_is_a_delay_of_one_step(row):
+    x = row.input(*NCT)
+    same(row.make()(x, delay_shift=True)[..., 1:], row.make()(x)[..., :-1])
+    assert not row.make()(x, delay_shift=True)[..., 0].any()
+
+
+@each
+def test_samples_do_not_affect_each_other(row):
+    x = row.input(4, 3, 20)
+    whole = row.make()(x)
+    for n in range(4):
+        same(row.make()(row.map(lambda part, n=n: part[n : n + 1], x)), whole[n : n + 1])
+
+
+@each
+@pytest.mark.parametrize("shape", [NCT, NCHWT], ids=["NCT", "NCHWT"])
+def test_parameters_of_a_channel_are_that_channels(row, shape):
+    if not row.ranges:
+        pytest.skip("all of its thresholds start equal")
+    neuron = row.per_channel()
+    x = row.input(*shape)
+    whole = neuron(x)
+    values = dict(neuron.named_parameters())
+    assert {tuple(p.shape) for p in values.values()} == {(3,)}
+    assert all(p.unique().numel() == 3 for p in values.values())
+    for c in range(3):
+        one = row.make()
+        for name, p in one.named_parameters():
+            p.data.copy_(values[name][c : c + 1].detach())
+        same(one(row.map(lambda part, c=c: part[:, c : c + 1], x)), whole[:, c : c + 1])
+
+
+# state
+
+
+@each
+@pytest.mark.parametrize("parts", [False, True], ids=["forward", "in-parts"])
+def test_chunks_equal_one_run(row, parts):
+    x = row.input(2, 3, 50, scale=1.0)
+    neuron = row.per_channel(persistent_state=True)
+    state = torch.get_rng_state()
+    whole = neuron(x)
+    torch.set_rng_state(state)
+    neuron.reset_state()
+    call = (lambda chunk: in_parts(row, neuron, chunk)) if parts else neuron
+    chunks = [call(row.map(lambda p, t=t: p[..., t : t + 7], x)) for t in range(0, 50, 7)]
+    same(torch.cat(chunks, -1), whole)
+    assert 0 < (whole != 0).float().mean() < 1
+
+
+@each
+def test_state_persists_only_where_asked(row):
+    x = row.input(*NCT)
+    neuron = row.make()
+    first = neuron(x)
+    before = states_of(neuron)
+    same(neuron(x), first)
+    assert all(b.shape == (1,) for b in before.values())
+    kept = row.make(persistent_state=True)
+    same(kept(x), first)
+    assert not torch.equal(kept(x), first)
+    assert all(b.shape == (2, 3) and not b.requires_grad for b in states_of(kept).values())
+    assert not any(name.endswith("_state") for name in kept.state_dict())
+
+
+@each
+def test_reset_and_change_of_batch_return_to_rest(row):
+    neuron = row.make(persistent_state=True)
+    x = row.input(*NCT)
+    first = neuron(x)
+    neuron.reset_state()
+    assert all(b.shape == (1,) for b in states_of(neuron).values())
+    same(neuron(x), first)
+    one = row.map(lambda part: part[:1], x)
+    same(neuron(one), first[:1])  # two samples before, one now
+    assert {b.shape[0] for b in states_of(neuron).values()} == {1}
+    same(neuron(x), first)
+
+
+@each
+def test_state_before_the_call_is_not_written(row):
+    neuron = row.make(persistent_state=True)
+    neuron(row.input(*NCT))
+    held = {name: buffer for name, buffer in neuron.named_buffers() if name.endswith("_state")}
+    values = {name: buffer.clone() for name, buffer in held.items()}
+    neuron(row.input(*NCT, seed=1))
+    for name, buffer in held.items():
+        same(buffer, values[name])
+
+
+@each
+@pytest.mark.parametrize("parts", [False, True], ids=["forward", "in-parts"])
+def test_backward_reaches_no_call_before(row, parts):
+    neuron = row.make(persistent_state=True)
+    call = (lambda x: in_parts(row, neuron, x)) if parts else neuron
+    first = row.input(*NCT)
+    call(first)
+    assert not any(b.requires_grad for b in states_of(neuron).values())
+    second = row.input(*NCT, seed=1)
+    call(second).sum().backward()
+    assert all(part.grad is None for part in row.parts(first))
+    assert all(part.grad.any() for part in row.parts(second)[-1:])
+
+
+# checkpoints and copies
+
+
+@each
+def test_state_dict_has_lava_dls_names(row):
+    assert tuple(row.make().state_dict()) == row.parameters
+    assert tuple(n for n, _ in row.make().named_parameters()) == row.parameters
+
+
+@each
+@pytest.mark.parametrize("requires_grad", [False, True], ids=["frozen", "learned"])
+def test_fresh_neuron_takes_sized_parameters_from_a_checkpoint(row, requires_grad):
+    x = row.input(*NCHWT)
+    trained = row.per_channel(requires_grad=requires_grad)
+    trained(x)
+    for p in trained.parameters():
+        p.data.mul_(0.9)
+    want = trained(x)
+    fresh = row.per_channel(requires_grad=requires_grad)
+    kept = {name: id(p) for name, p in fresh.named_parameters()}
+    fresh.load_state_dict(trained.state_dict(), strict=True)
+    assert {name: id(p) for name, p in fresh.named_parameters()} == kept, "optimizers hold them"
+    before = torch.get_rng_state()
+    same(fresh(x), want)
+    same(torch.get_rng_state(), before)
+    for got, p in zip(fresh.parameters(), trained.parameters(), strict=True):
+        same(got.data, p.data)
+
+
+@each
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize("called", [False, True], ids=["fresh", "called"])
+def test_copies_are_equal_and_apart(row, copied, called):
+    neuron = row.per_channel(
+        persistent_state=True, norm=norm.MeanOnlyBatchNorm, dropout=Dropout(0.5)
+    ).eval()
+    x = row.input(*NCT)
+    if called:
+        neuron(x)
+    twin = copied(neuron)
+    torch.manual_seed(0)
+    want = neuron(x)
+    torch.manual_seed(0)
+    same(twin(x), want)
+    for p in neuron.parameters():
+        p.data.zero_()
+    assert all(p.any() for n, p in twin.named_parameters() if n != "bias")
+
+
+@each
+def test_modules_move_and_print(row):
+    neuron = row.make(persistent_state=True)
+    neuron(row.input(*NCT))
+    assert "threshold=1" in repr(neuron) or row.name == "sigma_delta"
+    assert "(2, 3" not in repr(neuron)
+    moved = copy.deepcopy(neuron).to("meta")
+    assert {t.device.type for t in (*moved.parameters(), *moved.buffers())} == {"meta"}
+
+
+@each
+def test_other_types_are_float32_inside(row):
+    x = row.map(lambda part: part.round(), row.input(*NCT))
+    want = row.make()(x)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int32):
+        got = row.make()(row.map(lambda part, dtype=dtype: part.to(dtype), x))
+        assert got.dtype == torch.float32
+        same(got, want)
+
+
+# norm and dropout
+
+
+@each_that(lambda row: row.name not in ("cuba", "sigma_delta"))
+@pytest.mark.parametrize("kind", [norm.MeanOnlyBatchNorm, norm.WgtScaleBatchNorm])
+def test_norm_acts_on_the_input(row, kind):
+    neuron = row.make(norm=kind)
+    x = row.input(*NCT)
+    y = neuron(x)
+    names = ("real_norm", "imag_norm") if row.pair else ("norm",)
+    by_hand = []
+    for part, name in zip(row.parts(x), names, strict=True):
+        apart = kind(pre_hook_fx=neuron.quantize_8bit)
+        by_hand.append(apart(part))
+        same(apart.running_mean, getattr(neuron, name).running_mean)
+    same(row.make()(tuple(by_hand) if row.pair else by_hand[0]), y)
+    assert f"{names[0]}.running_mean" in neuron.state_dict()
+
+
+def test_norm_of_cuba_acts_on_the_current():
+    neuron = cuba.Neuron(1.0, 0.25, 0.1, norm=norm.MeanOnlyBatchNorm)
+    x = torch.randn(*NCT) + 1
+    current, _ = neuron.dynamics(x)
+    raw, _ = cuba.Neuron(1.0, 0.25, 0.1).dynamics(x)
+    mean = neuron.quantize_8bit(raw.mean((0, 2)))
+    same(current, raw - mean.view(1, -1, 1))
+
+
+@each
+def test_dropout_is_constant_over_time_and_leaves_the_state_alone(row):
+    x = row.input(8, 40, 30)
+    torch.manual_seed(0)
+    neuron = row.make(dropout=Dropout(0.25), persistent_state=True)
+    plain = row.make(persistent_state=True)
+    want = plain(x)
+    got = neuron(x)
+    for name, state in states_of(plain).items():
+        same(states_of(neuron)[name], state)
+    active = want.any(-1)
+    kept = got.any(-1)
+    assert_close(got[kept], want[kept] / 0.75, **FLOAT32)
+    assert not got[~kept].any()
+    assert 0.1 < (active & ~kept).sum() / active.sum() < 0.4
+    neuron.eval().reset_state()
+    same(neuron(x), want)
+
+
+# errors
+
+
+@each
+def test_wrong_inputs_raise(row):
+    neuron = row.make()
+
+    def refused(x, match, error=ArgumentError):
+        with pytest.raises(error, match=match):
+            neuron(row.map(lambda part: part, x) if row.pair else x)
+
+    def of(tensor):
+        return (tensor, tensor) if row.pair else tensor
+
+    refused(of(torch.zeros(3, 5)), r"at least 3 dimensions .* got shape \(3, 5\).*unsqueeze")
+    refused(of(torch.zeros(2, 3, 5, dtype=torch.complex64)), "must be real; got torch.complex64")
+    refused(of(torch.zeros(2, 3, 5, device="meta")), "on meta but the neuron is on cpu", ValueError)
+    refused(of([[0.0]]), "must be a torch.Tensor; got list")
+    neuron(of(torch.zeros(2, 3, 5)))
+    refused(of(torch.zeros(2, 4, 5)), r"neuron shape \(3,\), as in the first call; got \(4,\)")
+    refused(of(torch.zeros(2, 3, 4, 5)), r"neuron shape \(3,\)")
+    assert issubclass(ArgumentError, AssertionError)
+    assert issubclass(ArgumentError, ValueError)
+
+
+@each_that(lambda row: row.pair)
+def test_pairs_that_do_not_fit_raise(row):
+    x = torch.zeros(2, 3, 5)
+    with pytest.raises(ArgumentError, match=r"pair \(real, imag\).*got Tensor"):
+        row.make()(x)
+    with pytest.raises(ArgumentError, match=r"same shape; got \(2, 3, 5\) and \(2, 3, 4\)"):
+        row.make()((x, x[..., 1:]))
+    with pytest.raises(ValueError, match="on meta but the neuron is on cpu"):
+        row.make()((x, x.to("meta")))
+
+
+@each
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_parameters_that_are_not_finite_raise(row, value):
+    neuron = row.make(requires_grad=True)
+    name = row.parameters[-1]
+    torch.nn.Module.get_parameter(neuron, name).data.fill_(value)
+    with pytest.raises(ValueError, match=r"threshold .*not finite|_decay .*not finite"):
+        neuron(row.input(*NCT))
+
+
+@each
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_thresholds_that_cannot_be_raise(row, threshold):
+    with pytest.raises(ArgumentError, match="threshold must be finite and at least"):
+        row.make(threshold=threshold)
+
+
+@each_fixed_point
+@pytest.mark.parametrize("threshold", [0.0, 0.01])
+def test_thresholds_that_would_be_zero_raise(row, threshold):
+    with pytest.raises(ArgumentError, match="threshold must be finite and at least 1 / scale"):
+        row.make(threshold=threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.01])
+def test_sigma_delta_sends_every_change_at_threshold_zero(threshold):
+    neuron = sigma_delta.Neuron(threshold, torch.relu)
+    x = torch.tensor([[[1 / 4096, 0, 0, 3 / 4096, -0.5]]])
+    assert neuron(x).tolist() == [[[1 / 4096, 0, 0, 3 / 4096, -4 / 4096]]]
+    assert neuron.threshold.item() == 1 / 4096
+    with pytest.raises(ArgumentError, match=r"at least 0; got -0\.1"):
+        sigma_delta.Neuron(-0.1, torch.relu)
+
+
+@each
+def test_thresholds_are_rounded_down(row):
+    assert float(row.make(threshold=0.999).threshold) == 63 / 64
+    assert row.make(threshold=0.999).v_th_mant == 63
+
+
+@each_fixed_point
+def test_decays_that_cannot_be_raise(row):
+    for name in (n for n in row.arguments if n.endswith("decay")):
+        for value in (-0.1, 1.1, float("nan")):
+            with pytest.raises(ArgumentError, match=rf"must be in \[0, 1\]; got {name}="):
+                row.make(**{name: value})
+        with pytest.raises(ArgumentError, match="scalar when shared_param is True"):
+            row.make(**{name: (0.1, 0.2)})
+        with pytest.raises(ArgumentError, match=r"a pair \(min, max\)"):
+            row.per_channel(**{name: (0.1, 0.2, 0.3)})
+        with pytest.raises(ArgumentError, match=r"must be in \[0, 1\]"):
+            row.per_channel(**{name: (0.1, 1.2)})
+    if row.pair:
+        with pytest.raises(ArgumentError, match="period must be in"):
+            row.make(period=3.9)
+
+
+@each_fixed_point
+def test_scales_that_cannot_be_raise(row):
+    with pytest.raises(ArgumentError, match="state scale must be at least the weight scale"):
+        row.make(scale=0)
+
+
+@each
+def test_clamp_brings_parameters_back(row):
+    neuron = row.make(requires_grad=True)
+    for name, p in neuron.named_parameters():
+        p.data.fill_(-100.0 if name != "bias" else 0.0)
+    neuron(row.input(*NCT))
+    low = {"sin_decay": 1, "delta.threshold": 1 / 4096}
+    for name, p in neuron.named_parameters():
+        assert p.item() == low.get(name, 0), name
+    for p in neuron.parameters():
+        p.data.fill_(1e6)
+    neuron(row.input(*NCT))
+    if row.pair:
+        assert torch.hypot(neuron.sin_decay, neuron.cos_decay).item() == pytest.approx(4095)
+    for name, p in neuron.named_parameters():
+        if name.endswith("decay") and name[:3] not in ("sin", "cos"):
+            assert p.item() == 4096, name
