@@ -1,20 +1,30 @@
 """Network files: write what Loihi runs, read it back, check both."""
 
 from .build import Network, load
+from .deployment import Finding, check
 from .errors import NetworkFileError, NetxCompatibilityWarning, QuantisationWarning
-from .summary import LayerInfo, format_table, inspect
+from .interchange import from_nir, to_nir
+from .interpreter import Run, run
+from .summary import LayerInfo, format_table, inspect, weights
 from .writer import blocks_of, export_block, save
 
 __all__ = [
+    "Finding",
     "LayerInfo",
     "Network",
     "NetworkFileError",
     "NetxCompatibilityWarning",
     "QuantisationWarning",
+    "Run",
     "blocks_of",
+    "check",
     "export_block",
     "format_table",
+    "from_nir",
     "inspect",
     "load",
+    "run",
     "save",
+    "to_nir",
+    "weights",
 ]

@@ -2,9 +2,11 @@
 
 import functools
 import importlib
+import inspect
 import math
 import os
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,29 @@ from lapilli import neurons
 
 from .describe import describe
 from .errors import LayerError, NetworkFileError
-from .layers import FAMILIES, KINDS, NEVER_FIRES, NORMS, W_SCALE, Layer, input_channels
+from .layers import (
+    FAMILIES,
+    FLAGS,
+    KINDS,
+    NEVER_FIRES,
+    NORMS,
+    P_SCALE,
+    Layer,
+    competition_bias,
+    input_channels,
+    is_shifted,
+    neuron_options,
+    option,
+    scale_of,
+)
 from .reader import read_network
 
-_ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh")
-_MAX_SCALE = 1 << 20
+_ACTIVATIONS = {
+    name: getattr(torch.nn.functional, name)
+    for name in (
+        "elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh",
+    )
+} | {"identity": None}  # fmt: skip
 
 
 class Network(nn.Module):
@@ -99,25 +119,35 @@ def load(path: str | os.PathLike[str]) -> Network:
         (A ValueError.) If it is no network file, is damaged or breaks the format; names file and
         dataset.
     """
-    blocks: list[nn.Module] = []
     file = read_network(path)
+    return build(file.layers, where=f"{path}: ", verify=bool(file.version))
+
+
+def build(layers: list[Layer], where: str = "", verify: bool = False) -> Network:
+    """Build the blocks of layers that have been checked, in eval mode.
+
+    With ``verify`` the attributes and the state must agree with the datasets. Errors are
+    NetworkFileError and begin with ``where``.
+    """
+    blocks: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
-        for i, layer in enumerate(file.layers):
+        for i, layer in enumerate(layers):
             try:
                 if not layer.inserted:
                     blocks.append(_Builder(layer).block)
-                    if file.version:
+                    if verify:
                         _check_same(blocks[-1], layer)
                 flat = _block_class(layer.module, "Flatten")
                 for _ in range(layer.flattens):
                     blocks.append(_with_shape(flat(), (math.prod(layer.shape), 1, 1)))
             except LayerError as error:
                 raise NetworkFileError(
-                    f"{path}: /layer/{i}/{error.dataset}: {error.problem}"
+                    f"{where}/layer/{i}/{error.dataset}: {error.problem}"
                 ) from None
             # what a constructor or load_state_dict says of arguments that do not fit
             except (ValueError, TypeError, RuntimeError) as error:
-                raise NetworkFileError(f"{path}: /layer/{i}: {error}") from error
+                problem = " ".join(str(error).split())
+                raise NetworkFileError(f"{where}/layer/{i}: {problem}") from error
     return Network(blocks).eval()
 
 
@@ -156,10 +186,8 @@ class _Builder:
     def __init__(self, layer: Layer):
         self.layer, self.data, self.params = layer, layer.data, layer.params
         self.family = FAMILIES[layer.module]
-        self.neuron_options = self.option(self.params, "neuron_params", dict, {})
-        self.scale = self.option(self.neuron_options, "scale", int, W_SCALE)
-        if not 1 <= self.scale <= _MAX_SCALE:
-            raise LayerError("@params", f"scale is {self.scale}; expected 1 to {_MAX_SCALE}")
+        self.neuron_options = neuron_options(layer)
+        self.scale = scale_of(layer)
         cls = _block_class(layer.module, layer.block)
         self.block = cls(**self._arguments())
         if layer.state is None:
@@ -170,28 +198,17 @@ class _Builder:
             self.block.load_state_dict({k: torch.from_numpy(v) for k, v in layer.state.items()})
         _with_shape(self.block, layer.shape)
 
-    @staticmethod
-    def option(options: dict[str, Any], name: str, kind: type, default: Any) -> Any:
-        """Option of a type from a JSON object; the default where it is absent or null."""
-        value = options.get(name)
-        if value is None:
-            return default
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind or (kind is float and not math.isfinite(value)):
-            raise LayerError("@params", f"{name} is {value!r}; expected {kind.__name__}")
-        return value
-
     # constructor
 
     def _arguments(self) -> dict[str, Any]:
         layer, kind = self.layer, KINDS[self.layer.block]
         arguments: dict[str, Any] = {}
-        for flag in kind.flags:
-            kind_of_flag = int if flag == "num_winners" else bool
-            value = self.option(self.params, flag, kind_of_flag, None)
+        for flag, type_ in kind.flags.items():
+            value = option(self.params, flag, type_, None)
             if value is not None:
                 arguments[flag] = value
+        if "delay_shift" in kind.flags:
+            arguments["delay_shift"] = is_shifted(layer)
         match layer.block:
             case "Average":
                 arguments["num_outputs"] = layer.shape[0]
@@ -246,7 +263,7 @@ class _Builder:
         if "delay" in self.data:
             options["delay"] = True
         if state is not None:
-            if self.option(self.params, "weight_norm", bool, False):
+            if option(self.params, "weight_norm", bool, False):
                 options["weight_norm"] = True
             if "mask" in state:
                 mask = state["mask"]
@@ -259,11 +276,15 @@ class _Builder:
 
     # neuron
 
+    def _neuron_module(self) -> ModuleType:
+        return importlib.import_module(f"lapilli.neurons.{self.layer.module}")
+
     def _neuron_arguments(self) -> dict[str, Any]:
         options, data = self.neuron_options, self.data
-        flags = ("persistent_state", "requires_grad", "graded_spike", "log_init", "cum_error")
-        arguments = {n: self.option(options, n, bool, None) for n in flags}
-        arguments |= {n: self.option(options, n, float, None) for n in ("tau_grad", "scale_grad")}
+        known = inspect.signature(self._neuron_module().Neuron).parameters
+        flags = [n for n in FLAGS if n in known and n != "shared_param"]
+        arguments = {n: option(options, n, bool, None) for n in flags}
+        arguments |= {n: option(options, n, float, None) for n in ("tau_grad", "scale_grad")}
         arguments = {n: v for n, v in arguments.items() if v is not None}
         arguments["scale"] = self.scale
         if "neuron/gradedSpike" in data:
@@ -273,9 +294,7 @@ class _Builder:
             for n, v in data.items()
             if n.startswith("neuron/") and n[7:] in self.family.decays
         )
-        arguments["shared_param"] = not per_channel and self.option(
-            options, "shared_param", bool, True
-        )
+        arguments["shared_param"] = not per_channel and option(options, "shared_param", bool, True)
         arguments |= self._dynamics_arguments()
         if arguments["threshold"] * self.scale < 1 and self.layer.neuron != "SDNN":
             raise LayerError(
@@ -284,10 +303,10 @@ class _Builder:
         if self.layer.module == "sigma_delta":
             arguments["activation"] = self._activation()
         arguments["norm"] = self._norm()
-        drop = self.option(options, "dropout", dict, None)
+        drop = option(options, "dropout", dict, None)
         if drop is not None:
             arguments["dropout"] = neurons.Dropout(
-                self.option(drop, "p", float, 0.5), self.option(drop, "inplace", bool, False)
+                option(drop, "p", float, 0.5), option(drop, "inplace", bool, False)
             )
         return arguments
 
@@ -296,15 +315,14 @@ class _Builder:
         device = {
             n.removeprefix("neuron/"): v for n, v in self.data.items() if n.startswith("neuron/")
         }
-        threshold = self.option(self.neuron_options, "threshold", float, 1.0)
+        threshold = option(self.neuron_options, "threshold", float, 1.0)
         if not device:  # Affine without dynamics: the values are never used
-            shares = {
-                p: self.option(self.neuron_options, p, float, 1.0)
-                for p in self.family.decays.values()
-            }
-            return {"threshold": threshold, **shares}
-        module = importlib.import_module(f"lapilli.neurons.{self.layer.module}")
-        arguments = module.neuron_params(device, self.scale)
+            device = {"vThMant": threshold * self.scale}
+            for dataset, parameter in self.family.decays.items():
+                share = self.neuron_options.get(parameter)
+                share = share[0] if isinstance(share, list) and share else share
+                device[dataset] = P_SCALE * option({parameter: share}, parameter, float, 0.5)
+        arguments = self._neuron_module().neuron_params(device, self.scale)
         if np.all(device["vThMant"] == NEVER_FIRES):
             arguments["threshold"] = threshold
         limits = {"period": (4, math.inf), "decay": (0, 1)}  # rounding may pass them
@@ -323,11 +341,11 @@ class _Builder:
             raise LayerError(
                 "neuron/activation", f"is {name!r}; known are {', '.join(_ACTIVATIONS)}"
             )
-        return getattr(torch.nn.functional, name)
+        return _ACTIVATIONS[name]
 
     def _norm(self) -> Any:
         """Class of the norm with its arguments, or None."""
-        options = self.option(self.neuron_options, "norm", dict, None)
+        options = option(self.neuron_options, "norm", dict, None)
         has_exponent = any(n.startswith("neuron/weight_exp") for n in self.data)
         if options is None:
             has_bias = "bias" in self.data or "bias/real" in self.data
@@ -337,13 +355,13 @@ class _Builder:
             options = {"class": NORMS[has_exponent]}
             if self.layer.block == "KWTA" and self.params:
                 return None  # the bias is that of the competition
-        name = self.option(options, "class", str, "")
+        name = option(options, "class", str, "")
         if name not in NORMS:
             raise LayerError("@params", f"norm is {name!r}; known are {', '.join(NORMS)}")
-        given = {"momentum": self.option(options, "momentum", float, 0.1)}
+        given = {"momentum": option(options, "momentum", float, 0.1)}
         if name == "WgtScaleBatchNorm":
-            given["weight_exp_bits"] = self.option(options, "weight_exp_bits", int, 3)
-            given["eps"] = self.option(options, "eps", float, 1e-5)
+            given["weight_exp_bits"] = option(options, "weight_exp_bits", int, 3)
+            given["eps"] = option(options, "eps", float, 1e-5)
         return functools.partial(getattr(neurons.norm, name), **given)
 
     # values
@@ -364,8 +382,8 @@ class _Builder:
             if not exact:
                 synapse.pre_hook_fx = Grid(self.scale)
         if self.layer.block == "KWTA":
-            feedback = next(iter(self.layer.weights("weight_rec").values()))
-            self.block.self_excitation.data.fill_(float(feedback[0, 0]) / self.scale)
+            own = sum(float(w[0, 0]) for w in self.layer.weights("weight_rec").values())
+            self.block.self_excitation.data.fill_(own / self.scale)
 
     def _set_neuron(self) -> None:
         neuron = getattr(self.block, "neuron", None)
@@ -382,7 +400,8 @@ class _Builder:
     def _set_bias(self, neuron: nn.Module) -> None:
         own = self.data.get("lapilli/bias")
         if own is not None:
-            neuron.set_bias(_tensor(own))
+            saved = (self.layer.state or {}).get("neuron.bias", own)  # one value may stand for all
+            neuron.set_bias(_tensor(saved))
         for part, name in (("", "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):
             norm = getattr(neuron, name, None)
             bias = self.data.get(f"bias{part}")
@@ -392,7 +411,7 @@ class _Builder:
                 continue
             if bias is None:
                 continue
-            mean = -_tensor(bias) / self.scale
+            mean = (competition_bias(self.layer, part) - _tensor(bias)) / self.scale
             if own is not None:
                 mean = mean + torch.round(_tensor(own) * self.scale) / self.scale
             norm.running_mean = mean

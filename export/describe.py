@@ -10,16 +10,20 @@ from lapilli.neurons import norm as norms
 from torch import Tensor, nn
 
 from .errors import LayerError
-from .layers import FAMILIES, KINDS, NEVER_FIRES, NORMS, Family, Kind, Layer, check
-
-_COMMON_FLAGS = (
-    "shared_param",
-    "persistent_state",
-    "requires_grad",
-    "graded_spike",
-    "log_init",
-    "cum_error",
+from .layers import (
+    FAMILIES,
+    FLAGS,
+    KINDS,
+    NEVER_FIRES,
+    NORMS,
+    Family,
+    Kind,
+    Layer,
+    competition_units,
+    problems,
+    tested_part,
 )
+
 _INTEGRAL = 1e-3  # rounding of float products, far below one unit
 
 
@@ -60,50 +64,64 @@ def describe(block: nn.Module, where: str, with_state: bool = False) -> tuple[La
             f"lapilli.blocks ({', '.join(KINDS)})"
         )
     where = f"{where} ({'.'.join(found)})"
-    if block.shape is None or getattr(getattr(block, "neuron", None), "_ranges", None):
+    if not is_settled(block):
         raise RuntimeError(
             f"{where} does not know its shape or has not drawn its parameters yet: run the network "
             f"forward once before it is exported"
         )
-    try:
-        with torch.no_grad():
-            description = _Description(block, *found)
-            layer = description.layer
-            if with_state:
-                layer.state = {k: v.cpu().numpy() for k, v in block.state_dict().items()}
-        check(layer)
-    except LayerError as error:
-        raise ValueError(f"{where}: {error}") from None
-    return layer, [f"{where}: {note}" for note in description.notes]
+    layer, notes, faults = survey(block)
+    if faults:
+        raise ValueError(f"{where}: {faults[0]}")
+    if with_state:
+        layer.state = {k: v.detach().cpu().numpy() for k, v in block.state_dict().items()}
+    return layer, [f"{where}: {note}" for note in notes]
+
+
+def is_settled(block: nn.Module) -> bool:
+    """Whether a block knows its shape and has drawn its parameters."""
+    undrawn = getattr(getattr(block, "neuron", None), "_ranges", None)
+    # an Affine without dynamics never draws what it does not use
+    return block.shape is not None and not (undrawn and getattr(block, "dynamics", True))
+
+
+def survey(block: nn.Module) -> tuple[Layer, list[str], list[LayerError]]:
+    """Return a block's layer, notes on values that changed, and what the format cannot hold.
+
+    The layer of a block that does not know its shape has no ``shape``.
+    """
+    with torch.no_grad():
+        description = _Description(block, *kind_of(block))
+    layer, faults = description.layer, description.faults
+    return layer, description.notes, [*faults, *problems(layer, complete=not faults)]
 
 
 class _Description:
     """One pass over a block; fills ``layer`` and ``notes``."""
 
     def __init__(self, block: nn.Module, module: str, name: str):
-        self.block, self.name = block, name
+        self.block, self.module, self.name = block, module, name
         self.kind: Kind = KINDS[name]
         self.family: Family = FAMILIES[module]
         self.neuron = getattr(block, "neuron", None)
         self.notes: list[str] = []
-        self.data: dict[str, Any] = {"shape": self._shape()}
-        self._add_structure()
-        for weight, attribute in self.kind.synapses.items():
-            self._add_weight(weight, getattr(block, attribute))
-        if name == "KWTA":
-            self._add_competition()
-        if name == "Input":
-            self._add_input_scale()
-        if self._has_dynamics():
-            self._add_neuron()
-            self._add_bias()
-        self._add_delay()
+        self.faults: list[LayerError] = []
+        self.data: dict[str, Any] = {}
+        steps = [self._add_shape, self._add_structure, self._add_weights]
+        steps += {"KWTA": [self._add_competition], "Input": [self._add_input_scale]}.get(name, [])
+        steps += [self._add_neuron, self._add_bias] if self._has_dynamics() else []
+        for step in (*steps, self._add_delay):
+            try:
+                step()
+            except LayerError as error:
+                self.faults.append(error)
         self.layer = Layer(self.kind.type, self.data, module, name, self._params())
 
     def _has_dynamics(self) -> bool:
         return self.neuron is not None and getattr(self.block, "dynamics", True) is not False
 
-    def _shape(self) -> np.ndarray:
+    def _add_shape(self) -> None:
+        if self.block.shape is None:
+            return
         shape = tuple(self.block.shape)
         if len(shape) not in (1, 3):
             raise LayerError("shape", f"is {shape}; the format has (N,) and (C, H, W) only")
@@ -113,11 +131,15 @@ class _Description:
                 f"is {shape}: a dense layer applied at every position is not in the format; use a "
                 f"Conv with kernel_size=1",
             )
-        return np.array(shape, np.int64)
+        self.data["shape"] = np.array(shape, np.int64)
 
     @property
     def channels(self) -> int:
         return int(self.data["shape"][0])
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        """Return one value a channel; as they are while the channels are not known."""
+        return np.broadcast_to(values, self.channels) if "shape" in self.data else values
 
     def _synapse(self) -> nn.Module | None:
         first = next(iter(self.kind.synapses.values()), None)
@@ -134,6 +156,10 @@ class _Description:
             self.data[dataset] = np.array(value, np.int64)
 
     # weights
+
+    def _add_weights(self) -> None:
+        for name, attribute in self.kind.synapses.items():
+            self._add_weight(name, getattr(self.block, attribute))
 
     def _add_weight(self, name: str, synapse: nn.Module) -> None:
         parts = {"": synapse}
@@ -184,20 +210,18 @@ class _Description:
         return hook == default or getattr(hook, "__func__", None) is default.__func__
 
     def _add_competition(self) -> None:
-        block, n = self.block, self.channels
-        theta = self.neuron.threshold
-        diagonal = 1 + block.self_excitation.clamp(0, 1)
-        feedback = torch.eye(n, device=diagonal.device) * diagonal - 1
-        part = "/real" if self.family.complex else ""
-        self.data["weight_rec" + part] = self._integers(
-            "weight_rec", feedback, self.neuron.quantize_8bit
+        block, neuron, n = self.block, self.neuron, self._synapse().out_channels
+        own = 1 + block.self_excitation.clamp(0, 1)
+        feedback = torch.eye(n, device=own.device) * own - 1
+        tested = tested_part(self.module)
+        for part in ("/real", "/imag") if self.family.complex else ("",):
+            self.data["weight_rec" + part] = np.zeros((n, n), np.float32)
+        self.data["weight_rec" + tested] = self._integers(
+            "weight_rec", feedback, neuron.quantize_8bit
         )
-        if part:
-            self.data["weight_rec/imag"] = np.zeros((n, n), np.float32)
-        beta = torch.tensor([theta * (n - 2 * block.num_winners) / (n * self.neuron.w_scale)])
-        beta = self._integers("bias", beta, self.neuron.quantize_8bit)
-        if beta.any():
-            self.data["bias"] = np.repeat(beta, n)
+        bias = competition_units(n, block.num_winners, neuron.v_th_mant, neuron.w_scale)
+        if bias:
+            self.data["bias" + tested] = np.full(n, bias, np.float32)
 
     def _add_input_scale(self) -> None:
         if self.neuron is None:
@@ -247,7 +271,7 @@ class _Description:
                 raise LayerError(name, "of the norm of an Input block is not in the format")
             _norm_class(norm)
             mean = self._integers(name, norm.running_mean, norm.pre_hook_fx)
-            bias = np.broadcast_to(-mean, self.channels) + 0.0
+            bias = self._spread(-mean) + 0.0
             self.data[name] = (bias + self.data.get(name, 0)).astype(np.float32)
             if hasattr(norm, "weight_exp"):
                 exponent = norm.weight_exp.cpu().numpy() + 0.0
@@ -262,7 +286,7 @@ class _Description:
         exact = bias.float().cpu().reshape(bias.shape[0], -1)
         if (exact != exact[:, :1]).any():
             raise LayerError("bias", "differs between positions; the format has one a channel")
-        exact = np.broadcast_to(exact[:, 0].numpy(), self.channels).astype(np.float32)
+        exact = self._spread(exact[:, 0].numpy()).astype(np.float32)
         if not np.isfinite(exact).all():
             raise LayerError("bias", "holds values that are not finite")
         units = np.rint(exact * self.neuron.w_scale)
@@ -279,7 +303,7 @@ class _Description:
         outside = delay[~((delay >= 0) & (delay < 63))]
         if outside.size:
             raise LayerError("delay", f"holds {outside[0]:g}; allowed are 0 to 62 whole steps")
-        self.data["delay"] = np.floor(np.broadcast_to(delay, self.channels)).astype(np.float32)
+        self.data["delay"] = np.floor(self._spread(delay)).astype(np.float32)
 
     # constructor arguments
 
@@ -297,9 +321,7 @@ class _Description:
             params["num_outputs"] = self.channels
         if self.name == "TimeDecimation":
             params["factor"] = int(block.factor)
-        for flag in self.kind.flags:
-            value = getattr(block, flag)
-            params[flag] = int(value) if flag == "num_winners" else bool(value)
+        params |= {flag: type_(getattr(block, flag)) for flag, type_ in self.kind.flags.items()}
         if hasattr(block, "delay"):
             params["delay"] = block.delay is not None
         if hasattr(block, "mask"):
@@ -354,9 +376,8 @@ class _Description:
             params["threshold_step"] = float(neuron.threshold_step)
         if hasattr(neuron, "activation"):
             params["activation"] = str(neuron.device_params.get("activation"))
-        params |= {
-            flag: bool(getattr(neuron, flag)) for flag in _COMMON_FLAGS if hasattr(neuron, flag)
-        }
+        arguments = inspect.signature(type(neuron)).parameters
+        params |= {flag: bool(getattr(neuron, flag)) for flag in FLAGS if flag in arguments}
         norm = next(iter(self._norms().values()), None)
         params["norm"] = None if norm is None else _norm_params(norm)
         drop = neuron.drop

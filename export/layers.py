@@ -5,7 +5,9 @@ only walk the tables.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,23 @@ P_SCALE = 4096  # decay units in 1
 W_SCALE = 64  # weight units in 1, where the file does not say
 NEVER_FIRES = 262143  # vThMant of Affine
 MAX_SIZE = 2**31 - 1
+MAX_SCALE = 2**20
 
 WEIGHT_RANGE = (-256, 254)
+STATE_UNITS = 64  # state units in a unit of weights
+STATE_LIMIT = 2**23 - 1  # states of the chip have 24 bits
 
 NORMS = ("MeanOnlyBatchNorm", "WgtScaleBatchNorm")
+
+# constructor arguments of neurons that are true or false, and attributes of the same name
+FLAGS = (
+    "shared_param",
+    "persistent_state",
+    "requires_grad",
+    "graded_spike",
+    "log_init",
+    "cum_error",
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +99,14 @@ OLD_NEURON_ENTRIES = ("wgtExp", "theta", "tauRho", "scaleRho")  # of old files; 
 _SPECIAL_RANGES = {
     ("weight", "input"): WEIGHT_RANGE,
     ("bias", "input"): WEIGHT_RANGE,
-    ("bias", "dense_rec"): (-256, 256),
+    **{(name, "dense_rec"): (-510, 510) for name in ("bias", "bias/real", "bias/imag")},
     ("bias", "SDNN"): (-4096, 4095),
     ("neuron/vThMant", "SDNN"): (0, 131071),
 }
+
+
+_COUNTS = {"count_log": bool}
+_FLAGS = {"delay_shift": bool, **_COUNTS}
 
 
 @dataclass(frozen=True)
@@ -95,14 +114,14 @@ class Kind:
     """One kind of block: its HDF5 type, its datasets, where its structure and weights are.
 
     ``attributes`` maps a dataset to the attribute of the synapse (or of the block) that holds it,
-    ``synapses`` a weight dataset to the attribute of the block, ``flags`` lists constructor
-    arguments that are attributes of the same name.
+    ``synapses`` a weight dataset to the attribute of the block, ``flags`` constructor arguments
+    that are attributes of the same name to their type.
     """
 
     type: str
     attributes: dict[str, str] = field(default_factory=dict)
     synapses: dict[str, str] = field(default_factory=dict)
-    flags: tuple[str, ...] = ("delay_shift", "count_log")
+    flags: dict[str, type] = field(default_factory=lambda: _FLAGS)
 
 
 _FEATURES = {"inFeatures": "in_channels", "outFeatures": "out_channels"}
@@ -118,20 +137,20 @@ _FEEDBACK = {"weight": "input_synapse", "weight_rec": "recurrent_synapse"}
 
 KINDS: dict[str, Kind] = {
     "Input": Kind("input"),
-    "Flatten": Kind("flatten", flags=("count_log",)),
-    "Average": Kind("average", flags=("count_log",)),
-    "TimeDecimation": Kind("average", {"factor": "factor"}, flags=("count_log",)),
+    "Flatten": Kind("flatten", flags=_COUNTS),
+    "Average": Kind("average", flags=_COUNTS),
+    "TimeDecimation": Kind("average", {"factor": "factor"}, flags=_COUNTS),
     "Dense": Kind("dense", _FEATURES, _WEIGHT),
-    "Affine": Kind("dense", _FEATURES, _WEIGHT, ("dynamics", "count_log")),
-    "Output": Kind("dense", _FEATURES, _WEIGHT, ("count_log",)),
+    "Affine": Kind("dense", _FEATURES, _WEIGHT, {"dynamics": bool, **_COUNTS}),
+    "Output": Kind("dense", _FEATURES, _WEIGHT, _COUNTS),
     "Recurrent": Kind(
-        "dense_rec", _FEATURES, _FEEDBACK, ("delay_shift", "count_log", "requires_grad")
+        "dense_rec", _FEATURES, _FEEDBACK, {**_FLAGS, "requires_grad": bool, "gradient": str}
     ),
     "KWTA": Kind(
         "dense_rec",
         _FEATURES,
         _WEIGHT,
-        ("delay_shift", "count_log", "requires_grad", "num_winners"),
+        {**_FLAGS, "requires_grad": bool, "gradient": str, "num_winners": int},
     ),
     "Conv": Kind("conv", _CONV, _WEIGHT),
     "ConvT": Kind("convT", _CONV, _WEIGHT),
@@ -139,7 +158,7 @@ KINDS: dict[str, Kind] = {
     "Unpool": Kind("unpool", _WINDOW, _WEIGHT),
 }
 TYPES = tuple(dict.fromkeys(kind.type for kind in KINDS.values()))
-_PARTS = ("", "/real", "/imag")
+PARTS = ("", "/real", "/imag")
 
 # HDF5 type -> datasets that a layer must have, and may have, besides type, shape, weights, neuron
 _REQUIRED = {
@@ -164,9 +183,9 @@ def known_datasets(type_: str) -> set[str]:
     for kind in KINDS.values():
         if kind.type == type_:
             names |= set(kind.attributes)
-            names |= {name + part for name in kind.synapses for part in _PARTS}
+            names |= {name + part for name in kind.synapses for part in PARTS}
     if type_ == "dense_rec":
-        names |= {"weight_rec" + part for part in _PARTS}
+        names |= {"weight_rec" + part for part in PARTS}
     return names
 
 
@@ -244,24 +263,105 @@ class Layer:
 
     def weights(self, name: str = "weight") -> dict[str, np.ndarray]:
         """Weight arrays by name: one, or the real and the imaginary one."""
-        return {name + p: self.data[name + p] for p in _PARTS if name + p in self.data}
+        return {name + p: self.data[name + p] for p in PARTS if name + p in self.data}
+
+
+def option(options: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    """Option of a type from a JSON object; the default where it is absent or null."""
+    value = options.get(name)
+    if value is None:
+        return default
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise LayerError("@params", f"{name} is {value!r}; expected {kind.__name__}")
+    return value
+
+
+def neuron_options(layer: Layer) -> dict[str, Any]:
+    """Return the neuron's constructor arguments that the file records; none in older files."""
+    return option(layer.params, "neuron_params", dict, {})
+
+
+def scale_of(layer: Layer) -> int:
+    """Return the integer units in 1 of the layer's weights."""
+    scale = option(neuron_options(layer), "scale", int, W_SCALE)
+    if not 1 <= scale <= MAX_SCALE:
+        raise LayerError("@params", f"scale is {scale}; expected 1 to {MAX_SCALE}")
+    return scale
+
+
+def is_shifted(layer: Layer) -> bool:
+    """Return whether the output of a layer hops one step."""
+    if "delay_shift" not in KINDS[layer.block].flags:
+        return False
+    # lava-dl cannot run an Input without neuron that hops
+    default = layer.module != "sigma_delta" and (layer.type != "input" or layer.neuron is not None)
+    return option(layer.params, "delay_shift", bool, default)
+
+
+def tested_part(module: str) -> str:
+    """Return the part of a neuron's input that its threshold tests: real, imag, or "" for both."""
+    if not FAMILIES[module].complex:
+        return ""
+    return "/real" if FAMILIES[module].type.endswith("PHASE") else "/imag"
+
+
+def competition_bias(layer: Layer, part: str = "") -> int:
+    """Return what KWTA adds to a part of its input; it is in the dataset ``bias`` with the norm."""
+    winners = option(layer.params, "num_winners", int, 0)
+    if layer.block != "KWTA" or not winners or part != tested_part(layer.module):
+        return 0
+    threshold = int(layer.data["neuron/vThMant"])
+    return competition_units(layer.shape[0], winners, threshold, scale_of(layer))
+
+
+def competition_units(neurons: int, winners: int, threshold: int, scale: int) -> int:
+    """Return threshold (n - 2 winners) / (n scale), quantised to 8 bit, in weight units."""
+    units = 2 * round(Fraction(threshold * (neurons - 2 * winners), 2 * neurons * scale))
+    return min(max(units, WEIGHT_RANGE[0]), WEIGHT_RANGE[1])
 
 
 def check(layer: Layer) -> None:
     """Raise ``LayerError`` unless the layer is complete, in range and consistent."""
+    for problem in problems(layer):
+        raise problem
+
+
+def problems(layer: Layer, complete: bool = True) -> Iterator[LayerError]:
+    """Yield what the format cannot hold: every value out of range, or one fault of structure.
+
+    Only the values are looked at in a layer that is known not to be ``complete``.
+    """
     data = layer.data
-    for name in ("shape", *_REQUIRED.get(layer.type, ())):
+    required = ("shape", *_REQUIRED.get(layer.type, ())) if complete else ()
+    for name in required:
         if name not in data:
-            raise LayerError(name, f"is missing; a {layer.type} layer needs it")
+            complete = False
+            yield LayerError(name, f"is missing; a {layer.type} layer needs it")
     for name, value in data.items():
-        _check_range(layer, name, value)
+        try:
+            _check_range(layer, name, value)
+        except LayerError as error:
+            complete = False
+            yield error
+    if complete:
+        try:
+            _check_structure(layer)
+        except LayerError as error:
+            yield error
+
+
+def _check_structure(layer: Layer) -> None:
+    data = layer.data
+    scale_of(layer)
     if layer.neuron is not None:
         _check_neuron(layer)
     elif layer.type not in ("input", "flatten", "average", "dense"):
         raise LayerError("neuron", f"is missing; a {layer.type} layer needs it")
     _CHECKS.get(layer.type, _check_one_input)(layer)
     channels = layer.shape[0]
-    for name in ("bias", "bias/real", "bias/imag", "delay"):
+    for name in ("bias", "bias/real", "bias/imag", "delay", "lapilli/bias"):
         if layer.type != "input" and name in data:
             _need(
                 name,
@@ -426,12 +526,20 @@ def check_chain(before: tuple[int, ...], layer: Layer) -> None:
             )
             return
         case _:
-            expected = _window_shape(before, layer)
+            expected = window_shape(before, layer)
     _need("shape", layer.shape == expected,
           f"is {layer.shape}; with the layer before it should be {expected}")  # fmt: skip
 
 
-def _window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
+def input_shape_of(layer: Layer) -> tuple[int, ...] | None:
+    """Return the shape of a layer's input, or None if only its size follows from the layer."""
+    if layer.type in ("dense", "dense_rec"):
+        return (next(iter(layer.weights().values())).shape[1],)
+    return layer.shape if layer.type == "input" or "factor" in layer.data else None
+
+
+def window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
+    """Return the shape that a layer with windows makes of its input's."""
     _need("shape", len(before) == 3, f"the layer before has shape {before}; expected (C, H, W)")
     kernel = next(iter(layer.weights().values())).shape[2:]
     channels = before[0]

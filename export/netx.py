@@ -1,10 +1,11 @@
 """Where lava netx will refuse a layer, or run it differently from lapilli."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from .layers import W_SCALE, Layer
+from .layers import P_SCALE, W_SCALE, Layer, competition_bias, neuron_options, scale_of
 
 
 def _has(layer: Layer, *names: str) -> bool:
@@ -15,16 +16,9 @@ def _of(layer: Layer, *families: str) -> bool:
     return layer.module in families and layer.neuron is not None
 
 
-def _neuron_params(layer: Layer) -> dict:
-    return layer.params.get("neuron_params") or {}
-
-
-def _scale(layer: Layer) -> int:
-    return _neuron_params(layer).get("scale", W_SCALE)
-
-
 def _all_zero(layer: Layer) -> bool:
-    return not any(w.any() for w in layer.weights().values())
+    weights = layer.weights().values()
+    return bool(weights) and not any(w.any() for w in weights)
 
 
 def _loses_minimum(layer: Layer) -> bool:
@@ -33,65 +27,104 @@ def _loses_minimum(layer: Layer) -> bool:
 
 
 def _competition_bias(layer: Layer) -> bool:
-    return (
-        layer.block == "KWTA"
-        and _has(layer, "bias")
-        and np.any(layer.data.get("neuron/iDecay") != 4096)
-    )
+    if layer.neuron is None or "shape" not in layer.data or not competition_bias(layer):
+        return False
+    return bool(np.any(layer.data["neuron/iDecay"] != P_SCALE))
 
 
 def _threshold_unsuited(layer: Layer) -> bool:
     return bool(np.any(np.asarray(layer.data["neuron/vThMant"]) < 1))
 
 
+def _is_complex_dense(layer: Layer) -> bool:
+    return layer.is_complex and layer.type == "dense"
+
+
 _RF = ("rf", "rf_iz", "adrf", "adrf_iz")
 _DENSE = ("dense", "dense_rec")
 
+
+class Cause(NamedTuple):
+    """One thing that netx cannot run, or runs differently; without ``blocks`` hardly so."""
+
+    problem: str
+    limit: str
+    remedy: str
+    applies: Callable[[Layer], bool]
+    blocks: bool = True
+
+
+_POWER = "use a scale that is a power of two, 64 by default"
+_TRAIN_ON = "train a little longer, or leave the layer out"
+
 # Strictness at a threshold of 64 and above is no cause: lapilli spikes above the threshold only.
-_CAUSES: tuple[tuple[str, Callable[[Layer], bool]], ...] = (
-    ("netx has no convT, pool, unpool and average layers (NotImplementedError)",
-     lambda l: l.type in ("convT", "pool", "unpool", "average")),
-    ("netx has no ALIF neuron", lambda l: _of(l, "alif")),
-    ("netx reads complex weights of dense layers only",
-     lambda l: l.is_complex and l.type not in _DENSE),
-    ("netx has no Input block with a resonate-and-fire neuron",
-     lambda l: l.type == "input" and _of(l, *_RF)),
-    ("netx runs ADRF as RF, without adaptation", lambda l: _of(l, "adrf", "adrf_iz")),
-    ("netx rebuilds the rotation of RF neurons in floats and truncates: decays can be 1/4096 low",
-     lambda l: _of(l, *_RF)),
-    ("netx spikes are binary, not graded", lambda l: l.data.get("neuron/gradedSpike") is True),
-    ("netx ignores the delays of conv and of complex dense layers",
-     lambda l: _has(l, "delay") and (l.type == "conv" or (l.type == "dense" and l.is_complex))),
-    ("netx does not delay the bias of a layer with delays",
-     lambda l: l.type == "dense" and _has(l, "delay") and _has(l, "bias")),
-    ("netx runs recurrent layers with delays wrongly",
-     lambda l: l.type == "dense_rec" and _has(l, "delay")),
-    ("netx ignores the exponent of a norm",
-     lambda l: any(v.any() for n, v in l.data.items() if n.startswith("neuron/weight_exp"))),
-    ("netx ignores the norm of complex neurons", lambda l: _has(l, "bias/real", "bias/imag")),
-    ("netx always uses relu in sigma-delta neurons",
-     lambda l: _of(l, "sigma_delta") and l.data.get("neuron/activation", "relu") != "relu"),
-    ("netx has no cumulative error in sigma-delta neurons",
-     lambda l: _of(l, "sigma_delta") and _neuron_params(l).get("cum_error") is True),
-    ("netx runs sigma-delta neurons with scale 64 only",
-     lambda l: _of(l, "sigma_delta") and _scale(l) != W_SCALE),
-    ("netx truncates sigma-delta thresholds below 1/64",
-     lambda l: _of(l, "sigma_delta") and _threshold_unsuited(l)),
-    ("netx fails on sigma-delta thresholds per channel",
-     lambda l: _of(l, "sigma_delta") and np.ndim(l.data["neuron/vThMant"]) > 0),
-    ("netx equals lapilli for scales that are powers of two only",
-     lambda l: _scale(l) & (_scale(l) - 1) != 0),
-    ("netx cannot load a dense layer whose weights are all zero (OverflowError)",
-     lambda l: l.type in _DENSE and _all_zero(l)),
-    ("netx loses bits of a dense layer without positive weights whose minimum is a power of two",
-     lambda l: l.type in _DENSE and _loses_minimum(l)),
-    ("netx adds the bias of KWTA to the voltage, lapilli to the current", _competition_bias),
+CAUSES = (
+    Cause("netx has no convT, pool, unpool and average layers (NotImplementedError)",
+          "input, flatten, dense, dense_rec, conv",
+          "use a Conv with a stride instead of pooling, and average outside the chip",
+          lambda l: l.type in ("convT", "pool", "unpool", "average")),
+    Cause("netx has no ALIF neuron", "cuba, rf, rf_iz, sigma_delta", "use cuba",
+          lambda l: _of(l, "alif")),
+    Cause("netx reads complex weights of dense layers only", "Dense",
+          "use cuba or sigma_delta for convolutions",
+          lambda l: l.is_complex and l.type not in _DENSE),
+    Cause("netx needs a neuron behind complex weights", "a neuron", "use Affine with dynamics=True",
+          lambda l: l.is_complex and l.neuron is None),
+    Cause("netx would load complex recurrent layers and drop the recurrence",
+          "Recurrent and KWTA of cuba", "use cuba",
+          lambda l: l.type == "dense_rec" and l.is_complex),
+    Cause("netx has no Input block with a resonate-and-fire neuron", "cuba, sigma_delta",
+          "start with a Dense block", lambda l: l.type == "input" and _of(l, *_RF)),
+    Cause("netx runs ADRF as RF, without adaptation", "cuba, rf, rf_iz, sigma_delta",
+          "use rf or rf_iz", lambda l: _of(l, "adrf", "adrf_iz")),
+    Cause("netx rebuilds the rotation of RF neurons in floats and truncates: decays can be 1/4096 "
+          "low", "sine and cosine of the file", "compare the results with lapilli run",
+          lambda l: _of(l, *_RF), blocks=False),
+    Cause("netx spikes are binary, not graded", "0 and 1", "train with graded_spike=False",
+          lambda l: l.data.get("neuron/gradedSpike") is True),
+    Cause("netx ignores the delays of conv and of complex dense layers",
+          "delays on Dense of cuba and sigma_delta", "leave out delay=True",
+          lambda l: _has(l, "delay") and (l.type == "conv" or _is_complex_dense(l))),
+    Cause("netx does not delay the bias of a layer with delays", "a delay or a norm or bias",
+          "leave out one of the two",
+          lambda l: l.type == "dense" and _has(l, "delay") and _has(l, "bias")),
+    Cause("netx runs recurrent layers with delays wrongly", "no delay",
+          "leave out delay=True",
+          lambda l: l.type == "dense_rec" and _has(l, "delay")),
+    Cause("netx ignores the exponent of a norm", "exponent 0",
+          "use MeanOnlyBatchNorm",
+          lambda l: any(v.any() for n, v in l.data.items() if n.startswith("neuron/weight_exp"))),
+    Cause("netx ignores the norm of complex neurons", "no norm", "leave out norm",
+          lambda l: _has(l, "bias/real", "bias/imag")),
+    Cause("netx always uses relu in sigma-delta neurons", "relu",
+          "train with activation=torch.relu",
+          lambda l: _of(l, "sigma_delta") and l.data.get("neuron/activation", "relu") != "relu"),
+    Cause("netx has no cumulative error in sigma-delta neurons", "cum_error=False",
+          "train with cum_error=False",
+          lambda l: _of(l, "sigma_delta") and neuron_options(l).get("cum_error") is True),
+    Cause("netx runs sigma-delta neurons with scale 64 only", "scale 64", "train with scale=64",
+          lambda l: _of(l, "sigma_delta") and scale_of(l) != W_SCALE),
+    Cause("netx truncates sigma-delta thresholds below 1/64", "at least 1/64",
+          "raise the threshold", lambda l: _of(l, "sigma_delta") and _threshold_unsuited(l)),
+    Cause("netx fails on sigma-delta thresholds per channel", "one threshold a layer",
+          "train with shared_param=True",
+          lambda l: _of(l, "sigma_delta") and np.ndim(l.data["neuron/vThMant"]) > 0),
+    Cause("netx equals lapilli for scales that are powers of two only", "1, 2, 4, ...",
+          _POWER, lambda l: scale_of(l) & (scale_of(l) - 1) != 0),
+    Cause("netx cannot load a dense layer whose weights are all zero (OverflowError)",
+          "a weight that is not 0", _TRAIN_ON, lambda l: l.type in _DENSE and _all_zero(l)),
+    Cause("netx loses bits of a dense layer without positive weights whose minimum is a power of "
+          "two", "a positive weight, or another minimum", "make one weight positive",
+          lambda l: l.type in _DENSE and _loses_minimum(l)),
+    Cause("netx adds the bias of KWTA to the voltage, lapilli to the current",
+          "a threshold at which the bias rounds to 0, or current_decay=1",
+          "lower the threshold", _competition_bias),
 )  # fmt: skip
 
 
 def incompatibilities(layers: list[Layer]) -> Iterator[str]:
     """Yield one message for each cause, with the layers that it concerns."""
-    for text, applies in _CAUSES:
-        where = [f"{i} ({l.module}.{l.block})" for i, l in enumerate(layers) if applies(l)]
+    for cause in CAUSES:
+        where = [f"{i} ({l.module}.{l.block})" for i, l in enumerate(layers) if cause.applies(l)]
         if where:
-            yield f"{text}: layer {', '.join(where)}"
+            yield f"{cause.problem}: layer {', '.join(where)}"

@@ -7,9 +7,10 @@ compared with the file before anything is read.
 import json
 import math
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import h5py
 import numpy as np
@@ -32,10 +33,12 @@ from .layers import (
 )
 
 _GROWTH = 10  # bytes that may be read for each byte of the file
-_UNIT = 8  # bytes that a number may take while it is converted
+_UNIT = 16  # bytes that a number takes until its layer is built
+_MAX_ITEM = 8  # bytes of a number in the file
 _MAX_TEXT = 256
 _MAX_PARAMS = 1 << 16
 _MAX_DIMENSIONS = 5
+_FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 
 
 @dataclass
@@ -60,6 +63,8 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
     path = Path(path)
     size = path.stat().st_size
     reader = _Reader(path, size)
+    if not path.is_file():
+        reader.fail("/", "is not a regular file")
     try:
         with h5py.File(path, "r") as file:
             return reader.network(file)
@@ -78,9 +83,19 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
         reader.fail(reader.where, f"cannot be read: {error}")
 
 
+def _flatten_dense(before: Layer, layer: Layer) -> None:
+    """Give a dense layer on flat input the shape ``[n]``; older lava-dl wrote ``[n, 1, 1]``."""
+    flat = before.type == "flatten" or len(before.shape) == 1
+    if before.type == "average" and "factor" not in before.data:
+        flat = True
+    if flat and layer.type in ("dense", "dense_rec") and layer.shape[1:] == (1, 1):
+        layer.data["shape"] = np.array(layer.shape[:1])
+
+
 class _Reader:
     def __init__(self, path: Path, size: int):
         self.path = path
+        self.size = size
         self.budget = _GROWTH * size
         self.where = "/"
         self.seen: set[h5py.Group] = set()
@@ -90,33 +105,50 @@ class _Reader:
 
     # objects
 
-    def member(self, group: h5py.Group, name: str, kind: type, what: str) -> Any:
-        """Return a member that is present, reached by a hard link, and of the right class."""
+    @staticmethod
+    def names(group: h5py.Group) -> list[str]:
+        """List the members; names that are no text match nothing that is known."""
+        return [n if isinstance(n, str) else n.decode("utf-8", "replace") for n in group]
+
+    def has(self, group: h5py.Group, name: str) -> bool:
+        """Tell whether there is a link, without following it: h5py's ``in`` opens other files."""
+        return group.id.links.exists(name.encode())
+
+    def kind(self, group: h5py.Group, name: str) -> type | None:
+        """Return the class of a member that is present and reached by a hard link."""
         where = f"{group.name.rstrip('/')}/{name}"
         self.where = where
-        link = group.get(name, getlink=True)
-        if link is None:
+        if not self.has(group, name):
             self.fail(where, "is missing")
-        if not isinstance(link, h5py.HardLink):
+        link = group.id.links.get_info(name.encode())
+        if link.type != h5py.h5l.TYPE_HARD:
             self.fail(where, "is a soft or external link; a network file holds its data itself")
-        if group.get(name, getclass=True) is not kind:
-            self.fail(where, f"is not a {what}")
+        return group.get(name, getclass=True)
+
+    def member(self, group: h5py.Group, name: str, kind: type, what: str) -> Any:
+        """Return a member that is present, reached by a hard link, and of the right class."""
+        if self.kind(group, name) is not kind:
+            self.fail(self.where, f"is not a {what}")
         found = group[name]
         if kind is h5py.Group:
             if found in self.seen:
-                self.fail(where, "is the same group as another one")
+                self.fail(self.where, "is the same group as another one")
             self.seen.add(found)
         return found
 
     def spend(self, where: str, count: int, unit: int = _UNIT) -> None:
         self.budget -= count * unit
         if self.budget < 0:
-            self.fail(where, f"declares {count} values, more than a file of this size holds")
+            self.fail(
+                where,
+                f"declares {count} values, more than a file of this size holds in numbers of two "
+                f"bytes or more",
+            )
 
     def array(self, dataset: h5py.Dataset) -> np.ndarray:
         """Read a dataset of numbers."""
         where, dtype, shape = dataset.name, dataset.dtype, dataset.shape
-        if dtype.kind not in "iufb" or dtype.itemsize > _UNIT:
+        if dtype.kind not in "iufb" or dtype.itemsize > _MAX_ITEM:
             self.fail(where, f"has type {dtype}; expected integers or floats")
         self._check_storage(dataset)
         if len(shape) > _MAX_DIMENSIONS:
@@ -133,30 +165,55 @@ class _Reader:
         self._check_storage(dataset)
         if dataset.shape not in ((), (1,)):
             self.fail(where, f"has shape {dataset.shape}; expected one string")
-        length = self._declared_length(dataset) if info.length is None else info.length
-        if length > _MAX_TEXT:
-            self.fail(where, f"has {length} characters; expected at most {_MAX_TEXT}")
+        if info.length is None:
+            return self._decode(where, self._from_heap(dataset), _MAX_TEXT)
+        if info.length > _MAX_TEXT:
+            self.fail(where, f"has {info.length} characters; expected at most {_MAX_TEXT}")
         value = dataset[()]
         value = value[0] if isinstance(value, np.ndarray) else value
         return self._decode(where, value, _MAX_TEXT)
 
-    def _declared_length(self, dataset: h5py.Dataset) -> int:
-        """Read the length of a variable-length string from the file, past HDF5.
+    def _from_heap(self, dataset: h5py.Dataset) -> bytes:
+        """Read a variable-length string from the file, past HDF5.
 
-        HDF5 allocates the declared length, up to 4 GiB, before it compares it with the string.
+        HDF5 allocates the declared length, up to 4 GiB, before it compares it with the string, and
+        walks a damaged heap for ever.
         """
-        offset = dataset.id.get_offset()
+        where, offset = dataset.name, dataset.id.get_offset()
         if offset is None or dataset.chunks is not None:
-            self.fail(dataset.name, "is a variable-length string that is not stored contiguously")
+            self.fail(where, "is a variable-length string that is not stored contiguously")
+        base = dataset.file.userblock_size
         with self.path.open("rb") as file:
             file.seek(offset)
-            return int.from_bytes(file.read(4), "little")
+            length, address, index = _struct(file, "<IQI")
+            if length > _MAX_TEXT:
+                self.fail(where, f"has {length} characters; expected at most {_MAX_TEXT}")
+            if length == 0:
+                return b""
+            end = min(base + address, self.size)
+            file.seek(end)
+            signature, size = _struct(file, "<4s4xQ")
+            end += size
+            if signature != b"GCOL" or end > self.size:
+                self.fail(where, "is a string that the file does not hold")
+            while file.tell() < end:
+                found, size = _struct(file, "<H6xQ")
+                if found == index:
+                    return file.read(min(length, size))
+                if found == 0:  # the free space, at the end
+                    break
+                file.seek(min(size + -size % 8, self.size), os.SEEK_CUR)
+        self.fail(where, "is a string that the file does not hold")
 
     def _check_storage(self, dataset: h5py.Dataset) -> None:
         if dataset.shape is None:
             self.fail(dataset.name, "holds no value")
         if dataset.external or dataset.is_virtual:
             self.fail(dataset.name, "keeps its data in another file")
+        filters = dataset.id.get_create_plist()
+        for i in range(filters.get_nfilters()):
+            if filters.get_filter(i)[0] not in _FILTERS:
+                self.fail(dataset.name, "is packed by a filter that HDF5 would load as a plugin")
         if dataset.chunks is not None:  # a chunk can be larger than the dataset
             chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
             if chunk > self.budget:
@@ -206,7 +263,7 @@ class _Reader:
         if name == FORMAT and not 1 <= version <= FORMAT_VERSION:
             self.fail("/@format_version", f"is {version}; this lapilli reads 1 to {FORMAT_VERSION}")
         group = self.member(file, "layer", h5py.Group, "group")
-        names = list(group)
+        names = self.names(group)
         count = len(names)
         stray = sorted(set(names) - {str(i) for i in range(count)})
         if stray or not count:
@@ -218,6 +275,8 @@ class _Reader:
         layers: list[Layer] = []
         for i in range(count):
             layer = self.layer(self.member(group, str(i), h5py.Group, "group"))
+            if layers and not version:
+                _flatten_dense(layers[-1], layer)
             try:
                 check(layer)
                 if layers:
@@ -233,23 +292,23 @@ class _Reader:
             self.fail(f"{group.name}/type", f"is {type_!r}; known are {', '.join(TYPES)}")
         layer = Layer(type_, {})
         self._read_members(group, known_datasets(type_), "", layer)
-        if "neuron" in group:
+        if self.has(group, "neuron"):
             self._read_neuron(self.member(group, "neuron", h5py.Group, "group"), layer)
         self._settle_shapes(group.name, layer)
         self._read_version(group, layer)
-        if "lapilli" in group:
+        if self.has(group, "lapilli"):
             self._read_extras(self.member(group, "lapilli", h5py.Group, "group"), layer)
         return layer
 
     def _read_members(self, group: h5py.Group, known: set[str], prefix: str, layer: Layer) -> None:
-        for name in group:
+        for name in self.names(group):
             path = prefix + name
             if prefix == "" and name in ("neuron", "lapilli", "type"):
                 continue
             parts = {k for k in known if k.startswith(path + "/")}
             if path not in known and not parts:
                 self._unknown(group, name, known | {"neuron", "type"})
-            if parts and group.get(name, getclass=True) is h5py.Group:
+            if parts and self.kind(group, name) is h5py.Group:
                 inner = self.member(group, name, h5py.Group, "group")
                 self._read_members(inner, parts, path + "/", layer)
             else:
@@ -270,13 +329,13 @@ class _Reader:
         family = FAMILIES[MODULE_OF_NEURON[type_]]
         known = {f"neuron/{name}" for name in family.known}
         known |= {"neuron/weight_exp/real", "neuron/weight_exp/imag"} if family.complex else set()
-        for name in group:
+        for name in self.names(group):
             if name in OLD_NEURON_ENTRIES or name == "type":
                 continue
             path = f"neuron/{name}"
             if path not in known:
                 self._unknown(group, name, {k.removeprefix("neuron/") for k in known})
-            if group.get(name, getclass=True) is h5py.Group and path + "/real" in known:
+            if self.kind(group, name) is h5py.Group and path + "/real" in known:
                 inner = self.member(group, name, h5py.Group, "group")
                 self._read_members(inner, known, path + "/", layer)
             else:
@@ -334,8 +393,13 @@ class _Reader:
                 data[name] = weight.reshape(layer.shape[0], -1)
             elif weight.ndim == 5 and weight.shape[-1] == 1:
                 data[name] = weight[..., 0]
-        if layer.type == "flatten" and "shape" in data and layer.data["shape"].size == 1:
-            data["shape"] = np.array([*layer.shape, 1, 1])
+        # [neurons] or, in older files of lava-dl, [1, 1, neurons]
+        if (
+            layer.type == "flatten"
+            and "shape" in data
+            and max(layer.shape) == math.prod(layer.shape)
+        ):
+            data["shape"] = np.array([max(layer.shape), 1, 1])
 
     def _read_version(self, group: h5py.Group, layer: Layer) -> None:
         layer.module = self.attribute(group, "module", str)
@@ -371,7 +435,7 @@ class _Reader:
             self.fail(f"{group.name}@params", "is not a JSON object")
 
     def _read_extras(self, group: h5py.Group, layer: Layer) -> None:
-        for name in group:
+        for name in self.names(group):
             if name == "bias":
                 dataset = self.member(group, name, h5py.Dataset, "dataset")
                 layer.data["lapilli/bias"] = self._value("lapilli/bias", dataset)
@@ -379,12 +443,18 @@ class _Reader:
                 state = self.member(group, name, h5py.Group, "group")
                 layer.state = {
                     key: self.array(self.member(state, key, h5py.Dataset, "dataset"))
-                    for key in state
+                    for key in self.names(state)
                 }
             else:
                 self.fail(
                     f"{group.name}/{name}", "is not part of the format; known are bias, state"
                 )
+
+
+def _struct(file: BinaryIO, form: str) -> tuple[Any, ...]:
+    """Read values from a file; zeros beyond its end."""
+    size = struct.calcsize(form)
+    return struct.unpack(form, file.read(size).ljust(size, b"\0"))
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 
 from .describe import describe, kind_of
 from .errors import LayerError, NetxCompatibilityWarning, QuantisationWarning
+from .files import replacing
 from .layers import FORMAT, FORMAT_VERSION, Layer, check_chain
 from .netx import incompatibilities
 from .reader import read_network
@@ -110,7 +110,7 @@ def save(
         raise ValueError("\n".join(message for _, message in messages))
     for category, message in messages:
         warnings.warn(message, category, stacklevel=2)
-    _replace(Path(os.path.realpath(path)), layers)
+    _replace(path, layers)
 
 
 def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
@@ -146,12 +146,22 @@ def _walk(net: Any, name: str) -> Iterator[nn.Module]:
 
 
 def _plan(net: Any, with_state: bool) -> tuple[list[Layer], list[str]]:
-    """Describe every block; add and leave out flattens where netx needs it."""
+    """Describe every block and bring them into the order of the file."""
+    described = [describe(b, f"layer {i}", with_state) for i, b in enumerate(blocks_of(net))]
+    notes = [note for _, said in described for note in said]
+    return arrange([layer for layer, _ in described]), notes
+
+
+def arrange(blocks: list[Layer]) -> list[Layer]:
+    """Return the layers of a file: flattens added and left out where netx needs it.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not take the shape of the one before, or there is none.
+    """
     layers: list[Layer] = []
-    notes: list[str] = []
-    for i, block in enumerate(blocks_of(net)):
-        layer, said = describe(block, f"layer {i}", with_state)
-        notes += said
+    for i, layer in enumerate(blocks):
         before = layers[-1] if layers else None
         if layer.type == "flatten" and before is not None and before.is_flat:
             before.flattens += 1  # netx raises on a flatten of one dimension
@@ -167,7 +177,7 @@ def _plan(net: Any, with_state: bool) -> tuple[list[Layer], list[str]]:
         layers.append(layer)
     if not layers:
         raise ValueError("the network has no blocks")
-    return layers, notes
+    return layers
 
 
 def _needs_flatten(layer: Layer, before: Layer | None) -> bool:
@@ -206,30 +216,16 @@ def _messages(
 # the file
 
 
-def _replace(path: Path, layers: list[Layer]) -> None:
+def _replace(path: str | os.PathLike[str], layers: list[Layer]) -> None:
     """Write next to ``path``, verify, then put the file in its place in one step."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give the name of a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: folder {path.parent} does not exist")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise type(error)(
-            error.errno, f"cannot write into the folder: {error.strerror}", str(path.parent)
-        ) from None
-    try:
-        with h5py.File(temporary, "w") as file:
-            _write_network(file, layers)
-            file.flush()
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+    # built in memory: HDF5 does not survive a write that fails, a full disk for instance
+    with h5py.File("network", "w", driver="core", backing_store=False) as file:
+        _write_network(file, layers)
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path) as temporary:
+        temporary.write_bytes(image)
         _verify(temporary, layers)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _write_network(file: h5py.File, layers: list[Layer]) -> None:

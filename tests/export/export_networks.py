@@ -1,9 +1,10 @@
 """Networks that the export tests write, and the files that they read."""
 
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
-from lapilli.blocks import cuba
+from lapilli.blocks import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 from torch import Tensor, nn
 
 from lapilli import neurons
@@ -94,6 +95,72 @@ def _options() -> nn.Module:
     )
 
 
+ROTATING = {"threshold": 0.5, "period": 9.0, "decay": 0.05}
+ADAPTING = {"threshold_step": 0.25, "threshold_decay": 0.1, "refractory_decay": 0.25}
+PER_CHANNEL = {"shared_param": False}
+SENDING = {"threshold": 0.1, "activation": nn.functional.relu}
+
+
+def _complex(family: ModuleType, params: dict, **arguments: object) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        return nn.Sequential(
+            family.Dense(params | MEAN, 12, 9, weight_scale=3, delay=True),
+            family.Dense(params | PER_CHANNEL, 9, 8, weight_scale=4, **arguments),
+            family.Dense(params | {"graded_spike": True}, 8, 5, weight_scale=4),
+        )
+
+    return make
+
+
+def _complex_image() -> nn.Module:
+    return nn.Sequential(
+        rf_iz.Input(ROTATING, weight=1.0),
+        adrf.Conv(ROTATING | ADAPTING | SCALE, 2, 4, 3, weight_scale=3),
+        rf.Pool(ROTATING, 2, weight_scale=0.6),
+        adrf_iz.ConvT(ROTATING | ADAPTING, 4, 3, 2, groups=1, weight_scale=4),
+        rf_iz.Unpool(ROTATING, 2, weight_scale=1.5),
+        rf_iz.Flatten(),
+        rf_iz.Affine(ROTATING | {"graded_spike": True}, 144, 4, weight_scale=3),
+    )
+
+
+def _alif() -> nn.Module:
+    params = CUBA | ADAPTING | {"threshold": 0.6}
+    return nn.Sequential(
+        alif.Dense(params | SCALE, 12, 9, weight_scale=3),
+        alif.Dense(params | PER_CHANNEL | {"graded_spike": True}, 9, 8, weight_scale=3, delay=True),
+        alif.Dense(params | MEAN, 8, 5, weight_scale=3),
+    )
+
+
+def _sigma_delta() -> nn.Module:
+    net = nn.Sequential(
+        sigma_delta.Input(SENDING, weight=1.25, bias=0.125),
+        sigma_delta.Conv(SENDING | MEAN, 2, 4, 3, weight_scale=2, delay=True),
+        sigma_delta.Conv(SENDING | SCALE | {"cum_error": True}, 4, 4, 3, weight_scale=3),
+        sigma_delta.Pool(SENDING | {"activation": None}, 2, weight_scale=0.5, delay_shift=True),
+        sigma_delta.Flatten(),
+        sigma_delta.Dense(SENDING, 16, 7, weight_scale=3, delay=True),
+        sigma_delta.Output(SENDING, 7, 4, weight_scale=3),
+    )
+    net[1].neuron.set_bias(torch.tensor([0.25, -0.5, 0.125, 1.0]))
+    net[5].neuron.set_bias(torch.tensor([0.5]))
+    return net
+
+
+def _recurrent(family: ModuleType, params: dict) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        return nn.Sequential(
+            family.Recurrent(params | MEAN, 12, 9, weight_scale=2, delay=True),
+            family.Recurrent(params | {"graded_spike": True}, 9, 8, weight_scale=2),
+            # winners and threshold such that the competition has a bias
+            family.KWTA(params | MEAN | {"threshold": 2.5}, 8, 6, 1, weight_scale=8),
+            family.KWTA(params, 6, 5, 2, self_excitation=0.3, weight_scale=4),
+        )
+
+    return make
+
+
 MASK = torch.arange(9 * 12).view(9, 12) % 3 > 0
 
 # name -> (network, shape of its input without batch and time)
@@ -112,13 +179,39 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "delay of one channel": (_dense(CUBA, delay=True, outputs=1), (12,)),
     "channel decays": (_dense(OWN_DECAYS), (12,)),
     "decays of one channel": (_dense(OWN_DECAYS, outputs=1), (12,)),
+    "rf": (_complex(rf, ROTATING), (12,)),
+    "rf_iz": (_complex(rf_iz, ROTATING, weight_norm=True), (12,)),
+    "adrf": (_complex(adrf, ROTATING | ADAPTING), (12,)),
+    "adrf_iz": (_complex(adrf_iz, ROTATING | ADAPTING), (12,)),
+    "complex image": (_complex_image, (2, 6, 7)),
+    "complex readout": (
+        lambda: nn.Sequential(
+            rf.Dense(ROTATING, 12, 9, weight_scale=4),
+            rf.Affine(ROTATING | PER_CHANNEL, 9, 5, dynamics=False),
+        ),
+        (12,),
+    ),
+    "recurrent": (_recurrent(cuba, CUBA | {"threshold": 0.7}), (12,)),
+    "recurrent rf": (_recurrent(rf, ROTATING), (12,)),
+    "recurrent rf_iz": (_recurrent(rf_iz, ROTATING), (12,)),
+    "alif": (_alif, (12,)),
+    "sigma delta": (_sigma_delta, (2, 8, 7)),
+    "scale that is no power of two": (_dense(CUBA | {"scale": 50}), (12,)),
     "norm, delay, weight norm": (_dense(CUBA | MEAN, delay=True, weight_norm=True), (12,)),
+}
+
+
+# the same for neurons whose recurrence takes long to compile
+SLOW_NETWORKS = {
+    "recurrent alif": (_recurrent(alif, CUBA | ADAPTING), (12,)),
+    "recurrent adrf": (_recurrent(adrf, ROTATING | ADAPTING), (12,)),
+    "recurrent adrf_iz": (_recurrent(adrf_iz, ROTATING | ADAPTING), (12,)),
 }
 
 
 def network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """A settled network in eval mode, and the shape of its input."""
-    make, shape = NETWORKS[name]
+    make, shape = (NETWORKS | SLOW_NETWORKS)[name]
     return settle(make(), shape), shape
 
 

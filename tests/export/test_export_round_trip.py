@@ -21,7 +21,7 @@ def test_loaded_network_gives_equal_spikes(name, with_state, tmp_path):
     x = spikes(3, *shape, 60)
     want = copy.deepcopy(net)(x)
     assert want.count_nonzero(), "a silent network shows nothing"
-    export.save(net, tmp_path / "a.net", with_state=with_state)
+    export.save(net, tmp_path / "a.net", target="lapilli", with_state=with_state)
     loaded = export.load(tmp_path / "a.net")
     assert [b.shape for b in loaded] == [b.shape for b in net]
     assert [type(b) for b in loaded] == [type(b) for b in net]
@@ -32,8 +32,8 @@ def test_loaded_network_gives_equal_spikes(name, with_state, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_saving_a_loaded_network_gives_the_file_again(name, tmp_path):
     net, _ = network(name)
-    export.save(net, tmp_path / "a.net")
-    export.save(export.load(tmp_path / "a.net"), tmp_path / "b.net")
+    export.save(net, tmp_path / "a.net", target="lapilli")
+    export.save(export.load(tmp_path / "a.net"), tmp_path / "b.net", target="lapilli")
     one, other = tree(tmp_path / "a.net"), tree(tmp_path / "b.net")
     for params in [k for k in one if k.endswith("@params")]:
         one.pop(params), other.pop(params)  # masks and weight norm are part of the weights now
@@ -43,7 +43,7 @@ def test_saving_a_loaded_network_gives_the_file_again(name, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_state_comes_back_exactly(name, tmp_path):
     net, _ = network(name)
-    export.save(net, tmp_path / "a.net", with_state=True)
+    export.save(net, tmp_path / "a.net", target="lapilli", with_state=True)
     loaded = export.load(tmp_path / "a.net")
     want = nn.ModuleDict({"blocks": net}).state_dict()
     assert loaded.state_dict().keys() == want.keys()
@@ -53,7 +53,7 @@ def test_state_comes_back_exactly(name, tmp_path):
 
 def test_options_come_back(tmp_path):
     net, _ = network("options")
-    export.save(net, tmp_path / "a.net", with_state=True)
+    export.save(net, tmp_path / "a.net", target="lapilli", with_state=True)
     first, own = export.load(tmp_path / "a.net")[0], net[0]
     assert first.delay_shift is False
     for name in ("tau_rho", "scale_rho", "w_scale", "requires_grad", "persistent_state"):
@@ -64,14 +64,14 @@ def test_options_come_back(tmp_path):
 
 def test_equal_networks_give_equal_files(tmp_path):
     net, _ = network("image")
-    export.save(net, tmp_path / "a.net", with_state=True)
+    export.save(net, tmp_path / "a.net", target="lapilli", with_state=True)
     export.save(copy.deepcopy(net), tmp_path / "b.net", with_state=True)
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
 
 
 def test_load_leaves_the_random_generator_alone(tmp_path):
     net, _ = network("norm, delay, weight norm")
-    export.save(net, tmp_path / "a.net")
+    export.save(net, tmp_path / "a.net", target="lapilli")
     before = torch.get_rng_state()
     export.load(tmp_path / "a.net")
     torch.testing.assert_close(torch.get_rng_state(), before)
@@ -79,7 +79,7 @@ def test_load_leaves_the_random_generator_alone(tmp_path):
 
 def test_loaded_delays_and_decays_are_not_drawn_again(tmp_path):
     net, shape = network("delay of one channel")
-    export.save(net, tmp_path / "a.net")
+    export.save(net, tmp_path / "a.net", target="lapilli")
     loaded = export.load(tmp_path / "a.net")
     loaded.train()(spikes(2, *shape, 20))
     assert loaded[0].delay.delay.item() == int(net[0].delay.delay.item())
@@ -87,7 +87,7 @@ def test_loaded_delays_and_decays_are_not_drawn_again(tmp_path):
 
 def test_event_rates_of_a_loaded_network(tmp_path):
     net, shape = network("mlp")
-    export.save(net, tmp_path / "a.net")
+    export.save(net, tmp_path / "a.net", target="lapilli")
     loaded = export.load(tmp_path / "a.net")
     x = spikes(2, *shape, 30)
     plain = loaded(x)
@@ -108,7 +108,7 @@ def test_odd_weights_of_a_hook_stay(tmp_path):
     net[0].synapse.pre_hook_fx = odd
     x = spikes(2, *shape, 60)
     want = net(x)
-    export.save(net, tmp_path / "a.net")
+    export.save(net, tmp_path / "a.net", target="lapilli")
     with h5py.File(tmp_path / "a.net") as file:
         assert (file["layer/0/weight"][()] % 2 == 1).any()
     loaded = export.load(tmp_path / "a.net")

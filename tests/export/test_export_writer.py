@@ -10,9 +10,20 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from export_networks import CUBA, MASK, MEAN, conv_net, mlp, network, settle, settled_dense, spikes
+from export_networks import (
+    CUBA,
+    MASK,
+    MEAN,
+    ROTATING,
+    conv_net,
+    mlp,
+    network,
+    settle,
+    settled_dense,
+    spikes,
+)
 from export_trees import datasets
-from lapilli.blocks import cuba
+from lapilli.blocks import cuba, rf
 from torch import nn
 
 from lapilli import export, neurons
@@ -379,6 +390,18 @@ def test_what_netx_cannot_run_is_said(make, shape, message, tmp_path):
         export.save(net, tmp_path / "c.net", target="lapilli", strict=True)
 
 
+@pytest.mark.parametrize("kind", [("Recurrent", 6, 4), ("KWTA", 6, 4, 2)], ids=lambda k: k[0])
+def test_complex_recurrence_is_refused_for_netx(kind, tmp_path):
+    name, *sizes = kind
+    net = [settle(getattr(rf, name)(ROTATING, *sizes), (6,))]
+    with pytest.raises(
+        NotImplementedError, match=rf"layer 0 \(rf.{name}\): netx would load it and"
+    ):
+        export.save(net, tmp_path / "a.net")
+    assert not list(tmp_path.iterdir())
+    export.save(net, tmp_path / "a.net", target="lapilli", strict=True)
+
+
 def test_one_warning_for_each_cause(tmp_path):
     net = settle(nn.Sequential(cuba.Pool(CUBA, 2), cuba.Pool(CUBA, 2)), (2, 8, 8))
     with pytest.warns(export.NetxCompatibilityWarning, match=r"layer 0 .*1 ") as caught:
@@ -422,6 +445,8 @@ def test_saving_changes_nothing(name, training, tmp_path):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.3)
+            parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    gradients = {k: p.grad for k, p in net.named_parameters()}
     before = copy.deepcopy(net.state_dict())
     buffers = {k: v.clone() for k, v in net.named_buffers()}
     identities = {k: id(p) for k, p in net.named_parameters()}
@@ -429,6 +454,9 @@ def test_saving_changes_nothing(name, training, tmp_path):
     export.save(net, tmp_path / "a.net", with_state=True)
     torch.testing.assert_close(torch.get_rng_state(), generator)
     assert {k: id(p) for k, p in net.named_parameters()} == identities
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is gradients[key]
+        assert parameter.grad is None or bool((parameter.grad == 1).all())
     assert all(m.training is training for m in net.modules())
     torch.testing.assert_close(dict(net.state_dict()), dict(before), rtol=0, atol=0)
     torch.testing.assert_close(dict(net.named_buffers()), buffers, rtol=0, atol=0)

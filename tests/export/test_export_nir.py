@@ -1,0 +1,258 @@
+"""NIR graphs: the equations by Euler steps, the way there and back, and what is refused by name."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from export_networks import (
+    ADAPTING,
+    CUBA,
+    MEAN,
+    OWN_DECAYS,
+    ROTATING,
+    SCALE,
+    SENDING,
+    settle,
+    spikes,
+)
+from lapilli.blocks import alif, cuba, rf, sigma_delta
+from torch import nn
+
+from lapilli import export
+
+nir = pytest.importorskip("nir", reason="the extra nir is not installed")
+
+INSTANT = CUBA | {"current_decay": 1.0}
+FOREVER = INSTANT | {"voltage_decay": 0.0, "threshold": 3.0}
+DT = 2.0**-10
+
+
+def chain(*blocks):
+    return lambda: nn.Sequential(*blocks)
+
+
+NETWORKS = {
+    "cuba": (lambda: chain(
+        cuba.Dense(CUBA, 12, 9, weight_scale=3, delay=True), cuba.Dense(CUBA, 9, 5, weight_scale=3)
+    )(), (12,), {"CubaLIF", "Linear", "Delay"}),
+    "decays per channel": (lambda: chain(
+        cuba.Dense(OWN_DECAYS, 12, 9, weight_scale=3), cuba.Dense(CUBA, 9, 5, weight_scale=3)
+    )(), (12,), {"CubaLIF"}),
+    "bias": (lambda: chain(
+        cuba.Dense(CUBA | MEAN, 12, 9, weight_scale=3), cuba.Dense(INSTANT | MEAN, 9, 5)
+    )(), (12,), {"CubaLIF", "LIF"}),
+    "without hop": (lambda: chain(
+        cuba.Dense(CUBA, 12, 9, weight_scale=3, delay_shift=False)
+    )(), (12,), {"CubaLIF"}),
+    "lif": (lambda: chain(cuba.Dense(INSTANT, 12, 9, weight_scale=3))(), (12,), {"LIF"}),
+    "if": (lambda: chain(cuba.Dense(FOREVER | MEAN, 12, 9, weight_scale=3))(), (12,),
+           {"IF", "Affine"}),
+    "readouts": (lambda: chain(
+        cuba.Dense(CUBA, 12, 9, weight_scale=3), cuba.Affine(CUBA, 9, 5, weight_scale=3)
+    )(), (12,), {"CubaLI"}),
+    "leaky readout": (lambda: chain(cuba.Affine(INSTANT, 12, 5))(), (12,), {"LI"}),
+    "summing readout": (lambda: chain(cuba.Affine(FOREVER, 12, 5))(), (12,), {"I"}),
+    "image": (lambda: chain(
+        cuba.Input(),
+        cuba.Conv(CUBA | MEAN, 2, 6, (3, 2), (1, 2), (2, 1), (2, 1), groups=2, weight_scale=3),
+        cuba.Pool(CUBA, (2, 1), weight_scale=0.75),
+        cuba.Conv(INSTANT, 6, 4, 2, weight_scale=4),
+        cuba.Pool(CUBA | {"threshold": 0.5}, (1, 2), weight_scale=0.5, delay_shift=False),
+        cuba.Flatten(),
+        cuba.Dense(CUBA, 16, 5, weight_scale=4),
+    )(), (2, 6, 9), {"Conv2d", "SumPool2d", "AvgPool2d", "Scale", "Flatten"}),
+}  # fmt: skip
+if hasattr(cuba, "Recurrent"):
+    NETWORKS["recurrent"] = (
+        lambda: chain(cuba.Recurrent(CUBA, 12, 9, weight_scale=2), cuba.Dense(CUBA, 9, 5))(),
+        (12,), {"CubaLIF"},
+    )  # fmt: skip
+
+
+def made(name):
+    torch.manual_seed(1)
+    make, shape, kinds = NETWORKS[name]
+    return settle(make(), shape), shape, kinds
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "as a file"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_there_and_back(name, stored, tmp_path):
+    net, shape, kinds = made(name)
+    graph = export.to_nir(net, dt=DT, input_shape=shape)
+    assert kinds <= {type(node).__name__ for node in graph.nodes.values()}
+    if stored:
+        nir.write(tmp_path / "a.nir", graph)
+        graph = nir.read(tmp_path / "a.nir", type_check=False)
+    back = export.from_nir(graph)
+    x = spikes(2, *shape, 50)
+    with torch.no_grad():
+        want, got = net(x), back(x)
+    assert want.count_nonzero()
+    torch.testing.assert_close(got.reshape(want.shape), want, rtol=0, atol=0)
+
+
+def test_of_a_file(tmp_path):
+    net, shape, _ = made("image")
+    export.save(net, tmp_path / "a.net", target="lapilli")
+    graph = export.to_nir(tmp_path / "a.net")
+    x = spikes(2, *shape, 30)
+    torch.testing.assert_close(export.from_nir(graph)(x), net(x), rtol=0, atol=0)
+
+
+def euler(node, x, dt):
+    """Spikes of a CubaLIF, LIF or IF for input ``[C, T]`` by forward Euler, in float64."""
+    current, v, out = 0.0, 0.0, []
+    for t in range(x.shape[1]):
+        drive = x[:, t]
+        if isinstance(node, nir.CubaLIF):
+            current = current + dt / node.tau_syn * (node.w_in * drive - current)
+            drive = current
+        if isinstance(node, nir.IF):
+            v = v + dt * node.r * drive
+        else:
+            tau = node.tau_mem if isinstance(node, nir.CubaLIF) else node.tau
+            v = v + dt / tau * (node.v_leak - v + node.r * drive)
+        fires = v > node.v_threshold
+        out.append(fires)
+        v = np.where(fires, node.v_reset, v)
+    return np.stack(out, 1)
+
+
+@pytest.mark.parametrize("params", [CUBA, CUBA | MEAN, INSTANT, FOREVER], ids=str)
+def test_the_equations_are_those_of_nir(params):
+    """Up to the chip's truncation: with decays of 1/2**k and few bits nothing is truncated."""
+    exact = {k: {0.25: 0.5, 0.03: 0.5}.get(v, v) for k, v in params.items()}
+    net = settle(cuba.Dense(exact, 6, 4, weight_scale=2, delay_shift=False), (6,))
+    with torch.no_grad():  # powers of two, so that twelve halvings stay whole
+        net.synapse.weight.copy_(torch.randint(-3, 6, net.synapse.weight.shape).float())
+    graph = export.to_nir([net], dt=DT)
+    synapse, neuron = graph.nodes["0_synapse"], graph.nodes["0_neuron"]
+    x = spikes(1, 6, 12)
+    got = euler(neuron, synapse.weight @ x[0].double().numpy(), DT)
+    want = net(x)[0].detach().numpy()
+    assert 0 < want.mean() < 1
+    np.testing.assert_array_equal(got, want)
+
+
+def graph_of(*nodes, shape=(3,), out=(2,), edges=(), **metadata):
+    names = ["in", *(f"n{i}" for i in range(len(nodes))), "out"]
+    everything = [nir.Input(np.array(shape)), *nodes, nir.Output(np.array(out))]
+    chain_ = itertools.pairwise(names)
+    return nir.NIRGraph(
+        dict(zip(names, everything, strict=True)), [*chain_, *edges],
+        metadata={"dt": DT} | metadata, type_check=False,
+    )  # fmt: skip
+
+
+def lif(size=2, **values):
+    given = {"tau": 4 * DT, "r": 4.0, "v_leak": 0.0, "v_threshold": 1.0} | values
+    return nir.LIF(**{k: np.full(size, v) for k, v in given.items()})
+
+
+def linear(value=0.5):
+    return nir.Linear(np.full((2, 3), value))
+
+
+def test_foreign_weights_stay_and_are_rounded_in_forward():
+    with pytest.warns(export.QuantisationWarning, match=r"node n1 \(LIF\): weights are rounded"):
+        net = export.from_nir(graph_of(linear(0.51), lif()))
+    weight = net[0].synapse.weight
+    torch.testing.assert_close(weight, torch.full_like(weight, 0.51))
+    assert net[0].synapse.effective_weight().unique().item() == 0.5
+
+
+def test_gains_go_into_the_weights():
+    net = export.from_nir(graph_of(linear(), lif(r=8.0)))
+    assert net[0].synapse.weight.unique().item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tau": 3.3 * DT, "r": 3.3}, "tau_mem is rounded"),
+        ({"v_threshold": 0.99}, "v_threshold is"),
+    ],
+)
+def test_what_is_rounded_is_said(values, message):
+    with pytest.warns(export.QuantisationWarning, match=message):
+        export.from_nir(graph_of(linear(), lif(**values)))
+
+
+SYNAPSE = nir.Affine(np.full((2, 3), 0.5), np.ones(2))
+FILTERED = nir.CubaLIF(**{k: np.full(2, 4 * DT) for k in ("tau_syn", "tau_mem")},
+                       **{k: np.full(2, 4.0) for k in ("r", "w_in")}, v_leak=np.zeros(2),
+                       v_threshold=np.ones(2))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (lambda: graph_of(nir.Threshold(np.ones(3))), r"node n0 \(Threshold\): lapilli reads"),
+        (lambda: graph_of(lif(3)), "a neuron without a synapse"),
+        (lambda: graph_of(linear()), "a synapse without a neuron"),
+        (lambda: graph_of(linear(), nir.Linear(np.ones((2, 2))), lif()), "without a neuron"),
+        (lambda: graph_of(linear(), lif(v_reset=0.5)), "reset to another voltage"),
+        (lambda: graph_of(SYNAPSE, FILTERED), "a bias that the synaptic current filters"),
+        (lambda: graph_of(linear(), nir.LIF(**{
+            k: np.array([4 * DT, 4 * DT]) for k in ("tau",)}, r=np.array([4.0, 8.0]),
+            v_leak=np.zeros(2), v_threshold=np.ones(2))), "gains w_in and r that differ"),
+        (lambda: graph_of(linear(), nir.LIF(
+            tau=np.full(2, 4 * DT), r=np.full(2, 4.0), v_leak=np.zeros(2),
+            v_threshold=np.array([1.0, 2.0]))), "thresholds that differ"),
+        (lambda: graph_of(linear(), lif(), nir.Delay(np.full(2, 1.5 * DT))), "no whole number"),
+        (lambda: graph_of(linear(), lif(), nir.Delay(np.full(2, DT)), nir.Delay(np.full(2, DT))),
+         "a second delay"),
+        (lambda: graph_of(linear(), nir.Scale(np.ones(2)), lif()), "behind a pool only"),
+        (lambda: graph_of(nir.SumPool2d(*(np.array([2, 2]) for _ in range(3))), shape=(2, 5, 4)),
+         "does not divide"),
+    ],
+)  # fmt: skip
+def test_nodes_that_lapilli_does_not_have(graph, message):
+    with pytest.raises(NotImplementedError, match=message):
+        export.from_nir(graph())
+
+
+def test_graphs_that_are_no_chain():
+    nodes = (linear(), lif())
+    with pytest.raises(ValueError, match="leads to"):
+        export.from_nir(graph_of(*nodes, edges=[("in", "out")]))
+    with pytest.raises(ValueError, match=r"does not take \(4,\)"):
+        export.from_nir(graph_of(*nodes, shape=(4,)))
+    with pytest.raises(ValueError, match="give dt in seconds"):
+        export.from_nir(graph_of(*nodes, dt=None))
+    with pytest.raises(ValueError, match="vThMant: holds 0"):
+        export.from_nir(graph_of(linear(), lif(v_threshold=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "message"),
+    [
+        (lambda: alif.Dense(CUBA | ADAPTING, 6, 4), (6,), "the neuron ALIF"),
+        (lambda: rf.Dense(ROTATING, 6, 4), (6,), "the neuron RF_PHASE"),
+        (lambda: sigma_delta.Dense(SENDING, 6, 4), (6,), "the neuron SDNN"),
+        (lambda: cuba.Input(CUBA), (6,), "Input layers"),
+        (lambda: cuba.Average(3), (6,), "Average layers"),
+        (lambda: cuba.TimeDecimation(2), (6,), "TimeDecimation layers"),
+        (lambda: cuba.ConvT(CUBA, 2, 3, 2), (2, 4, 4), "ConvT layers"),
+        (lambda: cuba.Unpool(CUBA, 2), (2, 4, 4), "Unpool layers"),
+        (lambda: cuba.Pool(CUBA, 2), (2, 5, 4), "padding of a size"),
+        (lambda: cuba.Pool(CUBA, 2, dilation=2), (2, 4, 4), "dilated pooling"),
+        (lambda: cuba.Dense(CUBA | {"graded_spike": True}, 6, 4), (6,), "graded spikes"),
+        (lambda: cuba.Dense(CUBA | {"current_decay": 0.0}, 6, 4), (6,), "never decays"),
+        (lambda: cuba.Dense(CUBA | {"voltage_decay": 0.0}, 6, 4), (6,), "a voltage that never"),
+        (lambda: cuba.Affine(CUBA | SCALE, 6, 4), (6,), "a norm with an exponent"),
+    ],
+)
+def test_blocks_that_nir_does_not_have(make, shape, message):
+    with torch.no_grad():
+        net = nn.Sequential(make())
+        net(spikes(1, *shape, 3))
+    with pytest.raises(NotImplementedError, match=rf"layer 0 \(\w+\.\w+\): .*{message}"):
+        export.to_nir(net.eval(), input_shape=shape)
+
+
+def test_the_shape_of_the_input_is_asked_for():
+    with pytest.raises(ValueError, match="give input_shape"):
+        export.to_nir([settle(cuba.Conv(CUBA, 2, 3, 2), (2, 4, 4))])
