@@ -15,18 +15,28 @@ __all__ = [
     "classifier",
     "decay_gradient",
     "export",
+    "gradient_products",
+    "io",
     "loss",
     "neurons",
+    "plot",
     "set_decay_gradient",
+    "set_gradient_products",
     "slayer",
+    "spike",
 ]
 
-_FUNCTIONS = {"decay_gradient", "set_decay_gradient"}
+_FUNCTIONS = {
+    "decay_gradient": "lapilli.kernels.decays",
+    "gradient_products": "lapilli.blocks.tensor_cores",
+    "set_decay_gradient": "lapilli.kernels.decays",
+    "set_gradient_products": "lapilli.blocks.tensor_cores",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module("lapilli.kernels.decays"), name)
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     if name in __all__:
         return importlib.import_module(f"lapilli.{name}")
     raise AttributeError(f"module 'lapilli' has no attribute {name!r}")

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .filter import FIR
+from .filter import FIR, real
 
 Mode = Literal["probability", "softmax", "logsoftmax"]
 
@@ -20,9 +20,12 @@ def flat_classes(spikes: Tensor) -> Tensor:
             "spikes must be [batch, classes, time] with at least 3 dimensions; got shape "
             f"{tuple(spikes.shape)}. For a single sample use spikes.unsqueeze(0)."
         )
-    if spikes.dtype != torch.float64:
-        spikes = spikes.float()
-    return spikes.flatten(1, -2)
+    return real(spikes).flatten(1, -2)
+
+
+def whole_rate(spikes: Tensor) -> Tensor:
+    """Mean over time, ``[N, neurons..., T]`` to ``[N, neurons...]``."""
+    return real(spikes).mean(-1)
 
 
 def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
@@ -42,9 +45,7 @@ class Rate(torch.nn.Module):
     @staticmethod
     def rate(spikes: Tensor) -> Tensor:
         """Mean over time, ``[N, neurons..., T]`` to ``[N, neurons...]``."""
-        if spikes.dtype != torch.float64:
-            spikes = spikes.float()
-        return spikes.mean(-1)
+        return whole_rate(spikes)
 
     @staticmethod
     def confidence(spikes: Tensor, mode: Mode = "probability", eps: float = 1e-6) -> Tensor:
@@ -104,9 +105,7 @@ class MovingWindow(torch.nn.Module):
 
     def rate(self, spikes: Tensor) -> Tensor:
         """Mean over the window, ``[N, neurons..., T]`` at every step."""
-        if spikes.dtype != torch.float64:
-            spikes = spikes.float()
-        return self.filter(spikes)
+        return self.filter(real(spikes))
 
     def confidence(self, spikes: Tensor, mode: Mode | None = None) -> Tensor:
         """Confidence in each class at every step, ``[N, K, T]``; ``mode`` None: the object's."""

@@ -1,16 +1,17 @@
-"""Command line: ``lapilli train``, ``lapilli inspect``, ``lapilli info``.
+"""Command line: ``lapilli train``, ``check``, ``run``, ``inspect``, ``info``.
 
-Exit status: 0 done; 1 the exported network differs from the trained one; 2 wrong input, with one
-line that says what; 130 interrupted.
+Exit status: 0 done; 1 the exported network differs from the trained one, or the network cannot be
+deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobody reads the output.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ from .extras import MissingExtraError
 # torch takes seconds to import: the commands import what they need, so that --help and wrong
 # arguments answer at once
 
-DONE, DIFFERS, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, DIFFERS, WRONG_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
 
 class UsageError(Exception):
@@ -55,7 +56,14 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on a data set, export it and check the export",
         description="Train a network on a data set, export it and check the export.",
     )
-    train.add_argument("dataset", metavar="DATASET", help="digits: 8 x 8 handwritten digits")
+    train.add_argument(
+        "dataset", metavar="DATASET",
+        help="digits: 8 x 8 handwritten digits; nmnist, shd, dvsgesture: events, read from --data",
+    )  # fmt: skip
+    train.add_argument("--data", type=Path, metavar="FOLDER", help="where the events lie")
+    train.add_argument(
+        "--download", action="store_true", help="get them first, with the package tonic"
+    )
     train.add_argument("--epochs", type=_whole_number(1), help="default: what the data set needs")
     train.add_argument("--seed", type=_whole_number(0), default=0, help="default: 0")
     train.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, xpu")
@@ -66,10 +74,42 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--no-plots", action="store_true", help="draw no pictures")
     train.set_defaults(command=_train)
 
+    check = commands.add_parser(
+        "check",
+        help="tell whether a network file can be deployed",
+        description="List what stands against deploying a network file, one line each; exit status "
+        "1 if it cannot be deployed.",
+    )
+    check.add_argument("file", type=Path, metavar="FILE.net")
+    check.add_argument(
+        "--target", default="loihi2-netx", help="loihi2-netx (default), or lapilli: the format only"
+    )
+    check.set_defaults(command=_check)
+
+    run = commands.add_parser(
+        "run",
+        help="run a network file in integers",
+        description="Run a network file in integers, as the chip does, independently of training.",
+    )
+    run.add_argument("file", type=Path, metavar="FILE.net")
+    run.add_argument("input", type=Path, metavar="INPUT.npy", help="[batch, neurons..., time]")
+    run.add_argument("-o", "--output", type=Path, metavar="OUTPUT.npy", required=True)
+    run.add_argument(
+        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the input; default: 1"
+    )
+    run.add_argument(
+        "--overflow", default="slayer",
+        help="states beyond 24 bits: slayer (default) lets them grow, loihi keeps them in",
+    )  # fmt: skip
+    run.set_defaults(command=_run)
+
     inspect = commands.add_parser(
         "inspect", help="show a network file", description="Show the layers of a network file."
     )
     inspect.add_argument("file", type=Path, metavar="FILE.net")
+    inspect.add_argument(
+        "--plot", type=Path, metavar="PICTURE", help="also draw the weights of each layer"
+    )
     inspect.set_defaults(command=_inspect)
 
     info = commands.add_parser(
@@ -154,7 +194,7 @@ def _train(args: argparse.Namespace) -> int:
     require("tqdm", "tqdm")
     if not args.no_plots:
         require("matplotlib.figure", "matplotlib")
-    data = recipe.data().to(device)
+    data = _data(args, recipe).to(device)
     folder, is_new = _new_folder(args.out, args.dataset)
 
     torch.manual_seed(args.seed)
@@ -187,6 +227,24 @@ def _train(args: argparse.Namespace) -> int:
         _say(f"interrupted: the files hold epoch {len(history)} of {epochs}, the last one finished")
         return INTERRUPTED
     return DONE
+
+
+def _data(args: argparse.Namespace, recipe: Any) -> Any:
+    """Open the data set of a recipe."""
+    from .recordings import MissingDataError
+
+    if not recipe.on_disk:
+        if args.data is not None or args.download:
+            raise UsageError(
+                f"{args.dataset} is not read from a folder: leave --data and --download out"
+            )
+        return recipe.data()
+    if args.data is None:
+        raise UsageError(f"{args.dataset} is read from a folder: give it with --data FOLDER")
+    try:
+        return recipe.data(args.data, args.download)
+    except MissingDataError as error:
+        raise UsageError(str(error)) from None
 
 
 def _fit(net: Any, data: Any, recipe: Any, epochs: int, args: argparse.Namespace) -> Any:
@@ -240,13 +298,69 @@ def _summary(results: dict[str, Any]) -> str:
     return "\n".join(f"{name:<10}{text.replace(chr(10), indent)}" for name, text in rows.items())
 
 
+@contextlib.contextmanager
+def _wrong_input(*errors: type[Exception]) -> Iterator[None]:
+    """Report errors of reading and writing files, and ``errors``, in one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, *errors) as error:
+        raise UsageError(" ".join(str(error).split())) from None
+
+
+def _check(args: argparse.Namespace) -> int:
+    from . import export
+
+    with _wrong_input(ValueError):
+        findings = export.check(args.file, args.target)
+    for finding in findings:
+        print(finding)
+    errors = sum(finding.blocks for finding in findings)
+    verdict = f"cannot be deployed: {errors} errors" if errors else "can be deployed"
+    print(f"{args.file}: {verdict} ({args.target})")
+    return DIFFERS if errors else DONE
+
+
+def _run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from . import export
+    from .export.files import replacing
+
+    with _wrong_input(ValueError):
+        # mapped: a header can claim any size, a map ends where the file ends
+        x = np.load(args.input, mmap_mode="r", allow_pickle=False)
+    if not isinstance(x, np.ndarray):
+        raise UsageError(f"{args.input} is not a file of one array; write it with numpy.save")
+    with _wrong_input(ValueError):
+        result = export.run(args.file, x, unit=args.unit, overflow=args.overflow)
+        kind = np.min_scalar_type(-int(abs(result.output).max()) - 1)
+        with replacing(args.output) as temporary, temporary.open("wb") as file:
+            np.save(file, result.output.astype(kind), allow_pickle=False)
+    shape = " x ".join(map(str, result.output.shape))
+    unit = f", in units of 1/{result.unit}" if result.unit > 1 else ""
+    print(f"output    {args.output}: {kind} {shape}{unit}")
+    print(f"overflow  {result.overflows} states beyond 24 bits")
+    return DONE
+
+
 def _inspect(args: argparse.Namespace) -> int:
     from . import export
 
-    try:
-        print(export.format_table(export.inspect(args.file)))
-    except (OSError, export.NetworkFileError) as error:
-        raise UsageError(" ".join(str(error).split())) from None
+    with _wrong_input(ValueError):
+        table = export.format_table(export.inspect(args.file))
+        if args.plot:
+            from .export.files import replacing
+            from .plot import histograms
+
+            figure = histograms(
+                export.weights(args.file), title=args.file.name, xlabel="weight in the file"
+            )
+            with replacing(args.plot) as temporary:
+                kind = args.plot.suffix.lstrip(".") or "png"
+                figure.savefig(temporary, format=kind)
+    print(table)
     return DONE
 
 
@@ -284,6 +398,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status, see the module.
     """
+    try:
+        try:
+            return _execute(argv)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can be caught
+    except BrokenPipeError:
+        # Python flushes once more at exit, to where nothing can fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+
+
+def _execute(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
         return args.command(args)

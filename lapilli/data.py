@@ -5,11 +5,15 @@ Spikes are ``[samples, channels, T]`` float32 to the user, and lie in memory as
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
 
 import torch
 from torch import Tensor
 
 from .extras import require
+
+if TYPE_CHECKING:
+    from .recordings import Recordings
 
 SPLIT_SEED = 0  # which samples are held out never changes, so that accuracies can be compared
 
@@ -26,6 +30,7 @@ class Samples:
 
     def take(self, index: Tensor) -> "Samples":
         """Copy the samples at ``index`` [n] int64, in that order."""
+        index = index.to(self.labels.device)
         # of the rows as they lie in memory: indexing the time-last view is 500 times slower
         rows = self.spikes.movedim(-1, 1).index_select(0, index)
         return Samples(rows.movedim(1, -1), self.labels.index_select(0, index))
@@ -39,8 +44,8 @@ class Samples:
 class Dataset:
     """Samples to train with, samples held out, and the number of classes."""
 
-    train: Samples
-    test: Samples
+    train: Union[Samples, "Recordings"]
+    test: Union[Samples, "Recordings"]
     classes: int
 
     def to(self, device: torch.device | str) -> "Dataset":

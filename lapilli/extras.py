@@ -1,15 +1,15 @@
-"""Packages that only the demos need, imported where they are used."""
+"""Packages that only some commands need, imported where they are used."""
 
 import importlib
 from types import ModuleType
 
 
 class MissingExtraError(ImportError):
-    """A package of the ``demo`` extra is not installed."""
+    """A package of an extra is not installed."""
 
 
-def require(module: str, package: str) -> ModuleType:
-    """Import a module of the ``demo`` extra.
+def require(module: str, package: str, extra: str = "demo") -> ModuleType:
+    """Import a module of an extra.
 
     Parameters
     ----------
@@ -17,6 +17,8 @@ def require(module: str, package: str) -> ModuleType:
         Dotted name of the module.
     package
         Name under which it is installed.
+    extra
+        Extra of lapilli that holds the package.
 
     Raises
     ------
@@ -30,5 +32,5 @@ def require(module: str, package: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != top:
             raise  # it is installed, and something it needs is not
         raise MissingExtraError(
-            f"{package} is not installed; get it with: pip install 'lapilli[demo]'"
+            f"{package} is not installed; get it with: pip install 'lapilli[{extra}]'"
         ) from None

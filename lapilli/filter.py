@@ -4,13 +4,24 @@
 
 x is 0 outside the sequence, and the result has its length. Each is the other's adjoint.
 
+    bank(x)[f, c] = conv(x[c], reversed(weight[f]))
+
 Source: lava-dl utils/filter/conv.py, utils/filter/fir.py.
 """
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_LONG = 16  # taps from which the transform is quicker than the sum
+
+
+def real(x: Tensor) -> Tensor:
+    """Return integers, bool and half precision as float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
 def _sum_of_shifts(x: Tensor, taps: Tensor, causal: bool) -> Tensor:
@@ -26,30 +37,45 @@ def _sum_of_shifts(x: Tensor, taps: Tensor, causal: bool) -> Tensor:
     return y
 
 
+def _transformed(x: Tensor, taps: Tensor, causal: bool) -> Tensor:
+    """Filter through a Fourier transform: quick for many taps, but zeros are only nearly so."""
+    T = x.shape[-1]
+    taps = taps[:T]
+    # 1, 3 or 5 times a power of two: sizes that the transform is quick with
+    least = T + taps.numel() - 1
+    size = min(f << max(0, math.ceil(math.log2(least / f))) for f in (1, 3, 5))
+    response = torch.fft.rfft(taps, size)
+    spectrum = torch.fft.rfft(x, size).mul_(response if causal else response.conj())
+    return torch.fft.irfft(spectrum, size)[..., :T]
+
+
 class _Filter(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, taps: Tensor, causal: bool) -> Tensor:
-        ctx.save_for_backward(x, taps)
-        ctx.causal = causal
-        return _sum_of_shifts(x, taps, causal)
+    def forward(ctx, x: Tensor, taps: Tensor, causal: bool, exact: bool) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, taps)
+        ctx.causal, ctx.exact, ctx.T = causal, exact, x.shape[-1]
+        return (_sum_of_shifts if exact else _transformed)(x, taps, causal)
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, taps = ctx.saved_tensors
-        g_x = _Filter.apply(g, taps, not ctx.causal) if ctx.needs_input_grad[0] else None
-        g_taps = None
+        g_x = g_taps = None
+        if ctx.needs_input_grad[0]:
+            g_x = _Filter.apply(g, taps, not ctx.causal, ctx.exact)
         if ctx.needs_input_grad[1]:
-            T = x.shape[-1]
+            T = ctx.T
             early, late = (x, g) if ctx.causal else (g, x)
             products = [
                 (early[..., : T - i] * late[..., i:]).sum() for i in range(min(taps.numel(), T))
             ]
             beyond = [g.new_zeros(())] * (taps.numel() - len(products))
             g_taps = torch.stack(products + beyond)
-        return g_x, g_taps, None
+        return g_x, g_taps, None, None
 
 
-def _filtered(x: Tensor, response: Tensor, sampling_time: float, causal: bool) -> Tensor:
+def _filtered(
+    x: Tensor, response: Tensor, sampling_time: float, causal: bool, exact: bool = True
+) -> Tensor:
     dtype = torch.result_type(x, response)
     if not dtype.is_floating_point:
         raise TypeError(
@@ -59,7 +85,7 @@ def _filtered(x: Tensor, response: Tensor, sampling_time: float, causal: bool) -
     if x.ndim == 1:
         x = x.unsqueeze(0)
     taps = response.flatten().to(dtype) * sampling_time
-    return _Filter.apply(x.to(dtype), taps, causal)
+    return _Filter.apply(x.to(dtype), taps, causal, exact)
 
 
 def conv(input: Tensor, filter: Tensor, sampling_time: float = 1) -> Tensor:
@@ -85,6 +111,11 @@ def conv(input: Tensor, filter: Tensor, sampling_time: float = 1) -> Tensor:
 def corr(input: Tensor, filter: Tensor, sampling_time: float = 1) -> Tensor:
     """Correlate over time: ``sampling_time * sum_i filter[i] input[t+i]``; else like ``conv``."""
     return _filtered(input, filter, sampling_time, causal=False)
+
+
+def fast_conv(input: Tensor, filter: Tensor) -> Tensor:
+    """Filter over time like ``conv``, and quickly where the filter is long: zeros are not exact."""
+    return _filtered(input, filter, 1, causal=True, exact=filter.numel() < _LONG)
 
 
 class FIR(torch.nn.Module):
@@ -115,6 +146,87 @@ class FIR(torch.nn.Module):
         self.register_buffer("filter", torch.as_tensor(fir_response).detach().clone())
         self.sampling_time = sampling_time
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(prefix + "filter")
+        if saved is not None and saved.numel() == self.filter.numel():
+            state_dict[prefix + "filter"] = saved.view_as(self.filter)  # [L] or [1, L]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def forward(self, input: Tensor) -> Tensor:
         """Filter ``[..., T]``; the shape stays."""
         return conv(input, self.filter, self.sampling_time)
+
+
+class FIRBank(torch.nn.Conv3d):
+    """Learned filters over time, each applied to every channel.
+
+    Parameters
+    ----------
+    num_filter
+        Number of filters F.
+    filter_length
+        Length of a filter, in the unit of ``sampling_time``.
+    sampling_time
+        Length of a step, and factor of the result.
+    scale
+        Factor of the initial weights, which are uniform within one over the root of the length.
+
+    Attributes
+    ----------
+    weight : Parameter
+        ``[F, 1, 1, 1, L]``, last step first; ``L = int(filter_length / sampling_time)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no filter, or a filter is shorter than a step.
+    """
+
+    def __init__(
+        self, num_filter: int, filter_length: float, sampling_time: float = 1, scale: float = 1
+    ) -> None:
+        length = int(filter_length / sampling_time)
+        if num_filter < 1 or length < 1:
+            raise ValueError(
+                f"{num_filter} filters of {length} steps (filter_length={filter_length}, "
+                f"sampling_time={sampling_time}); expected at least 1 of 1"
+            )
+        super().__init__(1, num_filter, (1, 1, length), bias=False)
+        self.sampling_time = sampling_time
+        self.weight.data.mul_(scale)
+
+    @property
+    def num_filter(self) -> int:
+        """Number of filters."""
+        return self.out_channels
+
+    @property
+    def filter_length(self) -> int:
+        """Length of a filter in steps."""
+        return self.kernel_size[-1]
+
+    @property
+    def impulse_response(self) -> np.ndarray:
+        """Responses ``[F, L]``, first step first; a copy."""
+        return self.weight.detach().flatten(1).flip(-1).cpu().numpy()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Filter ``[N, C, ..., T]`` to ``[N, F * C, ..., T]``; channels of one filter lie together.
+
+        Raises
+        ------
+        ValueError
+            If the input has fewer than 3 dimensions.
+        """
+        if input.ndim < 3:
+            raise ValueError(
+                "FIRBank input must be [batch, channels, ..., time] with at least 3 dimensions; "
+                f"got shape {tuple(input.shape)}. For a single sample use x.unsqueeze(0)."
+            )
+        lines = input.to(self.weight.dtype).reshape(-1, 1, input.shape[-1])
+        lines = torch.nn.functional.pad(lines, (self.filter_length - 1, 0))
+        filtered = torch.nn.functional.conv1d(lines, self.weight.flatten(1).unsqueeze(1))
+        filtered = filtered.view(*input.shape[:-1], self.num_filter, input.shape[-1])
+        return self.sampling_time * filtered.movedim(-2, 1).flatten(1, 2)

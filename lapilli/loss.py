@@ -1,7 +1,11 @@
-"""Losses on the spikes of the output layer.
+"""Losses on the spikes of the output layer, and on the activity of any layer.
 
     r = mean of s over time, or over the last steps (moving_window)
-    SpikeRate    L = sum (r - r^)^2,   r^ = true_rate for the labelled class, else false_rate
+    SpikeTime         L = sum (h * s - h * s^)^2,   h[k] = binomial(k+m-1, m-1) exp(-k / tau)
+    SpikeRate         L = sum (r - r^)^2,   r^ = true_rate for the labelled class, else false_rate
+    SpikeMax          L = -sum log p,       p = r / sum of r, or softmax of r, of the labelled class
+    SpikeMoid         L = sum BCE(p, y),    p = sigmoid((r - theta) / alpha)
+    SparsityEnforcer  L = lam sum max(mean |s| - max_rate, 0)^2
 
 Source: lava-dl loss.py.
 """
@@ -11,34 +15,112 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .classifier import MovingWindow, flat_classes
+from .classifier import MovingWindow, flat_classes, whole_rate
+from .filter import FIR, conv, fast_conv, real
 
 Reduction = Literal["sum", "mean", "none"]
+MaxMode = Literal["probability", "softmax", "logsoftmax"]
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_LEAST_PROBABILITY = 1e-6  # of a labelled class that is silent; -log of it is 13.8
 
 
-class _SpikeLoss(torch.nn.Module):
-    """What the losses share: rates of the classes, over all time or a window, and the reduction."""
+class _Loss(torch.nn.Module):
+    """What the losses share: the reduction."""
 
-    def __init__(self, moving_window: int | None, reduction: Reduction) -> None:
+    def __init__(self, reduction: Reduction) -> None:
         super().__init__()
         if reduction not in get_args(Reduction):
             raise ValueError(
                 f"reduction is {reduction!r}; expected one of {', '.join(get_args(Reduction))}"
             )
-        self.window = None if moving_window is None else MovingWindow(moving_window)
         self.reduction = reduction
-
-    def _rates(self, spikes: Tensor) -> Tensor:
-        """``[N, classes..., T]`` to ``[N, K]``, or ``[N, K, T]`` with a window."""
-        spikes = flat_classes(spikes)
-        return spikes.mean(-1) if self.window is None else self.window.rate(spikes)
 
     def _reduce(self, terms: Tensor) -> Tensor:
         if self.reduction == "none":
             return terms.flatten()
         return terms.sum() if self.reduction == "sum" else terms.mean()
+
+
+class SpikeTime(_Loss):
+    """Distance of van Rossum: squared difference of the filtered spikes from filtered targets.
+
+    Parameters
+    ----------
+    time_constant
+        Decay of the filter's exponential, in steps.
+    length
+        Number of steps of the filter.
+    filter_order
+        How many exponentials are chained, at least 1; from 2 on the filter rises before it decays.
+    reduction
+        ``sum`` over everything, ``mean``, or ``none``: all terms, flat.
+
+    Attributes
+    ----------
+    filter : FIR
+        The filter, for use on its own.
+
+    Raises
+    ------
+    ValueError
+        If the reduction is unknown, or the order below 1.
+    """
+
+    def __init__(
+        self,
+        time_constant: float = 5,
+        length: int = 100,
+        filter_order: int = 1,
+        reduction: Reduction = "sum",
+    ) -> None:
+        super().__init__(reduction)
+        if filter_order < 1:
+            raise ValueError(f"filter_order is {filter_order}; expected at least 1")
+        self.filter = FIR(time_constant=time_constant, length=length)
+        once = self.filter.filter
+        for _ in range(filter_order - 1):
+            self.filter.filter = conv(self.filter.filter, once)
+
+    def forward(self, input: Tensor, desired: Tensor) -> Tensor:
+        """Loss of spikes against target spikes.
+
+        Parameters
+        ----------
+        input, desired
+            Spikes, ``[..., T]`` of one shape; both are differentiable.
+
+        Returns
+        -------
+        Tensor
+            A scalar; for ``reduction="none"`` all ``input.numel()`` terms.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        if input.shape != desired.shape:
+            raise ValueError(
+                f"input and desired must have the same shape; got {tuple(input.shape)} and "
+                f"{tuple(desired.shape)}"
+            )
+        with torch.autocast(input.device.type, enabled=False):
+            error = fast_conv(real(input) - real(desired), self.filter.filter)
+            return self._reduce(error.square())
+
+
+class _ClassLoss(_Loss):
+    """What the losses on rates share: rates of the classes, over all time or a window; labels."""
+
+    def __init__(self, moving_window: int | None, reduction: Reduction) -> None:
+        super().__init__(reduction)
+        self.window = None if moving_window is None else MovingWindow(moving_window)
+
+    def _rates(self, spikes: Tensor) -> Tensor:
+        """``[N, classes..., T]`` to ``[N, K]``, or ``[N, K, T]`` with a window."""
+        spikes = flat_classes(spikes)
+        return whole_rate(spikes) if self.window is None else self.window.rate(spikes)
 
     def _label_index(self, rates: Tensor, label: Tensor) -> Tensor:
         """Labels as int64 index along the class axis of ``rates``: ``[N, 1]`` or ``[N, 1, T]``."""
@@ -63,7 +145,7 @@ class _SpikeLoss(torch.nn.Module):
         return label
 
 
-class SpikeRate(_SpikeLoss):
+class SpikeRate(_ClassLoss):
     """Squared distance of the spike rates from a high rate for the true class, else a low one.
 
     Parameters
@@ -122,3 +204,181 @@ class SpikeRate(_SpikeLoss):
             desired = torch.full_like(rates, self.false_rate)
             desired.scatter_(1, self._label_index(rates, label), self.true_rate)
             return self._reduce((rates - desired).square())
+
+
+class SpikeMax(_ClassLoss):
+    """Negative log-likelihood of the labelled class.
+
+    Parameters
+    ----------
+    moving_window
+        Steps over which the rate is taken, at every step; None: one rate for the whole sequence.
+    mode
+        ``probability``: share of the class in the sum of the rates; ``softmax`` of the rates, also
+        called ``logsoftmax``. A share below 1e-6 counts as 1e-6 and gives no gradient.
+    reduction
+        ``sum`` over samples (and steps), ``mean``, or ``none``: all terms, flat.
+
+    Raises
+    ------
+    ValueError
+        If mode or reduction is unknown.
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        mode: MaxMode = "probability",
+        reduction: Reduction = "sum",
+    ) -> None:
+        super().__init__(moving_window, reduction)
+        if mode not in get_args(MaxMode):
+            raise ValueError(f"mode is {mode!r}; expected one of {', '.join(get_args(MaxMode))}")
+        self.mode = mode
+
+    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+        """Loss of spikes against labels.
+
+        Parameters
+        ----------
+        input
+            Spikes, ``[N, classes..., T]``; several class axes are flattened.
+        label
+            Class indices of any integer type: ``[N]``, with a window also ``[N, T]``.
+
+        Returns
+        -------
+        Tensor
+            A scalar; for ``reduction="none"`` ``[N]``, with a window ``[N * T]``.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, or a label is not in 0..K-1.
+        """
+        with torch.autocast(input.device.type, enabled=False):
+            rates = self._rates(input)
+            index = self._label_index(rates, label)
+            if self.mode == "probability":
+                share = rates.gather(1, index) / (rates.sum(1, keepdim=True) + 1e-6)
+                log_p = share.clamp(min=_LEAST_PROBABILITY).log()
+            else:
+                log_p = rates.log_softmax(1).gather(1, index)
+            return self._reduce(-log_p)
+
+
+class SpikeMoid(_ClassLoss):
+    """Binary cross-entropy of each class, for samples that may have several.
+
+    Parameters
+    ----------
+    moving_window
+        Steps over which the rate is taken, at every step; None: one rate for the whole sequence.
+    reduction
+        ``sum`` over samples, classes (and steps), ``mean``, or ``none``: all terms, flat.
+    alpha
+        Width of the sigmoid, spikes a step; not 0.
+    theta
+        Rate of probability 1/2, spikes a step.
+
+    Raises
+    ------
+    ValueError
+        If the reduction is unknown, or ``alpha`` 0.
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        reduction: Reduction = "sum",
+        alpha: float = 1,
+        theta: float = 0,
+    ) -> None:
+        super().__init__(moving_window, reduction)
+        if alpha == 0:
+            raise ValueError("alpha is 0; expected the width of the sigmoid in spikes a step")
+        self.alpha = alpha
+        self.theta = theta
+
+    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+        """Loss of spikes against the probabilities of the classes.
+
+        Parameters
+        ----------
+        input
+            Spikes, ``[N, classes..., T]``; several class axes are flattened.
+        label
+            Desired probabilities, 0..1, of any type: ``[N, K]``, with a window also ``[N, K, T]``.
+
+        Returns
+        -------
+        Tensor
+            A scalar; for ``reduction="none"`` ``[N * K]``, with a window ``[N * K * T]``. Where a
+            sigmoid saturates, there is no gradient.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, or a probability is not in 0..1.
+        """
+        with torch.autocast(input.device.type, enabled=False):
+            rates = self._rates(input)
+            desired = self._probabilities(rates, label)
+            probability = torch.sigmoid((rates - self.theta) / self.alpha)
+            # not the form on logits, which has a gradient where the sigmoid saturates
+            return self._reduce(
+                torch.nn.functional.binary_cross_entropy(probability, desired, reduction="none")
+            )
+
+    def _probabilities(self, rates: Tensor, label: Tensor) -> Tensor:
+        """Labels in the shape of ``rates``; those without time are held."""
+        if label.shape not in (rates.shape, rates.shape[:2]):
+            expected = " or ".join(
+                str(tuple(s)) for s in dict.fromkeys((rates.shape[:2], rates.shape))
+            )
+            raise ValueError(f"label must have shape {expected}; got {tuple(label.shape)}")
+        label = label.to(rates.dtype)
+        if label.device.type == "cpu" and label.numel():
+            low, high = (float(v) for v in label.aminmax())
+            if not (low >= 0 and high <= 1):
+                raise ValueError(f"labels are {low:g}..{high:g}; expected probabilities, 0..1")
+        return label if label.ndim == rates.ndim else label.unsqueeze(-1).expand_as(rates)
+
+
+class SparsityEnforcer:
+    """Penalty on layers that are busier than wanted.
+
+    ``append`` the output of each layer in each step, add ``loss`` to the loss, then ``clear``.
+
+    Parameters
+    ----------
+    max_rate
+        Mean magnitude of a layer's output that is still free, events a neuron and step.
+    lam
+        Factor of the penalty.
+
+    Attributes
+    ----------
+    loss_list : list of Tensor
+        One penalty a layer, without the factor.
+    """
+
+    def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
+        self.max_rate = max_rate
+        self.lam = lam
+        self.loss_list: list[Tensor] = []
+
+    def append(self, x: Tensor) -> None:
+        """Add the penalty of a layer's output, of any shape."""
+        with torch.autocast(x.device.type, enabled=False):
+            excess = (real(x).abs().mean() - self.max_rate).relu()
+            self.loss_list.append(excess.square())
+
+    @property
+    def loss(self) -> Tensor | float:
+        """Sum of the penalties times ``lam``; the number 0 without any."""
+        return self.lam * sum(self.loss_list)
+
+    def clear(self) -> None:
+        """Forget the penalties."""
+        self.loss_list = []

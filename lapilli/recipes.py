@@ -1,12 +1,14 @@
 """Networks and settings for the data sets that ``lapilli train`` knows."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from . import data
+from . import data, neurons, recordings
 from .blocks import cuba
+from .data import Dataset
 from .loss import SpikeRate
 from .training import Rates
 
@@ -15,38 +17,104 @@ from .training import Rates
 class Recipe:
     """What is trained on a data set, and how.
 
-    ``data`` and ``network`` make new objects; the network's weights come from torch's generator.
+    ``network`` makes a new one; its weights come from torch's generator. ``summary`` says what the
+    data are. ``data`` opens them, with the folder that the user gave; where ``on_disk`` is false
+    it takes none. A second argument says whether to download them first.
     """
 
-    data: Callable[[], data.Dataset]
+    summary: str
+    data: Callable[..., Dataset]
     network: Callable[[], torch.nn.Sequential]
     loss: torch.nn.Module
     epochs: int
     batch_size: int
     rates: Rates
+    on_disk: bool = True
+
+
+_NEURON = {
+    "threshold": 1.25,
+    "current_decay": 0.25,
+    "voltage_decay": 0.03,
+    "tau_grad": 0.03,
+    "requires_grad": True,
+}
 
 
 def _digits_network() -> torch.nn.Sequential:
-    neuron = {
-        "threshold": 1.25,
-        "current_decay": 0.25,
-        "voltage_decay": 0.03,
-        "tau_grad": 0.03,
-        "requires_grad": True,
-    }
     return torch.nn.Sequential(
-        cuba.Dense(neuron, 64, 128, weight_norm=True),
-        cuba.Dense(neuron, 128, 10, weight_norm=True),
+        cuba.Dense(_NEURON, 64, 128, weight_norm=True),
+        cuba.Dense(_NEURON, 128, 10, weight_norm=True),
+    )
+
+
+def _nmnist_network() -> torch.nn.Sequential:
+    neuron = _NEURON | {"scale_grad": 3, "dropout": neurons.Dropout(0.05)}
+    return torch.nn.Sequential(
+        cuba.Dense(neuron, 2 * 34 * 34, 512, weight_norm=True, delay=True),
+        cuba.Dense(neuron, 512, 512, weight_norm=True, delay=True),
+        cuba.Dense(neuron | {"dropout": None}, 512, 10, weight_norm=True),
+    )
+
+
+def _shd_network() -> torch.nn.Sequential:
+    neuron = _NEURON | {"scale_grad": 3, "voltage_decay": 0.1, "dropout": neurons.Dropout(0.1)}
+    return torch.nn.Sequential(
+        cuba.Dense(neuron, 700, 256, weight_norm=True, delay=True),
+        cuba.Dense(neuron, 256, 256, weight_norm=True, delay=True),
+        cuba.Dense(neuron | {"dropout": None}, 256, 20, weight_norm=True),
+    )
+
+
+def _dvsgesture_network() -> torch.nn.Sequential:
+    neuron = _NEURON | {"scale_grad": 3, "norm": neurons.norm.MeanOnlyBatchNorm}
+    layer = {"weight_norm": True, "weight_scale": 2}
+    return torch.nn.Sequential(
+        cuba.Conv(neuron, 2, 16, 3, padding=1, stride=2, **layer),
+        cuba.Conv(neuron, 16, 32, 3, padding=1, stride=2, **layer),
+        cuba.Conv(neuron, 32, 32, 3, padding=1, stride=2, **layer),
+        cuba.Flatten(),
+        cuba.Dense(neuron | {"norm": None}, 32 * 4 * 4, 128, **layer),
+        cuba.Dense(neuron | {"norm": None}, 128, 11, **layer),
     )
 
 
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
+        summary="8 x 8 handwritten digits",
         data=data.digits,
         network=_digits_network,
         loss=SpikeRate(true_rate=0.3, false_rate=0.0),
         epochs=20,
         batch_size=72,
         rates=Rates(weights=0.03, decays=0.05),
+        on_disk=False,
+    ),
+    "nmnist": Recipe(
+        summary="N-MNIST, digits in front of an event camera",
+        data=functools.partial(recordings.load, "nmnist"),
+        network=_nmnist_network,
+        loss=SpikeRate(true_rate=0.2, false_rate=0.03),
+        epochs=20,
+        batch_size=64,
+        rates=Rates(weights=0.003, decays=0.005),
+    ),
+    "shd": Recipe(
+        summary="Spiking Heidelberg Digits, spoken digits",
+        data=functools.partial(recordings.load, "shd"),
+        network=_shd_network,
+        loss=SpikeRate(true_rate=0.2, false_rate=0.02),
+        epochs=50,
+        batch_size=64,
+        rates=Rates(weights=0.003, decays=0.005),
+    ),
+    "dvsgesture": Recipe(
+        summary="IBM DVS128 Gesture, hand gestures in front of an event camera",
+        data=functools.partial(recordings.load, "dvsgesture"),
+        network=_dvsgesture_network,
+        loss=SpikeRate(true_rate=0.2, false_rate=0.02),
+        epochs=50,
+        batch_size=16,
+        rates=Rates(weights=0.003, decays=0.005),
     ),
 }

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from . import export, plots
+from . import export, plot
 from .classifier import Rate
 from .data import Dataset
-from .training import Epoch, accuracy, evaluate, layer_outputs
+from .training import Epoch, accuracy, evaluate, in_order, layer_outputs
 
 MODEL, CURVES, RASTER, REPORT = "model.pt", "training.png", "raster.png", "report.json"
 PACKAGES = ("lapilli", "torch", "triton", "numba", "numpy", "h5py")
@@ -51,14 +51,18 @@ def measure(
         Samples a training step.
     """
     net.eval()
+    counts, outputs = [], []
     with torch.no_grad():
-        layers = layer_outputs(net, data.test.spikes)
+        for batch in in_order(data.test, batch_size):
+            layers = layer_outputs(net, batch.spikes)
+            counts.append(torch.stack([layer.count_nonzero() for layer in layers]))
+            outputs.append(layers[-1])
     seen = len(data.train) // batch_size * batch_size
     epoch_seconds = statistics.median([e.seconds for e in history[1:]] or [history[0].seconds])
     neurons = [layer[0, ..., 0].numel() for layer in layers]
-    spikes = [float(layer.count_nonzero()) / len(data.test) for layer in layers]
+    spikes = [n / len(data.test) for n in torch.stack(counts).sum(0).tolist()]
     return {
-        "test_accuracy": accuracy(layers[-1], data.test.labels),
+        "test_accuracy": accuracy(torch.cat(outputs), data.test.labels),
         "train_accuracy": history[-1].train_accuracy,
         "loss": history[-1].loss,
         "epochs": len(history),
@@ -69,8 +73,9 @@ def measure(
         "spikes_an_inference": sum(spikes),
         "spikes_an_inference_by_layer": spikes,
         "samples": {"train": len(data.train), "test": len(data.test)},
-        "neurons": [data.test.spikes[0, ..., 0].numel(), *neurons],
+        "neurons": [batch.spikes[0, ..., 0].numel(), *neurons],
         "time_steps": layers[-1].shape[-1],
+        "batch_size": batch_size,
     }
 
 
@@ -114,14 +119,15 @@ def write(
     network = folder / f"{name}.net"
     export.save(net, network)
     files = [MODEL, network.name]
-    different = int((evaluate(_read(network, data), data.test) != evaluate(net, data.test)).sum())
+    loaded, batch_size = _read(network, data), results["batch_size"]
+    different = evaluate(loaded, data.test, batch_size) != evaluate(net, data.test, batch_size)
     if pictures:
         _draw(folder, net, data, history, results)
         files += [CURVES, RASTER]
     files.append(REPORT)
     results = {
         **results,
-        "different_spikes": different,
+        "different_spikes": int(different.sum()),
         "files": [str(folder / file) for file in files],
         "versions": versions(),
         "history": [asdict(epoch) for epoch in history],
@@ -131,7 +137,7 @@ def write(
 
 
 def _read(network: Path, data: Dataset) -> torch.nn.Module:
-    return export.load(network).to(data.test.spikes.device)
+    return export.load(network).to(data.test.labels.device)
 
 
 def _draw(
@@ -142,12 +148,12 @@ def _draw(
     results: dict[str, Any],
 ) -> None:
     title = f"{results['dataset']}, {'-'.join(map(str, results['neurons']))}"
-    plots.training_curves(history, folder / CURVES, title)
-    sample, label = data.test.spikes[:1], int(data.test.labels[0])
+    plot.training_curves(history, folder / CURVES, title)
+    (sample, *_), label = next(in_order(data.test, 1)).spikes, int(data.test.labels[0])
     with torch.no_grad():
-        outputs = layer_outputs(net, sample)
-    layers = {"input": sample[0]}
-    layers |= {f"hidden {i}": spikes[0] for i, spikes in enumerate(outputs[:-1], 1)}
-    layers["output"] = outputs[-1][0]
+        outputs = layer_outputs(net, sample.unsqueeze(0))
+    names = ["input", *(f"hidden {i}" for i in range(1, len(outputs))), "output"]
+    spikes = [sample, *(y[0] for y in outputs)]
+    layers = {n: s.flatten(0, -2) for n, s in zip(names, spikes, strict=True)}
     read = int(Rate.predict(outputs[-1]))
-    plots.raster(layers, folder / RASTER, f"{title}: test sample 0, a {label}, read as {read}")
+    plot.raster(layers, folder / RASTER, f"{title}: test sample 0, a {label}, read as {read}")

@@ -7,12 +7,16 @@ for epoch in fit(net, data, loss, epochs=20, batch_size=72, rates=Rates()):
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
 
 import torch
 from torch import Tensor
 
 from .classifier import Rate
 from .data import Dataset, Samples
+
+if TYPE_CHECKING:
+    from .recordings import Recordings
 
 DECAY_UNITS = 4096  # decay parameters are stored in units of 1 / 4096
 
@@ -66,13 +70,21 @@ def accuracy(output: Tensor, labels: Tensor) -> float:
     return float((Rate.predict(output) == labels).float().mean())
 
 
+def in_order(samples: Union[Samples, "Recordings"], batch_size: int) -> Iterator[Samples]:
+    """Yield all samples in batches, in their order."""
+    for index in torch.arange(len(samples)).split(batch_size):
+        yield samples.take(index)
+
+
 @torch.no_grad()
-def evaluate(net: torch.nn.Module, samples: Samples) -> Tensor:
-    """Output spikes of the network in evaluation mode, as one batch."""
+def evaluate(
+    net: torch.nn.Module, samples: Union[Samples, "Recordings"], batch_size: int
+) -> Tensor:
+    """Output spikes of the network in evaluation mode, for all samples in their order."""
     training = net.training
     net.eval()
     try:
-        return net(samples.spikes)
+        return torch.cat([net(batch.spikes) for batch in in_order(samples, batch_size)])
     finally:
         net.train(training)
 
@@ -92,7 +104,7 @@ def fit(
     Parameters
     ----------
     net
-        Module from spikes ``[N, channels, T]`` to spikes ``[N, classes, T]``.
+        Module from spikes ``[N, channels..., T]`` to spikes ``[N, classes, T]``.
     data
         Samples on the device of the network.
     loss
@@ -135,7 +147,7 @@ def fit(
         # sums stay on the device until the epoch ends: reading them would stall it at every step
         total = torch.zeros((), device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
-        shuffled = torch.randperm(len(data.train), generator=order).to(device)
+        shuffled = torch.randperm(len(data.train), generator=order)
         for index in shuffled[: steps * batch_size].view(steps, batch_size):
             batch = data.train.take(index)
             output = net(batch.spikes)
@@ -149,5 +161,5 @@ def fit(
         seen = steps * batch_size
         mean_loss, train_accuracy = float(total) / seen, int(correct) / seen
         seconds = time.perf_counter() - start
-        test_accuracy = accuracy(evaluate(net, data.test), data.test.labels)
+        test_accuracy = accuracy(evaluate(net, data.test, batch_size), data.test.labels)
         yield Epoch(number, mean_loss, train_accuracy, test_accuracy, seconds)

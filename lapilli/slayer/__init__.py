@@ -1,26 +1,42 @@
 """lava-dl's names: ``from lapilli import slayer`` in place of ``import lava.lib.dl.slayer``.
 
-A facade without code of its own: each name is a module of lapilli, found by attribute
-(``slayer.block.cuba.Dense``) and by import (``from lapilli.slayer.block.cuba import Dense``).
+A facade without code of its own: ``_modules.py`` lists what is where. Each name is found by
+attribute (``slayer.block.cuba.Dense``) and by import (``from lapilli.slayer.block.cuba import
+Dense``). Importing it compiles nothing and opens no device; matplotlib and h5py are imported where
+they are used. docs/migration.md lists what differs from lava-dl.
 """
 
-import importlib
-import pkgutil
-import sys
+from typing import Any
 
-_HOMES = {
-    "block": "lapilli.blocks",
-    "neuron": "lapilli.neurons",
-    "loss": "lapilli.loss",
-    "classifier": "lapilli.classifier",
-}
+from . import jitconfig as jitconfig
+from ._alias import install_alias as install_alias
+from ._modules import install
 
-__all__ = ["block", "classifier", "loss", "neuron"]
+__all__ = [
+    "auto",
+    "axon",
+    "block",
+    "classifier",
+    "dendrite",
+    "io",
+    "loss",
+    "neuron",
+    "spike",
+    "synapse",
+    "utils",
+]
 
-for _name, _home in _HOMES.items():
-    _module = importlib.import_module(_home)
-    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _module
-    for _part in pkgutil.iter_modules(getattr(_module, "__path__", [])):
-        sys.modules[f"{__name__}.{_name}.{_part.name}"] = importlib.import_module(
-            f"{_home}.{_part.name}"
+globals().update(install(__name__))
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("obd", "object_detection"):
+        raise AttributeError(
+            f"slayer.{name}: lapilli has no object detection. Its networks are made of blocks that "
+            "are here; take data sets and metrics from lava-dl or torchvision."
         )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "install_alias", "jitconfig"])

@@ -163,7 +163,29 @@ def test_interrupt_anywhere_else(monkeypatch, capsys):
 
 
 def test_unknown_dataset(capsys):
-    assert "unknown data set 'mnist'; there are: digits" in fails(capsys, "train", "mnist")
+    known = "unknown data set 'mnist'; there are: digits, nmnist, shd, dvsgesture"
+    assert known in fails(capsys, "train", "mnist")
+
+
+@pytest.mark.parametrize("name", ["nmnist", "shd", "dvsgesture"])
+def test_data_that_are_not_there(capsys, name):
+    assert f"{name} is read from a folder: give it with --data" in fails(capsys, "train", name)
+    Path("empty").mkdir()
+    err = fails(capsys, "train", name, "--data", "empty")
+    assert "is not in 'empty': expected " in err
+    assert "or get the data with --download" in err
+
+
+def test_digits_take_no_folder(capsys):
+    for args in (("--data", "."), ("--download",)):
+        assert "digits is not read from a folder" in fails(capsys, "train", "digits", *args)
+
+
+def test_download_needs_tonic(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tonic", None)
+    monkeypatch.delitem(sys.modules, "tonic.datasets", raising=False)
+    err = fails(capsys, "train", "shd", "--data", ".", "--download")
+    assert "tonic is not installed; get it with: pip install 'lapilli[events]'" in err
 
 
 @pytest.mark.parametrize("epochs", ["-1", "0", "1.5", "many", str(2**63)])
@@ -220,6 +242,13 @@ def test_inspect(run, capsys):
     out = capsys.readouterr().out
     assert "cuba.Dense" in out
     assert "128" in out
+
+
+def test_inspect_draws_the_weights(run, capsys):
+    folder, _ = run
+    assert main(["inspect", str(folder / "digits.net"), "--plot", "weights.png"]) == 0
+    assert "cuba.Dense" in capsys.readouterr().out
+    assert 0.01 < float((imread("weights.png")[..., :3].min(-1) < 0.8).mean()) < 0.7
 
 
 def test_inspect_of_something_else(capsys):

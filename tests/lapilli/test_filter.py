@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tolerances import FLOAT32
 from torch.testing import assert_close
 
-from lapilli.filter import FIR, conv, corr
+from lapilli.filter import FIR, FIRBank, conv, corr
 
 X = torch.tensor([1.0, 2, 0, -1, 3])
 F = torch.tensor([1.0, 0.5, 0.25])
@@ -66,3 +66,52 @@ def test_response_is_copied_and_keeps_its_dtype():
 def test_integers_only_are_refused():
     with pytest.raises(TypeError, match="floating-point"):
         conv(torch.ones(3, dtype=torch.int32), torch.ones(2, dtype=torch.int32))
+
+
+def test_bank_values_of_lava_dl():
+    bank = FIRBank(2, 3)
+    bank.weight.data = torch.arange(1.0, 7).view_as(bank.weight)
+    got = bank(torch.stack([X, 2 * X]).unsqueeze(0))
+    want = [[3, 8, 5, -1, 7], [6, 16, 10, -2, 14], [6, 17, 14, 2, 13], [12, 34, 28, 4, 26]]
+    assert_close(got, torch.tensor([want], dtype=torch.float32), **FLOAT32)
+    assert bank.impulse_response.tolist() == [[3, 2, 1], [6, 5, 4]]
+    bank.impulse_response[:] = 0  # a copy
+    assert bank.weight.all()
+
+
+@pytest.mark.parametrize(("length", "sampling_time", "steps"), [(5, 1, 5), (6, 2, 3), (3, 0.5, 6)])
+def test_bank_is_a_filter_of_each_channel(length, sampling_time, steps):
+    bank = FIRBank(3, length, sampling_time)
+    assert (bank.num_filter, bank.filter_length) == (3, steps)
+    x = torch.randn(2, 4, 2, 11)
+    responses = torch.from_numpy(bank.impulse_response)
+    want = torch.cat([conv(x, r, sampling_time) for r in responses], 1)
+    assert_close(bank(x), want, **FLOAT32)
+
+
+def test_bank_is_a_conv3d_of_torch():
+    torch.manual_seed(3)
+    bank = FIRBank(4, 9, scale=2)
+    torch.manual_seed(3)
+    conv3d = torch.nn.Conv3d(1, 4, (1, 1, 9), bias=False)
+    assert isinstance(bank, torch.nn.Conv3d)
+    assert list(bank.state_dict()) == ["weight"]
+    assert_close(bank.weight, 2 * conv3d.weight, rtol=0, atol=0)
+    assert bank.weight.abs().max() <= 2 / 3
+
+
+def test_bank_gradients():
+    bank = FIRBank(2, 3, 0.5).double()
+    x = torch.randn(2, 2, 5, dtype=torch.float64, requires_grad=True)
+
+    def run(x, weight):
+        return torch.func.functional_call(bank, {"weight": weight}, x)
+
+    torch.autograd.gradcheck(run, (x, bank.weight))
+
+
+def test_bank_refuses():
+    with pytest.raises(ValueError, match=r"got shape \(3, 5\)"):
+        FIRBank(2, 3)(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match="2 filters of 0 steps"):
+        FIRBank(2, 1, 2)

@@ -1,23 +1,23 @@
 import subprocess
 import sys
 
-import pytest
+HEAVY = ("matplotlib", "sklearn", "h5py", "numba", "tonic", "tqdm")
+MODULES = ("assistant", "auto", "data", "io", "loss", "plot", "recipes", "recordings", "recurrent",
+           "slayer", "stats", "training")  # fmt: skip
 
-HEAVY = ("matplotlib", "sklearn", "h5py", "numba", "tqdm")
 
-
-@pytest.mark.parametrize(
-    "module",
-    ["lapilli", "lapilli.classifier", "lapilli.data", "lapilli.filter", "lapilli.loss",
-     "lapilli.plots", "lapilli.training"],
-)  # fmt: skip
-def test_importing_is_light(module):
+def test_importing_is_light():
+    """What torch itself imports does not count."""
     code = f"""if True:
-        import sys, {module}
-        found = [m for m in {HEAVY} if m in sys.modules]
-        assert not found, found
-        if "torch" in sys.modules:
-            assert not sys.modules["torch"].cuda.is_initialized()
+        import importlib, sys, lapilli
+        assert "torch" not in sys.modules
+        import torch
+        before = set(sys.modules)
+        for name in {MODULES}:
+            importlib.import_module("lapilli." + name)
+            found = [m for m in {HEAVY} if m in sys.modules and m not in before]
+            assert not found, (name, found)
+        assert not torch.cuda.is_initialized()
     """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False

@@ -72,7 +72,7 @@ def test_decays_learn_at_their_own_rate():
 def test_evaluation_restores_the_mode():
     net, samples = network(), two_classes(8)
     net.train()
-    output = evaluate(net, samples)
+    output = evaluate(net, samples, batch_size=3)
     assert net.training
     assert not output.requires_grad
     assert output.shape == (8, 2, 16)

@@ -1,0 +1,452 @@
+"""Spike events: lists of them, tensors and files.
+
+Files are records of 5 bytes, big-endian: place, polarity p and time t in microseconds.
+
+    1-D (.bs1)    x 16 bits               p 1 bit   t 23 bits
+    2-D (.bin)    x 8 bits   y 8 bits     p 1 bit   t 23 bits
+
+Source: lava-dl io.py.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import io_pictures
+
+AnyTensor = TypeVar("AnyTensor", np.ndarray, Tensor)
+Path = str | os.PathLike[str]
+
+_RECORD = 5  # bytes
+_LAST_TIME = (1 << 23) - 1  # microseconds
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    """Return a sequence, array or tensor as a one-dimensional array."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.reshape(0)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension; got shape {array.shape}")
+    return array
+
+
+def _whole(name: str, values: Any) -> np.ndarray:
+    """Return whole numbers; fractions are cut off."""
+    array = _array(name, values)
+    return array if np.issubdtype(array.dtype, np.integer) else array.astype(np.int64)
+
+
+def _within(shape: Sequence[int], *at: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return the entries of an index that lie within a shape, and which they are."""
+    inside = np.ones(len(at[0]), bool)
+    for bins, size in zip(at, shape, strict=True):
+        inside &= (bins >= 0) & (bins < size)
+    return tuple(bins[inside] for bins in at), inside
+
+
+class Event:
+    """Spike events: where, which polarity, when, and how strong.
+
+    Parameters
+    ----------
+    x_event, y_event
+        Place of each event, rounded toward zero; ``y_event`` None for one dimension.
+    c_event
+        Channel of each event, usually its polarity.
+    t_event
+        Time of each event in milliseconds; in any order.
+    payload
+        Value of each event; None: events are binary.
+    shift_channel
+        Count the channels from the smallest one, as lava-dl does: a recording of polarity 1 alone
+        has channel 0.
+
+    Attributes
+    ----------
+    x, y, c, t, p : numpy.ndarray
+        The arguments, one entry an event; ``y`` is None in one dimension, ``p`` for binary events.
+        ``x`` and ``y`` may be replaced by fractions, which ``fill_tensor`` rounds.
+    dim : int
+        1 or 2.
+    graded : bool
+        Whether there is a payload.
+
+    Raises
+    ------
+    ValueError
+        If the arguments have different lengths or more than one dimension.
+    """
+
+    def __init__(
+        self,
+        x_event: Any,
+        y_event: Any,
+        c_event: Any,
+        t_event: Any,
+        payload: Any = None,
+        *,
+        shift_channel: bool = True,
+    ) -> None:
+        self.dim = 1 if y_event is None else 2
+        self.graded = payload is not None
+        self.x = _whole("x_event", x_event)
+        self.y = None if y_event is None else _whole("y_event", y_event)
+        self.c = _whole("c_event", c_event)
+        self.t = _array("t_event", t_event)
+        self.p = None if payload is None else _array("payload", payload)
+        sizes = {n: len(v) for n, v in vars(self).items() if isinstance(v, np.ndarray)}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"events need as many entries of each kind; got {sizes}")
+        if shift_channel and self.c.size:
+            self.c = self.c - self.c.min()
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return whole channel, row and column of each event."""
+        y = np.zeros(len(self)) if self.y is None else self.y
+        c, y, x = (np.round(v).astype(np.int64) for v in (self.c, y, self.x))
+        return c, y, x
+
+    def _steps(self, sampling_time: float) -> np.ndarray:
+        """Return the time step of each event."""
+        return np.round(self.t / sampling_time).astype(np.int64)
+
+    def bins(self, shape: Sequence[int], sampling_time: float = 1) -> tuple[np.ndarray, ...]:
+        """Return where the events are in a tensor: channel, row, column and step of each.
+
+        Parameters
+        ----------
+        shape
+            ``(C, H, W, T)`` of the tensor; events outside are left out.
+        sampling_time
+            Milliseconds a step.
+        """
+        return _within(shape, *self._places(), self._steps(sampling_time))[0]
+
+    def fill_tensor(
+        self,
+        empty_tensor: AnyTensor,
+        sampling_time: float = 1,
+        random_shift: bool = False,
+        binning_mode: Literal["OR", "SUM"] = "OR",
+    ) -> AnyTensor:
+        """Write the events into a tensor.
+
+        Parameters
+        ----------
+        empty_tensor
+            ``[C, H, W, T]`` array or tensor, written in place; events outside are left out. Events
+            of one dimension go to row 0.
+        sampling_time
+            Milliseconds a step.
+        random_shift
+            Move the events in time at random: those that are longer than the tensor to earlier
+            times, the others to later ones within it. Uses NumPy's global generator.
+        binning_mode
+            ``OR`` writes ``1 / sampling_time`` wherever there is an event; ``SUM`` adds it for each
+            event to what is there. Graded events add their payload in either mode.
+
+        Returns
+        -------
+        numpy.ndarray or Tensor
+            ``empty_tensor``.
+
+        Raises
+        ------
+        ValueError
+            If the tensor does not have 4 dimensions, or the mode is unknown.
+        """
+        mode = binning_mode.upper()
+        if mode not in ("OR", "SUM"):
+            raise ValueError(f"binning_mode is {binning_mode!r}; expected 'OR' or 'SUM'")
+        if empty_tensor.ndim != 4:
+            raise ValueError(
+                "fill_tensor needs a tensor [channels, height, width, time]; got shape "
+                f"{tuple(empty_tensor.shape)}"
+            )
+        steps, T = self._steps(sampling_time), empty_tensor.shape[-1]
+        if random_shift and len(self):
+            steps = steps + self._random_steps(sampling_time, T, int(steps.max()))
+        at, inside = _within(empty_tensor.shape, *self._places(), steps)
+        values = np.full(len(at[0]), 1 / sampling_time) if self.p is None else self.p[inside]
+        add = self.graded or mode == "SUM"
+        if isinstance(empty_tensor, Tensor):
+            index = tuple(torch.from_numpy(bins).to(empty_tensor.device) for bins in at)
+            values = torch.from_numpy(values).to(empty_tensor)
+            empty_tensor.index_put_(index, values, accumulate=add)
+        elif add:
+            np.add.at(empty_tensor, at, values.astype(empty_tensor.dtype))
+        else:
+            empty_tensor[at] = values
+        return empty_tensor
+
+    def _random_steps(self, sampling_time: float, T: int, last: int) -> int:
+        """Draw the steps to move by, so that something is left of the events."""
+        if last < T:
+            return np.random.randint(T - last)
+        early, late = (int(t / sampling_time) for t in (self.t.min(), self.t.max()))
+        return -np.random.randint(max(early, late - T, 1))
+
+    def to_tensor(self, sampling_time: float = 1, dim: tuple[int, ...] | None = None) -> np.ndarray:
+        """Turn the events into a tensor.
+
+        Parameters
+        ----------
+        sampling_time
+            Milliseconds a step.
+        dim
+            Shape: ``(C, W, T)``, for two dimensions ``(C, H, W, T)``. None: what the events need.
+
+        Returns
+        -------
+        numpy.ndarray
+            float64, ``1 / sampling_time`` or the payload where there are events.
+
+        Raises
+        ------
+        ValueError
+            If ``dim`` has another length.
+        """
+        if dim is None:
+            at = (*self._places(), self._steps(sampling_time))
+            c, h, w, T = (int(v.max()) + 1 if len(self) else 0 for v in at)
+            dim = (c, w, T) if self.dim == 1 else (c, h, w, T)
+        if len(dim) != self.dim + 2:
+            raise ValueError(
+                f"dim must have {self.dim + 2} entries for events of {self.dim} dimensions; got "
+                f"{dim}"
+            )
+        shape = (dim[0], 1, *dim[1:]) if self.dim == 1 else tuple(dim)
+        return self.fill_tensor(np.zeros(shape), sampling_time).reshape(dim)
+
+    def anim(
+        self,
+        fig: Any = None,
+        frame_rate: float = 24,
+        pre_compute_frames: bool = True,
+        repeat: bool = True,
+    ) -> Any:
+        """Make a film of the events, in real time.
+
+        One dimension: a raster that grows behind a line; graded events are the larger and the more
+        opaque the larger their payload. Two dimensions: an image, channel 0 green, 1 red, 2 blue.
+
+        Parameters
+        ----------
+        fig
+            Figure of matplotlib or its number; None for a new one. It is closed.
+        frame_rate
+            Frames a second.
+        pre_compute_frames
+            Make all images at once, for a smooth display.
+        repeat
+            Start again at the end.
+
+        Returns
+        -------
+        matplotlib.animation.FuncAnimation
+            With its methods ``save`` and ``to_jshtml``.
+        """
+        return io_pictures.animate(self, fig, frame_rate, pre_compute_frames, repeat, close=True)
+
+    def show(
+        self,
+        fig: Any = None,
+        frame_rate: float = 24,
+        pre_compute_frames: bool = True,
+        repeat: bool = False,
+    ) -> None:
+        """Show the film of ``anim`` in a window, where there is a display."""
+        io_pictures.show(self, fig, frame_rate, pre_compute_frames, repeat)
+
+
+def tensor_to_event(spike_tensor: np.ndarray | Tensor, sampling_time: float = 1) -> Event:
+    """List the entries of a tensor that are not zero as events.
+
+    Parameters
+    ----------
+    spike_tensor
+        Array or tensor ``[C, W, T]`` or ``[C, H, W, T]`` of any type, on any device.
+    sampling_time
+        Milliseconds a step.
+
+    Returns
+    -------
+    Event
+        In the order of the tensor's memory; binary if all entries are ``1 / sampling_time``,
+        otherwise with payload ``entry * sampling_time``.
+
+    Raises
+    ------
+    ValueError
+        For another number of dimensions.
+    """
+    if isinstance(spike_tensor, Tensor):
+        spike_tensor = spike_tensor.detach().cpu().numpy()
+    if spike_tensor.ndim not in (3, 4):
+        raise ValueError(
+            "expected a tensor [channels, width, time] or [channels, height, width, time]; got "
+            f"shape {spike_tensor.shape}"
+        )
+    c, *places, step = at = np.nonzero(spike_tensor)
+    y, x = (None, *places)[-2:]
+    payload = spike_tensor[at] * sampling_time
+    if np.abs(payload - 1).sum() < 1e-6:
+        payload = None
+    return Event(x, y, c, step * sampling_time, payload)
+
+
+# files
+
+
+def _read_records(filename: Path) -> tuple[np.ndarray, ...]:
+    """Return the two bytes of the place, polarity and time in milliseconds of each event."""
+    raw = np.fromfile(filename, np.uint8)
+    if raw.size % _RECORD:
+        raise ValueError(
+            f"{os.fspath(filename)} has {raw.size} bytes; expected a multiple of {_RECORD}, the "
+            "bytes of an event. The file is cut off, or no file of events."
+        )
+    high, low, *time = raw.reshape(-1, _RECORD).T.astype(np.int64)
+    micros = (time[0] & 0x7F) << 16 | time[1] << 8 | time[2]
+    return high, low, time[0] >> 7, micros / 1000
+
+
+def _write_records(filename: Path, td_event: Event, dim: int) -> None:
+    if td_event.dim != dim or td_event.graded:
+        kind = "graded" if td_event.graded else "binary"
+        raise ValueError(
+            f"expected binary events of {dim} dimensions; got {kind} ones of {td_event.dim}"
+        )
+    c, y, x = td_event._places()
+    micros = np.round(1000 * td_event.t).astype(np.int64)
+    limit = 255 if dim == 2 else 65535
+    limits = {"x": (x, limit), "y": (y, limit), "c": (c, 1), "1000 t": (micros, _LAST_TIME)}
+    for name, (values, last) in limits.items():
+        if values.size and not (values.min() >= 0 and values.max() <= last):
+            raise ValueError(
+                f"{name} is {values.min()}..{values.max()}; the file holds 0..{last}. Leave the "
+                "events outside out, or use encode_np_spikes."
+            )
+    place = (x, y) if dim == 2 else (x >> 8, x & 0xFF)
+    columns = (*place, c << 7 | micros >> 16, micros >> 8 & 0xFF, micros & 0xFF)
+    np.stack(columns, 1).astype(np.uint8).tofile(filename)
+
+
+def read_1d_spikes(filename: Path) -> Event:
+    """Read events of one dimension (``.bs1``).
+
+    Raises
+    ------
+    ValueError
+        If the file ends within an event.
+    """
+    high, low, p, t = _read_records(filename)
+    return Event(high << 8 | low, None, p, t)
+
+
+def encode_1d_spikes(filename: Path, td_event: Event) -> None:
+    """Write events of one dimension (``.bs1``); times are rounded to microseconds.
+
+    Raises
+    ------
+    ValueError
+        For graded events, other dimensions, or what the file cannot hold: x to 65535, channels 0
+        and 1, times to 8388.607 ms.
+    """
+    _write_records(filename, td_event, 1)
+
+
+def read_2d_spikes(filename: Path) -> Event:
+    """Read events of two dimensions (``.bin``, as in N-MNIST).
+
+    Raises
+    ------
+    ValueError
+        If the file ends within an event.
+    """
+    x, y, p, t = _read_records(filename)
+    return Event(x, y, p, t)
+
+
+def encode_2d_spikes(filename: Path, td_event: Event) -> None:
+    """Write events of two dimensions (``.bin``); times are rounded to microseconds.
+
+    Raises
+    ------
+    ValueError
+        For graded events, other dimensions, or what the file cannot hold: x and y to 255, channels
+        0 and 1, times to 8388.607 ms.
+    """
+    _write_records(filename, td_event, 2)
+
+
+def _check_format(fmt: str) -> None:
+    if fmt != "xypt":
+        raise ValueError(f"fmt is {fmt!r}; expected 'xypt'")
+
+
+def read_np_spikes(filename: Path, fmt: str = "xypt", time_unit: float = 1e-3) -> Event:
+    """Read events from NumPy's ``.npy``: rows of x, p, t or of x, y, p, t, of any type.
+
+    Parameters
+    ----------
+    filename
+        The file.
+    fmt
+        Order of the columns: ``xypt``.
+    time_unit
+        Seconds a unit of time.
+
+    Raises
+    ------
+    ValueError
+        For another order, or another number of columns.
+    """
+    _check_format(fmt)
+    rows = np.load(filename, allow_pickle=False)
+    if rows.ndim != 2 or rows.shape[1] not in (3, 4):
+        raise ValueError(
+            f"{os.fspath(filename)} has shape {rows.shape}; expected [events, 3] (x, p, t) or "
+            "[events, 4] (x, y, p, t)"
+        )
+    x, *y, p, t = rows.T
+    return Event(x, y[0] if y else None, p, t * time_unit * 1e3)
+
+
+def encode_np_spikes(
+    filename: Path, td_event: Event, fmt: str = "xypt", time_unit: float = 1e-3
+) -> None:
+    """Write events as NumPy's ``.npy``, in float64: the columns that ``read_np_spikes`` reads.
+
+    Parameters
+    ----------
+    filename
+        The file; ``.npy`` is appended where it is missing.
+    td_event
+        Binary events.
+    fmt
+        Order of the columns: ``xypt``.
+    time_unit
+        Seconds a unit of time.
+
+    Raises
+    ------
+    ValueError
+        For another order, or graded events.
+    """
+    _check_format(fmt)
+    if td_event.graded:
+        raise ValueError("expected binary events; these are graded, and the file has no payload")
+    places = (td_event.x,) if td_event.y is None else (td_event.x, td_event.y)
+    columns = (*places, td_event.c, td_event.t / (time_unit * 1e3))
+    np.save(filename, np.stack(columns, 1).astype(np.float64))

@@ -1,0 +1,167 @@
+"""Data sets of recorded events, read from disk in their published formats.
+
+    nmnist       N-MNIST: Train/<digit>/*.bin and Test/<digit>/*.bin
+    shd          Spiking Heidelberg Digits: shd_train.h5 and shd_test.h5
+    dvsgesture   IBM DVS128 Gesture as tonic unpacks it: ibmGestureTrain/<user>/<class>.npy, ...Test
+
+They may also lie in the subfolder that the package tonic makes (NMNIST, SHD, DVSGesture). Samples
+are turned into spikes batch by batch; what is in memory is one batch.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Dataset, Samples
+from .extras import require
+from .io import Event, read_2d_spikes, read_np_spikes
+from .kernels.memory import empty
+
+
+class MissingDataError(FileNotFoundError):
+    """A data set is not where it was looked for; the message says what was expected."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Samples that are read when they are asked for.
+
+    Attributes
+    ----------
+    read
+        From a sample's number to its events, times in ms.
+    labels : Tensor
+        ``[N]`` int64.
+    shape
+        Channels, height, width and time steps of a sample; what is outside is left out.
+    sampling_time
+        Milliseconds a step.
+    shrink
+        Pixels in each direction that become one.
+    flat
+        Spikes are ``[n, channels * height * width, T]``, not ``[n, channels, height, width, T]``.
+    """
+
+    read: Callable[[int], Event]
+    labels: Tensor
+    shape: tuple[int, int, int, int]
+    sampling_time: float
+    shrink: int = 1
+    flat: bool = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> Samples:
+        """Read the samples at ``index`` [n] int64, in that order."""
+        C, H, W, T = self.shape
+        labels = self.labels.index_select(0, index.to(self.labels.device))
+        spikes = empty((len(index), T, C, H, W), torch.float32, self.labels).zero_()
+        at = []  # in the memory of the spikes
+        for sample, number in enumerate(index.tolist()):
+            event = self.read(number)
+            if self.shrink > 1:
+                event.x, event.y = event.x // self.shrink, event.y // self.shrink
+            c, y, x, t = event.bins(self.shape, self.sampling_time)
+            at.append((((sample * T + t) * C + c) * H + y) * W + x)
+        # the places travel to the device, not the spikes
+        places = torch.from_numpy(np.concatenate(at)).to(spikes.device)
+        spikes.view(-1).index_fill_(0, places, 1)
+        return Samples((spikes.flatten(2) if self.flat else spikes).movedim(1, -1), labels)
+
+    def to(self, device: torch.device | str) -> "Recordings":
+        """Return the same samples, whose batches come to ``device``."""
+        return dataclasses.replace(self, labels=self.labels.to(device))
+
+
+def _folder(root: Path, needed: Sequence[str], subfolder: str, name: str) -> Path:
+    """Return the folder that holds what is needed: ``root`` or its subfolder."""
+    for folder in (root, root / subfolder):
+        if all((folder / entry).exists() for entry in needed):
+            return folder
+    raise MissingDataError(
+        f"{name} is not in {str(root)!r}: expected {' and '.join(needed)} there or in its "
+        f"subfolder {subfolder}. Give the folder with --data, or get the data with --download."
+    )
+
+
+def _of_files(files: list[Path], classes: list[int], folder: Path) -> Tensor:
+    """Return the labels, and raise if there are no files."""
+    if not files:
+        raise MissingDataError(f"there are no recordings in {str(folder)!r}")
+    return torch.tensor(classes)
+
+
+def nmnist(root: Path, train: bool) -> Recordings:
+    """Open N-MNIST: 34 x 34 pixels, two polarities, 300 steps of 1 ms, 10 digits."""
+    part = "Train" if train else "Test"
+    folder = _folder(root, ("Train", "Test"), "NMNIST", "N-MNIST") / part
+    files = sorted(folder.glob("[0-9]/*.bin"))
+    labels = _of_files(files, [int(file.parent.name) for file in files], folder)
+    return Recordings(lambda i: read_2d_spikes(files[i]), labels, (2, 34, 34, 300), 1)
+
+
+def dvsgesture(root: Path, train: bool) -> Recordings:
+    """Open DVS128 Gesture: 32 x 32 of 4 x 4 pixels, 150 steps of 10 ms, 11 gestures."""
+    part = "ibmGestureTrain" if train else "ibmGestureTest"
+    needed = ("ibmGestureTrain", "ibmGestureTest")
+    folder = _folder(root, needed, "DVSGesture", "DVS128 Gesture") / part
+    files = sorted(folder.glob("*/[0-9]*.npy"))
+    labels = _of_files(files, [int(file.stem) for file in files], folder)
+    return Recordings(
+        lambda i: read_np_spikes(files[i]), labels, (2, 32, 32, 150), 10, shrink=4, flat=False
+    )
+
+
+def shd(root: Path, train: bool) -> Recordings:
+    """Open the Spiking Heidelberg Digits: 700 channels, 250 steps of 4 ms, 20 classes."""
+    import h5py  # loaded where a file is read
+
+    name = "shd_train.h5" if train else "shd_test.h5"
+    needed = ("shd_train.h5", "shd_test.h5")
+    file = h5py.File(_folder(root, needed, "SHD", "SHD") / name, "r")
+    units, times = file["spikes/units"], file["spikes/times"]
+
+    def read(i: int) -> Event:
+        # in float64: a float16, which the file holds, has no milliseconds beyond 1 s
+        ms = 1e3 * times[i].astype(np.float64)
+        return Event(units[i], None, np.zeros(len(ms), np.int64), ms)
+
+    labels = torch.from_numpy(file["labels"][()].astype(np.int64))
+    return Recordings(read, labels, (1, 1, 700, 250), 4)
+
+
+_OPEN = {"nmnist": (nmnist, 10), "shd": (shd, 20), "dvsgesture": (dvsgesture, 11)}
+_TONIC = {"nmnist": "NMNIST", "shd": "SHD", "dvsgesture": "DVSGesture"}  # classes of tonic.datasets
+
+
+def load(name: str, root: Path, download: bool = False) -> Dataset:
+    """Open a data set of recorded events.
+
+    Parameters
+    ----------
+    name
+        ``nmnist``, ``shd`` or ``dvsgesture``.
+    root
+        Folder that holds it.
+    download
+        Let the package tonic get it first, where it is not there.
+
+    Raises
+    ------
+    MissingDataError
+        If it is not there.
+    MissingExtraError
+        If tonic is wanted and not installed.
+    """
+    opened, classes = _OPEN[name]
+    if download:
+        source = getattr(require("tonic.datasets", "tonic", extra="events"), _TONIC[name])
+        for train in (True, False):
+            source(save_to=str(root), train=train)
+    return Dataset(opened(root, train=True), opened(root, train=False), classes)

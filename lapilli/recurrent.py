@@ -1,0 +1,119 @@
+"""A neuron with feedback through a synapse.
+
+    x[t] = neuron(z[t] + R x[t-1]),  x[-1] = 0
+
+No gradient flows through the neuron's state from one step to the next, and its decays get
+gradients of zero. Where nothing acts step by step (norm, dropout, a hook), it is one kernel:
+kernels/recurrent_steps.py. The ground truths step the neuron from outside.
+
+Source: lava-dl utils/recurrent.py.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .neurons.base import FixedPointNeuron
+from .neurons.state import Stateful
+
+
+@contextlib.contextmanager
+def _stepped(neuron: torch.nn.Module) -> Iterator[None]:
+    """Let the neuron keep its state from step to step, and forget it afterwards if it would."""
+    forgetful = [m for m in neuron.modules() if isinstance(m, Stateful) and not m.persistent_state]
+    for module in forgetful:
+        module.persistent_state = True
+    try:
+        yield
+    finally:
+        for module in forgetful:
+            module.persistent_state = False
+            module.reset_state()
+
+
+def _run(z: Tensor, neuron: torch.nn.Module, feedback: Callable[[Tensor], Tensor]) -> Tensor:
+    """Step over ``z`` [N, C, T]; ``feedback`` maps one frame ``[N, C, 1]``."""
+    spikes, last = [], torch.zeros_like(z[..., :1])
+    with _stepped(neuron):
+        for frame in z.split(1, -1):
+            last = neuron(frame + feedback(last))
+            spikes.append(last)
+    return torch.cat(spikes, -1)
+
+
+def _acts_by_step(neuron: Any) -> bool:
+    """Whether the neuron must be called for each step."""
+    if not isinstance(neuron, FixedPointNeuron) or neuron.complex:
+        return True
+    return neuron.norm is not None or neuron.drop is not None or bool(neuron._forward_hooks)
+
+
+class CustomRecurrent:
+    """``custom_recurrent`` with the matrix in place of the synapse: ``CustomRecurrent.apply``."""
+
+    @staticmethod
+    def apply(z: Tensor, neuron: torch.nn.Module, recurrent_mat: Tensor) -> Tensor:
+        """Run a neuron with feedback.
+
+        Parameters
+        ----------
+        z
+            Input, ``[N, C, T]``, real units.
+        neuron
+            Neuron with one input.
+        recurrent_mat
+            Feedback weights ``[C, C]``: to, from.
+
+        Returns
+        -------
+        Tensor
+            Spikes, ``[N, C, T]``, not delayed.
+        """
+        if _acts_by_step(neuron):
+            return _run(z, neuron, lambda frame: recurrent_mat @ frame)
+        return neuron.run_with_feedback(z, recurrent_mat, spikes=None)[0]
+
+
+def _matrix(recurrent_synapse: Any) -> Tensor:
+    """Weight ``[C, C]`` of a synapse, through its hook."""
+    matrix = recurrent_synapse.weight.flatten(1)
+    hook = recurrent_synapse.pre_hook_fx
+    return matrix if hook is None else hook(matrix)
+
+
+def custom_recurrent(z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any) -> Tensor:
+    """Run a neuron with feedback through a synapse.
+
+    Parameters
+    ----------
+    z
+        Input, ``[N, C, T]``, real units.
+    neuron
+        Neuron with one input. It starts from rest, unless its state persists.
+    recurrent_synapse
+        ``Dense`` of C inputs and outputs; its weight is used through its hook.
+
+    Returns
+    -------
+    Tensor
+        Spikes, ``[N, C, T]``, not delayed.
+    """
+    return CustomRecurrent.apply(z, neuron, _matrix(recurrent_synapse))
+
+
+def custom_recurrent_ground_truth_1(
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any
+) -> Tensor:
+    """Do as ``custom_recurrent``, step by step through the synapse's own forward."""
+    return _run(z, neuron, recurrent_synapse)
+
+
+def custom_recurrent_ground_truth_2(
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any
+) -> Tensor:
+    """Do as ``custom_recurrent``, step by step with the synapse's matrix."""
+    matrix = _matrix(recurrent_synapse)
+    return _run(z, neuron, lambda frame: matrix @ frame)
