@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench gpu conformance clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,14 +14,22 @@ demo: $(INSTALLED)  ## train a network on handwritten digits, export it and chec
 	$(VENV)/bin/lapilli train digits
 
 test: $(INSTALLED)  ## run the whole test suite
-	$(RUN) pytest --durations=10
+	$(RUN) pytest --numprocesses auto --durations=10
 
 lint: $(INSTALLED)  ## check style and format
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 
-bench: $(INSTALLED)  ## measure throughput
-	$(RUN) pytest bench --benchmark-only
+bench: $(INSTALLED)  ## measure throughput and judge it against the stored baselines
+	$(RUN) pytest --benchmark
+
+gpu: $(INSTALLED)  ## on a machine with a GPU: test the kernels there, then measure them
+	$(VENV)/bin/python -c "import torch; assert torch.cuda.is_available(), 'no GPU in sight'"
+	$(RUN) pytest tests/kernels tests/test_golden.py tests/test_golden_blocks.py
+	$(RUN) pytest --benchmark
+
+conformance: $(INSTALLED)  ## run exported networks in Lava's netx, which needs Python 3.10
+	$(VENV)/bin/python tests/conformance/compare.py
 
 clean:  ## remove the environment and everything that was built or trained
 	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -33,6 +33,11 @@ def device(request):
     return torch.device(request.param)
 
 
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # of several: one thread each
+        torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(items):
     if SLOW:
         return

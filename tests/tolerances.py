@@ -7,7 +7,17 @@ FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
 # that round the last bits differently.
 RESONATOR_PROPERTY = {"rtol": 1e-5, "atol": 1e-6}
 
-# States beyond 2**24 units where lava-dl passes float32 from one filter to the next and lapilli the
-# integer. The golden cases reach 2**31 units, where a float32 is a multiple of 2**7 units or
-# 2**-5; a few roundings add up in the voltage.
+# States beyond 2**24 units where lava-dl passes float32 from one filter or step to the next and
+# lapilli the integer. The golden cases reach 2**31 units, where a float32 is a multiple of 2**7
+# units or 2**-5; a few roundings add up in the voltage.
 BEYOND_24_BITS = {"rtol": 2**-20, "atol": 2**-5}
+
+# Fourier transform of float32: a few bits of the largest value, not of each one.
+TRANSFORM = {"rtol": 1e-5, "atol": 2e-5}
+
+# Gradients that the specification prints with six digits: half a unit of the last, and FLOAT32.
+SIX_DIGITS = {"rtol": 1e-5, "atol": 0}
+
+# The fused kernels and their parts apart: another order of the products, and of the sums over
+# samples, neurons and steps, which cancel. A share of the largest entry.
+FUSED_GRADIENT = 2e-5
