@@ -14,7 +14,8 @@ demo: $(INSTALLED)  ## train a network on handwritten digits, export it and chec
 	$(VENV)/bin/lapilli train digits
 
 test: $(INSTALLED)  ## run the whole test suite
-	$(RUN) pytest --numprocesses auto --durations=10
+	# a file stays in one process, so that most loops compile once
+	$(RUN) pytest --numprocesses auto --dist loadfile --durations=10
 
 lint: $(INSTALLED)  ## check style and format
 	$(RUN) ruff check .

@@ -53,6 +53,7 @@ def passed(backend: str, wanted: str) -> int:
     return int(re.search(r"(\d+) passed", done.stdout)[1])
 
 
+@pytest.mark.slow
 def test_reference_equals_lava_dl():
     assert passed("reference", "cpu-neuron.") == len(ways(cases("neuron")))
 

@@ -151,6 +151,7 @@ def test_forms_equal_oracle(name, form, monkeypatch):
         assert_equals_oracle(Layer(name, neurons=35, **VARIANTS[variant]))
 
 
+@pytest.mark.slow
 def test_gpu_kernels_equal_oracle_in_the_interpreter():
     wanted = "lava_dl or full_state or graded and cuba or to_one_part and rf-0"
     command = [
