@@ -13,8 +13,8 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## train a network on handwritten digits, export it and check the export
 	$(VENV)/bin/lapilli train digits
 
+# a file stays in one process, so that most loops compile once
 test: $(INSTALLED)  ## run the whole test suite
-	# a file stays in one process, so that most loops compile once
 	$(RUN) pytest --numprocesses auto --dist loadfile --durations=10
 
 lint: $(INSTALLED)  ## check style and format
