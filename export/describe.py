@@ -299,8 +299,7 @@ class _Description:
     def _add_delay(self) -> None:
         if getattr(self.block, "delay", None) is None:
             return
-        # as forward takes it: a step of the optimizer can leave it a little below zero
-        delay = np.maximum(self.block.delay.delay.detach().cpu().numpy(), 0)
+        delay = self.block.delay.delay.cpu().numpy()
         outside = delay[~((delay >= 0) & (delay < 63))]
         if outside.size:
             raise LayerError("delay", f"holds {outside[0]:g}; allowed are 0 to 62 whole steps")

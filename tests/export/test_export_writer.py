@@ -199,15 +199,6 @@ def test_hook_without_descale(tmp_path):
     )
 
 
-def test_a_delay_below_zero_is_written_as_forward_takes_it(tmp_path):
-    net = settled_dense(delay=True)
-    with torch.no_grad():
-        net.delay.delay.fill_(1.5)
-        net.delay.delay[0] = -0.003
-        delays = saved([net], tmp_path)["layer/0/delay"]
-    np.testing.assert_array_equal(delays, [0, *[1] * (len(net.delay.delay) - 1)])
-
-
 # limits
 
 
@@ -242,6 +233,7 @@ def broken(name, value):
         ("hook", -4.1, "weight: holds -262; allowed are -256 to 254"),
         ("bias", torch.nan, "bias: holds values that are not finite"),
         ("bias hook", 4.0, "bias: holds -256; allowed are -254 to 256"),
+        ("delay", -0.5, "delay: holds -0.5; allowed are 0 to 62"),
         ("delay", 63.0, "delay: holds 63; allowed are 0 to 62"),
         ("delay", torch.nan, "delay: holds nan; allowed are 0 to 62"),
         ("threshold", 2048.0, "neuron/vThMant: holds 131072; allowed are 1 to 131071"),
