@@ -17,6 +17,7 @@ import functools
 from typing import Literal
 
 import torch
+from lapilli.kernels.bfloat16 import terms
 from torch import Tensor
 
 GradientProducts = Literal["split3", "strict", "tf32"]
@@ -55,18 +56,9 @@ def gradient_products() -> GradientProducts:
     return _mode
 
 
-def split(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return three bfloat16 tensors whose sum is the float32 ``x``, exactly, below 2**127."""
-    first = x.to(torch.bfloat16)
-    rest = x - first.to(torch.float32)
-    second = rest.to(torch.bfloat16)
-    return first, second, (rest - second.to(torch.float32)).to(torch.bfloat16)
-
-
 def multiply(x: Tensor, w: Tensor) -> Tensor:
     """Multiply float32 ``x`` ``[M, K]`` by ``w`` ``[K, O]``, whose entries are bfloat16 numbers."""
-    terms = torch.cat(split(x), 1)
-    return _product(terms, w.to(torch.bfloat16).repeat(3, 1))
+    return _product(terms(x), torch.cat([w.to(torch.bfloat16)] * 3))
 
 
 def _product(x: Tensor, w: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def _adaptive_threshold_kernel(
     threshold_decay_ptr, refractory_decay_ptr,  # [1] or [channels] float32, 0..4096
     threshold0_ptr, refractory0_ptr,  # [N, C] float32 or None: state before the first step
     per, scale, theta, step, T, C, M,
-    EXACT: tl.constexpr, U: tl.constexpr, BLOCK: tl.constexpr,
+    EXACT: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -87,7 +87,8 @@ def _adaptive_threshold_kernel(
         th = to_fixed(tl.load(threshold0_ptr + j, mask=live, other=0.0), scale)
     walk_forward(
         _adaptive_threshold_rows, (th, r), (x_ptr, threshold_ptr, refractory_ptr),
-        (keep_th, keep_r, theta, step, scale), base, at, live, T, C, (EXACT,), U)  # fmt: skip
+        (keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (EXACT,), U, STAGES)  # fmt: skip
 
 
 # CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache

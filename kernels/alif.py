@@ -124,7 +124,7 @@ def _alif_fwd_kernel(
     threshold1_ptr, refractory1_ptr,  # the same
     per, scale, theta, step, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -142,7 +142,7 @@ def _alif_fwd_kernel(
     u, v, th, r, _ = walk_forward(
         _alif_fwd_rows, (u, v, th, r, rest), (x_ptr, spike_ptr, margin_ptr, saved_ptr),
         (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
     store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
     store_row(voltage1_ptr, 0, j, to_float(v, scale, EXACT), live)
     store_row(threshold1_ptr, 0, j, to_float(th, scale, EXACT), live)
@@ -193,7 +193,7 @@ def _alif_bwd_kernel(
     a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     per, scale, unit, height, rate, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -206,7 +206,7 @@ def _alif_bwd_kernel(
         _alif_bwd_rows, (rest, rest, rest, rest, rest),
         (g_spike_ptr, margin_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, v0, unit, height, rate),
-        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
     store_row(a_current_ptr, 0, j, a_u * unit, live)
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 

@@ -119,7 +119,7 @@ def _cuba_fwd_kernel(
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
     per, scale, theta, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -131,7 +131,7 @@ def _cuba_fwd_kernel(
     u, w, _ = walk_forward(
         _cuba_fwd_rows, (u, w, rest), (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr),
         (keep_u, keep_v, scale, theta),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
     store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
     store_row(voltage1_ptr, 0, j, to_float(w, scale, EXACT), live)
 
@@ -186,7 +186,7 @@ def _cuba_bwd_kernel(
     a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     per, scale, unit, theta, threshold, height, rate, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -199,7 +199,7 @@ def _cuba_bwd_kernel(
         _cuba_bwd_rows, (rest, rest, rest, rest, rest),
         (g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, w0, unit, theta, threshold, height, rate),
-        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
     store_row(a_current_ptr, 0, j, a_u * unit, live)
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 

@@ -82,7 +82,7 @@ def _delay_fwd_kernel(
     y_ptr,  # [N, T, C] float32, out
     delay_ptr,  # [1] or [channels] float32, or None: one step
     first_ptr,  # [N, C] float32 or None: what comes out before the input does
-    per, sampling_time, T, C, M, U: tl.constexpr, BLOCK: tl.constexpr,
+    per, sampling_time, T, C, M, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -90,7 +90,7 @@ def _delay_fwd_kernel(
     first = load_or_zero(first_ptr, j, live, tl.zeros([BLOCK], tl.float32))
     walk_forward(
         _delay_fwd_rows, first, (x_ptr, y_ptr), (steps, first, T),
-        base, at, live, T, C, (), U)  # fmt: skip
+        base, at, live, T, C, (), U, STAGES)  # fmt: skip
 
 
 @jit
@@ -122,7 +122,7 @@ def _delay_bwd_kernel(
     gx_ptr,  # [N, T, C] float32, out, or None
     delay_ptr,  # [1] or [channels] float32, or None: one step
     slope_ptr,  # [N, C] float32, out, or None: gradient of the delay, not reduced
-    per, sampling_time, T, C, M, U: tl.constexpr, BLOCK: tl.constexpr,
+    per, sampling_time, T, C, M, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -130,7 +130,7 @@ def _delay_bwd_kernel(
     rest = tl.zeros([BLOCK], tl.float32)
     slope, _ = walk_forward(
         _delay_bwd_rows, (rest, rest), (g_ptr, y_ptr, gx_ptr), (steps, rest, T),
-        base, at, live, T, C, (), U)  # fmt: skip
+        base, at, live, T, C, (), U, STAGES)  # fmt: skip
     store_row(slope_ptr, 0, j, slope, live)
 
 

@@ -111,7 +111,7 @@ def _delta_fwd_kernel(
     pre1_ptr, residual1_ptr, error1_ptr,  # [N, C] float32, out, or None: after the last step
     per, scale, unit, T, C, M,
     CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -122,7 +122,7 @@ def _delta_fwd_kernel(
     e = load_or_zero(error0_ptr, j, live, rest)
     p, r, e, _ = walk_forward(
         _delta_fwd_rows, (p, r, e, rest), (x_ptr, y_ptr, saved_ptr), (theta, scale, unit),
-        base, at, live, T, C, (CUM, SHIFT, EXACT), U)  # fmt: skip
+        base, at, live, T, C, (CUM, SHIFT, EXACT), U, STAGES)  # fmt: skip
     store_row(pre1_ptr, 0, j, p, live)
     store_row(residual1_ptr, 0, j, r, live)
     store_row(error1_ptr, 0, j, e, live)
@@ -154,7 +154,8 @@ def _delta_bwd_kernel(
     gx_ptr,  # [N, T, C] float32, out, or None
     threshold_ptr,  # [1] or [channels] float32
     total_ptr,  # [N, C] float32, out, or None: gradient of the threshold, not reduced
-    per, scale_grad, rate, T, C, M, SHIFT: tl.constexpr, U: tl.constexpr, BLOCK: tl.constexpr,
+    per, scale_grad, rate, T, C, M,
+    SHIFT: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -162,7 +163,8 @@ def _delta_bwd_kernel(
     rest = tl.zeros([BLOCK], tl.float32)
     _, _, total = walk_backward(
         _delta_bwd_rows, (rest, rest, rest), (g_ptr, saved_ptr, gx_ptr),
-        (theta, tl.div_rn(scale_grad, theta), rate), base, at, live, T, C, (SHIFT,), U)  # fmt: skip
+        (theta, tl.div_rn(scale_grad, theta), rate),
+        base, at, live, T, C, (SHIFT,), U, STAGES)  # fmt: skip
     store_row(total_ptr, 0, j, total, live)
 
 

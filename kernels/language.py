@@ -18,12 +18,22 @@ if BACKEND == "interpret":
     # Triton reads this when a kernel is decorated, so it must be set before the first one is.
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Sizes and other integers of kernels. Triton would compile a kernel again for each of them that is
+# 1 or a multiple of 16: for another batch size, number of steps or threshold.
+_NUMBERS = (
+    "per", "per_bias", "words", "theta", "step", "limit", "lag", "steps", "N", "T", "C", "M",
+)  # fmt: skip
+
 try:
     import triton
     import triton.language as tl
 
     HAS_TRITON = True
-    jit = triton.jit
+
+    def jit(fn):
+        """Decorate a kernel, or a function of kernels, for Triton."""
+        return triton.jit(fn, do_not_specialize=_NUMBERS)
+
 except ImportError:
     HAS_TRITON = False
 
@@ -34,9 +44,9 @@ except ImportError:
             self.fn = fn
             self.__name__ = fn.__name__
 
-    def jit(fn=None, **_options):
+    def jit(fn):
         """Stand in for ``triton.jit``: keep the function, compile nothing."""
-        return _Source if fn is None else _Source(fn)
+        return _Source(fn)
 
     class tl:
         """Names that are evaluated when a kernel module is imported."""

@@ -103,7 +103,7 @@ def _leaky_fwd_kernel(
     state1_ptr,  # [N, C] float32, out, or None: state after the last step
     per, scale, theta, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -112,7 +112,7 @@ def _leaky_fwd_kernel(
     w = to_fixed(load_or_zero(state0_ptr, j, live, rest), scale)
     w, _ = walk_forward(
         _leaky_fwd_rows, (w, rest), (x_ptr, spike_ptr, saved_ptr, y_ptr), (keep, scale, theta),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT), U)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
     store_row(state1_ptr, 0, j, to_float(w, scale, EXACT), live)
 
 
@@ -154,7 +154,7 @@ def _leaky_bwd_kernel(
     a_ptr,  # [N, C] float32, out, or None: decay gradient, not reduced
     per, unit, threshold, height, rate, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -163,7 +163,7 @@ def _leaky_bwd_kernel(
     _, a, _ = walk_backward(
         _leaky_bwd_rows, (rest, rest, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
         (lam, unit, threshold, height, rate),
-        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
     store_row(a_ptr, 0, j, a * unit, live)
 
 

@@ -56,7 +56,7 @@ def _quantize_kernel(
     x_ptr,  # [C] float32
     g_ptr,  # [C] float32 or None: gradient of the result, instead of which y is that of x
     y_ptr,  # [C] float32, out
-    step, limit, unit, T, C, M, U: tl.constexpr, BLOCK: tl.constexpr,
+    step, limit, unit, T, C, M, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = j < M

@@ -318,7 +318,7 @@ def _backward(ctx, g_spikes, *_others):
     # the threshold is not differentiated; its decays get zeros, as in lava-dl
     g_threshold = _zeros((decay_c, decay_d), ctx.needs_input_grad[6:8])
     gx[1] = gx[1] if ctx.turns else None
-    return *gx, *g_feedback, *g_decays, *g_threshold, *(None,) * 23
+    return *gx, *g_feedback, *g_decays, *g_threshold, *(None,) * 22
 
 
 def _zeros(parameters: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> list[Tensor | None]:

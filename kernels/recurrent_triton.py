@@ -10,6 +10,7 @@ Quantised weights are integers of 8 bits and spikes are 0 or 1, so that the forw
 in int8. On the way back R is exact in bfloat16 and a gradient is the sum of three.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ OUTSIDE, RESIDENT, STREAMED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 # neurons (twice as many where two parts have feedback) whose R stays on the chip
 _RESIDENT = {torch.int8: 256, torch.bfloat16: 128, torch.float32: 64}
+_ROOM = 147456  # bytes of shared memory that hold R of 256 neurons in bfloat16, as an H100 has
 _TYPES = {torch.int8: "int8", torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
@@ -113,7 +115,7 @@ def _recurrent_fwd_kernel(
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
     GRADED: tl.constexpr, EXACT: tl.constexpr,
     FORM: tl.constexpr, DOT: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     m = tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -150,7 +152,7 @@ def _recurrent_fwd_kernel(
             r_im = tl.trans(_square(r_im_ptr, BLOCK_N))
     if lag > 0:
         _store(spike_ptr, base + at, last.to(tl.float32) * 0.0, live)
-    for t in range(steps):
+    for t in tl.range(steps, num_stages=STAGES):
         row = at + t * C
         x = tl.load(z_ptr + base + row, mask=live, other=0.0)
         x_im = x
@@ -218,7 +220,7 @@ def _recurrent_bwd_kernel(
     per, lag, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, FULL: tl.constexpr,
     FORM: tl.constexpr, DOT: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     m = tl.arange(0, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
@@ -242,7 +244,7 @@ def _recurrent_bwd_kernel(
             r = _square(r_ptr, BLOCK_N)
         if r_im_ptr is not None:
             r_im = _square(r_im_ptr, BLOCK_N)
-    for back in range(T):
+    for back in tl.range(T, num_stages=STAGES):
         t = T - 1 - back
         row = at + t * C
         f = tl.load(slope_ptr + base + row, mask=live, other=0.0)
@@ -296,11 +298,22 @@ def _recurrent_bwd_kernel(
 # The launches
 
 
-def _form(neurons: int, parts: int, operand: torch.dtype, largest: int) -> tl.constexpr:
-    """Choose where the feedback of so many parts is; what is RESIDENT fits the memory of sm_80."""
-    if neurons * parts <= _RESIDENT[operand]:
+def _form(
+    neurons: int, parts: int, operand: torch.dtype, largest: int, device: torch.device
+) -> tl.constexpr:  # fmt: skip
+    """Choose where the feedback of so many parts is."""
+    roomy = operand == torch.bfloat16 and parts == 1 and _shared_memory(device) >= _ROOM
+    if neurons * parts <= (256 if roomy else _RESIDENT[operand]):
         return RESIDENT
     return STREAMED if operand != torch.float32 and neurons <= largest else OUTSIDE
+
+
+@functools.cache
+def _shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program can have, where it matters."""
+    if device.type != "cuda" or torch.version.hip:
+        return 0
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
 def _operand(exact: torch.dtype, quantum: float, graded: bool = False) -> torch.dtype:
@@ -331,8 +344,13 @@ def _launch(kernel: Any, args: Any, flags: Any, form: Any, operand: torch.dtype)
             "Run the sequence in chunks with persistent_state=True."
         )
     block = 128 if form is OUTSIDE else _block(C)
-    constants = (*flags, form.value, _TYPES[operand], SAMPLES, block, BLOCK_K)
-    launch(kernel, (-(-N // SAMPLES), -(-C // block)), args, constants, 512 if block > 128 else 256)
+    # inputs of the next steps are on their way, where R leaves room; None is the compiler's choice
+    stages = 3 if block <= 128 and not flags[0] else None
+    threads = 512 if block > 128 else 256
+    if form is RESIDENT and block > 128 and operand == torch.bfloat16:
+        stages, threads = 1, 256  # no room, and a product in three parts wants registers
+    constants = (*flags, form.value, _TYPES[operand], SAMPLES, block, BLOCK_K, stages)
+    launch(kernel, (-(-N // SAMPLES), -(-C // block)), args, constants, threads)
 
 
 def forward(
@@ -348,7 +366,7 @@ def forward(
     N, T, C = z[0].shape
     operand = _operand(torch.int8, quantum, graded=flags[3])
     largest = LARGEST // 2 if any(flags[:3]) else LARGEST  # four states leave too few registers
-    form = _form(C, sum(r is not None for r in feedback), operand, largest)
+    form = _form(C, sum(r is not None for r in feedback), operand, largest, z[0].device)
     if form is OUTSIDE:
         _forward_outside(z, feedback, rows, decays, state, last, numbers, flags)
         return
@@ -408,7 +426,7 @@ def backward(
     if turns and not phase and not full:  # the real part gets no gradient to send back
         feedback = [None, feedback[1]]
     operand = _operand(torch.bfloat16, quantum)
-    form = _form(C, sum(r is not None for r in feedback), operand, LARGEST)
+    form = _form(C, sum(r is not None for r in feedback), operand, LARGEST, g.device)
     if form is OUTSIDE:
         return False
     square = [_filled(r, 1.0, operand) for r in feedback]

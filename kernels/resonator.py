@@ -93,7 +93,7 @@ def _resonator_fwd_kernel(
     per, scale, theta, step, T, C, M,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -114,7 +114,7 @@ def _resonator_fwd_kernel(
         _resonator_fwd_rows, (re, im, th, r, rest),
         (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr),
         (sin, cos, keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT), U)  # fmt: skip
+        base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
     store_row(re1_ptr, 0, j, to_float(re, scale, EXACT), live)
     store_row(im1_ptr, 0, j, to_float(im, scale, EXACT), live)
     store_row(th1_ptr, 0, j, to_float(th, scale, EXACT), live)
@@ -175,7 +175,7 @@ def _resonator_bwd_kernel(
     a_sin_ptr, a_cos_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     per, threshold, height, excess, rate, T, C, M,
     PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -186,7 +186,7 @@ def _resonator_bwd_kernel(
         _resonator_bwd_rows, (rest, rest, rest, rest, rest),
         (g_spike_ptr, g_re_ptr, g_im_ptr, re_ptr, im_ptr, distance_ptr, gx_re_ptr, gx_im_ptr),
         (sin, cos, threshold, height, excess, rate),
-        base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN), U)  # fmt: skip
+        base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN), U, STAGES)  # fmt: skip
     store_row(a_sin_ptr, 0, j, a_sin, live)
     store_row(a_cos_ptr, 0, j, a_cos, live)
 

@@ -2,8 +2,10 @@
 
 All loads of a chunk of rows are issued before the first is used: pointers may alias, so the
 compiler cannot move a load over a store by itself, and one round trip to memory for every step
-would set the pace. The 64-bit part of an address is scalar and lanes carry an int32 offset: a
-64-bit pointer a lane would be kept for every row and array, in 126 registers instead of 56.
+would set the pace. Too few neurons cannot keep the memory busy with that: ``STAGES`` chunks are
+then in flight, which wait in shared memory. The 64-bit part of an address is scalar and lanes carry
+an int32 offset: a 64-bit pointer a lane would be kept for every row and array, in 126 registers
+instead of 56.
 
 A kernel gives its pointers as a tuple, None where a tensor is absent. They are used by index:
 Triton 3.3 cannot unpack a tuple with None in it.
@@ -12,7 +14,7 @@ Triton 3.3 cannot unpack a tuple with None in it.
 from .fixed_point import to_float
 from .language import jit, tl
 
-CHUNK = 8  # rows loaded ahead
+CHUNK = 8  # rows loaded at once
 BLOCK = 128  # lanes of a program; equals its threads, or lanes would be duplicated
 
 
@@ -33,7 +35,7 @@ def lanes(T, C, BLOCK: tl.constexpr):
 @jit
 def walk_forward(
     rows: tl.constexpr, carry, ptrs, fixed, base, at, live, T, C, flags: tl.constexpr,
-    U: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Call ``rows`` on chunks of ``U`` rows in order of time, then on 4, 2 and 1 of the rest.
 
@@ -41,7 +43,7 @@ def walk_forward(
     steps from step ``t``, whose row is at ``at``.
     """
     t = 0
-    for _ in range(T // U):
+    for _ in tl.range(T // U, num_stages=STAGES):
         carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, U)
         t += U
     for k in tl.static_range(1, 4):
@@ -54,7 +56,7 @@ def walk_forward(
 @jit
 def walk_backward(
     rows: tl.constexpr, carry, ptrs, fixed, base, at, live, T, C, flags: tl.constexpr,
-    U: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Call ``rows`` as ``walk_forward`` does, from the last chunk of rows to the first."""
     t = T
@@ -62,7 +64,7 @@ def walk_backward(
         if T & (1 << k) > 0:
             t -= 1 << k
             carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, 1 << k)
-    for _ in range(T // U):
+    for _ in tl.range(T // U, num_stages=STAGES):
         t -= U
         carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, U)
     return carry

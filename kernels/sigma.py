@@ -53,17 +53,19 @@ def _sigma_kernel(
     y_ptr,  # [N, T, C] float32, out
     sum0_ptr,  # [N, C] float32 or None: sum before the first step
     sum1_ptr,  # [N, C] float32, out, or None: sum after the last step
-    T, C, M, REVERSE: tl.constexpr, U: tl.constexpr, BLOCK: tl.constexpr,
+    T, C, M, REVERSE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, _ = lanes(T, C, BLOCK)
     live = j < M
     y = load_or_zero(sum0_ptr, j, live, tl.zeros([BLOCK], tl.float32))
     if REVERSE:
         y = walk_backward(
-            _sigma_rows, y, (x_ptr, y_ptr), (), base, at, live, T, C, (REVERSE,), U)  # fmt: skip
+            _sigma_rows, y, (x_ptr, y_ptr), (),
+            base, at, live, T, C, (REVERSE,), U, STAGES)  # fmt: skip
     else:
         y = walk_forward(
-            _sigma_rows, y, (x_ptr, y_ptr), (), base, at, live, T, C, (REVERSE,), U)  # fmt: skip
+            _sigma_rows, y, (x_ptr, y_ptr), (),
+            base, at, live, T, C, (REVERSE,), U, STAGES)  # fmt: skip
     store_row(sum1_ptr, 0, j, y, live)
 
 

@@ -107,7 +107,7 @@ def _sigma_delta_fwd_kernel(
     sum1_ptr, pre1_ptr, residual1_ptr, error1_ptr,  # [N, C] float32, out, or None: state after
     per, per_bias, words, scale, unit, T, C, M,
     RELU: tl.constexpr, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    U: tl.constexpr, BLOCK: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     _, word_base, word_at, _ = lanes(words, C, BLOCK)
@@ -123,7 +123,7 @@ def _sigma_delta_fwd_kernel(
         _sigma_delta_fwd_rows, (m, p, r, e, rest, tl.zeros([BLOCK], tl.int32)),
         (x_ptr, y_ptr, saved_ptr, mask_ptr),
         (theta, bias, scale, unit, word_base, word_at),
-        base, at, live, T, C, (RELU, CUM, SHIFT, EXACT), U)  # fmt: skip
+        base, at, live, T, C, (RELU, CUM, SHIFT, EXACT), U, STAGES)  # fmt: skip
     store_row(sum1_ptr, 0, j, m, live)
     store_row(pre1_ptr, 0, j, p, live)
     store_row(residual1_ptr, 0, j, r, live)
@@ -161,7 +161,7 @@ def _sigma_delta_bwd_kernel(
     threshold_ptr,  # [1] or [channels] float32
     total_ptr,  # [N, C] float32, out, or None: gradient of the threshold, not reduced
     per, words, scale_grad, rate, T, C, M,
-    SHIFT: tl.constexpr, U: tl.constexpr, BLOCK: tl.constexpr,
+    SHIFT: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     _, word_base, word_at, _ = lanes(words, C, BLOCK)
@@ -172,7 +172,7 @@ def _sigma_delta_bwd_kernel(
         _sigma_delta_bwd_rows, (rest, rest, rest, rest),
         (g_ptr, saved_ptr, mask_ptr, gx_ptr),
         (theta, tl.div_rn(scale_grad, theta), rate, word_base, word_at),
-        base, at, live, T, C, (SHIFT,), U)  # fmt: skip
+        base, at, live, T, C, (SHIFT,), U, STAGES)  # fmt: skip
     store_row(total_ptr, 0, j, total, live)
 
 
@@ -336,9 +336,10 @@ def _save(ctx, inputs, output):
 def _backward(ctx, g, *_states):
     saved, mask, threshold, bias = ctx.saved_tensors
     wanted, learning, biased = ctx.needs_input_grad[:3]
+    back = wanted or biased
     gx, total = sigma_delta_bwd(
-        contiguous_rows(g), saved if learning else None, mask if ctx.relu else None, threshold,
-        *ctx.constants, wanted or biased,
+        contiguous_rows(g), saved if learning else None, mask if ctx.relu and back else None,
+        threshold, *ctx.constants, back,
     )  # fmt: skip
     g_threshold = reduce_to(threshold, total) if learning else None
     g_bias = reduce_to(bias, gx[:, 0]) if biased else None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lapilli.blocks import base
+from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
 
 from lapilli import export
@@ -244,13 +245,22 @@ def test_types_of_numbers_change_nothing(family, kind):
 
 @each_cell
 def test_devices(family, kind, device):
-    want = make(family, kind)(events(kind))
-    block = make(family, kind).to(device)
-    y = block(events(kind).to(device))
+    twin = make(family, kind, {"requires_grad": True})
+    block = make(family, kind, {"requires_grad": True}).to(device)
+    want, y = twin(events(kind)), block(events(kind).to(device))
     assert y.device.type == device.type
     same(y.cpu(), want)
-    back = block.to("cpu")
-    same(back(events(kind)), want)
+    torch.manual_seed(3)
+    seeds = torch.randn(want.shape)
+    for output in (want, y):
+        if output.requires_grad:  # some have nothing to learn
+            output.backward(seeds.to(output.device))
+    for (name, one), other in zip(twin.named_parameters(), block.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            atol = FUSED_GRADIENT * one.grad.abs().max().item()
+            assert_close(other.grad.cpu(), one.grad, rtol=0, atol=atol)
+    same(block.to("cpu")(events(kind)), want)
 
 
 @each_cell

@@ -1,11 +1,16 @@
 """Products of bfloat16 lose nothing: shown with the CPU in the place of a tensor core."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lapilli.blocks import cuba, rf, tensor_cores
 from lapilli.blocks.synapse import Conv, Dense
+from lapilli.kernels import bfloat16
 from torch.testing import assert_close
 
 from lapilli import gradient_products, set_gradient_products
@@ -38,9 +43,30 @@ def _mode():
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_three_parts_are_the_whole(values):
     x = torch.tensor([v for v in values if 2**-100 < abs(v) < 2**120 or v == 0] or [0.0])
-    parts = tensor_cores.split(x)
+    parts = bfloat16.split(x)
     assert all(part.dtype == torch.bfloat16 for part in parts)
     assert_close(sum(part.double() for part in parts), x.double(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (300, 11), (3, 2000), (0, 4)], ids=str)
+def test_terms_beside_each_other_add_up(shape, device):
+    x = torch.randn(shape) * 2.0 ** torch.randint(-60, 60, shape)
+    got = bfloat16.terms(x.to(device))
+    assert got.dtype == torch.bfloat16
+    parts = got.cpu().double().view(shape[0], 3, shape[1])
+    assert_close(parts.sum(1), x.double(), rtol=0, atol=0)
+    assert (parts[:, 1].abs() <= parts[:, 0].abs() / 2**7).all()
+
+
+@pytest.mark.slow
+def test_the_kernel_runs_in_the_interpreter():
+    done = subprocess.run(
+        [*(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
+         *(__file__, "-k", "test_terms_beside", "--tb=short")],
+        env=os.environ | {"LAPILLI_BACKEND": "interpret"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
 
 
 @pytest.mark.parametrize("scale", [64, 16, 1024])

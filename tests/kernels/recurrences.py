@@ -205,6 +205,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no rectifier": {"train": True, "relu": False},
     "scale not a power of two": {"train": True, "scale": 6400},
     "learned decays": {"train": True, "learn": True},
+    "learned decays only": {"learn": True},
     "state": {"train": True, "learn": True, "state": True},
     "dynamics": {"train": True, "dynamics": True},
     "dynamics, learned decays": {"train": True, "learn": True, "dynamics": True, "state": True},

@@ -1,16 +1,17 @@
 """Which executor runs, how operators are registered, and what is refused."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from lapilli.kernels import dispatch, sigma
+from lapilli.kernels import cuba, dispatch, sigma
 from lapilli.kernels.aot import launches
 from lapilli.kernels.dispatch import execute, executor, launch_options
 from lapilli.kernels.rows import BLOCK
-from operator_calls import OperatorCalls
+from operator_calls import OperatorCalls, record_gradients
 from problems import fixed_problem, shared_parameters
 from recurrences import FEW, TABLE
 
@@ -31,6 +32,18 @@ def test_operators_pass_opcheck(recurrence, choices):
     for op, args, _ in recorded.calls:
         forward = not op.name().endswith("_bwd")
         torch.library.opcheck(op, tuple(leaf(a, forward) for a in args))
+
+
+@pytest.mark.parametrize("recurrence", [r for r in TABLE if "train" in r.features], ids=repr)
+def test_backward_gives_one_gradient_for_each_argument(recurrence, monkeypatch):
+    problem = shared_parameters(fixed_problem(recurrence))
+    inputs, parameters, _ = problem.tensors()
+    outputs, _ = problem.call([x.requires_grad_() for x in inputs], parameters)
+    recorded = record_gradients(outputs[0], monkeypatch)
+    outputs[0].sum().backward()
+    assert recorded
+    for op, gradients, arguments in recorded:
+        assert gradients == arguments, op
 
 
 @pytest.mark.parametrize("recurrence", TABLE, ids=repr)
@@ -118,7 +131,20 @@ def test_nobody_listens_to_a_plain_call(observed):
     torch.testing.assert_close(sigma.sigma(x.detach()), expected, rtol=0, atol=0)
     assert not observed
     torch.testing.assert_close(sigma.sigma(x), expected, rtol=0, atol=0)
-    assert len(observed) == 1
+    assert not observed, "autograd records a function of its own"
+
+
+def test_what_is_recorded_equals_the_operator():
+    x, decay, g = torch.randn(2, 3, 40), torch.tensor([410.0]), torch.randn(2, 3, 40)
+    found, nodes = [], set()
+    for observer in (contextlib.nullcontext, torch.autograd.profiler.profile):
+        leaves = [x.clone().requires_grad_(), decay.clone().requires_grad_()]
+        with observer():
+            y = cuba.cuba(leaves[0], leaves[1], decay, 1.0, 4096)
+        nodes.add(y.grad_fn.next_functions[0][0].name())
+        found.append((y.detach(), *torch.autograd.grad(y, leaves, g)))
+    assert len(nodes) == 2, "one is the operator's"
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 class _Tagged(torch.Tensor):
@@ -138,7 +164,6 @@ def _traced(x):
 
 
 LISTENERS = {
-    "autograd": lambda x: sigma.sigma(x.requires_grad_()),
     "dispatch mode": _under(OperatorCalls),
     "profiler": _under(torch.autograd.profiler.profile),
     "subclass": lambda x: sigma.sigma(x.as_subclass(_Tagged)),

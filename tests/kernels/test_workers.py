@@ -177,3 +177,26 @@ def test_neurons_run_in_dataloader_workers(worker_threads, threads):
     )  # fmt: skip
     for _ in range(2):
         assert_same_bits(list(loader), want)
+
+
+class Recurrences(torch.utils.data.Dataset):
+    """What each recurrence gives, computed where the sample is asked for."""
+
+    def __len__(self):
+        return len(TABLE)
+
+    def __getitem__(self, k):
+        outputs, _, _ = fixed_problem(TABLE[k]).fast()
+        return list(outputs)
+
+
+@forks
+@quiet
+def test_every_recurrence_runs_in_dataloader_workers():
+    data = Recurrences()
+    want = [data[k] for k in range(len(data))]
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=2, timeout=120, multiprocessing_context="fork"
+    )
+    for got, expected in zip(loader, want, strict=True):
+        assert_same_bits(got, expected)
