@@ -145,11 +145,13 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         self._pre_hook_fx = function
 
     @property
-    def _has_eight_bits(self) -> bool:
-        """Whether the hook makes integers of at most eight bits times a power of two."""
+    def _step(self) -> float:
+        """Power of two of which the hook makes -128 to 127; 0 where it does not."""
         scale = getattr(getattr(self._pre_hook_fx, "__self__", None), "w_scale", 0)
         name = getattr(self._pre_hook_fx, "__name__", "")
-        return name == "quantize_8bit" and scale > 0 and is_power_of_two(scale)
+        return (
+            2 / scale if name == "quantize_8bit" and scale > 0 and is_power_of_two(scale) else 0.0
+        )
 
     @property
     def product(self) -> Product:
@@ -207,8 +209,8 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
     def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
         return f"weight={tuple(self.shape)}, weight_norm={self.weight_norm_enabled}"
 
-    def _frames(self, x: Tensor) -> Tensor:
-        """Check ``[N, C, H, W, T]`` and view it as frames ``[N * T, C, H, W]``."""
+    def _check_frames(self, x: Tensor) -> None:
+        """Raise unless ``x`` is ``[N, C, H, W, T]``."""
         name = type(self).__name__
         check_input(x, name)
         if x.ndim != 5:
@@ -216,13 +218,12 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
                 f"{name} input must be [batch, channels, height, width, time]; got shape "
                 f"{tuple(x.shape)}"
             )
-        return to_rows(x).view(-1, *x.shape[1:-1])
 
-    def _convolve(self, x: Tensor, frames: Tensor, *weights: Tensor, **options: Any) -> Any:
-        """Convolve frames of ``x`` and show the outputs as ``[N, C, H, W, T]``."""
+    def _convolve(self, x: Tensor, *weights: Tensor, **options: Any) -> Any:
+        """Convolve the frames of ``x`` and show the outputs as ``[N, C, H, W, T]``."""
         options = {"dilation": self.dilation[:2], "groups": self.groups, **options}
         outputs = convolve(
-            frames,
+            x,
             *(w.squeeze(-1) for w in weights),
             stride=self.stride[:2],
             padding=self.padding[:2],
@@ -254,11 +255,32 @@ def _row_norms(weight: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight, dim=(1, 2, 3, 4), keepdim=True)
 
 
+def _divisors(direction: Tensor) -> Tensor:
+    """Norms of the rows; where a row is masked out altogether, what leaves it zero."""
+    return _row_norms(direction).clamp_min(torch.finfo(direction.dtype).tiny)
+
+
+class _Normalized(torch.autograd.Function):
+    """Direction times length; twice as quick in backward as torch's chain of derivatives."""
+
+    @staticmethod
+    def forward(ctx, direction, length):
+        ctx.save_for_backward(direction, length)
+        return direction * (length / _divisors(direction))
+
+    @staticmethod
+    def backward(ctx, g):
+        direction, length = ctx.saved_tensors
+        norms = _divisors(direction)
+        factor = length / norms
+        along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
+        turn = torch.where(along == 0, 0, -factor * along / norms)
+        return torch.addcmul(g * factor, direction, turn), along
+
+
 def _normalized(direction: Tensor, length: Tensor) -> Tensor:
     """Return the weight of a direction and a length for each entry of axis 0."""
-    # a row that is masked out altogether has no direction: it stays zero
-    least = torch.finfo(direction.dtype).tiny
-    return direction * (length / _row_norms(direction).clamp_min(least))
+    return _Normalized.apply(direction, length)
 
 
 def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:
@@ -311,9 +333,10 @@ class Dense(GenericLayer):
         self._check_shape(input)
         places = math.prod(input.shape[2:-1])
         if not self._takes_image and places != 1:
-            return self._convolve(input, self._frames(input), *weights)
+            self._check_frames(input)
+            return self._convolve(input, *weights)
         flat = (w.flatten(1) for w in weights)
-        outputs = linear(input, *flat, product=self.product, exact=self._has_eight_bits)
+        outputs = linear(input, *flat, product=self.product, step=self._step)
         ones = (1,) * (input.ndim - 3)
         return tuple(
             _as_time_last(y.view(*y.shape, *ones), input.shape[0], input.shape[-1]) for y in outputs
@@ -380,14 +403,14 @@ class _Convolving(GenericLayer):
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the linear map with each of the given weights, all of ``shape``."""
-        frames = self._frames(input)
+        self._check_frames(input)
         self._check_channels(input)
         if not self.transposed:
             self._check_kernel_fits(
                 input,
-                tuple(n + 2 * p for n, p in zip(frames.shape[2:], self.padding, strict=False)),
+                tuple(n + 2 * p for n, p in zip(input.shape[2:-1], self.padding, strict=False)),
             )
-        return self._convolve(input, frames, *weights, transposed=self.transposed)
+        return self._convolve(input, *weights, transposed=self.transposed)
 
 
 @documented(_RAISES, pre_hook_fx=_HOOK)
@@ -444,15 +467,18 @@ class _Pooling(GenericLayer):
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the linear map with each of the given weights, all of ``shape``."""
-        frames = self._frames(input)
+        self._check_frames(input)
+        x = input
         if not self.transposed:
-            rest = [n % k for n, k in zip(frames.shape[2:], self.kernel_size, strict=False)]
+            rest = [n % k for n, k in zip(x.shape[2:-1], self.kernel_size, strict=False)]
             if any(rest):  # rows of zeros at the bottom, columns at the right
+                frames = to_rows(x).view(-1, *x.shape[1:-1])
                 frames = torch.nn.functional.pad(frames, (0, rest[1], 0, rest[0]))
-            self._check_kernel_fits(input, frames.shape[2:])
-        channels = frames.shape[1]
+                x = _as_time_last(frames, x.shape[0], x.shape[-1])
+            self._check_kernel_fits(input, x.shape[2:-1])
+        channels = x.shape[1]
         each = (w.expand(channels, *w.shape[1:]) for w in weights)
-        return self._convolve(input, frames, *each, groups=channels, transposed=self.transposed)
+        return self._convolve(x, *each, groups=channels, transposed=self.transposed)
 
 
 @documented(_RAISES, pre_hook_fx=_HOOK, **_POOLED)

@@ -4,8 +4,9 @@
 
 An input at (c, h, w) meets the outputs h' = (h + p - i d) / s that are whole and inside, and w'
 alike. A frame of outputs is added up with its channels innermost, where an input and a row of the
-kernel touch one piece of memory (stride and dilation 1), and turned once it is complete. The
-gradient of the weight runs over the same inputs.
+kernel touch one piece of memory (strides and horizontal dilation 1), and turned once it is
+complete. The gradient of the weight is the same walk with the output's gradient read in place of
+the output, and the weight written.
 
 Events: events.py. The order of the terms does not depend on the number of threads.
 """
@@ -31,86 +32,63 @@ _LARGEST = 1 << 23  # entries of all parts
 
 
 @cpu_loop
-def _gather_cpu(
-    first, last, columns, starts, values, weight, y, H, W, kh, kw, Ho, Wo, O,
-    stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, mask, JOINED: tl.constexpr,
+def _convolve_cpu(
+    first, last, columns, starts, values, weights, outputs, parts, M, H, W, kh, kw, Ho, Wo,
+    O, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, mask,
+    JOINED: tl.constexpr, SCATTER: tl.constexpr,
 ):  # fmt: skip
-    # weight [C, kh, kw, O], with JOINED the last of kw first, and y [M, O, Ho * Wo], both flat
+    # outputs [M, O, Ho * Wo] flat; weights [1, C * kh * kw * O], with JOINED the last of kw first;
+    # with SCATTER outputs are read, and [parts, ...] sums in place of the weights written
     frame = np.empty(Ho * Wo * O, np.float32)
-    for m in range(first, last):
-        frame[:] = 0
-        for e in range(starts[m], starts[m + 1]):
-            k = np.uint32(np.uint32(columns[e]) & np.uint32(mask))
-            line = np.uint32(k // np.uint32(W))  # 32 bits: the divisions take a third of the time
-            c = np.int64(np.uint32(line // np.uint32(H)))
-            h, w = np.int64(line) - c * H, np.int64(k) - np.int64(line) * W
-            for i in range(kh):
-                top = h + pad_h - i * dilation_h
-                if top < 0 or top % stride_h or top // stride_h >= Ho:
+    for part in range(first, last):
+        w = weights[part if SCATTER else 0]
+        if SCATTER:
+            w[:] = 0
+        for m in range(M * part // parts, M * (part + 1) // parts):
+            y = np.int64(m) * O * Ho * Wo
+            if SCATTER:
+                if starts[m] == starts[m + 1]:
                     continue
-                place = (top // stride_h) * Wo
-                kernel = (c * kh + i) * kw
-                if JOINED:
-                    left = w + pad_w - (kw - 1)
-                    j0, j1 = max(0, -left), min(kw, Wo - left)
-                    if j0 < j1:
-                        add_row(
-                            frame, (place + left + j0) * O, weight, (kernel + j0) * O,
-                            (j1 - j0) * O, values[e] if values is not None else None,
-                        )  # fmt: skip
-                else:
-                    for j in range(kw):
-                        left = w + pad_w - j * dilation_w
-                        if left >= 0 and left % stride_w == 0 and left // stride_w < Wo:
-                            add_row(
-                                frame, (place + left // stride_w) * O, weight, (kernel + j) * O,
-                                O, values[e] if values is not None else None,
-                            )  # fmt: skip
-        transpose_rows(frame, np.int64(0), Ho * Wo, O, 0, Ho * Wo, y, np.int64(m) * O * Ho * Wo)
-
-
-@cpu_loop
-def _scatter_cpu(
-    first, last, columns, starts, values, g, sums, M, H, W, kh, kw, Ho, Wo, O,
-    stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, mask, JOINED: tl.constexpr,
-):  # fmt: skip
-    # g [M, O, Ho * Wo] flat; sums [parts, C * kh * kw * O], with JOINED the last of kw first
-    frame = np.empty(Ho * Wo * O, np.float32)
-    parts = sums.shape[0]
-    for tile in range(first, last):
-        s = sums[tile]
-        s[:] = 0
-        for m in range(M * tile // parts, M * (tile + 1) // parts):
-            if starts[m] == starts[m + 1]:
-                continue
-            transpose_rows(g, np.int64(m) * O * Ho * Wo, O, Ho * Wo, 0, O, frame, np.int64(0))
+                transpose_rows(outputs, y, O, Ho * Wo, 0, O, frame, np.int64(0))
+            else:
+                frame[:] = 0
             for e in range(starts[m], starts[m + 1]):
                 k = np.uint32(np.uint32(columns[e]) & np.uint32(mask))
-                line = np.uint32(k // np.uint32(W))
+                line = np.uint32(k // np.uint32(W))  # 32 bits: divisions take a third of the time
                 c = np.int64(np.uint32(line // np.uint32(H)))
-                h, w = np.int64(line) - c * H, np.int64(k) - np.int64(line) * W
+                h, v = np.int64(line) - c * H, np.int64(k) - np.int64(line) * W
                 for i in range(kh):
                     top = h + pad_h - i * dilation_h
-                    if top < 0 or top % stride_h or top // stride_h >= Ho:
+                    if not JOINED:  # with stride 1 there is no division, which takes longest
+                        if top % stride_h:
+                            continue
+                        top //= stride_h
+                    if top < 0 or top >= Ho:
                         continue
-                    place = (top // stride_h) * Wo
+                    place = top * Wo
                     kernel = (c * kh + i) * kw
                     if JOINED:
-                        left = w + pad_w - (kw - 1)
+                        left = v + pad_w - (kw - 1)
                         j0, j1 = max(0, -left), min(kw, Wo - left)
                         if j0 < j1:
+                            here, there = (place + left + j0) * O, (kernel + j0) * O
                             add_row(
-                                s, (kernel + j0) * O, frame, (place + left + j0) * O,
+                                w if SCATTER else frame, there if SCATTER else here,
+                                frame if SCATTER else w, here if SCATTER else there,
                                 (j1 - j0) * O, values[e] if values is not None else None,
                             )  # fmt: skip
                     else:
                         for j in range(kw):
-                            left = w + pad_w - j * dilation_w
+                            left = v + pad_w - j * dilation_w
                             if left >= 0 and left % stride_w == 0 and left // stride_w < Wo:
+                                here, there = (place + left // stride_w) * O, (kernel + j) * O
                                 add_row(
-                                    s, (kernel + j) * O, frame, (place + left // stride_w) * O,
+                                    w if SCATTER else frame, there if SCATTER else here,
+                                    frame if SCATTER else w, here if SCATTER else there,
                                     O, values[e] if values is not None else None,
                                 )  # fmt: skip
+            if not SCATTER:
+                transpose_rows(frame, np.int64(0), Ho * Wo, O, 0, Ho * Wo, outputs, y)
 
 
 class Geometry:
@@ -124,7 +102,7 @@ class Geometry:
             for n, k, s, p, d in zip(frame[1:], self.kernel, stride, padding, dilation, strict=True)
         ]
         self.steps = (*stride, *padding, *dilation)
-        self.joined = stride[1] == dilation[1] == 1
+        self.joined = (*stride, dilation[1]) == (1, 1, 1)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -148,10 +126,10 @@ def gather(events: Events, weight: Tensor, geometry: Geometry) -> Tensor:
     y = empty((M, geometry.outputs, *geometry.out), torch.float32, weight)
     work = len(events.columns) * weight[:, 0].numel() + y.numel()
     run_loop(
-        _gather_cpu, M, work,
-        (events.columns, events.starts, events.values, geometry.flat(weight), y.view(-1),
-         *geometry.sizes, column_bits(events)),
-        (geometry.joined,),
+        _convolve_cpu, M, work,
+        (events.columns, events.starts, events.values, geometry.flat(weight).unsqueeze(0),
+         y.view(-1), M, M, *geometry.sizes, column_bits(events)),
+        (geometry.joined, False),
     )  # fmt: skip
     return y
 
@@ -164,9 +142,9 @@ def scatter(events: Events, g: Tensor, geometry: Geometry) -> Tensor:
     sums = empty((parts, entries), torch.float32, g)
     work = len(events.columns) * entries // geometry.channels + g.numel()
     run_loop(
-        _scatter_cpu, parts, work,
-        (events.columns, events.starts, events.values, g.reshape(-1), sums, M, *geometry.sizes,
-         column_bits(events)),
-        (geometry.joined,),
+        _convolve_cpu, parts, work,
+        (events.columns, events.starts, events.values, sums, g.reshape(-1), parts, M,
+         *geometry.sizes, column_bits(events)),
+        (geometry.joined, True),
     )  # fmt: skip
     return geometry.unflat(sums.sum(0))

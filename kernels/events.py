@@ -20,17 +20,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .codes import codes_of
 from .dispatch import run_loop
 from .lift import cpu_loop
 from .memory import empty
 from .transpose import transpose
 
 if TYPE_CHECKING:
-    from .vector_ops import count_bits, lowest_bit, unequal_bits
+    from .vector_ops import collect_bits, count_bits, lowest_bit, unequal_bits
 
+TYPES = (torch.float32, torch.bool, torch.uint8, torch.int8)  # of an input
 _WORD = 32  # inputs of a word of bits
 _ROWS = 16  # of a tile of the search
-_LOOK = 64  # frames that tell how many events to expect
+_PIECES, _PIECE = 64, 256  # entries that tell how many events to expect
+_SLACK = 1.25  # how many times as many of those may be events
+_MOST_OF_16_BITS = 256  # codes of 8 bits
 _CACHED = 3 << 19  # bytes of a block of weights, to stay in the second-level cache
 
 
@@ -64,8 +68,8 @@ def _find_in_rows_cpu(first, last, x, bits, graded, M, K):
         for m in range(tile * _ROWS, min((tile + 1) * _ROWS, M)):
             at = np.int64(m) * K
             for w in range(whole):
-                word = unequal_bits(x, at, np.float32(0))
-                other |= word & unequal_bits(x, at, np.float32(1))
+                word = unequal_bits(x, at, 0)
+                other |= word & unequal_bits(x, at, 1)
                 bits[m, w] = word
                 at += _WORD
             if K % _WORD:
@@ -83,14 +87,21 @@ def _find_in_series_cpu(first, last, x, bits, graded, K, T):
     line = np.empty(T, np.uint32)
     for tile in range(first, last):
         n, w = tile // words, tile % words
+        start = (np.int64(n) * K + w * _WORD) * T
+        inputs = min(_WORD, K - w * _WORD)
+        blocks = inputs // 8 * 8 if T >= 16 else 0
         other = np.uint32(0)
         line[:] = 0
-        for i in range(min(_WORD, K - w * _WORD)):
-            x_i = x[n, w * _WORD + i]
+        for i in range(0, blocks, 8):
+            for t in range(0, T, 16):
+                t0 = min(t, T - 16)  # the last block overlaps the one before
+                other |= collect_bits(x, start + i * T + t0, T, line, t0, i)
+        for i in range(blocks, inputs):
             bit = np.uint32(np.uint32(1) << np.uint32(i))
             for t in range(T):
-                line[t] |= bit if x_i[t] != 0 else np.uint32(0)
-                other |= np.uint32(x_i[t] != 0) & np.uint32(x_i[t] != 1)
+                x_t = x[start + i * T + t]
+                line[t] |= bit if x_t != 0 else np.uint32(0)
+                other |= np.uint32(x_t != 0) & np.uint32(x_t != 1)
         for t in range(T):
             bits[np.int64(n) * T + t, w] = line[t]
         graded[tile] = other != 0
@@ -107,16 +118,25 @@ def _count_cpu(first, last, bits, counts, M):
 
 @cpu_loop
 def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
-    for m in range(first * _ROWS, min(last * _ROWS, M)):
-        e = starts[m]
+    end = min(last * _ROWS, M)
+    # two places at once, as long as what follows is not another thread's
+    room = starts[end] - 2 if values is None else -1
+    top = np.uint32(1 << 31)
+    for m in range(first * _ROWS, end):
+        e = np.uint32(starts[m])  # unsigned: a place that may be negative costs a comparison
         for w in range(bits.shape[1]):
             word = np.uint32(bits[m, w])
+            if np.int64(e) <= room:  # without a branch: most words have no more than two
+                for _ in range(2):
+                    columns[e] = w * _WORD + lowest_bit(np.uint32(word | top))
+                    e = np.uint32(e + np.uint32(word != 0))
+                    word = np.uint32(word & np.uint32(word - np.uint32(1)))
             while word != 0:
                 k = w * _WORD + lowest_bit(word)
                 columns[e] = k
                 if values is not None:
                     values[e] = x[np.int64(m) * K + k]
-                e += np.int32(1)
+                e = np.uint32(e + np.uint32(1))
                 word = np.uint32(word & np.uint32(word - np.uint32(1)))
 
 
@@ -148,6 +168,34 @@ def _gather_cpu(first, last, columns, starts, values, weight, y, M, mask):
 
 
 @cpu_loop
+def _gather_codes_cpu(first, last, columns, starts, codes, y, step, M, mask):
+    B = codes.shape[2]
+    sums = np.empty(B, np.int16)
+    for block in range(codes.shape[0]):
+        w = codes[block]
+        for m in range(first * _ROWS, min(last * _ROWS, M)):
+            y_m = y[m, block * B : (block + 1) * B]
+            y_m[:] = 0
+            e, end = starts[m], starts[m + 1]
+            while e < end:
+                stop = min(end, e + _MOST_OF_16_BITS)
+                sums[:] = 0
+                while e + 4 <= stop:
+                    a, b = w[columns[e] & mask], w[columns[e + 1] & mask]
+                    c, d = w[columns[e + 2] & mask], w[columns[e + 3] & mask]
+                    for o in range(B):
+                        sums[o] += np.int16((a[o] + b[o]) + (c[o] + d[o]))
+                    e += 4
+                while e < stop:
+                    a = w[columns[e] & mask]
+                    for o in range(B):
+                        sums[o] += a[o]
+                    e += 1
+                for o in range(B):
+                    y_m[o] += np.float32(sums[o]) * step
+
+
+@cpu_loop
 def _scatter_cpu(first, last, columns, starts, values, g, sums, M, mask):
     B = sums.shape[2]
     for block in range(first, last):
@@ -167,8 +215,8 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     Parameters
     ----------
     x
-        ``[N, neurons..., T]`` float32 on the CPU, contiguous, or a view of contiguous rows. The
-        matrix is ``[N * T, neurons]``.
+        ``[N, neurons..., T]`` on the CPU, of ``TYPES``, contiguous, or a view of contiguous rows.
+        The matrix is ``[N * T, neurons]``.
     most
         Largest density.
 
@@ -182,21 +230,20 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     rows = x.movedim(-1, 1)
     M, K = N * T, math.prod(x.shape[1:-1])
     is_rows = rows.is_contiguous()
-    if most < 1:  # a look at a few frames settles most cases
-        few = rows.view(M, K)[:: max(1, M // _LOOK)] if is_rows else x[..., :: max(1, T // _ROWS)]
-        if int(torch.count_nonzero(few)) > 2 * most * few.numel() + _WORD:
+    flat = (rows if is_rows else x).reshape(-1)
+    if most < 1:  # a look at a few pieces settles most cases
+        step = max(_PIECE, len(flat) // _PIECES)
+        few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
+        if int(torch.count_nonzero(few)) > _SLACK * most * few.numel() + _WORD:
             return None
     words = -(-K // _WORD)
     bits = empty((M, words), torch.int32, x)
     if is_rows:
-        flat = rows.view(-1)
         graded = x.new_empty(-(-M // _ROWS), dtype=torch.bool)
         run_loop(_find_in_rows_cpu, len(graded), x.numel(), (flat, bits, graded, M, K))
     else:
         graded = x.new_empty(N * words, dtype=torch.bool)
-        run_loop(
-            _find_in_series_cpu, len(graded), x.numel(), (x.flatten(1, -2), bits, graded, K, T)
-        )
+        run_loop(_find_in_series_cpu, len(graded), x.numel(), (flat, bits, graded, K, T))
     starts = x.new_zeros(M + 1, dtype=torch.int32)
     tiles = -(-M // _ROWS)
     run_loop(_count_cpu, tiles, bits.numel(), (bits, starts[1:], M))
@@ -207,7 +254,7 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     columns = x.new_empty(found, dtype=torch.int16 if K <= 1 << 16 else torch.int32)
     values = flat = None
     if bool(graded.any()):
-        values, flat = x.new_empty(found), rows.reshape(-1)
+        values, flat = x.new_empty(found, dtype=torch.float32), rows.reshape(-1)
     run_loop(_list_cpu, tiles, bits.numel(), (bits, starts, flat, columns, values, M, K))
     return Events(columns, starts, values, (M, K))
 
@@ -217,23 +264,50 @@ def column_bits(events: Events) -> int:
     return (1 << 16) - 1 if events.columns.dtype == torch.int16 else (1 << 31) - 1
 
 
-def _width(K: int, O: int, parts: int) -> int:
+def _width(K: int, O: int, parts: int, size: int = 4) -> int:
     """Width of a block of columns: a divisor of ``O`` in ``parts`` blocks or more, if it can be."""
-    most = max(1, min(_CACHED // (4 * K), O // parts))
+    most = max(1, min(_CACHED // (size * K), O // parts))
     fits = [b for b in range(16, most + 1, 16) if O % b == 0]
     return fits[-1] if fits else O
 
 
-def gather(events: Events, weight: Tensor) -> Tensor:
-    """Multiply the matrix of ``events`` by the transpose of ``weight`` ``[O, K]``: ``[M, O]``."""
+def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
+    """Multiply the matrix of ``events`` by the transpose of a weight.
+
+    Parameters
+    ----------
+    events
+        Matrix ``[M, K]``.
+    weight
+        ``[O, K]`` float32.
+    step
+        A power of two of which ``weight`` holds multiples, as a rule; then its int8 codes are
+        added, which is quicker. 0 if nothing is known.
+
+    Returns
+    -------
+    Tensor
+        ``[M, O]`` float32.
+    """
     M, K = events.shape
     O = len(weight)
-    width = _width(K, O, 1)
-    blocks = transpose(weight.contiguous().view(O // width, width, K))
     y = empty((M, O), torch.float32, weight)
+    work = (len(events.columns) + M) * O
+    mask = column_bits(events)
+    if step and events.values is None:
+        width = _width(K, O, 1, size=1)
+        codes = codes_of(weight.contiguous().view(-1, width, K), step, turn=True)
+        if codes is not None:
+            run_loop(
+                _gather_codes_cpu, -(-M // _ROWS), work,
+                (events.columns, events.starts, codes, y, step, M, mask),
+            )  # fmt: skip
+            return y
+    width = _width(K, O, 1)
+    blocks = transpose(weight.contiguous().view(-1, width, K))
     run_loop(
-        _gather_cpu, -(-M // _ROWS), (len(events.columns) + M) * O,
-        (events.columns, events.starts, events.values, blocks, y, M, column_bits(events)),
+        _gather_cpu, -(-M // _ROWS), work,
+        (events.columns, events.starts, events.values, blocks, y, M, mask),
     )  # fmt: skip
     return y
 

@@ -6,9 +6,11 @@ once, with huge pages where the system grants them, and taken back when the last
 them is gone. Small tensors and other devices are torch's own business.
 """
 
+import ctypes
 import math
 import mmap
 import os
+import sys
 import threading
 from collections import OrderedDict
 
@@ -18,7 +20,7 @@ from torch import Tensor
 
 _POOLED_FROM = 1 << 20  # bytes
 _HUGE_PAGE = 1 << 21
-_NUMPY = {torch.float32: np.float32, torch.int32: np.int32}
+_NUMPY = {torch.float32: np.float32, torch.int32: np.int32, torch.int8: np.int8}
 
 
 def _limit() -> int:
@@ -93,6 +95,30 @@ class _Lease:
     def __del__(self) -> None:
         if _pool is not None:  # None while the interpreter shuts down
             _pool.give(self.mapping)
+
+
+def keep_memory() -> bool:
+    """Let the C library keep freed memory for the next tensor, in all of this process.
+
+    Torch's own operators take the memory of their results from the C library, which gives large
+    blocks back to the system when they are freed, so that each call pays for fresh pages. A
+    convolution can take more than twice as long for that. The process then holds on to the most
+    that it ever used.
+
+    Returns
+    -------
+    bool
+        Whether the C library can: on Linux glibc can, others are left as they are.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return False
+    # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+    options = ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20))
+    done = [library.mallopt(option, value) == 1 for option, value in options]
+    return all(done)
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ __all__ = [
     "export",
     "gradient_products",
     "io",
+    "keep_memory",
     "loss",
     "neurons",
     "plot",
@@ -29,6 +30,7 @@ __all__ = [
 _FUNCTIONS = {
     "decay_gradient": "lapilli.kernels.decays",
     "gradient_products": "lapilli.blocks.tensor_cores",
+    "keep_memory": "lapilli.kernels.memory",
     "set_decay_gradient": "lapilli.kernels.decays",
     "set_gradient_products": "lapilli.blocks.tensor_cores",
 }

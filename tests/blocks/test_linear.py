@@ -6,7 +6,7 @@ import pytest
 import torch
 from lapilli.blocks import cuba, linear, rf
 from lapilli.blocks.complex_synapse import Dense as ComplexDense
-from lapilli.blocks.synapse import Dense
+from lapilli.blocks.synapse import Conv, Dense, _normalized
 from tolerances import FLOAT32
 from torch.testing import assert_close
 
@@ -64,6 +64,46 @@ def test_events_give_the_result_of_the_dense_product(family, density, kind):
             assert_close(events, dense, rtol=0, atol=FLOAT32["rtol"] * largest + 1e-30)
 
 
+@pytest.mark.parametrize("family", [(cuba, CUBA), (rf, RF)], ids=["real", "complex"])
+@pytest.mark.parametrize("density", [0.2, 1])
+def test_products_of_eight_bits_give_the_result_of_float32(monkeypatch, family, density):
+    module, params = family
+    block = module.Dense(params, 300, 128, delay_shift=False)
+    x = rare(3, 300, 80, density=density)
+    called = []
+    multiply = linear.codes.multiply
+    monkeypatch.setattr(
+        linear.codes, "multiply", lambda *a: called.append(a[0].dtype) or multiply(*a)
+    )
+    results = []
+    for usable in (True, False):
+        monkeypatch.setattr(linear.codes, "usable", lambda usable=usable: usable)
+        block.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = block(leaf)
+        torch.manual_seed(0)
+        y.backward(torch.randn(y.shape))
+        results.append((y.detach(), leaf.grad, *(p.grad for p in block.parameters())))
+    assert set(called) == {torch.int8}
+    for got, want in zip(*results, strict=True):
+        if want is not None:
+            assert_close(got, want, rtol=0, atol=0)
+    called.clear()
+    monkeypatch.setattr(linear.codes, "usable", lambda: True)
+    block(x * 0.5)  # graded
+    assert not called
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.float16], ids=str)
+@pytest.mark.parametrize("density", [0.02, 0.5])
+def test_spikes_of_any_type_give_the_result_of_float32(density, dtype):
+    dense = cuba.Dense(CUBA, 300, 128)
+    conv = cuba.Conv(CUBA, 4, 32, 5)
+    for block, shape in ((dense, (300,)), (conv, (4, 12, 12))):
+        x = rare(3, *shape, 80, density=density)
+        assert_close(block(x.to(dtype)), block(x), rtol=0, atol=0)
+
+
 def test_the_choice_follows_the_density(monkeypatch):
     chosen = []
     monkeypatch.setattr(
@@ -87,6 +127,17 @@ def test_the_choice_follows_the_density(monkeypatch):
     synapse(rare(4, 1000, 30, density=0.02))
     assert used == ["events", "events"]
     assert chosen == [linear.SPARSE, linear.SPARSE, 1.0]
+
+
+def test_weight_norm_has_the_derivative_of_its_equation():
+    direction = torch.randn(5, 3, 2, 1, 1, dtype=torch.float64, requires_grad=True)
+    length = torch.rand(5, 1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_normalized, (direction, length))
+    assert torch.autograd.gradgradcheck(_normalized, (direction, length))
+    with torch.no_grad():
+        direction[2] = 0  # masked out
+    got = torch.autograd.grad(_normalized(direction, length * 1e-300).sum(), (direction, length))
+    assert all(g.isfinite().all() for g in got)
 
 
 linear_events_of, linear_gather = linear.events_of, linear.gather
@@ -151,3 +202,29 @@ def test_a_network_keeps_at_most_twelve_bytes_a_neuron_step():
     weights = sum(a * b * 4 for a, b in itertools.pairwise(sizes))  # quantised
     neuron_steps = batch * steps * sum(sizes[1:])
     assert sum(kept.values()) - weights <= 12 * neuron_steps
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.mkldnn, "matmul"), reason="this torch cannot round on CPUs"
+)
+@pytest.mark.parametrize("kind", ["matmul", "conv"])
+def test_products_do_not_round_where_others_may(monkeypatch, kind):
+    switch = getattr(torch.backends.mkldnn, kind)
+    name = {"matmul": "mm", "conv": "convolution"}[kind]
+    multiply, seen = getattr(torch, name), []
+
+    def record(*args, **options):
+        seen.append(switch.fp32_precision)
+        return multiply(*args, **options)
+
+    monkeypatch.setattr(torch, name, record)
+    layer = Dense(6, 4) if kind == "matmul" else Conv(2, 3, 3)
+    before, switch.fp32_precision = switch.fp32_precision, "bf16"
+    try:
+        with torch.autocast("cpu"):
+            y = layer(torch.rand(2, 6, 5) if kind == "matmul" else torch.rand(2, 2, 5, 5, 4))
+        assert switch.fp32_precision == "bf16"
+    finally:
+        switch.fp32_precision = before
+    assert y.dtype == torch.float32
+    assert seen == ["ieee"]

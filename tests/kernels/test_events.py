@@ -30,7 +30,9 @@ def matrix(x):
     return to_rows(x).flatten(0, 1)
 
 
-SHAPES = [(1, 1, 1), (2, 31, 3), (2, 32, 5), (3, 33, 17), (1, 100, 16), (2, 3, 5, 7, 9)]
+SHAPES = [
+    (1, 1, 1), (2, 31, 3), (2, 32, 5), (3, 33, 17), (1, 100, 16), (2, 45, 50), (2, 3, 5, 7, 9)
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("as_rows", [True, False], ids=["rows", "series"])
@@ -61,18 +63,20 @@ def test_products_equal_the_dense_ones(data):
     outputs = data.draw(st.sampled_from([1, 7, 16, 48, 64, 130, 256]))
     w, g = weight(outputs, shape[1]), torch.randn(shape[0] * shape[2], outputs)
     events = events_of(x)
-    assert_close(gather(events, w), matrix(x) @ w.t(), rtol=0, atol=0)
+    for step in (0.0, 1 / CODES):
+        assert_close(gather(events, w, step), matrix(x) @ w.t(), rtol=0, atol=0)
     want = (g.double().t() @ matrix(x).double()).float()
     largest = (g.double().abs().t() @ matrix(x).double().abs()).max().item()
     assert_close(scatter(events, g), want, rtol=0, atol=largest * FLOAT32["rtol"] + 1e-30)
 
 
-def test_sums_are_exact_in_the_worst_column():
+@pytest.mark.parametrize("step", [0.0, 1 / CODES], ids=["numbers", "codes"])
+def test_sums_are_exact_in_the_worst_column(step):
     inputs = 1 << 13
     x = torch.ones(1, inputs, 3).movedim(-1, 1).contiguous().movedim(1, -1)
     for code in (-128, 127):
         w = torch.full((64, inputs), code / CODES)
-        y = gather(events_of(x), w)
+        y = gather(events_of(x), w, step)
         assert_close(y, torch.full((3, 64), inputs * code / CODES), rtol=0, atol=0)
 
 
@@ -87,10 +91,31 @@ def test_many_inputs_need_wide_columns():
         assert_close(gather(events, used), matrix(most) @ used.t(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("as_rows", [True, False], ids=["rows", "series"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8], ids=str)
+def test_inputs_of_a_byte_are_read_as_they_are(dtype, as_rows):
+    for shape in SHAPES:
+        x = spikes(shape, 0.2, as_rows=as_rows).to(dtype)
+        x = x if dtype == torch.bool else x * torch.tensor(100, dtype=dtype)
+        got, want = events_of(x), events_of(x.float())
+        assert_close((got.columns, got.starts), (want.columns, want.starts), rtol=0, atol=0)
+        assert_close(got.values, want.values, rtol=0, atol=0) if want.values is not None else None
+        assert (got.values is None) == (want.values is None)
+
+
+def test_weights_that_are_no_codes_are_added_as_they_are():
+    x = spikes((2, 100, 30), 0.1)
+    for odd in (0.3, float("nan"), 5.0):  # 5 is 160 steps
+        w = weight(64, 100)
+        w[3, 7] = odd
+        y = gather(events_of(x), w, 1 / CODES)
+        assert_close(y, gather(events_of(x), w), rtol=0, atol=0, equal_nan=True)
+
+
 def test_too_many_events_are_none():
     assert events_of(spikes((2, 64, 40), 0.5), most=0.1) is None
-    busy_later = torch.zeros(1, 64, 64)
-    busy_later[..., 1::4] = 1  # what is looked at first is silent
+    busy_later = torch.zeros(1, 64, 4096)
+    busy_later[..., torch.arange(4096) % 1024 >= 256] = 1  # what is looked at first is silent
     assert events_of(busy_later, most=0.1) is None
     assert events_of(spikes((2, 64, 40), 0.05), most=0.1) is not None
 

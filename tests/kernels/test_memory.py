@@ -4,6 +4,8 @@ import gc
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -198,3 +200,37 @@ def test_buffer_is_given_up_rather_than_waited_for(pool):
     with pool.lock:  # the collector may run while this thread holds it
         del tensor
     assert pool.bytes == 0
+
+
+FAULTS = """
+import resource, sys, torch, lapilli
+if sys.argv[1] == "keep":
+    assert lapilli.keep_memory()
+
+def faults(calls):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(calls):
+        torch.ones(1 << 24)  # more than malloc ever keeps by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(20)  # the heap grows until it fits
+print(faults(10))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
+def test_freed_memory_is_kept_where_asked_for():
+    def faults(how):
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, timeout=120,
+            check=True,
+        )  # fmt: skip
+        return int(done.stdout)
+
+    assert faults("keep") < faults("leave") / 10
+
+
+def test_other_systems_are_left_as_they_are(monkeypatch):
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    monkeypatch.setattr(memory.ctypes, "CDLL", None)  # would be called, and fail
+    assert memory.keep_memory() is False

@@ -1,0 +1,43 @@
+"""The page on events states what the stored results say."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import events, report
+from lapilli.benchmark.results import read
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def results():
+    return read(report.BENCH / "results" / "events-cpu.json")
+
+
+def test_the_page_has_the_figures_of_the_results(results):
+    assert "\n".join(events.table(results)) in (DOCS / "events.md").read_text()
+
+
+def test_the_results_are_of_all_cases(results):
+    layers = len(events.PRODUCTS) + len(events.CONVOLUTIONS)
+    with_events = [row for row in results["cases"].values() if "scatter" in row]
+    assert len(with_events) == layers * len(events.DENSITIES)
+    assert len(results["cases"]) == len(with_events) + 2  # networks
+    assert {"torch", "numba"} <= set(results["versions"])
+
+
+def test_a_measurement_has_what_the_table_shows(tmp_path):
+    rows = {}
+    for density in (0.1, 1.0):
+        for name, row in {
+            "Dense": events.product(16, 32, 16, density),
+            "Conv": events.convolution(2, 2, 16, 4, density),
+        }.items():
+            rows[f"{name} at {density}"] = {"layer": name, "density": density, **row}
+    lines = events.table({"cases": rows})
+    assert len(lines) == 2 + len(rows)
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+    pytest.importorskip("matplotlib")
+    events.plot({"cases": rows}, tmp_path / "picture.svg")
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
