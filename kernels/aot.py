@@ -9,13 +9,11 @@ function and records, instead of running, what it launches.
 
 import contextlib
 import re
-import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -25,9 +23,10 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import recurrent, recurrent_triton
-from .dispatch import execute, launch_options
-from .rows import BLOCK, CHUNK
+from . import bfloat16, recurrent, recurrent_triton
+from .dispatch import execute, launch_options, walk_constants
+from .machine_code import Code, read, run_tool
+from .rows import BLOCK
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -36,9 +35,37 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 
+# ahead-of-time compilation for AMD needed ROCm's linker before
+_SINCE = {"hip": (3, 5)}
+
 _POINTERS = {
     torch.float32: "*fp32", torch.int32: "*i32", torch.int8: "*i8", torch.bfloat16: "*bf16",
 }  # fmt: skip
+
+
+def architecture(name: str) -> GPUTarget:
+    """Return what Triton calls an architecture named like those of ``TARGETS``."""
+    if name in TARGETS:
+        return TARGETS[name]
+    if name.startswith("sm_"):
+        return GPUTarget("cuda", int(name.removeprefix("sm_")), 32)
+    return GPUTarget("hip", name, 64 if name.startswith("gfx9") else 32)
+
+
+def can_compile(target: str) -> bool:
+    """Whether this version of Triton compiles for an architecture without its device."""
+    version = tuple(map(int, triton.__version__.split(".")[:2]))
+    return version >= _SINCE.get(architecture(target).backend, (0, 0))
+
+
+def local_target() -> str | None:
+    """Return the architecture of the GPU that is here; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties()
+    if torch.version.hip:
+        return properties.gcnArchName.partition(":")[0]
+    return f"sm_{properties.major}{properties.minor}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +76,7 @@ class Launch:
     args: tuple[Any, ...]
     constants: tuple[Any, ...]
     threads: int = BLOCK
+    lanes: int | None = None  # of a kernel that walks over time, which has more constants
 
 
 def launches(call: Callable[[], Any]) -> list[Launch]:
@@ -59,7 +87,8 @@ def launches(call: Callable[[], Any]) -> list[Launch]:
     recorded: list[Launch] = []
 
     def record(kernel, loop, sizes, args, constants=()):
-        recorded.append(Launch(kernel, (*args, *sizes), (*constants, CHUNK, BLOCK)))
+        N, _, C = sizes
+        recorded.append(Launch(kernel, (*args, *sizes), constants, lanes=N * C))
 
     users = [m for m in sys.modules.values() if getattr(m, "execute", None) is execute]
     with contextlib.ExitStack() as patches:
@@ -72,26 +101,43 @@ def launches(call: Callable[[], Any]) -> list[Launch]:
 
 def recurrent_launches(call: Callable[[], Any]) -> list[Launch]:
     """Return what ``call`` of ``kernels.recurrent`` launches on a GPU, running none of it."""
+    return _direct(call, recurrent, recurrent_triton)
+
+
+def terms_launches(call: Callable[[], Any]) -> list[Launch]:
+    """Return what ``call`` of ``kernels.bfloat16`` launches on a GPU, running none of it."""
+    return _direct(call, bfloat16, bfloat16)
+
+
+def _direct(call: Callable[[], Any], chooses: ModuleType, launches: ModuleType) -> list[Launch]:
+    """Record what a module launches without ``execute``, and one chooses by the executor."""
     recorded: list[Launch] = []
 
-    def record(kernel, grid, args, constants, threads):
+    def record(kernel, grid, args, constants, threads=BLOCK):
         recorded.append(Launch(kernel, args, constants, threads))
 
     with (
-        mock.patch.object(recurrent_triton, "launch", record),
-        mock.patch.object(recurrent, "executor", return_value="triton"),
+        mock.patch.object(launches, "launch", record),
+        mock.patch.object(chooses, "executor", return_value="triton"),
     ):
         call()
     return recorded
 
 
 def compile_launch(launch: Launch, target: str) -> Any:
-    """Compile the kernel of a launch for one of ``TARGETS``, for the types that it was given."""
-    values = dict(zip(launch.kernel.arg_names, (*launch.args, *launch.constants), strict=True))
+    """Compile the kernel of a launch for an architecture, for the types that it was given."""
+    return compile_kernel(launch.kernel, *signature(launch, target), target, launch.threads)
+
+
+def signature(launch: Launch, target: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what a launch compiles its kernel for: types of arguments, values of constants."""
+    constants = launch.constants
+    if launch.lanes is not None:
+        constants = (*constants, *walk_constants(launch.lanes, architecture(target).backend))
+    values = dict(zip(launch.kernel.arg_names, (*launch.args, *constants), strict=True))
     flags = set(launch.kernel.arg_names[len(launch.args) :])
-    constants = {n: v for n, v in values.items() if v is None or n in flags}
-    types = {n: _type(v) for n, v in values.items() if n not in constants}
-    return compile_kernel(launch.kernel, types, constants, target, launch.threads)
+    fixed = {n: v for n, v in values.items() if v is None or n in flags}
+    return {n: _type(v) for n, v in values.items() if n not in fixed}, fixed
 
 
 def _type(value: Tensor | float | int) -> str:
@@ -107,7 +153,7 @@ def compile_kernel(
     target: str,
     threads: int = BLOCK,
 ) -> Any:
-    """Compile a kernel for one of ``TARGETS``.
+    """Compile a kernel for an architecture.
 
     Parameters
     ----------
@@ -119,7 +165,7 @@ def compile_kernel(
     constants
         Values of the other arguments: the flags, and None for each absent tensor.
     target
-        Name of the architecture.
+        Name of the architecture, like those of ``TARGETS``.
     threads
         Threads of a program.
 
@@ -133,11 +179,11 @@ def compile_kernel(
     aligned = {
         (k,): [["tt.divisibility", 16]] for k, n in enumerate(names) if types[n].startswith("*")
     }
-    architecture = TARGETS[target]
+    gpu = architecture(target)
     return triton.compile(
         ASTSource(kernel, types, constants, aligned),
-        target=architecture,
-        options=launch_options(architecture.backend, threads),
+        target=gpu,
+        options=launch_options(gpu.backend, threads),
     )
 
 
@@ -150,111 +196,50 @@ class Resources:
     shared: int  # bytes
     loads: dict[int, int]  # instructions by bytes a thread
     stores: dict[int, int]
-    loop: int  # instructions in the main loop
+    loop: int  # instructions in the main loop; 0 without one
     late_loads: int | None  # loads behind a store of that loop; None if its order is not known
     doubles: int  # float64 instructions
     long_products: int  # 64-bit integer products inside loops
 
 
-def resources(compiled: Any) -> Resources:
-    """Read the resources from the machine code of a compiled kernel."""
-    if "cubin" in compiled.asm:
-        return _nvidia(compiled)
-    return _amd(compiled)
-
-
-_BYTES = {"128": 16, "96": 12, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}  # SASS; default 4
-_DWORDS = {"dwordx4": 16, "dwordx3": 12, "dwordx2": 8, "dword": 4}
-
-
-def _nvidia(compiled: Any) -> Resources:
-    cubin = compiled.asm["cubin"]
-    usage = _run("cuobjdump", "--dump-resource-usage", cubin)
-    registers = re.search(r"\bREG:(\d+)", usage)
-    assert registers is not None
-    instruction = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)"
-    code, labels = _parse(_run("nvdisasm", "-c", cubin), r"^(\.L_x_\w+):", instruction)
-
-    def width(op: str) -> int:
-        return next((_BYTES[m] for m in op.split(".") if m in _BYTES), 4)
-
-    ops = [op for op, _ in code]
-    first, last = _main_loop(code, labels)
-    body = ops[first : last + 1]
-    stores = [k for k, op in enumerate(body) if op.startswith("STG")]
+def resources(compiled: Any, code: Code | None = None) -> Resources:
+    """Read the resources from a compiled kernel, and its machine code unless that was read."""
+    code = read(compiled) if code is None else code
+    ops = [instruction.op for instruction in code.instructions]
+    body = [code.instructions[k] for k in sorted(code.loops.get(code.main, ()))]
+    if code.amd:
+        text = compiled.asm["amdgcn"]
+        registers = _field(text, "vgpr_count")
+        spills = _field(text, "vgpr_spill_count") + _field(text, "sgpr_spill_count")
+        late_loads = None  # the compiler rotates the loop
+    else:
+        usage = run_tool("cuobjdump", compiled.asm["cubin"], "--dump-resource-usage")
+        registers = _number(r"\bREG:(\d+)", usage)
+        spills = sum(op.startswith(("LDL", "STL")) for op in ops)
+        first = next((k for k, i in enumerate(body) if i.store), len(body))
+        late_loads = sum(bool(i.load) for i in body[first:])
+    double = re.compile(r".*_f64" if code.amd else r"D(ADD|MUL|FMA|SETP|MNMX)|.*(F64|64H)")
     return Resources(
-        registers=int(registers.group(1)),
-        spills=sum(op.startswith(("LDL", "STL")) for op in ops),
+        registers=registers,
+        spills=spills,
         shared=compiled.metadata.shared,
-        loads=Counter(width(op) for op in ops if op.startswith("LDG")),
-        stores=Counter(width(op) for op in ops if op.startswith("STG")),
+        loads=Counter(i.load for i in code.instructions if i.load),
+        stores=Counter(i.store for i in code.instructions if i.store),
         loop=len(body),
-        late_loads=sum(op.startswith("LDG") for op in body[stores[0] :]) if stores else 0,
-        doubles=sum(bool(re.match(r"D(ADD|MUL|FMA|SETP|MNMX)|.*(F64|64H)", op)) for op in ops),
+        late_loads=late_loads,
+        doubles=sum(bool(double.match(op)) for op in ops),
         long_products=_long_products(compiled.asm["ttgir"]),
     )
 
 
-def _amd(compiled: Any) -> Resources:
-    text = compiled.asm["amdgcn"]
-    instruction = r"^\s+((?:[vs]|global|buffer|ds|flat|scratch)_\w+)(.*)"
-    code, labels = _parse(text, r"^(\.LBB\w+):", instruction)
-
-    def field(name: str) -> int:
-        found = re.search(rf"\.{name}:\s*(\d+)", text)
-        assert found is not None
-        return int(found.group(1))
-
-    def widths(kind: str) -> dict[int, int]:
-        found = (re.match(rf"(?:global|buffer|flat)_{kind}_(\w+)", op) for op, _ in code)
-        return Counter(_DWORDS[m.group(1)] for m in found if m)
-
-    first, last = _main_loop(code, labels)
-    return Resources(
-        registers=field("vgpr_count"),
-        spills=field("vgpr_spill_count") + field("sgpr_spill_count"),
-        shared=compiled.metadata.shared,
-        loads=widths("load"),
-        stores=widths("store"),
-        loop=last + 1 - first,
-        late_loads=None,  # the compiler rotates the loop
-        doubles=sum("_f64" in op for op, _ in code),
-        long_products=_long_products(compiled.asm["ttgir"]),
-    )
+def _field(assembly: str, name: str) -> int:
+    return _number(rf"\.{name}:\s*(\d+)", assembly)
 
 
-def _run(tool: str, option: str, cubin: bytes) -> str:
-    """Run one of the CUDA tools that come with Triton."""
-    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.cubin"
-        file.write_bytes(cubin)
-        command = [path, option, file]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _parse(text: str, label: str, instruction: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """Return opcodes with their operands, and where each label points."""
-    code: list[tuple[str, str]] = []
-    labels: dict[str, int] = {}
-    for line in text.splitlines():
-        if found := re.match(label, line):
-            labels[found.group(1)] = len(code)
-        elif found := re.match(instruction, line):
-            code.append((found.group(1), found.group(2)))
-    return code, labels
-
-
-def _main_loop(code: list[tuple[str, str]], labels: dict[str, int]) -> tuple[int, int]:
-    """Return the longest stretch that a branch at its end repeats."""
-
-    def backward_branches() -> Iterator[tuple[int, int]]:
-        for k, (op, operands) in enumerate(code):
-            target = re.search(r"\.L\w+", operands)
-            if target and re.match(r"BRA|s_c?branch", op) and labels[target.group()] <= k:
-                yield labels[target.group()], k
-
-    return max(backward_branches(), key=lambda ends: ends[1] - ends[0])
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    assert found is not None
+    return int(found[1])
 
 
 def _long_products(ir: str) -> int:

@@ -1,13 +1,14 @@
 """Kernels compile for every architecture, in the registers that they may use; no GPU is needed."""
 
+from dataclasses import replace
+
 import pytest
 import triton
-from lapilli.kernels.aot import TARGETS, compile_launch, launches, resources
+from lapilli.kernels.aot import TARGETS, can_compile, compile_launch, launches, resources
+from lapilli.kernels.dispatch import FULL, walk_constants
+from lapilli.kernels.rows import BLOCK, CHUNK
 from problems import fixed_problem
 from recurrences import TABLE, most_of
-
-# ahead-of-time compilation for AMD needed ROCm's linker before
-SINCE = {"gfx942": (3, 5)}
 
 # Every recurrence is compiled for one target of each vendor, in what uses most of its kernel. For
 # one target also in what loads and stores other things; for the others, those without a twin.
@@ -36,6 +37,9 @@ REGISTERS = {
 }
 
 
+SHARED = 99 << 10  # what a program may have of shared memory on the smallest, sm_120
+
+
 def matrix():
     for recurrence in TABLE:
         most, no_twin = most_of(recurrence), recurrence.name in NO_TWINS
@@ -53,14 +57,14 @@ def matrix():
 
 @pytest.mark.parametrize(("recurrence", "target", "variant"), list(matrix()))
 def test_kernels_compile_within_their_registers(recurrence, target, variant, note_kernel):
-    if tuple(map(int, triton.__version__.split(".")[:2])) < SINCE.get(target, (3, 3)):
+    if not can_compile(target):
         pytest.skip(f"Triton {triton.__version__} cannot compile for {target} on its own")
     problem = fixed_problem(recurrence, **recurrence.variants()[variant])
     recorded = launches(problem.fast)
     assert len(recorded) == problem.launches
     for launch in recorded:
         name = launch.kernel.__name__
-        used = resources(compile_launch(launch, target))
+        used = resources(compile_launch(replace(launch, lanes=FULL), target))
         note_kernel(name, f"{recurrence}: {variant}", target, used)
         assert used.registers <= REGISTERS[name][TARGETS[target].backend == "hip"]
         assert used.spills == 0
@@ -69,3 +73,28 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
         assert used.long_products == 0
         assert set(used.loads) == set(used.stores) == {4}  # neighbours in memory, one a lane
         assert not used.late_loads  # a load behind a store waits for memory again
+
+
+@pytest.mark.parametrize(
+    ("recurrence", "target", "variant"),
+    [p for p in matrix() if p.values[1] == ONE and p.values[2] == most_of(p.values[0])],
+)
+def test_kernels_with_few_lanes_keep_chunks_in_flight(recurrence, target, variant, note_kernel):
+    problem = fixed_problem(recurrence, **recurrence.variants()[variant])
+    for launch in launches(problem.fast):
+        used = resources(compile_launch(replace(launch, lanes=FULL - 1), target))
+        note_kernel(launch.kernel.__name__, f"{recurrence}: {variant}, few", target, used)
+        assert used.spills == 0
+        chunks = used.shared // (4 * BLOCK * CHUNK)  # in shared memory, of all inputs
+        assert chunks >= walk_constants(FULL - 1, "cuda")[1] - 1
+        assert used.shared <= SHARED
+
+
+def test_sizes_compile_nothing_again():
+    # another batch, threshold or number of steps is the same kernel
+    for recurrence in TABLE:
+        for launch in launches(fixed_problem(recurrence).fast):
+            given = zip(launch.kernel.params, launch.args, strict=False)
+            numbers = [p for p, value in given if isinstance(value, int)]
+            assert numbers
+            assert all(p.do_not_specialize for p in numbers), launch.kernel.__name__
