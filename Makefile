@@ -1,11 +1,12 @@
 # Everything runs in .venv, which is made on first use and again when its requirements change.
 
 PYTHON ?= python3
+PYTHON310 ?= python3.10
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint bench gpu conformance clean
+.PHONY: help demo test lint bench gate peers gpu conformance clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,9 +25,20 @@ lint: $(INSTALLED)  ## check style and format
 bench: $(INSTALLED)  ## measure throughput and judge it against the stored baselines
 	$(RUN) pytest --benchmark
 
+gate: $(INSTALLED)  ## the same in short: counters exactly, ratios loosely
+	$(RUN) pytest --benchmark-short --benchmark-tolerance=0.6
+
+# --no-deps: lava-dl asks for older releases of torch and pytest, and runs on these
+peers:  ## measure lava-dl, snntorch, spikingjelly and norse too, which needs Python 3.10
+	$(PYTHON310) -m venv --clear build/peers
+	build/peers/bin/python -m pip install --quiet --editable '.[test]' \
+		--requirement bench/peers-need.txt
+	build/peers/bin/python -m pip install --quiet --no-deps --requirement bench/peers.txt
+	OMP_NUM_THREADS=1 build/peers/bin/python -m pytest --peers -k test_peers
+
 gpu: $(INSTALLED)  ## on a machine with a GPU: test the kernels there, then measure them
 	$(VENV)/bin/python -c "import torch; assert torch.cuda.is_available(), 'no GPU in sight'"
-	$(RUN) pytest tests/kernels tests/test_golden.py tests/test_golden_blocks.py
+	$(RUN) pytest --numprocesses auto -k "cuda or gpu" tests/test_gpu.py tests
 	$(RUN) pytest --benchmark
 
 conformance: $(INSTALLED)  ## run exported networks in Lava's netx, which needs Python 3.10

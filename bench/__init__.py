@@ -1,7 +1,9 @@
 """The benchmark suite: ``pytest --benchmark`` or ``make bench``.
 
 cases.py     what is measured
-measure.py   how: clocks, counters, the bandwidth of a copy
-gate.py      when a change made something worse
+measure.py   how: rounds beside those of a copy
 report.py    results as JSON and as a table
+peers.py     other libraries at the same work
+
+Counters, files and the gate are in lapilli/benchmark, where users have them too.
 """

@@ -11,14 +11,16 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from lapilli.kernels import memory
+from lapilli.kernels import calls, memory
 from lapilli.kernels.layout import from_rows
 from torch import Tensor
+
+from lapilli.benchmark.neurons import ARGUMENTS
 
 SHAPES = {  # batch, neurons..., steps
     "dense": (32, 512, 300),
@@ -72,26 +74,24 @@ def warm(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A kernel function ``f(x, *decays, *numbers)``."""
+    """A kernel function, called as ``kernels/calls.py`` says."""
 
     name: str
-    module: str
     saved: float = 4.0  # bytes kept for backward a neuron-step
-    inputs: int = 1
-    decays: tuple[float, ...] = ()
-    numbers: tuple[float, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
-    function: str = ""  # if it is not the name
     loops: bool = True  # in the reference
+
+    @property
+    def call(self) -> calls.Recurrence:
+        """How it is called."""
+        return calls.RECURRENCES[self.name]
 
     def build(
         self, shape: tuple[int, ...], training: bool, device: torch.device, steps: int,
         reference: bool,
     ) -> Workload:  # fmt: skip
         """Make a workload: a call, in training with its backward."""
-        package = "lapilli.kernels.reference" if reference else "lapilli.kernels"
-        module = importlib.import_module(f"{package}.{self.module}")
-        function = getattr(module, self.function or self.name)
+        function = self.call.callable("lapilli.kernels" + ".reference" * reference)
+        inputs = self.call.inputs
         batch, *neurons, _ = shape
         torch.manual_seed(0)
         rows = (batch, steps, math.prod(neurons))
@@ -99,14 +99,14 @@ class Recurrence:
         def series() -> Tensor:
             return from_rows(warm(rows, device), torch.Size(neurons))
 
-        xs = [series().mul_(0.3).requires_grad_(training) for _ in range(self.inputs)]
-        decays = [torch.tensor([d], device=device) for d in self.decays]
-        x = xs[0] if self.inputs == 1 else tuple(xs)
+        xs = [series().mul_(0.3).requires_grad_(training) for _ in range(inputs)]
+        parameters = self.call.tensors(device)
+        x = xs[0] if inputs == 1 else tuple(xs)
 
         def forward() -> Tensor:
-            return function(x, *decays, *self.numbers, **self.options)
+            return function(x, *parameters, *self.call.numbers)
 
-        once = 4 * (self.inputs + 1)
+        once = 4 * (inputs + 1)
         if not training:
             return Workload(torch.no_grad()(forward), math.prod(rows), once)
         upstream = series()
@@ -117,30 +117,20 @@ class Recurrence:
         )
 
 
-_ROTATION = (400.0, 4000.0)  # sine and cosine
-_ADAPTATION = (50.0, 80.0)
 RECURRENCES = [
-    Recurrence("cuba", "cuba", decays=(410.0, 164.0), numbers=(1.0, 4096)),
-    Recurrence(
-        "alif", "alif", decays=(410.0, 164.0, *_ADAPTATION), numbers=(1.0, 0.125, 4096)
-    ),
-    Recurrence("rf", "rf", saved=8, inputs=2, decays=_ROTATION, numbers=(1.0, 4096)),
-    Recurrence("rf_iz", "rf_iz", inputs=2, decays=_ROTATION, numbers=(1.0, 4096)),
-    Recurrence(
-        "adrf", "rf", saved=8, inputs=2, decays=_ROTATION + _ADAPTATION, numbers=(1.0, 0.125, 4096)
-    ),
-    Recurrence(
-        "adrf_iz", "rf_iz", inputs=2, decays=_ROTATION + _ADAPTATION, numbers=(1.0, 0.125, 4096)
-    ),
-    Recurrence("sigma_delta", "sigma_delta", saved=1 / 8, decays=(0.125,), numbers=(64,)),
-    Recurrence(
-        "leaky", "leaky", decays=(410.0,), numbers=(1.0, 4096), function="leaky_spike"
-    ),
-    Recurrence("delta", "delta", saved=0, decays=(0.125,), numbers=(64,)),
-    Recurrence("sigma", "sigma", saved=0, loops=False),
-    Recurrence("step_delay", "delay", saved=0, loops=False),
-    Recurrence("channel_delay", "delay", saved=0, decays=(3.0,)),
-]  # fmt: skip
+    Recurrence("cuba"),
+    Recurrence("alif"),
+    Recurrence("rf", saved=8),
+    Recurrence("rf_iz"),
+    Recurrence("adrf", saved=8),
+    Recurrence("adrf_iz"),
+    Recurrence("sigma_delta", saved=1 / 8),
+    Recurrence("leaky"),
+    Recurrence("delta", saved=0),
+    Recurrence("sigma", saved=0, loops=False),
+    Recurrence("step_delay", saved=0, loops=False),
+    Recurrence("channel_delay", saved=0),
+]
 
 
 @dataclass(frozen=True)
@@ -159,10 +149,7 @@ class Block:
     ) -> Workload:  # fmt: skip
         """Make a workload: a forward pass, or a step of training."""
         blocks = importlib.import_module("lapilli.blocks.cuba")
-        params = {"threshold": 1.0, "current_decay": 0.1, "voltage_decay": 0.04}
-        for kind, _, _ in self.kinds:
-            if not hasattr(blocks, kind):
-                pytest.skip(f"lapilli.blocks.cuba has no {kind} yet")
+        params = ARGUMENTS["cuba"]
         torch.manual_seed(0)
         layers = [getattr(blocks, k)(params, *args, **options) for k, args, options in self.kinds]
         network = torch.nn.Sequential(*layers).to(device)
@@ -181,7 +168,10 @@ class Block:
             return Workload(torch.no_grad()(forward), work)
         parameters = list(network.parameters())
         wanted = [p for p in parameters if p.requires_grad]
-        optimiser = torch.optim.Adam(wanted, lr=1e-3) if self.optimiser else None
+        capturable = device.type == "cuda"  # a graph can hold the step
+        optimiser = (
+            torch.optim.Adam(wanted, lr=1e-3, capturable=capturable) if self.optimiser else None
+        )
 
         def train() -> None:
             loss = (forward().mean(-1) - 0.1).square().sum()

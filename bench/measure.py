@@ -1,8 +1,10 @@
 """How a workload is measured: time beside that of a copy, and counters that do not depend on time.
 
 On the CPU the clock of the ratios is processor time, which other programs on the machine disturb
-little: the executor's on all of its threads, and the copy's and the reference's on one. What
-disturbs a measurement adds time, so ratios take the fastest round; the report shows medians.
+little: the executor's on all of its threads, and the copy's and the reference's on one. On a GPU it
+is the time between two events around a call that a graph replays, with the second-level cache
+flushed before: what the device works, without the launches. What disturbs a measurement adds time,
+so ratios take the fastest round; the report shows medians.
 """
 
 import statistics
@@ -13,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lapilli.kernels import dispatch, memory
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from lapilli.kernels import memory
+
+from lapilli.benchmark.counters import OneThread, clock_of
 
 from .cases import Workload, warm
 
@@ -23,27 +25,64 @@ FEW = 1 << 16  # neuron-steps: below, a round is several calls
 CALLS = 200  # of such a round
 
 
-def clock_of(device: torch.device) -> Callable[[], float]:
-    """Return the clock of the ratios: processor seconds, or on a GPU seconds until it is done."""
-    if device.type == "cpu":
-        return time.process_time
+class ProcessorSeconds:
+    """Seconds of a call on the CPU: of all threads, and by the clock on the wall."""
 
-    def finished() -> float:
-        torch.accelerator.synchronize()
-        return time.perf_counter()
+    def __init__(self, call: Callable[[], Any]):
+        self.call = call
 
-    return finished
+    def __call__(self, calls: int) -> tuple[float, float]:
+        """Return both for one of so many calls."""
+        wall, start = time.perf_counter(), time.process_time()
+        for _ in range(calls):
+            self.call()
+        return (time.process_time() - start) / calls, (time.perf_counter() - wall) / calls
 
 
-class OneThread:
-    """Context in which torch runs on one thread, so that none spins for another."""
+class DeviceSeconds:
+    """Seconds of a call on a GPU: that it works, replayed by a graph, and until it is done.
 
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+    Where no graph can hold the call (``is_graph``), the first are those of its launches as well.
+    """
 
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
+    def __init__(self, call: Callable[[], Any]):
+        self.call = self.replay = call
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.kept = call()  # its memory belongs to the graph
+            self.replay = graph.replay
+        except RuntimeError:  # it waits for the device
+            torch.cuda.synchronize()
+        self.is_graph = self.replay != call
+        cache = torch.cuda.get_device_properties().L2_cache_size
+        self.flush = torch.empty(4 * cache, dtype=torch.int8, device="cuda")
+
+    def __call__(self, calls: int) -> tuple[float, float]:
+        """Return both for one of so many calls; only the first finds the cache flushed."""
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.flush.zero_()
+        start.record()
+        for _ in range(calls):
+            self.replay()
+        end.record()
+        end.synchronize()
+        clock = clock_of(torch.device("cuda"))
+        wall = clock()
+        for _ in range(calls):
+            self.call()
+        return start.elapsed_time(end) / 1e3 / calls, (clock() - wall) / calls
+
+
+def stopwatch(call: Callable[[], Any], device: torch.device) -> ProcessorSeconds | DeviceSeconds:
+    """Return what measures the call on its device."""
+    return ProcessorSeconds(call) if device.type == "cpu" else DeviceSeconds(call)
 
 
 @dataclass
@@ -57,28 +96,25 @@ class Meter:
     copy: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.clock = clock_of(self.device)
         self.calls = CALLS if self.workload.neuron_steps < FEW else 1
         size = max(self.workload.neuron_steps, FEW)
         self.copied = 8 * size  # bytes read and written
-        self.source, self.target = (warm((1, 1, size), self.device) for _ in range(2))
+        source, target = (warm((1, 1, size), self.device) for _ in range(2))
         for _ in range(2):  # compiles and touches all memory
             self.workload.run()
+        self.measure = stopwatch(self.workload.run, self.device)
+        self.measure_copy = stopwatch(lambda: target.copy_(source), self.device)
 
     def before(self) -> None:
         """Time the copy."""
         with OneThread():
-            start = self.clock()
-            self.target.copy_(self.source)
-            self.copy.append(self.clock() - start)
+            self.copy.append(self.measure_copy(1)[0])
 
     def __call__(self) -> None:
         """Run a round."""
-        wall, start = time.perf_counter(), self.clock()
-        for _ in range(self.calls):
-            self.workload.run()
-        self.seconds.append((self.clock() - start) / self.calls)
-        self.wall.append((time.perf_counter() - wall) / self.calls)
+        seconds, wall = self.measure(self.calls)
+        self.seconds.append(seconds)
+        self.wall.append(wall)
 
     def rounds(self, count: int) -> "Meter":
         """Run some more rounds."""
@@ -130,70 +166,6 @@ def reference_rate(workload: Workload, device: torch.device, rounds: int = 3) ->
                 workload.run()
             seconds.append((clock() - start) / calls)
     return workload.neuron_steps / min(seconds)
-
-
-class _Operations(TorchDispatchMode):
-    """Count the operators that write, and the bytes of what they make."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators = 0
-        self.bytes = 0
-
-    def __torch_dispatch__(
-        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        outputs = op(*args, **(kwargs or {}))
-        given = {_storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        made = [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]
-        fresh = {_storage(t): t.untyped_storage().nbytes() for t in made}
-        fresh = {s: n for s, n in fresh.items() if s not in given}
-        self.operators += bool(fresh) or op._schema.is_mutable
-        self.bytes += sum(fresh.values())
-        return outputs
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def counters(workload: Workload) -> dict[str, int]:
-    """Return what a call does, whatever its speed.
-
-    ``operators`` that write and ``allocated_bytes`` of what they return, ``loops`` over neurons on
-    the CPU, large ``buffers`` taken from the pool, ``saved_bytes`` kept for backward.
-    """
-    loops, buffers, kept = [], [], {}
-    run_tiles, take = dispatch.run_tiles, memory._Pool.take
-
-    def counted_tiles(*args: Any) -> None:
-        loops.append(args)
-        run_tiles(*args)
-
-    def counted_take(pool: memory._Pool, size: int) -> Any:
-        buffers.append(size)
-        return take(pool, size)
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[_storage(tensor)] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    dispatch.run_tiles, memory._Pool.take = counted_tiles, counted_take
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            workload.run()
-        loops_of_a_call, buffers_of_a_call = len(loops), len(buffers)
-        with _Operations() as operations:
-            workload.run()
-    finally:
-        dispatch.run_tiles, memory._Pool.take = run_tiles, take
-    return {
-        "operators": operations.operators,
-        "allocated_bytes": operations.bytes,
-        "loops": loops_of_a_call,
-        "buffers": buffers_of_a_call,
-        "saved_bytes": sum(kept.values()),
-    }
 
 
 def peak_bytes(workload: Workload, device: torch.device) -> int | None:

@@ -1,15 +1,14 @@
 """The results of a run: a JSON file for each device, and a table for the README."""
 
-import json
-import platform
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numba
-import numpy as np
 import torch
+
+from lapilli.benchmark import results
+from lapilli.benchmark.neurons import ARGUMENTS
 
 BENCH = Path(__file__).parent
 HEADER = (
@@ -18,77 +17,29 @@ HEADER = (
 )  # fmt: skip
 
 
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """Describe where the results are from."""
-    name = processor()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name()
-    return {"processor": name, "threads": torch.get_num_threads(), "system": platform.platform()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the speed depends on."""
-    found = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numba": numba.__version__,
-        "numpy": np.__version__,
-    }
-    if "triton" in sys.modules:
-        found["triton"] = sys.modules["triton"].__version__
-    return found
-
-
-def label(device: torch.device) -> str:
-    """Return the name of the files of a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name().lower().replace(" ", "-")
-    return device.type
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a JSON file; empty where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, of which each case is a line."""
-    path.parent.mkdir(exist_ok=True)
-    cases = content["cases"]
-    head = {k: v for k, v in content.items() if k != "cases"}
-    lines = ",\n".join(f"    {json.dumps(c)}: {json.dumps(v)}" for c, v in cases.items())
-    opening = json.dumps(head, indent=2).removesuffix("\n}")
-    path.write_text(f'{opening},\n  "cases": {{\n{lines}\n  }}\n}}\n')
-
-
 def document(rows: dict[str, dict[str, Any]], device: torch.device, command: str) -> dict[str, Any]:
     """Return the content of a file of results."""
     return {
-        "machine": machine(device),
+        "machine": results.machine(device),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": results.versions(),
         "command": command,
         "cases": {case: {k: _rounded(v) for k, v in row.items()} for case, row in rows.items()},
     }
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
+def duration(seconds: float) -> str:
+    """Write a time with its unit."""
+    for unit, name in ((1, "s"), (1e-3, "ms")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def table(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -101,7 +52,7 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
             row["name"],
             row["shape"],
             row["mode"],
-            _time(row["wall_s"]),
+            duration(row["wall_s"]),
             f"{row['wall_iqr_s'] / row['wall_s']:.0%}",
             f"{row['neuron_steps_per_s'] / 1e6:.4g}",
             f"{row['neuron_steps_per_clock_s'] / 1e6:.4g}",
@@ -114,7 +65,7 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-NEURONS = ("cuba", "alif", "rf", "rf_iz", "adrf", "adrf_iz", "sigma_delta")
+NEURONS = tuple(ARGUMENTS)
 SUMMARY = (
     "neuron", "forward", "of a copy", "times torch", "training", "of a copy", "times torch", "kept",
 )  # fmt: skip
@@ -137,5 +88,26 @@ def summary(document: dict[str, Any], shape: str = "dense") -> list[str]:
     return lines
 
 
+def step_sentence(document: dict[str, Any]) -> str:
+    """Return the README's words on a call that is a single step."""
+    row = document["cases"]["cuba-step-forward"]
+    return (
+        "One call of `kernels.cuba.cuba` on a single step of 128 neurons takes "
+        f"{row['clock_s'] * 1e6:.0f} us of processor time."
+    )
+
+
+def demo_sentence(report: dict[str, Any]) -> str:
+    """Return the README's words on ``make demo``, from the report of its training."""
+    return (
+        f"`make demo` reaches {report['test_accuracy']:.1%} test accuracy on handwritten digits in "
+        f"{report['seconds']:.1f} s of training, compilation of the kernels included, with "
+        f"{report['seconds_an_epoch']:.2f} s an epoch after the first."
+    )
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(summary(read(BENCH / "results" / "cpu.json"))) + "\n")
+    stored = results.read(BENCH / "results" / "cpu.json")
+    lines = [*summary(stored), "", step_sentence(stored), ""]
+    lines.append(demo_sentence(results.read(BENCH / "results" / "demo-cpu.json")))
+    sys.stdout.write("\n".join(lines) + "\n")

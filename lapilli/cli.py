@@ -1,4 +1,4 @@
-"""Command line: ``lapilli train``, ``check``, ``run``, ``inspect``, ``info``.
+"""Command line ``lapilli``: train, check, run, inspect, bench show, profile, kernels, info.
 
 Exit status: 0 done; 1 the exported network differs from the trained one, or the network cannot be
 deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobody reads the output.
@@ -7,6 +7,7 @@ deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobo
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from .extras import MissingExtraError
 # torch takes seconds to import: the commands import what they need, so that --help and wrong
 # arguments answer at once
 
+_MOST_NEURON_STEPS = 2**28  # of a profile: 1 GiB a series
 DONE, DIFFERS, WRONG_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
 
@@ -45,6 +47,20 @@ def _whole_number(low: int) -> Any:
         return value
 
     return parse
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """Read a shape ``batch,neurons...,time``."""
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if len(sizes) < 3 or min(sizes) < 1 or math.prod(sizes) > _MOST_NEURON_STEPS:
+        raise argparse.ArgumentTypeError(
+            f"is {text!r}; expected batch,neurons,time, as 32,512,300: three or more whole numbers "
+            f"from 1, of which the product is at most {_MOST_NEURON_STEPS}"
+        )
+    return sizes
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,12 +128,86 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.set_defaults(command=_inspect)
 
+    bench = commands.add_parser(
+        "bench", help="show benchmarks", description="Show what pytest --benchmark measured."
+    )
+    bench_commands = bench.add_subparsers(metavar="COMMAND", required=True)
+    show = bench_commands.add_parser(
+        "show",
+        help="show results beside their baselines",
+        description="Show the results of pytest --benchmark beside their baselines.",
+    )
+    show.add_argument(
+        "results", type=Path, nargs="?", metavar="RESULTS.json",
+        help="default: the newest in bench/results of the current folder",
+    )  # fmt: skip
+    show.add_argument(
+        "--baseline", type=Path, metavar="FILE.json",
+        help="default: the file of the same name in baselines, beside the folder of the results",
+    )  # fmt: skip
+    show.add_argument(
+        "--html", type=Path, nargs="?", const=Path("bench.html"), metavar="FILE",
+        help="also write a page; default: bench.html",
+    )  # fmt: skip
+    show.add_argument(
+        "--png", type=Path, nargs="?", const=Path("bench.png"), metavar="FILE",
+        help="also draw throughput and bandwidth ceiling; default: bench.png",
+    )  # fmt: skip
+    show.set_defaults(command=_bench_show)
+
+    profile = commands.add_parser(
+        "profile",
+        help="show where a neuron's time goes",
+        description="Show where the time of a neuron's step goes, and save a Chrome trace.",
+    )
+    profile.add_argument(
+        "--neuron", required=True, help="cuba, alif, rf, rf_iz, adrf, adrf_iz, sigma_delta"
+    )
+    profile.add_argument(
+        "--shape", type=_shape, required=True, metavar="N,C,T",
+        help="batch, neurons (one or more numbers), time, as 32,512,300",
+    )  # fmt: skip
+    profile.add_argument("--mode", default="training", help="training (default), or forward")
+    profile.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, xpu")
+    profile.add_argument(
+        "--trace", type=Path, metavar="FILE.json", help="default: runs/profile-NEURON-MODE.json"
+    )
+    profile.set_defaults(command=_profile)
+
     info = commands.add_parser(
         "info",
         help="show versions and devices",
         description="Show versions, devices, and what runs the kernels on each device.",
     )
     info.set_defaults(command=_info)
+
+    kernels = commands.add_parser(
+        "kernels",
+        help="compile the GPU kernels and predict their speed; no GPU is needed",
+        description="Compile every Triton kernel ahead of time and show what it uses: registers, "
+        "spills, shared memory, accesses, instructions and bytes a neuron-step. From these, speeds "
+        "on A100, H100, H200 and MI300X are predicted; they are not measured. The first run takes "
+        "minutes.",
+    )
+    kernels.add_argument(
+        "--target", nargs="+", metavar="ARCH",
+        help="sm_80, sm_90, sm_120, gfx942; default: all, and the GPU that is here",
+    )  # fmt: skip
+    kernels.add_argument(
+        "--kernel",
+        nargs="+",
+        metavar="NAME",
+        help="some of them: a neuron, leaky, delta, sigma, quantize, terms, recurrent, ...",
+    )
+    kernels.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write JSON; -: on the standard output, in place of the table",
+    )
+    kernels.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a page with the rooflines"
+    )
+    kernels.set_defaults(command=_kernels)
     return parser
 
 
@@ -189,6 +279,7 @@ def _train(args: argparse.Namespace) -> int:
 
     from . import report
     from .extras import require
+    from .kernels.memory import keep_memory
 
     device, executor = _device(args.device)
     require("tqdm", "tqdm")
@@ -197,6 +288,7 @@ def _train(args: argparse.Namespace) -> int:
     data = _data(args, recipe).to(device)
     folder, is_new = _new_folder(args.out, args.dataset)
 
+    keep_memory()
     torch.manual_seed(args.seed)
     net = recipe.network().to(device)
     epochs = args.epochs or recipe.epochs
@@ -364,6 +456,55 @@ def _inspect(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _bench_show(args: argparse.Namespace) -> int:
+    from .benchmark import show
+    from .export.files import replacing
+
+    with _wrong_input(show.ResultsError):
+        path = args.results or show.newest(Path("bench") / "results")
+        document = show.load(path)
+        baseline, name = show.load_baseline(path, args.baseline)
+        rows = show.cells(document, baseline)
+        facts = [f"results: {path}", *show.facts(document, baseline, name)]
+        if args.png or args.html:
+            figure = show.picture(document)
+        if args.png:
+            with replacing(args.png) as temporary:
+                figure.savefig(temporary, format="png")
+        if args.html:
+            with replacing(args.html) as temporary:
+                temporary.write_text(show.page(rows, facts, figure), encoding="utf-8")
+    print("\n".join([*facts, "", *show.table(rows)]))
+    return DONE
+
+
+def _profile(args: argparse.Namespace) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: the profiler's own log
+    from . import profiling
+    from .benchmark.neurons import ARGUMENTS
+
+    for what, given, allowed in (
+        ("neuron", args.neuron, ARGUMENTS),
+        ("mode", args.mode, profiling.MODES),
+    ):
+        if given not in allowed:
+            raise UsageError(f"unknown {what} {given!r}; there are: {', '.join(allowed)}")
+    device, executor = _device(args.device)
+    trace = args.trace
+    with _wrong_input():
+        if trace is None:
+            trace = Path("runs") / f"profile-{args.neuron}-{args.mode}.json"
+            trace.parent.mkdir(exist_ok=True)
+        found = profiling.profile(args.neuron, args.shape, args.mode, device, trace)
+    shape = " x ".join(map(str, args.shape))
+    print(f"{args.neuron}, {shape}, {args.mode}, on {device} ({executor})")
+    share = f"while profiled, {found.kernel_share:.0%} in kernels"
+    print(f"{found.seconds * 1e3:.3f} ms a step; {share}\n")
+    print("\n".join(profiling.table(found)))
+    print(f"\ntrace: {trace} (chrome://tracing or ui.perfetto.dev)")
+    return DONE
+
+
 def _info(args: argparse.Namespace) -> int:
     import torch
 
@@ -378,6 +519,53 @@ def _info(args: argparse.Namespace) -> int:
         except RuntimeError:
             served = "no kernels"
         print(f"{name:<10}{description}; {served}")
+    return DONE
+
+
+def _kernels(args: argparse.Namespace) -> int:
+    from .kernels.language import BACKEND, HAS_TRITON
+
+    if not HAS_TRITON:
+        raise UsageError("Triton is not installed, so there are no GPU kernels on this system")
+    if BACKEND != "auto":
+        raise UsageError(f"LAPILLI_BACKEND is {BACKEND!r}; unset it to compile the GPU kernels")
+
+    from . import kernel_page, kernel_report
+    from .export.files import replacing
+    from .extras import require
+    from .kernels.catalogue import names
+
+    known = kernel_report.targets()
+    targets = list(dict.fromkeys(args.target or known))
+    for target in targets:
+        if target not in known:
+            raise UsageError(f"unknown target {target!r}; there are: {', '.join(known)}")
+    for name in args.kernel or ():
+        if name not in names():
+            raise UsageError(f"unknown kernel {name!r}; there are: {', '.join(names())}")
+    if args.html is not None:
+        require("matplotlib.figure", "matplotlib")
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty() or done == total:
+            end = "\n" if done == total else "\r"
+            print(f"compiled {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    with contextlib.ExitStack() as files, _wrong_input():
+        # opened first, so that a wrong name is found before minutes of compilation
+        wanted = {args.json: "json", args.html: "html"}
+        paths = {
+            kind: files.enter_context(replacing(path))
+            for path, kind in wanted.items()
+            if path not in (None, "-")
+        }
+        report = kernel_report.build(targets, args.kernel, progress)
+        document = json.dumps(report, indent=2) + "\n"
+        if "json" in paths:
+            paths["json"].write_text(document, encoding="utf-8")
+        if "html" in paths:
+            paths["html"].write_text(kernel_page.page(report), encoding="utf-8")
+    print(document.rstrip() if args.json == "-" else kernel_report.text(report))
     return DONE
 
 

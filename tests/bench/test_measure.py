@@ -5,7 +5,8 @@ import torch
 
 from bench import report
 from bench.cases import RECURRENCES, cases
-from bench.measure import FEW, Meter, counters, reference_rate
+from bench.measure import FEW, Meter, reference_rate
+from lapilli.benchmark.counters import counters
 
 CPU = torch.device("cpu")
 BY_NAME = {r.name: r for r in RECURRENCES}
@@ -14,7 +15,7 @@ BYTES = 4 * 8 * 256 * 128
 
 
 def counted(name, training):
-    return counters(BY_NAME[name].build(SHAPE, training, CPU, SHAPE[-1], False))
+    return counters(BY_NAME[name].build(SHAPE, training, CPU, SHAPE[-1], False).run)
 
 
 def test_names_of_cases_differ():
@@ -34,7 +35,7 @@ def test_inference_keeps_nothing(name):
 def test_training_keeps_what_the_table_says(name):
     found = counted(name, training=True)
     recurrence = BY_NAME[name]
-    parameters = 4 * len(recurrence.decays)
+    parameters = 4 * len(recurrence.call.parameters)
     assert found["saved_bytes"] == pytest.approx(
         BYTES * recurrence.saved / 4 + parameters, abs=parameters + 4
     )

@@ -4,10 +4,11 @@ import pytest
 import torch
 from lapilli.kernels import dispatch, sigma, sigma_delta
 
-from bench import gate
 from bench.cases import RECURRENCES
-from bench.gate import Result
-from bench.measure import Meter, counters, reference_rate
+from bench.measure import Meter, reference_rate
+from lapilli.benchmark import judge
+from lapilli.benchmark.counters import counters
+from lapilli.benchmark.judge import Result
 
 SHAPE = (16, 256, 100)
 CPU = torch.device("cpu")
@@ -23,20 +24,20 @@ def workload(recurrence, training=False):
 def measured():
     """Speed beside the loop in torch, as the suite measures it."""
     results = []
-    for _ in range(gate.ATTEMPTS):
+    for _ in range(judge.ATTEMPTS):
         rate = Meter(workload(ALIF), CPU).rounds(15).rate
         reference = reference_rate(ALIF.build(SHAPE, False, CPU, 20, True), CPU, rounds=5)
         results.append(Result(ratios={"speedup": rate / reference}))
-    return gate.best(results)
+    return judge.best(results)
 
 
 def stored(result):
-    return gate.baselines({"": result}, {}, {})["cases"][""]
+    return judge.baselines({"": result}, {}, {})["cases"][""]
 
 
 def test_pass_over_memory_is_found(monkeypatch):
     before = stored(measured())
-    assert not gate.fallen(measured(), before)
+    assert not judge.fallen(measured(), before)
     run_tiles = dispatch.run_tiles
 
     def run_twice(*args):
@@ -44,20 +45,20 @@ def test_pass_over_memory_is_found(monkeypatch):
         run_tiles(*args)
 
     monkeypatch.setattr(dispatch, "run_tiles", run_twice)
-    assert gate.fallen(measured(), before)
+    assert judge.fallen(measured(), before)
 
 
 def operators(recurrence, training):
-    return Result(counters(workload(recurrence, training)))
+    return Result(counters(workload(recurrence, training).run))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
 def test_copy_is_found(training, monkeypatch):
     before = stored(operators(SIGMA, training))
-    assert not gate.grown(operators(SIGMA, training), before)
+    assert not judge.grown(operators(SIGMA, training), before)
     from_rows = sigma.from_rows
     monkeypatch.setattr(sigma, "from_rows", lambda rows, shape: from_rows(rows.clone(), shape))
-    problems = " ".join(gate.grown(operators(SIGMA, training), before))
+    problems = " ".join(judge.grown(operators(SIGMA, training), before))
     assert "operators grew from" in problems
     assert "allocated_bytes grew from" in problems
 
@@ -71,4 +72,4 @@ def test_tensor_that_is_kept_is_found(monkeypatch):
         return events.exp().log(), *others  # the exponential is kept for backward
 
     monkeypatch.setattr(sigma_delta, "sigma_delta_fwd", keep)
-    assert "saved_bytes grew from" in " ".join(gate.grown(operators(SIGMA_DELTA, True), before))
+    assert "saved_bytes grew from" in " ".join(judge.grown(operators(SIGMA_DELTA, True), before))

@@ -1,12 +1,37 @@
-"""The README states what the stored results say."""
+"""The READMEs state what the stored results say."""
 
 from pathlib import Path
 
-from bench import report
+from bench import peers, report
+from lapilli.benchmark import results
 
 README = Path(__file__).parents[2] / "README.md"
 
 
+def stored(name):
+    return results.read(report.BENCH / "results" / name)
+
+
 def test_readme_has_the_figures_of_the_results():
-    results = report.read(report.BENCH / "results" / "cpu.json")
-    assert "\n".join(report.summary(results)) in README.read_text()
+    assert "\n".join(report.summary(stored("cpu.json"))) in README.read_text()
+
+
+def test_readme_has_the_figures_of_a_step_and_of_the_demo():
+    text = " ".join(README.read_text().split())
+    assert report.step_sentence(stored("cpu.json")) in text
+    assert report.demo_sentence(stored("demo-cpu.json")) in text
+
+
+def test_readme_has_the_figures_of_lava_dl():
+    text = " ".join(README.read_text().split())
+    assert peers.sentence(stored("peers-cpu.json")["cases"]) in text
+
+
+def test_readme_of_the_benchmarks_has_the_other_libraries():
+    text = (report.BENCH / "README.md").read_text()
+    rows = stored("peers-cpu.json")["cases"]
+    assert list(rows) == list(map(str, peers.cases()))
+    assert "\n".join(peers.summary(rows)) in text
+    assert "\n".join(peers.differences()) in text
+    activity = rows["lava-dl-MLP 2312-512-512-10 at 0.6%-training"]["activity"]
+    assert f"spike at {activity[1]:.1%} and {activity[2]:.1%}" in " ".join(text.split())

@@ -4,6 +4,10 @@ import sys
 HEAVY = ("matplotlib", "sklearn", "h5py", "numba", "tonic", "tqdm")
 MODULES = ("assistant", "auto", "data", "io", "loss", "plot", "recipes", "recordings", "recurrent",
            "slayer", "stats", "training")  # fmt: skip
+WITHOUT_TRITON = (
+    *MODULES, "export", "blocks", "cli", "benchmark", "profiling", "kernels.bfloat16",
+    "kernels.codes", "kernels.calls", "kernels.prediction", "kernels.recurrent_triton",
+)  # fmt: skip
 
 
 def test_importing_is_light():
@@ -18,6 +22,19 @@ def test_importing_is_light():
             found = [m for m in {HEAVY} if m in sys.modules and m not in before]
             assert not found, (name, found)
         assert not torch.cuda.is_initialized()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_needs_no_triton():
+    code = f"""if True:
+        import importlib, sys
+        sys.modules["triton"] = None
+        for name in {WITHOUT_TRITON}:
+            importlib.import_module("lapilli." + name)
     """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False

@@ -9,7 +9,7 @@ that the baseline is from, and there with a tolerance.
 from dataclasses import dataclass, field
 from typing import Any
 
-# How far ratios may fall below the baseline's; README.md says how the number was found.
+# How far ratios may fall below the baseline's; bench/README.md says how the number was found.
 TOLERANCE = 0.3
 RATIOS = ("speedup", "bandwidth_share")
 CEILING = {"bandwidth_share": 1.0}  # as fast as a copy is enough; beyond, caches decide
@@ -31,6 +31,16 @@ def grown(result: Result, baseline: dict[str, Any]) -> list[str]:
         f"{name} grew from {known[name]} to {value}"
         for name, value in result.counters.items()
         if value > known.get(name, value)
+    ]
+
+
+def narrowed(narrowest: dict[str, int], baseline: dict[str, Any]) -> list[str]:
+    """Return a sentence for each kind of access that became narrower, in bytes a thread."""
+    known = baseline.get("narrowest", {})
+    return [
+        f"the narrowest {kind} shrank from {known[kind]} to {value} bytes"
+        for kind, value in narrowest.items()
+        if value < known.get(kind, value)
     ]
 
 
