@@ -257,7 +257,7 @@ def network(
     library: Any, device: torch.device, module: nn.Sequential, inputs: tuple[int, int, int],
     density: float, gain: float,
 ) -> Side:  # fmt: skip
-    """A step of training with Adam on random spikes ``[N, T, C]``; the weights are drawn here."""
+    """A step of training (fused Adam) on random spikes ``[N, T, C]``; draws the weights."""
     torch.manual_seed(0)
     x = library.data((torch.rand(inputs) < density).float().to(device))
     module = module.to(device)
@@ -270,7 +270,7 @@ def network(
             with torch.no_grad():
                 weight.copy_(drawn.reshape(weight.shape))
     wanted = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(wanted, lr=1e-4)
+    optimiser = torch.optim.Adam(wanted, lr=1e-4, fused=True)
 
     def forward() -> Tensor:
         library.rest(module)

@@ -302,11 +302,7 @@ class _Description:
         delay = self.block.delay.delay.cpu().numpy()
         outside = delay[~((delay >= 0) & (delay < 63))]
         if outside.size:
-            raise LayerError(
-                "delay",
-                f"holds {outside[0]:g}; allowed are 0 to 62 whole steps. An optimizer can leave "
-                "that range: a forward pass, or delay.clamp() of the block, returns to it",
-            )
+            raise LayerError("delay", f"holds {outside[0]:g}; allowed are 0 to 62 whole steps")
         self.data["delay"] = np.floor(self._spread(delay)).astype(np.float32)
 
     # constructor arguments

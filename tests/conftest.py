@@ -66,6 +66,7 @@ def _unwritten_memory():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory._Pool, "take", take_filled)
+        patch.setattr(memory, "keep_memory", lambda: False)  # the processes of tests live long
         torch.use_deterministic_algorithms(True, warn_only=True)  # turns the next line on
         torch.utils.deterministic.fill_uninitialized_memory = True
         yield

@@ -77,8 +77,12 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
 
 @pytest.mark.parametrize(
     ("recurrence", "target", "variant"),
-    [p for p in matrix() if p.values[1] == ONE and p.values[2] == most_of(p.values[0])],
-)
+    [
+        p for p in matrix()
+        if p.values[1] == ONE and p.values[2] == most_of(p.values[0])
+        and p.values[0].name in NO_TWINS
+    ],
+)  # fmt: skip
 def test_kernels_with_few_lanes_keep_chunks_in_flight(recurrence, target, variant, note_kernel):
     problem = fixed_problem(recurrence, **recurrence.variants()[variant])
     for launch in launches(problem.fast):

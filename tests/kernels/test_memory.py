@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lapilli.kernels import memory
 from lapilli.kernels.cuba import cuba
-from lapilli.kernels.memory import empty
+from lapilli.kernels.memory import empty, keep_memory
 
 MIB = 1 << 20
 LIKE = torch.empty(0)
@@ -233,4 +233,4 @@ def test_freed_memory_is_kept_where_asked_for():
 def test_other_systems_are_left_as_they_are(monkeypatch):
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(memory.ctypes, "CDLL", None)  # would be called, and fail
-    assert memory.keep_memory() is False
+    assert keep_memory() is False
