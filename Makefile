@@ -16,7 +16,7 @@ demo: $(INSTALLED)  ## train a network on handwritten digits, export it and chec
 
 # a file stays in one process, so that most loops compile once
 test: $(INSTALLED)  ## run the whole test suite
-	$(RUN) pytest --numprocesses auto --dist loadfile --durations=10
+	$(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=10
 
 lint: $(INSTALLED)  ## check style and format
 	$(RUN) ruff check .

@@ -38,7 +38,12 @@ def pytest_configure(config):
         torch.set_num_threads(1)
 
 
+# long files with few tests: begun last, they would leave one process alone
+_FIRST = ("test_backends.py", "test_aot.py", "test_catalogue.py", "test_interpreter.py")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _FIRST)
     if SLOW:
         return
     skip = pytest.mark.skip(reason="slow: set LAPILLI_SLOW=1 to run it")
