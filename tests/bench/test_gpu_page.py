@@ -32,3 +32,21 @@ def test_readme_has_the_figures_of_cuba():
     row = read(report.BENCH / "results" / "h100-first.json")["cases"]["cuba, 32x512x300"]
     words = f"takes {row['forward_us']} us and a step of training {row['training_us']} us"
     assert words in " ".join(README.read_text().split())
+
+
+def test_the_shares_of_a_copy_are_those_of_the_results():
+    document = read(report.BENCH / "results" / "h100-first.json")
+    copy = 8 * 13107200 / document["copy_us"]["13107200 float32"]
+    moved = {"sigma": (8, 16), "cuba": (8, 24), "adrf": (12, 40)}  # bytes a neuron-step
+    shares = [
+        each * steps / row[key] / copy
+        for name, row in document["cases"].items()
+        for shape, steps in (("8x16384x100", 13107200), ("32x16384x40", 20971520))
+        if name.endswith(f" {shape}")
+        for key, each in zip(
+            ("forward_us", "training_us"), moved[name.partition(",")[0]], strict=True
+        )
+    ]
+    words = f"{min(shares) * 100:.0f} to {max(shares) * 100:.0f} % of"
+    for page in (README, PAGE):
+        assert words in " ".join(page.read_text().split())
