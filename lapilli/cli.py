@@ -7,208 +7,21 @@ deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobo
 import argparse
 import contextlib
 import json
-import math
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from .arguments import UsageError, parser
 from .extras import MissingExtraError
 
 # torch takes seconds to import: the commands import what they need, so that --help and wrong
 # arguments answer at once
 
-_MOST_NEURON_STEPS = 2**28  # of a profile: 1 GiB a series
 DONE, DIFFERS, WRONG_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
-
-
-class UsageError(Exception):
-    """Wrong input; the message is one line for the user."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-
-def _whole_number(low: int) -> Any:
-    """Return an argument type: whole numbers from ``low`` that fit in 63 bits."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value < 2**63:
-            raise argparse.ArgumentTypeError(f"is {text!r}; expected a whole number from {low}")
-        return value
-
-    return parse
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    """Read a shape ``batch,neurons...,time``."""
-    try:
-        sizes = tuple(int(size) for size in text.split(","))
-    except ValueError:
-        sizes = ()
-    if len(sizes) < 3 or min(sizes) < 1 or math.prod(sizes) > _MOST_NEURON_STEPS:
-        raise argparse.ArgumentTypeError(
-            f"is {text!r}; expected batch,neurons,time, as 32,512,300: three or more whole numbers "
-            f"from 1, of which the product is at most {_MOST_NEURON_STEPS}"
-        )
-    return sizes
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="lapilli", description="Train spiking networks for Loihi.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    train = commands.add_parser(
-        "train",
-        help="train a network on a data set, export it and check the export",
-        description="Train a network on a data set, export it and check the export.",
-    )
-    train.add_argument(
-        "dataset", metavar="DATASET",
-        help="digits: 8 x 8 handwritten digits; nmnist, shd, dvsgesture: events, read from --data",
-    )  # fmt: skip
-    train.add_argument("--data", type=Path, metavar="FOLDER", help="where the events lie")
-    train.add_argument(
-        "--download", action="store_true", help="get them first, with the package tonic"
-    )
-    train.add_argument("--epochs", type=_whole_number(1), help="default: what the data set needs")
-    train.add_argument("--seed", type=_whole_number(0), default=0, help="default: 0")
-    train.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, xpu")
-    train.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="default: runs/DATASET-<date>-<time>"
-    )
-    train.add_argument("--json", action="store_true", help="print the report as JSON")
-    train.add_argument("--no-plots", action="store_true", help="draw no pictures")
-    train.set_defaults(command=_train)
-
-    check = commands.add_parser(
-        "check",
-        help="tell whether a network file can be deployed",
-        description="List what stands against deploying a network file, one line each; exit status "
-        "1 if it cannot be deployed.",
-    )
-    check.add_argument("file", type=Path, metavar="FILE.net")
-    check.add_argument(
-        "--target", default="loihi2-netx", help="loihi2-netx (default), or lapilli: the format only"
-    )
-    check.set_defaults(command=_check)
-
-    run = commands.add_parser(
-        "run",
-        help="run a network file in integers",
-        description="Run a network file in integers, as the chip does, independently of training.",
-    )
-    run.add_argument("file", type=Path, metavar="FILE.net")
-    run.add_argument("input", type=Path, metavar="INPUT.npy", help="[batch, neurons..., time]")
-    run.add_argument("-o", "--output", type=Path, metavar="OUTPUT.npy", required=True)
-    run.add_argument(
-        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the input; default: 1"
-    )
-    run.add_argument(
-        "--overflow", default="slayer",
-        help="states beyond 24 bits: slayer (default) lets them grow, loihi keeps them in",
-    )  # fmt: skip
-    run.set_defaults(command=_run)
-
-    inspect = commands.add_parser(
-        "inspect", help="show a network file", description="Show the layers of a network file."
-    )
-    inspect.add_argument("file", type=Path, metavar="FILE.net")
-    inspect.add_argument(
-        "--plot", type=Path, metavar="PICTURE", help="also draw the weights of each layer"
-    )
-    inspect.set_defaults(command=_inspect)
-
-    bench = commands.add_parser(
-        "bench", help="show benchmarks", description="Show what pytest --benchmark measured."
-    )
-    bench_commands = bench.add_subparsers(metavar="COMMAND", required=True)
-    show = bench_commands.add_parser(
-        "show",
-        help="show results beside their baselines",
-        description="Show the results of pytest --benchmark beside their baselines.",
-    )
-    show.add_argument(
-        "results", type=Path, nargs="?", metavar="RESULTS.json",
-        help="default: the newest in bench/results of the current folder",
-    )  # fmt: skip
-    show.add_argument(
-        "--baseline", type=Path, metavar="FILE.json",
-        help="default: the file of the same name in baselines, beside the folder of the results",
-    )  # fmt: skip
-    show.add_argument(
-        "--html", type=Path, nargs="?", const=Path("bench.html"), metavar="FILE",
-        help="also write a page; default: bench.html",
-    )  # fmt: skip
-    show.add_argument(
-        "--png", type=Path, nargs="?", const=Path("bench.png"), metavar="FILE",
-        help="also draw throughput and bandwidth ceiling; default: bench.png",
-    )  # fmt: skip
-    show.set_defaults(command=_bench_show)
-
-    profile = commands.add_parser(
-        "profile",
-        help="show where a neuron's time goes",
-        description="Show where the time of a neuron's step goes, and save a Chrome trace.",
-    )
-    profile.add_argument(
-        "--neuron", required=True, help="cuba, alif, rf, rf_iz, adrf, adrf_iz, sigma_delta"
-    )
-    profile.add_argument(
-        "--shape", type=_shape, required=True, metavar="N,C,T",
-        help="batch, neurons (one or more numbers), time, as 32,512,300",
-    )  # fmt: skip
-    profile.add_argument("--mode", default="training", help="training (default), or forward")
-    profile.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, xpu")
-    profile.add_argument(
-        "--trace", type=Path, metavar="FILE.json", help="default: runs/profile-NEURON-MODE.json"
-    )
-    profile.set_defaults(command=_profile)
-
-    info = commands.add_parser(
-        "info",
-        help="show versions and devices",
-        description="Show versions, devices, and what runs the kernels on each device.",
-    )
-    info.set_defaults(command=_info)
-
-    kernels = commands.add_parser(
-        "kernels",
-        help="compile the GPU kernels and predict their speed; no GPU is needed",
-        description="Compile every Triton kernel ahead of time and show what it uses: registers, "
-        "spills, shared memory, accesses, instructions and bytes a neuron-step. From these, speeds "
-        "on A100, H100, H200 and MI300X are predicted; they are not measured. The first run takes "
-        "minutes.",
-    )
-    kernels.add_argument(
-        "--target", nargs="+", metavar="ARCH",
-        help="sm_80, sm_90, sm_120, gfx942; default: all, and the GPU that is here",
-    )  # fmt: skip
-    kernels.add_argument(
-        "--kernel",
-        nargs="+",
-        metavar="NAME",
-        help="some of them: a neuron, leaky, delta, sigma, quantize, terms, recurrent, ...",
-    )
-    kernels.add_argument(
-        "--json",
-        metavar="FILE",
-        help="also write JSON; -: on the standard output, in place of the table",
-    )
-    kernels.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a page with the rooflines"
-    )
-    kernels.set_defaults(command=_kernels)
-    return parser
 
 
 def _devices() -> dict[str, str]:
@@ -569,6 +382,18 @@ def _kernels(args: argparse.Namespace) -> int:
     return DONE
 
 
+_COMMANDS = {
+    "train": _train,
+    "check": _check,
+    "run": _run,
+    "inspect": _inspect,
+    "bench_show": _bench_show,
+    "profile": _profile,
+    "info": _info,
+    "kernels": _kernels,
+}
+
+
 def _say(message: str) -> None:
     print(f"lapilli: {message}", file=sys.stderr)
 
@@ -599,8 +424,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _execute(argv: Sequence[str] | None) -> int:
     try:
-        args = _parser().parse_args(argv)
-        return args.command(args)
+        args = parser().parse_args(argv)
+        return _COMMANDS[args.command](args)
     except (UsageError, MissingExtraError) as error:
         _say(f"error: {error}")
         return WRONG_INPUT
