@@ -72,7 +72,12 @@ def _quantize_kernel(
 
 @cpu_loop
 def _quantize_cpu(first, last, x, g, y, step, limit, unit, N, T, C):
-    for i in range(first * TILE, min(last * TILE, C)):
+    # pieces, whose indices cannot be negative: else LLVM would gather one entry after another
+    start, end = first * TILE, min(last * TILE, C)
+    x, y = x[start:end], y[start:end]
+    if g is not None:
+        g = g[start:end]
+    for i in range(len(x)):
         level, inside = quantize_step(x[i], step, limit)
         if g is not None:
             y[i] = g[i] * unit if inside else np.float32(0)
