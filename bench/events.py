@@ -5,7 +5,9 @@ same run. Float32 is the product that torch computes.
 """
 
 import argparse
+import functools
 import itertools
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from lapilli.blocks.crossover import LIMITS
 from lapilli.blocks.linear import convolve, linear
 from lapilli.kernels import codes, event_convolution, events
 from lapilli.kernels.event_convolution import Geometry
@@ -29,6 +32,9 @@ DENSITIES = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
 PRODUCTS = ((2400, 2312, 512), (2400, 512, 512), (9600, 2312, 512), (9600, 512, 512))  # M, K, O
 CONVOLUTIONS = ((200, 16, 32, 32), (200, 32, 64, 16))  # frames, channels, outputs, side; 3 x 3
 STEP = 1 / 32  # of the weights
+LIMIT_OUTPUTS = (16, 32, 64, 128, 256, 512, 1024)
+LIMIT_FRAMES, LIMIT_INPUTS, LIMIT_IMAGES = 2400, 1024, 100
+LIMIT_DENSITIES = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 LEAST, SECONDS = 6, 0.2  # calls of each, at least, and how long to go on with more
 IN_A_ROW = 3  # calls before it is another's turn: in a network, too, the input was just written
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
@@ -47,12 +53,14 @@ def least(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     for call in calls.values():
         call()
     start = time.process_time()
-    while len(times[next(iter(times))]) < LEAST or time.process_time() - start < SECONDS:
-        for name, call in calls.items():
+    names, order = list(calls), random.Random(0)
+    while len(times[names[0]]) < LEAST or time.process_time() - start < SECONDS:
+        for name in names:
             for _ in range(IN_A_ROW):
                 begin = time.process_time()
-                call()
+                calls[name]()
                 times[name].append(time.process_time() - begin)
+        order.shuffle(names)  # what the one before leaves in the caches is chance
     return {name: min(measured) for name, measured in times.items()}
 
 
@@ -101,13 +109,75 @@ def convolution(
     names = dict(zip(("stride", "padding", "dilation"), options, strict=True))
     return least({
         "find": lambda: events.events_of(x),
-        "add": lambda: event_convolution.gather(listed, w, geometry),
-        "auto": lambda: convolve(x, w, groups=1, **names),
+        "add": lambda: event_convolution.gather(listed, w, geometry, STEP),
+        "auto": lambda: convolve(x, w, groups=1, step=STEP, **names),
         "dense": lambda: torch.conv2d(images, w, None, *options),
         "scatter": lambda: event_convolution.scatter(listed, g, geometry),
         "dense gradient": lambda: torch.ops.aten.convolution_backward(
             g, images, w, None, *options, False, [0, 0], 1, [False, True, False]),
     })  # fmt: skip
+
+
+def limits() -> dict[str, dict[str, list[float]]]:
+    """Measure the densities up to which events are quicker, forward and in training.
+
+    By what the alternative is (a product of codes, of float32, a convolution) and by the number of
+    terms that an input takes part in: outputs, times the entries of a kernel. Events must be
+    quicker by a twentieth.
+    """
+    torch.set_num_threads(1)
+    keep_memory()
+    found: dict[str, dict[str, list[float]]] = {kind: {} for kind in LIMITS}
+    options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1, "step": STEP}
+    for outputs in LIMIT_OUTPUTS:
+        w = torch.randint(-128, 128, (outputs, LIMIT_INPUTS)) * STEP
+        xs = [spikes(density, LIMIT_FRAMES, LIMIT_INPUTS) for density in LIMIT_DENSITIES]
+        both = ("codes", "float32") if codes.usable() else ("float32",)
+        call = functools.partial(linear, step=STEP)
+        for kind, limit in zip(both, _limits(call, w, xs, both), strict=True):
+            found[kind][str(outputs)] = limit
+        kernel = torch.randint(-128, 128, (outputs, 16, 3, 3)) * STEP
+        xs = [spikes(density, LIMIT_IMAGES, 16, 32, 32) for density in LIMIT_DENSITIES]
+        call = functools.partial(convolve, **options)
+        (found["convolution"][str(outputs * 9)],) = _limits(call, kernel, xs, ("convolution",))
+    return found
+
+
+def _limits(
+    call: Callable[..., Any], w: torch.Tensor, xs: list[torch.Tensor], kinds: tuple[str, ...]
+) -> list[list[float]]:
+    """Return, for each kind of dense map, the limits forward and in training."""
+    learned = w.clone().requires_grad_()
+
+    def forward(x: torch.Tensor, product: str) -> torch.Tensor:
+        return call(x, w, product=product)[0]
+
+    def step(x: torch.Tensor, product: str) -> torch.Tensor:
+        y = call(x, learned, product=product)[0]
+        return torch.autograd.grad(y, learned, y.detach())[0]
+
+    found: list[list[float]] = [[] for _ in kinds]
+    for run in (forward, step):
+        calls = {f"events {k}": functools.partial(run, x, "events") for k, x in enumerate(xs)}
+        for kind in kinds:
+            dense = functools.partial(run, xs[0], "dense")
+            calls[kind] = float32(dense) if kind == "float32" else dense
+        times = least(calls)
+        for kind, limits_of in zip(kinds, found, strict=True):
+            ratios = [1.05 * times[f"events {k}"] / times[kind] for k in range(len(xs))]
+            limits_of.append(round(_crossing(ratios), 2))
+    return found
+
+
+def _crossing(ratios: list[float]) -> float:
+    """Return the first of ``LIMIT_DENSITIES`` at which a ratio is 1, between those measured."""
+    if ratios[0] >= 1:
+        return 0.0
+    pairs = itertools.pairwise(zip(LIMIT_DENSITIES, ratios, strict=True))
+    for (low, below), (high, above) in pairs:
+        if above >= 1:
+            return low + (high - low) * (1 - below) / (above - below)
+    return LIMIT_DENSITIES[-1]
 
 
 def training(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
@@ -179,6 +249,18 @@ def table(document: dict[str, Any]) -> list[str]:
     return lines
 
 
+def limits_table(document: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of the limits, forward / in training."""
+    lines = ["| terms of an input | " + " | ".join(document["limits"]) + " |"]
+    lines.append("|" + " --- |" * (1 + len(document["limits"])))
+    known = {int(terms) for table in document["limits"].values() for terms in table}
+    for terms in sorted(known):
+        cells = (table.get(str(terms)) for table in document["limits"].values())
+        texts = ("" if pair is None else f"{pair[0]:.0%} / {pair[1]:.0%}" for pair in cells)
+        lines.append(f"| {terms} | {' | '.join(texts)} |")
+    return lines
+
+
 def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:.2f}"
 
@@ -223,7 +305,8 @@ def main() -> None:
         sys.stderr.write(f"{name} at {row['density']:.1%}\n")
     command = "python -m bench.events " + " ".join(sys.argv[1:])
     document = report.document(rows, torch.device("cpu"), command.strip())
-    sys.stdout.write("\n".join(table(document)) + "\n")
+    document["limits"] = limits()
+    sys.stdout.write("\n".join([*limits_table(document), "", *table(document)]) + "\n")
     if arguments.json:
         results.write(arguments.json, document)
     if arguments.plot:

@@ -17,9 +17,11 @@ from lapilli.neurons.norm import identity
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 
-from . import complex_synapse, synapse
+from . import complex_synapse
+from . import synapse as synapses
 from .delay import Delay
 from .documentation import documented
+from .linear import Product
 from .synapse import Hook, Pair, whole_number
 
 MAX_DELAY = 62  # steps; the chip's axonal delay has six bits
@@ -110,11 +112,15 @@ class _NeuronBlock(_Block):
             f"lapilli.blocks.<neuron>, or derive from the mixin there first"
         )
 
-    def _new_synapse(self, kind: str, pre_hook_fx: Any, **arguments: Any) -> torch.nn.Module:
+    def _new_synapse(
+        self, kind: str, pre_hook_fx: Any, product: Product = "auto", **arguments: Any
+    ) -> torch.nn.Module:
         """Make a synapse, complex for complex neurons."""
-        module = complex_synapse if self.neuron.complex else synapse
+        module = complex_synapse if self.neuron.complex else synapses
         hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
-        return getattr(module, kind)(**arguments, pre_hook_fx=hook)
+        made = getattr(module, kind)(**arguments, pre_hook_fx=hook)
+        made.product = product
+        return made
 
     def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
         self.delay = Delay(max_delay=MAX_DELAY) if delay else None
@@ -391,6 +397,8 @@ class AbstractAffine(_MaskedBlock):
         dynamics: bool = True,
         mask: Tensor | np.ndarray | None = None,
         count_log: bool = False,
+        *,
+        synapse: Product = "auto",
     ):
         super().__init__()
         self._set_neuron(neuron_params)
@@ -399,6 +407,7 @@ class AbstractAffine(_MaskedBlock):
         self._set_synapse(
             "Dense",
             pre_hook_fx,
+            product=synapse,
             in_neurons=in_neurons,
             out_neurons=out_neurons,
             weight_scale=weight_scale,
@@ -454,6 +463,8 @@ class AbstractDense(_MaskedBlock):
         delay_shift: bool = True,
         mask: Tensor | np.ndarray | None = None,
         count_log: bool = False,
+        *,
+        synapse: Product = "auto",
     ):
         super().__init__()
         self._set_neuron(neuron_params)
@@ -461,6 +472,7 @@ class AbstractDense(_MaskedBlock):
         self._set_synapse(
             "Dense",
             pre_hook_fx,
+            product=synapse,
             in_neurons=in_neurons,
             out_neurons=out_neurons,
             weight_scale=weight_scale,
@@ -490,6 +502,8 @@ class _Convolving(_SynapseBlock):
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
+        *,
+        synapse: Product = "auto",
     ):
         super().__init__()
         self._set_neuron(neuron_params)
@@ -497,6 +511,7 @@ class _Convolving(_SynapseBlock):
         self._set_synapse(
             self.kind,
             pre_hook_fx,
+            product=synapse,
             in_features=in_features,
             out_features=out_features,
             kernel_size=kernel_size,

@@ -35,6 +35,11 @@ _PARAMETERS = {
         "``lava-dl``: only the feedback links one step to the next, the neuron's parameters get\n"
         "gradients of zero. ``full``: through the neuron's states too; without norm and dropout."
     ),
+    "synapse": (
+        "How inputs are multiplied on a CPU: ``auto`` by their density, ``dense``, or ``events``,\n"
+        "which adds the weights of those that are not zero. With groups and transposed, ``dense``\n"
+        "always. The result is the same; can be changed as ``block.synapse.product``."
+    ),
     "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None for none.",
 }
 

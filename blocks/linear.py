@@ -24,15 +24,12 @@ from lapilli.kernels.memory import empty
 from torch import Tensor
 
 from . import tensor_cores
+from .crossover import Dense, limit
 from .tensor_cores import gradient_products
 
 Product = Literal["auto", "dense", "events"]
 PRODUCTS = ("auto", "dense", "events")
-SPARSE = 0.1  # highest density at which events are quicker than a product, forward and backward
-SPARSE_FRAMES = 0.05  # the same of a convolution
-# Outputs of a product, or terms of an output of a convolution: with fewer the dense form is bound
-# by memory, as events are.
-WORTHWHILE = 64
+WORTHWHILE = 64  # outputs: a product of fewer is bound by memory, whatever it multiplies
 LEAST = 1 << 23  # multiplications: fewer take less time than finding events
 
 
@@ -93,6 +90,19 @@ def _codes(x: Tensor, step: float, *weights: Tensor) -> list[Tensor] | None:
             return None
     rows = codes.rows_of_codes(x)
     return None if rows is None else [rows, *found]
+
+
+def _most(
+    product: Product, dense: Dense, terms: int, x: Tensor, weights: tuple[Tensor, ...]
+) -> float:
+    """Return the highest density at which a map is to run over events."""
+    if product != "auto":
+        return 1.0 if product == "events" else 0.0
+    terms *= len(weights)
+    if x.numel() * terms < LEAST or not runs_loops(x):
+        return 0.0
+    learning = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
+    return limit(dense, terms, learning)
 
 
 class _Linear(torch.autograd.Function):
@@ -166,8 +176,8 @@ def linear(
         Each ``[O, K]``, float32.
     product
         ``"events"`` adds the weights of the inputs that are not zero, which CPUs can; ``"dense"``
-        is the matrix product; ``"auto"`` takes events where the product is large enough and at most
-        the share ``SPARSE`` of the inputs is not zero.
+        is the matrix product; ``"auto"`` takes events where the product is large enough and few
+        enough of the inputs are not zero (crossover.py).
     step
         A power of two of which the weights hold -128 to 127, as quantised ones do; 0 if they need
         not. Tensor cores and instructions for eight bits then multiply as exactly as float32.
@@ -177,18 +187,17 @@ def linear(
     tuple of Tensor
         Rows ``[N * T, O]`` of each weight.
     """
-    most = {"dense": 0.0, "events": 1.0, "auto": SPARSE}[product]
     outputs = len(weights[0])
     large = outputs >= WORTHWHILE and x.numel() * outputs >= LEAST
-    if product == "auto" and not large:
-        most = 0.0
+    has_codes = large and step > 0 and x.dtype == torch.float32 and codes.usable()
+    most = _most(product, "codes" if has_codes else "float32", outputs, x, weights)
     return _Linear.apply(most, large, step, x, *weights)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, options, most, x, *weights):
-        learning = any(ctx.needs_input_grad[3:])
+    def forward(ctx, options, most, step, x, *weights):
+        learning = any(ctx.needs_input_grad[4:])
         ctx.set_materialize_grads(False)
         ctx.options, ctx.shape = options, x.shape
         events = None
@@ -201,7 +210,7 @@ class _Convolution(torch.autograd.Function):
         else:
             ctx.matrix = events.shape
             ctx.geometry = geometry = Geometry(x.shape[1:-1], weights[0].shape, *options[:3])
-            outputs = tuple(event_convolution.gather(events, w, geometry) for w in weights)
+            outputs = tuple(event_convolution.gather(events, w, geometry, step) for w in weights)
         kept = (frames,) if events is None else (events.columns, events.starts, events.values)
         ctx.save_for_backward(*weights, *(kept if learning else ()))
         return outputs
@@ -217,10 +226,10 @@ class _Convolution(torch.autograd.Function):
         for k, (g, w) in enumerate(zip(gradients, weights, strict=True)):
             if g is None:
                 continue
-            if events is not None and ctx.needs_input_grad[3 + k]:
+            if events is not None and ctx.needs_input_grad[4 + k]:
                 g_weights[k] = event_convolution.scatter(events, g.contiguous(), ctx.geometry)
-            dense = len(kept) == 1 and ctx.needs_input_grad[3 + k]
-            wanted = [ctx.needs_input_grad[2], dense, False]
+            dense = len(kept) == 1 and ctx.needs_input_grad[4 + k]
+            wanted = [ctx.needs_input_grad[3], dense, False]
             if not any(wanted):
                 continue
             # the gradient of the input needs the shape of the input only
@@ -237,7 +246,7 @@ class _Convolution(torch.autograd.Function):
                 g_frames += g_input
         if g_frames is not None:
             g_frames = from_rows(g_frames.view(N, T, math.prod(frame)), ctx.shape[1:-1])
-        return None, None, g_frames, *g_weights
+        return None, None, None, g_frames, *g_weights
 
 
 def convolve(
@@ -249,18 +258,19 @@ def convolve(
     groups: int,
     transposed: bool = False,
     product: Product = "auto",
+    step: float = 0.0,
 ) -> tuple[Tensor, ...]:
     """Convolve every frame of ``x`` with each weight, or apply the transpose of that.
 
     ``x`` is ``[N, C, H, W, T]``, the results are frames ``[N * T, O, H', W']``. Weights are
-    ``[O, C / groups, kh, kw]``; transposed, ``[C, O / groups, kh, kw]``. ``product`` is that of
-    ``linear``; only convolutions without groups can run over events.
+    ``[O, C / groups, kh, kw]``; transposed, ``[C, O / groups, kh, kw]``. ``product`` and ``step``
+    are those of ``linear``; only convolutions without groups can run over events.
     """
     options = (list(stride), list(padding), list(dilation), transposed, [0, 0], groups)
-    most = {"dense": 0.0, "events": 1.0, "auto": SPARSE_FRAMES}[product]
-    terms, each = weights[0][0].numel(), weights[0][:, 0].numel()
-    if product == "auto" and (terms < WORTHWHILE or x.numel() * each < LEAST):
-        most = 0.0
-    if transposed or groups > 1:
-        most = 0.0
-    return _Convolution.apply(options, most, x, *weights)
+    most = 0.0
+    if not transposed and groups == 1:
+        terms = weights[0][:, 0].numel() // math.prod(stride)
+        most = _most(product, "convolution", terms, x, weights)
+        if product == "auto" and weights[0][0].numel() < WORTHWHILE:
+            most = 0.0  # of so few terms an output is bound by memory
+    return _Convolution.apply(options, most, step, x, *weights)

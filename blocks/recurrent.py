@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .base import _NeuronBlock
 from .documentation import documented
-from .linear import linear
+from .linear import Product, linear
 from .synapse import Hook, whole_number
 
 _RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
@@ -180,6 +180,10 @@ class _FeedbackBlock(_NeuronBlock):
     _RAISES,
     in_neurons="Number of inputs.",
     pre_hook_fx="Function applied to both weights; None: the neuron's ``quantize_8bit``.",
+    synapse=(
+        "How inputs are multiplied on a CPU, not the feedback: ``auto`` by their density,\n"
+        "``dense``, or ``events``. Can be changed as ``block.input_synapse.product``."
+    ),
 )
 class AbstractRecurrent(_FeedbackBlock):
     """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
@@ -201,6 +205,8 @@ class AbstractRecurrent(_FeedbackBlock):
         delay_shift: bool = True,
         count_log: bool = False,
         gradient: str = "lava-dl",
+        *,
+        synapse: Product = "auto",
     ):
         super().__init__()
         self._set_neuron(neuron_params)
@@ -213,6 +219,7 @@ class AbstractRecurrent(_FeedbackBlock):
             self._new_synapse("Dense", hook, in_neurons=n, out_neurons=out_neurons, **options)
             for n in (in_neurons, out_neurons)
         )
+        self.input_synapse.product = synapse
         self.recurrent_synapse.requires_grad_(bool(requires_grad))
         self._set_feedback(out_neurons, requires_grad, gradient)
 
@@ -261,6 +268,8 @@ class AbstractKWTA(_FeedbackBlock):
         requires_grad: bool = True,
         count_log: bool = False,
         gradient: str = "lava-dl",
+        *,
+        synapse: Product = "auto",
     ):
         super().__init__()
         self._set_neuron(neuron_params)
@@ -268,6 +277,7 @@ class AbstractKWTA(_FeedbackBlock):
         self.synapse = self._new_synapse(
             "Dense",
             pre_hook_fx,
+            product=synapse,
             in_neurons=in_neurons,
             out_neurons=out_neurons,
             weight_scale=weight_scale,

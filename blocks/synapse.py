@@ -228,6 +228,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             stride=self.stride[:2],
             padding=self.padding[:2],
             product=self.product,
+            step=self._step,
             **options,
         )
         return tuple(_as_time_last(y, x.shape[0], x.shape[-1]) for y in outputs)

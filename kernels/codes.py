@@ -19,9 +19,11 @@ from .lift import cpu_loop
 from .memory import empty
 
 if TYPE_CHECKING:
-    from .vector_ops import transpose_piece
+    from .vector_ops import prefetch, transpose_to_codes
 
-_SIDE = 64  # of a piece that is turned at once
+_SIDE = 64  # columns that are turned at once: whole cache lines
+_BLOCK = 16  # of a block of ``transpose_to_codes``
+_SIGNS = -0x7F7F7F80  # the sign bit of each of four bytes
 _TILE = 1 << 14  # entries of a tile
 
 
@@ -47,28 +49,35 @@ def _scale_cpu(first, last, sums, y, step, E):
 
 
 @cpu_loop
-def _turned_codes_cpu(first, last, x, codes, unequal, scale, R, C):
-    # x [N, R, C] flat, codes [N, C, R]
+def _turned_codes_cpu(first, last, x, codes, unequal, scale, bias, R, C):
+    # x [N, R, C] flat, codes [N, C, R] flat, bytes
+    flip = np.int32(0) if bias else np.int32(_SIGNS)
     strips = (C + _SIDE - 1) // _SIDE
-    piece = np.empty(_SIDE * _SIDE, np.float32)
     for tile in range(first, last):
-        n, c0 = tile // strips, tile % strips * _SIDE
-        columns = min(_SIDE, C - c0)
+        n, start = np.int64(tile // strips) * R * C, tile % strips * _SIDE
+        end = min(start + _SIDE, C)
         other = np.uint32(0)
-        for r0 in range(0, R, _SIDE):
-            rows = min(_SIDE, R - r0)
-            start = (np.int64(n) * R + r0) * C + c0
-            transpose_piece(x, start, C, rows, columns, piece, np.int64(0), rows)
-            for c in range(columns):
-                line = codes[n, c0 + c, r0 : r0 + rows]
-                for r in range(rows):
-                    level = piece[c * rows + r] * scale
-                    line[r] = np.int32(level)
-                    other |= np.uint32(np.float32(line[r]) != level)
+        if min(R, C) < _BLOCK:
+            for c in range(start, end):
+                for r in range(R):
+                    level = x[n + r * C + c] * scale
+                    code = np.int8(np.int32(level))
+                    codes[n + c * R + r] = code + bias
+                    other |= np.uint32(np.float32(code) != level)
+        else:
+            for r0 in range(0, R, _BLOCK):
+                r = min(r0, R - _BLOCK)  # the last block overlaps the one before
+                for c0 in range(start, end, _BLOCK):
+                    c = min(c0, C - _BLOCK)
+                    for i in range(_BLOCK):
+                        prefetch(x, n + (r + i) * C + c + _SIDE)
+                    other |= transpose_to_codes(
+                        x, n + r * C + c, C, scale, codes, n + c * R + r, R, flip
+                    )
         unequal[tile] = other != 0
 
 
-def codes_of(x: Tensor, step: float, turn: bool = False) -> Tensor | None:
+def codes_of(x: Tensor, step: float, turn: bool = False, biased: bool = False) -> Tensor | None:
     """Return what times ``step`` is ``x``.
 
     Parameters
@@ -79,20 +88,22 @@ def codes_of(x: Tensor, step: float, turn: bool = False) -> Tensor | None:
         A power of two.
     turn
         Transpose the matrices: ``[N, C, R]``.
+    biased
+        Add 128, of matrices that are turned.
 
     Returns
     -------
     Tensor or None
-        int8; None where ``x`` holds anything else than -128 to 127 steps.
+        int8, biased uint8; None where ``x`` holds anything else than -128 to 127 steps.
     """
     x = x.detach()
     if turn:
         N, R, C = x.shape
-        codes = empty((N, C, R), torch.int8, x)
+        codes = empty((N, C, R), torch.uint8 if biased else torch.int8, x)
         unequal = x.new_empty(N * -(-C // _SIDE), dtype=torch.bool)
         run_loop(
             _turned_codes_cpu, len(unequal), x.numel(),
-            (x.view(-1), codes, unequal, 1 / step, R, C),
+            (x.view(-1), codes.view(-1), unequal, 1 / step, 128 if biased else 0, R, C),
         )  # fmt: skip
     else:
         codes = empty(x.shape, torch.int8, x)

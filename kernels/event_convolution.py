@@ -5,8 +5,9 @@
 An input at (c, h, w) meets the outputs h' = (h + p - i d) / s that are whole and inside, and w'
 alike. A frame of outputs is added up with its channels innermost, where an input and a row of the
 kernel touch one piece of memory (strides and horizontal dilation 1), and turned once it is
-complete. The gradient of the weight is the same walk with the output's gradient read in place of
-the output, and the weight written.
+complete. Codes of quantised weights are added in 16 bits where no sum can overflow. The gradient of
+the weight is the same walk with the output's gradient read in place of the output, and the weight
+written.
 
 Events: events.py. The order of the terms does not depend on the number of threads.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .codes import codes_of
 from .dispatch import run_loop
 from .events import Events, column_bits
 from .language import tl
@@ -25,21 +27,26 @@ from .lift import cpu_loop
 from .memory import empty
 
 if TYPE_CHECKING:
-    from .vector_ops import add_row, transpose_rows
+    from .vector_ops import add_row, aligned, reciprocal, transpose_piece
 
+_WORTH_CODES = 1 << 10  # events an input channel
+_WIDE = 32  # outputs that are added at once as codes
 _PARTS = 8  # sums of the weight's gradient, which frames share; not the number of threads
 _LARGEST = 1 << 23  # entries of all parts
 
 
 @cpu_loop
 def _convolve_cpu(
-    first, last, columns, starts, values, weights, outputs, parts, M, H, W, kh, kw, Ho, Wo,
-    O, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, mask,
+    first, last, columns, starts, values, weights, outputs, parts, M, K, H, W, kh, kw, Ho, Wo,
+    O, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, mask, step,
     JOINED: tl.constexpr, SCATTER: tl.constexpr,
 ):  # fmt: skip
-    # outputs [M, O, Ho * Wo] flat; weights [1, C * kh * kw * O], with JOINED the last of kw first;
-    # with SCATTER outputs are read, and [parts, ...] sums in place of the weights written
-    frame = np.empty(Ho * Wo * O, np.float32)
+    # outputs [M, O, Ho * Wo] flat; weights [1, C * kh * kw * O], with JOINED the last of kw first,
+    # float32, or int16 codes that are multiplied by step at last; with SCATTER outputs are read,
+    # and [parts, ...] sums in place of the weights written
+    by_W, shift_W = reciprocal(W, K)
+    by_H, shift_H = reciprocal(H, K)
+    frame = aligned(Ho * Wo * O, weights.dtype)
     for part in range(first, last):
         w = weights[part if SCATTER else 0]
         if SCATTER:
@@ -49,14 +56,16 @@ def _convolve_cpu(
             if SCATTER:
                 if starts[m] == starts[m + 1]:
                     continue
-                transpose_rows(outputs, y, O, Ho * Wo, 0, O, frame, np.int64(0))
+                transpose_piece(outputs, y, Ho * Wo, O, Ho * Wo, frame, np.int64(0), O)
             else:
                 frame[:] = 0
             for e in range(starts[m], starts[m + 1]):
-                k = np.uint32(np.uint32(columns[e]) & np.uint32(mask))
-                line = np.uint32(k // np.uint32(W))  # 32 bits: divisions take a third of the time
-                c = np.int64(np.uint32(line // np.uint32(H)))
-                h, v = np.int64(line) - c * H, np.int64(k) - np.int64(line) * W
+                k = np.int64(columns[e] & mask)
+                row = k * by_W >> shift_W
+                c = row * by_H >> shift_H
+                h, v = row - c * H, k - row * W
+                left = v + pad_w - (kw - 1)
+                j0, j1 = max(0, -left), min(kw, Wo - left)  # j0 < j1, with stride 1
                 for i in range(kh):
                     top = h + pad_h - i * dilation_h
                     if not JOINED:  # with stride 1 there is no division, which takes longest
@@ -65,18 +74,14 @@ def _convolve_cpu(
                         top //= stride_h
                     if top < 0 or top >= Ho:
                         continue
-                    place = top * Wo
-                    kernel = (c * kh + i) * kw
+                    place, kernel = top * Wo, (c * kh + i) * kw
                     if JOINED:
-                        left = v + pad_w - (kw - 1)
-                        j0, j1 = max(0, -left), min(kw, Wo - left)
-                        if j0 < j1:
-                            here, there = (place + left + j0) * O, (kernel + j0) * O
-                            add_row(
-                                w if SCATTER else frame, there if SCATTER else here,
-                                frame if SCATTER else w, here if SCATTER else there,
-                                (j1 - j0) * O, values[e] if values is not None else None,
-                            )  # fmt: skip
+                        here, there = (place + left + j0) * O, (kernel + j0) * O
+                        add_row(
+                            w if SCATTER else frame, there if SCATTER else here,
+                            frame if SCATTER else w, here if SCATTER else there,
+                            (j1 - j0) * O, values[e] if values is not None else None,
+                        )  # fmt: skip
                     else:
                         for j in range(kw):
                             left = v + pad_w - j * dilation_w
@@ -88,26 +93,25 @@ def _convolve_cpu(
                                     O, values[e] if values is not None else None,
                                 )  # fmt: skip
             if not SCATTER:
-                transpose_rows(frame, np.int64(0), Ho * Wo, O, 0, Ho * Wo, outputs, y)
+                transpose_piece(
+                    frame, np.int64(0), O, Ho * Wo, O, outputs, y, Ho * Wo,
+                    step if step is not None else None,
+                )  # fmt: skip
 
 
 class Geometry:
     """Sizes of a convolution without groups, as the loops take them."""
 
     def __init__(self, frame, weight_shape, stride, padding, dilation):
-        self.channels, self.height, self.width = frame
+        self.channels = frame[0]
         self.outputs, _, *self.kernel = weight_shape
         self.out = [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, k, s, p, d in zip(frame[1:], self.kernel, stride, padding, dilation, strict=True)
         ]
-        self.steps = (*stride, *padding, *dilation)
         self.joined = (*stride, dilation[1]) == (1, 1, 1)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """What both loops take after their tensors."""
-        return (self.height, self.width, *self.kernel, *self.out, self.outputs, *self.steps)
+        shape = math.prod(frame), *frame[1:], *self.kernel, *self.out, self.outputs
+        self.sizes = *shape, *stride, *padding, *dilation  # what the loop takes after its tensors
 
     def flat(self, weight: Tensor) -> Tensor:
         """Return ``[O, C, kh, kw]`` as the loops read it: ``[C * kh * kw * O]``."""
@@ -120,15 +124,25 @@ class Geometry:
         return (weight.flip(3) if self.joined else weight).contiguous()
 
 
-def gather(events: Events, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Convolve the frames of ``events`` with ``weight`` ``[O, C, kh, kw]``: ``[M, O, H', W']``."""
+def gather(events: Events, weight: Tensor, geometry: Geometry, step: float = 0.0) -> Tensor:
+    """Convolve the frames of ``events`` with ``weight`` ``[O, C, kh, kw]``: ``[M, O, H', W']``.
+
+    ``step`` is that of ``events.gather``.
+    """
     M = events.shape[0]
     y = empty((M, geometry.outputs, *geometry.out), torch.float32, weight)
     work = len(events.columns) * weight[:, 0].numel() + y.numel()
+    codes = None
+    many = len(events.columns) >= _WORTH_CODES * geometry.channels
+    if step and events.values is None and many and geometry.outputs % _WIDE == 0:
+        largest = float(weight.abs().flatten(1).sum(1).max()) / step
+        if largest < 1 << 15:  # no sum of codes can overflow 16 bits
+            codes = codes_of(weight.contiguous(), step)
+    kernel = weight if codes is None else codes.to(torch.int16)
     run_loop(
         _convolve_cpu, M, work,
-        (events.columns, events.starts, events.values, geometry.flat(weight).unsqueeze(0),
-         y.view(-1), M, M, *geometry.sizes, column_bits(events)),
+        (events.columns, events.starts, events.values, geometry.flat(kernel).unsqueeze(0),
+         y.view(-1), M, M, *geometry.sizes, column_bits(events), None if codes is None else step),
         (geometry.joined, False),
     )  # fmt: skip
     return y
@@ -144,7 +158,7 @@ def scatter(events: Events, g: Tensor, geometry: Geometry) -> Tensor:
     run_loop(
         _convolve_cpu, parts, work,
         (events.columns, events.starts, events.values, sums, g.reshape(-1), parts, M,
-         *geometry.sizes, column_bits(events)),
+         *geometry.sizes, column_bits(events), None),
         (geometry.joined, True),
     )  # fmt: skip
     return geometry.unflat(sums.sum(0))

@@ -27,14 +27,34 @@ from .memory import empty
 from .transpose import transpose
 
 if TYPE_CHECKING:
-    from .vector_ops import collect_bits, count_bits, lowest_bit, unequal_bits
+    from .vector_ops import (
+        collect_bits,
+        count_bits,
+        lowest_bit,
+        pack_words,
+        prefetch,
+        sum_codes,
+        sum_rows,
+        transpose_piece,
+        unequal_bits,
+    )
 
 TYPES = (torch.float32, torch.bool, torch.uint8, torch.int8)  # of an input
+_UNSIGNED = (1 << 16) - 1  # reads an int16 without its sign
 _WORD = 32  # inputs of a word of bits
+# Entries to ask the memory for in advance: a read then takes half of the time, since processors
+# ask by themselves only within a page.
+_AHEAD = 1 << 10
 _ROWS = 16  # of a tile of the search
 _PIECES, _PIECE = 64, 256  # entries that tell how many events to expect
-_SLACK = 1.25  # how many times as many of those may be events
+_SLACK = 1.25  # how many times as many events may be found as were to be expected
 _MOST_OF_16_BITS = 256  # codes of 8 bits
+_LANES, _FEW = 128, 16  # sums at once
+_LINE = 16  # float32 of a cache line
+_SIDE = 64  # columns whose sums are turned at once
+# Events that pay for sorting them: so many a frame, whose gradient is copied, and a column, whose
+# sums are read again for every part of the frames but the first (measured).
+_A_FRAME, _A_COLUMN = 9, 24
 _CACHED = 3 << 19  # bytes of a block of weights, to stay in the second-level cache
 
 
@@ -61,15 +81,19 @@ class Events:
 
 
 @cpu_loop
-def _find_in_rows_cpu(first, last, x, bits, graded, M, K):
+def _find_in_rows_cpu(first, last, x, bits, counts, graded, M, K):
     whole = K // _WORD  # words
     for tile in range(first, last):
         other = np.uint32(0)
         for m in range(tile * _ROWS, min((tile + 1) * _ROWS, M)):
             at = np.int64(m) * K
+            count = np.int32(0)
             for w in range(whole):
+                for i in range(0, _WORD, _LINE):
+                    prefetch(x, at + _AHEAD + i)
                 word = unequal_bits(x, at, 0)
                 other |= word & unequal_bits(x, at, 1)
+                count += count_bits(word)
                 bits[m, w] = word
                 at += _WORD
             if K % _WORD:
@@ -77,7 +101,9 @@ def _find_in_rows_cpu(first, last, x, bits, graded, M, K):
                 for i in range(K % _WORD):
                     word |= np.uint32(np.uint32(x[at + i] != 0) << np.uint32(i))
                     other |= np.uint32(x[at + i] != 0 and x[at + i] != 1)
+                count += count_bits(word)
                 bits[m, whole] = word
+            counts[m] = count
         graded[tile] = other != 0
 
 
@@ -95,6 +121,8 @@ def _find_in_series_cpu(first, last, x, bits, graded, K, T):
         for i in range(0, blocks, 8):
             for t in range(0, T, 16):
                 t0 = min(t, T - 16)  # the last block overlaps the one before
+                for k in range(0, 8 * _LINE, _LINE):  # of the next 8 inputs
+                    prefetch(x, start + (i + 8) * T + 8 * t + k)
                 other |= collect_bits(x, start + i * T + t0, T, line, t0, i)
         for i in range(blocks, inputs):
             bit = np.uint32(np.uint32(1) << np.uint32(i))
@@ -122,17 +150,27 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
     # two places at once, as long as what follows is not another thread's
     room = starts[end] - 2 if values is None else -1
     top = np.uint32(1 << 31)
+    words = bits.shape[1]
+    flat = bits.reshape(-1)
+    packed, places = np.empty(words + 16, np.uint32), np.empty(words + 16, np.int32)
     for m in range(first * _ROWS, end):
         e = np.uint32(starts[m])  # unsigned: a place that may be negative costs a comparison
-        for w in range(bits.shape[1]):
-            word = np.uint32(bits[m, w])
+        some = np.int64(0)
+        for w in range(0, words - 15, 16):
+            some += pack_words(flat, np.int64(m) * words + w, np.int64(w), packed, places, some)
+        for w in range(words // 16 * 16, words):
+            packed[some], places[some] = bits[m, w], w
+            some += np.int64(bits[m, w] != 0)
+        for i in range(some):
+            word = packed[i]
+            w = places[i] * _WORD
             if np.int64(e) <= room:  # without a branch: most words have no more than two
                 for _ in range(2):
-                    columns[e] = w * _WORD + lowest_bit(np.uint32(word | top))
+                    columns[e] = w + lowest_bit(np.uint32(word | top))
                     e = np.uint32(e + np.uint32(word != 0))
                     word = np.uint32(word & np.uint32(word - np.uint32(1)))
             while word != 0:
-                k = w * _WORD + lowest_bit(word)
+                k = w + lowest_bit(word)
                 columns[e] = k
                 if values is not None:
                     values[e] = x[np.int64(m) * K + k]
@@ -141,58 +179,51 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
 
 
 @cpu_loop
-def _gather_cpu(first, last, columns, starts, values, weight, y, M, mask):
-    B = weight.shape[2]
-    for block in range(weight.shape[0]):  # outermost: a block of weights stays in the cache
-        w = weight[block]
+def _gather_cpu(first, last, columns, starts, values, weight, y, M, K, O, B, mask):
+    # weight [O / B, K, B] flat, y [M, O] flat
+    whole, lanes = B // _LANES * _LANES, B // _FEW * _FEW
+    for o0 in range(0, O, B):  # outermost: a block of weights stays in the cache
+        w = np.int64(o0) * K
         for m in range(first * _ROWS, min(last * _ROWS, M)):
-            y_m = y[m, block * B : (block + 1) * B]
-            y_m[:] = 0
+            at = np.int64(m) * O + o0
             e, end = starts[m], starts[m + 1]
-            while e + 4 <= end:  # four at once: the sum is read and written a quarter as often
-                a, b = w[columns[e] & mask], w[columns[e + 1] & mask]
-                c, d = w[columns[e + 2] & mask], w[columns[e + 3] & mask]
-                if values is not None:
-                    v_a, v_b, v_c, v_d = values[e], values[e + 1], values[e + 2], values[e + 3]
-                    for o in range(B):
-                        y_m[o] += (v_a * a[o] + v_b * b[o]) + (v_c * c[o] + v_d * d[o])
-                else:
-                    for o in range(B):
-                        y_m[o] += (a[o] + b[o]) + (c[o] + d[o])
-                e += 4
-            while e < end:
-                a = w[columns[e] & mask]
-                for o in range(B):
-                    y_m[o] += a[o] * values[e] if values is not None else a[o]
-                e += 1
+            factors = values if values is not None else None
+            for o in range(0, whole, _LANES):
+                sum_rows(y, at + o, weight, w + o, B, columns, mask, factors, e, end, _LANES)
+            for o in range(whole, lanes, _FEW):
+                sum_rows(y, at + o, weight, w + o, B, columns, mask, factors, e, end, _FEW)
+            for o in range(lanes, B):
+                total = np.float32(0)
+                for j in range(e, end):
+                    term = weight[w + o + np.int64(columns[j] & mask) * B]
+                    total += term * values[j] if values is not None else term
+                y[at + o] = total
 
 
 @cpu_loop
-def _gather_codes_cpu(first, last, columns, starts, codes, y, step, M, mask):
-    B = codes.shape[2]
-    sums = np.empty(B, np.int16)
-    for block in range(codes.shape[0]):
-        w = codes[block]
+def _gather_codes_cpu(first, last, columns, starts, codes, y, step, M, K, O, B, mask):
+    whole, lanes = B // _LANES * _LANES, B // _FEW * _FEW
+    for o0 in range(0, O, B):
+        w = np.int64(o0) * K
         for m in range(first * _ROWS, min(last * _ROWS, M)):
-            y_m = y[m, block * B : (block + 1) * B]
-            y_m[:] = 0
-            e, end = starts[m], starts[m + 1]
-            while e < end:
-                stop = min(end, e + _MOST_OF_16_BITS)
-                sums[:] = 0
-                while e + 4 <= stop:
-                    a, b = w[columns[e] & mask], w[columns[e + 1] & mask]
-                    c, d = w[columns[e + 2] & mask], w[columns[e + 3] & mask]
-                    for o in range(B):
-                        sums[o] += np.int16((a[o] + b[o]) + (c[o] + d[o]))
-                    e += 4
-                while e < stop:
-                    a = w[columns[e] & mask]
-                    for o in range(B):
-                        sums[o] += a[o]
-                    e += 1
-                for o in range(B):
-                    y_m[o] += np.float32(sums[o]) * step
+            at = np.int64(m) * O + o0
+            e = starts[m]
+            end = min(e + _MOST_OF_16_BITS, starts[m + 1])
+            for o in range(0, whole, _LANES):
+                sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 1, _LANES)
+            for o in range(whole, lanes, _FEW):
+                sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 1, _FEW)
+            while end < starts[m + 1]:
+                e, end = end, min(end + _MOST_OF_16_BITS, starts[m + 1])
+                for o in range(0, whole, _LANES):
+                    sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 0, _LANES)
+                for o in range(whole, lanes, _FEW):
+                    sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 0, _FEW)
+            for o in range(lanes, B):
+                total = np.int32(0)
+                for j in range(starts[m], starts[m + 1]):
+                    total += codes[w + o + np.int64(columns[j] & mask) * B] - 128
+                y[at + o] = np.float32(total) * step
 
 
 @cpu_loop
@@ -209,6 +240,75 @@ def _scatter_cpu(first, last, columns, starts, values, g, sums, M, mask):
                     s_k[o] += g_m[o] * values[e] if values is not None else g_m[o]
 
 
+@cpu_loop
+def _sort_cpu(first, last, columns, starts, values, rows, factors, places, chunk, M, mask):
+    # places [chunks, K + 2]: where the events of each column begin
+    for c in range(first, last):
+        m0, m1 = c * chunk, min((c + 1) * chunk, M)
+        at = places[c]
+        at[:] = 0
+        for e in range(starts[m0], starts[m1]):
+            at[(columns[e] & mask) + 2] += 1
+        at[:2] = starts[m0]
+        for k in range(2, len(at)):
+            at[k] += at[k - 1]
+        for m in range(m0, m1):
+            for e in range(starts[m], starts[m + 1]):
+                k = (columns[e] & mask) + 1
+                rows[at[k]] = m - m0
+                if values is not None:
+                    factors[at[k]] = values[e]
+                at[k] += 1
+
+
+@cpu_loop
+def _sum_sorted_cpu(
+    first, last, rows, factors, places, g, blocks, sums, chunk, M, K, O, B, mask,
+):  # fmt: skip
+    # g [M, O] flat, blocks [parts, chunk, B] flat, sums [O, K] flat
+    piece, turned = np.empty(_SIDE * B, np.float32), np.empty(_SIDE * B, np.float32)
+    values = factors if factors is not None else None
+    for part in range(first, last):
+        block = blocks[np.int64(part) * chunk * B : np.int64(part + 1) * chunk * B]
+        o0 = np.int64(part) * B
+        outputs = min(B, O - o0)
+        whole, lanes = outputs // _LANES * _LANES, outputs // _FEW * _FEW
+        for c in range(len(places)):
+            at = places[c]
+            # the block's outputs side by side, to stay in the second-level cache
+            for m in range(c * chunk, min((c + 1) * chunk, M)):
+                there, here = np.int64(m - c * chunk) * B, m * O + o0
+                for o in range(0, outputs, _LINE):
+                    prefetch(g, here + 8 * O + o)
+                block[there : there + outputs] = g[here : here + outputs]
+            for k0 in range(0, K, _SIDE):
+                inputs = min(_SIDE, K - k0)
+                place = o0 * K + k0
+                for o in range(outputs):  # will be written when the sums are complete
+                    for i in range(0, inputs, _LINE):
+                        prefetch(sums, place + o * K + i)
+                for i in range(inputs):
+                    e, end, p = at[k0 + i], at[k0 + i + 1], i * outputs
+                    for o in range(0, whole, _LANES):
+                        sum_rows(piece, p + o, block, o, B, rows, mask, values, e, end, _LANES)
+                    for o in range(whole, lanes, _FEW):
+                        sum_rows(piece, p + o, block, o, B, rows, mask, values, e, end, _FEW)
+                    for o in range(lanes, outputs):
+                        total = np.float32(0)
+                        for j in range(e, end):
+                            term = block[o + np.int64(rows[j] & mask) * B]
+                            total += term * values[j] if factors is not None else term
+                        piece[p + o] = total
+                start = np.int64(0)
+                if c == 0:
+                    transpose_piece(piece, start, outputs, inputs, outputs, sums, place, K)
+                else:
+                    transpose_piece(piece, start, outputs, inputs, outputs, turned, start, inputs)
+                    for o in range(outputs):
+                        for i in range(inputs):
+                            sums[place + o * K + i] += turned[o * inputs + i]
+
+
 def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     """List the entries that are not zero.
 
@@ -218,12 +318,13 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
         ``[N, neurons..., T]`` on the CPU, of ``TYPES``, contiguous, or a view of contiguous rows.
         The matrix is ``[N * T, neurons]``.
     most
-        Largest density.
+        Highest density, by which a look at a few pieces decides. Where they are no more than that,
+        up to 1.25 times as many events are listed: finding them has then been paid for.
 
     Returns
     -------
     Events or None
-        None where more than the share ``most`` of the entries is not zero.
+        None where there are more.
     """
     x = x.detach()
     N, T = x.shape[0], x.shape[-1]
@@ -234,22 +335,22 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     if most < 1:  # a look at a few pieces settles most cases
         step = max(_PIECE, len(flat) // _PIECES)
         few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
-        if int(torch.count_nonzero(few)) > _SLACK * most * few.numel() + _WORD:
+        if int(torch.count_nonzero(few)) > most * few.numel() + _WORD:
             return None
     words = -(-K // _WORD)
     bits = empty((M, words), torch.int32, x)
+    starts = x.new_zeros(M + 1, dtype=torch.int32)
+    tiles = -(-M // _ROWS)
     if is_rows:
-        graded = x.new_empty(-(-M // _ROWS), dtype=torch.bool)
-        run_loop(_find_in_rows_cpu, len(graded), x.numel(), (flat, bits, graded, M, K))
+        graded = x.new_empty(tiles, dtype=torch.bool)
+        run_loop(_find_in_rows_cpu, tiles, x.numel(), (flat, bits, starts[1:], graded, M, K))
     else:
         graded = x.new_empty(N * words, dtype=torch.bool)
         run_loop(_find_in_series_cpu, len(graded), x.numel(), (flat, bits, graded, K, T))
-    starts = x.new_zeros(M + 1, dtype=torch.int32)
-    tiles = -(-M // _ROWS)
-    run_loop(_count_cpu, tiles, bits.numel(), (bits, starts[1:], M))
+        run_loop(_count_cpu, tiles, bits.numel(), (bits, starts[1:], M))
     starts.cumsum_(0)
     found = int(starts[-1])
-    if found > most * M * K:
+    if found > _SLACK * most * M * K:
         return None
     columns = x.new_empty(found, dtype=torch.int16 if K <= 1 << 16 else torch.int32)
     values = flat = None
@@ -261,7 +362,7 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
 
 def column_bits(events: Events) -> int:
     """Return the bits that make a column of an int16, which is read without its sign."""
-    return (1 << 16) - 1 if events.columns.dtype == torch.int16 else (1 << 31) - 1
+    return _UNSIGNED if events.columns.dtype == torch.int16 else (1 << 31) - 1
 
 
 def _width(K: int, O: int, parts: int, size: int = 4) -> int:
@@ -296,18 +397,20 @@ def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
     mask = column_bits(events)
     if step and events.values is None:
         width = _width(K, O, 1, size=1)
-        codes = codes_of(weight.contiguous().view(-1, width, K), step, turn=True)
+        codes = codes_of(weight.contiguous().view(-1, width, K), step, turn=True, biased=True)
         if codes is not None:
             run_loop(
                 _gather_codes_cpu, -(-M // _ROWS), work,
-                (events.columns, events.starts, codes, y, step, M, mask),
+                (events.columns, events.starts, codes.view(-1), y.view(-1), step, M, K, O, width,
+                 mask),
             )  # fmt: skip
             return y
     width = _width(K, O, 1)
     blocks = transpose(weight.contiguous().view(-1, width, K))
     run_loop(
         _gather_cpu, -(-M // _ROWS), work,
-        (events.columns, events.starts, events.values, blocks, y, M, mask),
+        (events.columns, events.starts, events.values, blocks.view(-1), y.view(-1), M, K, O, width,
+         mask),
     )  # fmt: skip
     return y
 
@@ -316,6 +419,9 @@ def scatter(events: Events, g: Tensor) -> Tensor:
     """Multiply the transpose of ``g`` ``[M, O]`` by the matrix of ``events``: ``[O, K]``."""
     M, K = events.shape
     O = g.shape[1]
+    chunks = _chunks(M)
+    if len(events.columns) > _A_FRAME * M + _A_COLUMN * (chunks - 1) * K:
+        return _scatter_sorted(events, g, chunks)
     width = _width(K, O, torch.get_num_threads())
     sums = empty((O // width, K, width), torch.float32, g)
     run_loop(
@@ -323,3 +429,33 @@ def scatter(events: Events, g: Tensor) -> Tensor:
         (events.columns, events.starts, events.values, g, sums, M, column_bits(events)),
     )  # fmt: skip
     return transpose(sums).view(O, K)
+
+
+def _chunks(M: int) -> int:
+    """Return how many parts of the frames stay in the cache, whatever the number of threads."""
+    return max(1, -(-M // (_CACHED // (4 * _LANES))))
+
+
+def _scatter_sorted(events: Events, g: Tensor, chunks: int) -> Tensor:
+    """Do what ``scatter`` does, with the events of each column side by side: sums in registers."""
+    M, K = events.shape
+    O = g.shape[1]
+    chunk = -(-M // chunks)
+    width = min(_LANES, _FEW * -(-O // (_FEW * torch.get_num_threads())))
+    parts = -(-O // width)
+    places = torch.empty(chunks, K + 2, dtype=torch.int32)
+    rows = torch.empty(len(events.columns), dtype=torch.int16)
+    factors = None if events.values is None else torch.empty_like(events.values)
+    run_loop(
+        _sort_cpu, chunks, len(rows),
+        (events.columns, events.starts, events.values, rows, factors, places, chunk, M,
+         column_bits(events)),
+    )  # fmt: skip
+    sums = empty((O, K), torch.float32, g)
+    blocks = empty((parts * chunk * width,), torch.float32, g)
+    run_loop(
+        _sum_sorted_cpu, parts, (len(rows) + M + K) * O,
+        (rows, factors, places, g.view(-1), blocks, sums.view(-1), chunk, M, K, O, width,
+         _UNSIGNED),
+    )  # fmt: skip
+    return sums

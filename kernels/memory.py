@@ -20,7 +20,12 @@ from torch import Tensor
 
 _POOLED_FROM = 1 << 20  # bytes
 _HUGE_PAGE = 1 << 21
-_NUMPY = {torch.float32: np.float32, torch.int32: np.int32, torch.int8: np.int8}
+_NUMPY = {
+    torch.float32: np.float32,
+    torch.int32: np.int32,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+}
 
 
 def _limit() -> int:

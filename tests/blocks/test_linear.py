@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from lapilli.blocks import cuba, linear, rf
+from lapilli.blocks import crossover, cuba, linear, rf
 from lapilli.blocks.complex_synapse import Dense as ComplexDense
 from lapilli.blocks.synapse import Conv, Dense, _normalized
 from tolerances import FLOAT32
@@ -68,7 +68,7 @@ def test_events_give_the_result_of_the_dense_product(family, density, kind):
 @pytest.mark.parametrize("density", [0.2, 1])
 def test_products_of_eight_bits_give_the_result_of_float32(monkeypatch, family, density):
     module, params = family
-    block = module.Dense(params, 300, 128, delay_shift=False)
+    block = module.Dense(params, 300, 128, delay_shift=False, synapse="dense")
     x = rare(3, 300, 80, density=density)
     called = []
     multiply = linear.codes.multiply
@@ -126,7 +126,8 @@ def test_the_choice_follows_the_density(monkeypatch):
     synapse.product = "dense"
     synapse(rare(4, 1000, 30, density=0.02))
     assert used == ["events", "events"]
-    assert chosen == [linear.SPARSE, linear.SPARSE, 1.0]
+    some = crossover.limit("float32", 80, True)
+    assert chosen == [some, some, 1.0]
 
 
 def test_weight_norm_has_the_derivative_of_its_equation():
@@ -180,6 +181,58 @@ def test_an_unknown_product_raises(synapse):
     assert synapse.product == "auto"
     with pytest.raises(ValueError, match="product must be one of 'auto', 'dense', 'events'"):
         synapse.product = "sparse"
+
+
+BLOCKS = {
+    "Dense": ((4, 4), "synapse"),
+    "Affine": ((4, 4), "synapse"),
+    "Conv": ((4, 4, 3), "synapse"),
+    "ConvT": ((4, 4, 3), "synapse"),
+    "Recurrent": ((4, 4), "input_synapse"),
+    "KWTA": ((4, 4, 2), "synapse"),
+}
+
+
+@pytest.mark.parametrize("family", [(cuba, CUBA), (rf, RF)], ids=["real", "complex"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_takes_the_product_of_its_synapse(name, family):
+    module, params = family
+    arguments, attribute = BLOCKS[name]
+    make = getattr(module, name)
+    assert getattr(make(params, *arguments), attribute).product == "auto"
+    for product in linear.PRODUCTS:
+        block = make(params, *arguments, synapse=product)
+        assert getattr(block, attribute).product == product
+    with pytest.raises(ValueError, match="product must be one of 'auto', 'dense', 'events'"):
+        make(params, *arguments, synapse="sparse")
+
+
+@pytest.mark.parametrize("dense", crossover.LIMITS)
+@pytest.mark.parametrize("learning", [False, True], ids=["forward", "training"])
+def test_limits_lie_between_those_of_the_table(dense, learning):
+    table = crossover.LIMITS[dense]
+    known = list(table)
+    for terms in known:
+        assert crossover.limit(dense, terms, learning) == pytest.approx(table[terms][learning])
+    for low, high in itertools.pairwise(known):
+        between = crossover.limit(dense, low * 5 // 4, learning)
+        ends = sorted((table[low][learning], table[high][learning]))
+        assert ends[0] - 1e-9 <= between <= ends[1] + 1e-9
+    assert crossover.limit(dense, known[0] - 1, learning) == 0
+    assert crossover.limit(dense, 2 * known[-1], learning) == table[known[-1]][learning]
+
+
+def test_a_call_that_learns_has_another_limit(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(linear, "events_of", lambda x, most: chosen.append(most))
+    synapse, x = Dense(1000, 80), rare(4, 1000, 30, density=0.5)
+    synapse(x)
+    with torch.no_grad():
+        synapse(x)
+    synapse.requires_grad_(False)(x.requires_grad_())
+    learning, not_learning = (crossover.limit("float32", 80, k) for k in (True, False))
+    assert chosen == [learning, not_learning, not_learning]
+    assert learning != not_learning
 
 
 def test_a_network_keeps_at_most_twelve_bytes_a_neuron_step():

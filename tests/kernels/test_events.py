@@ -1,5 +1,10 @@
 """Products over events against the dense ones: exact where sums are exact, else close."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -31,7 +36,8 @@ def matrix(x):
 
 
 SHAPES = [
-    (1, 1, 1), (2, 31, 3), (2, 32, 5), (3, 33, 17), (1, 100, 16), (2, 45, 50), (2, 3, 5, 7, 9)
+    (1, 1, 1), (2, 31, 3), (2, 32, 5), (3, 33, 17), (1, 100, 16), (2, 45, 50), (2, 3, 5, 7, 9),
+    (2, 512, 4), (1, 1100, 20),
 ]  # fmt: skip
 
 
@@ -75,9 +81,10 @@ def test_sums_are_exact_in_the_worst_column(step):
     inputs = 1 << 13
     x = torch.ones(1, inputs, 3).movedim(-1, 1).contiguous().movedim(1, -1)
     for code in (-128, 127):
-        w = torch.full((64, inputs), code / CODES)
-        y = gather(events_of(x), w, step)
-        assert_close(y, torch.full((3, 64), inputs * code / CODES), rtol=0, atol=0)
+        for outputs in (64, 144, 3):
+            w = torch.full((outputs, inputs), code / CODES)
+            y = gather(events_of(x), w, step)
+            assert_close(y, torch.full((3, outputs), inputs * code / CODES), rtol=0, atol=0)
 
 
 def test_many_inputs_need_wide_columns():
@@ -120,8 +127,23 @@ def test_too_many_events_are_none():
     assert events_of(spikes((2, 64, 40), 0.05), most=0.1) is not None
 
 
-def test_results_do_not_depend_on_the_threads():
-    x, w, g = spikes((4, 512, 128), 0.1), torch.randn(256, 512), torch.randn(512, 256)
+@pytest.mark.parametrize("graded", [False, True], ids=["binary", "graded"])
+@pytest.mark.parametrize("outputs", [5, 16, 200])
+def test_gradients_of_many_frames_are_those_of_the_dense_product(outputs, graded):
+    x = spikes((4, 70, 1700), 0.4, graded)  # sorted, in three parts
+    g = torch.randn(4 * 1700, outputs)
+    want = g.double().t() @ matrix(x).double()
+    largest = (g.double().abs().t() @ matrix(x).double().abs()).max().item()
+    got = scatter(events_of(x), g)
+    assert_close(got, want.float(), rtol=0, atol=largest * FLOAT32["rtol"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "density"), [((4, 512, 128), 0.1), ((4, 512, 128), 0.01), ((2, 40, 2000), 0.6)]
+)
+def test_results_do_not_depend_on_the_threads(shape, density):
+    x, w = spikes(shape, density), torch.randn(256, shape[1])
+    g = torch.randn(shape[0] * shape[2], 256)
     before = torch.get_num_threads()
     results = []
     try:
@@ -153,13 +175,16 @@ CONVOLUTIONS = [
     ((2, 9, 8), 33, (5, 5), (2, 1), (4, 4), (1, 1)),
     ((16, 6, 6), 32, (6, 6), (1, 1), (0, 0), (1, 1)),
     ((2, 20, 20), 48, (1, 1), (3, 3), (0, 0), (1, 1)),
+    ((3, 9, 11), 64, (3, 3), (1, 1), (1, 1), (1, 1)),
+    ((2, 11, 9), 32, (3, 2), (2, 1), (1, 1), (1, 2)),
+    ((1, 1, 3), 32, (1, 5), (1, 1), (0, 2), (1, 1)),
 ]
 
 
 @pytest.mark.parametrize("graded", [False, True], ids=["binary", "graded"])
 @pytest.mark.parametrize("density", [0, 0.2, 1])
 @pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
-def test_convolutions_equal_the_dense_ones(convolution, density, graded):
+def test_convolutions_equal_the_dense_ones(monkeypatch, convolution, density, graded):
     frame, outputs, kernel, *options = convolution
     x = spikes((2, *frame, 3), density, graded)
     frames = x.movedim(-1, 1).flatten(0, 1)
@@ -168,11 +193,24 @@ def test_convolutions_equal_the_dense_ones(convolution, density, graded):
     g = torch.randn(dense.shape)
     geometry = event_convolution.Geometry(frame, w.shape, *options)
     events = events_of(x)
-    y = event_convolution.gather(events, w.detach(), geometry)
-    assert_close(y, dense.detach(), rtol=0, atol=0)
+    monkeypatch.setattr(event_convolution, "_WORTH_CODES", 0)
+    for step in (0.0, 1 / CODES):
+        y = event_convolution.gather(events, w.detach(), geometry, step)
+        assert_close(y, dense.detach(), rtol=0, atol=0)
     (want,) = torch.autograd.grad(dense, w, g)
     got = event_convolution.scatter(events, g, geometry)
     assert_close(got, want, rtol=0, atol=FLOAT32["rtol"] * (want.abs().max().item() + 1e-30) * 4)
+
+
+@pytest.mark.parametrize("channels", [255, 256, 300])
+@pytest.mark.parametrize("code", [-128, 127])
+def test_convolutions_are_exact_in_the_worst_place(monkeypatch, code, channels):
+    monkeypatch.setattr(event_convolution, "_WORTH_CODES", 0)
+    x = torch.ones(1, channels, 4, 5, 2).movedim(-1, 1).contiguous().movedim(1, -1)
+    w = torch.full((32, channels, 1, 1), code / CODES)
+    geometry = event_convolution.Geometry((channels, 4, 5), w.shape, (1, 1), (0, 0), (1, 1))
+    y = event_convolution.gather(events_of(x), w, geometry, 1 / CODES)
+    assert_close(y, torch.full((2, 32, 4, 5), channels * code / CODES), rtol=0, atol=0)
 
 
 def test_gradients_of_convolutions_do_not_depend_on_the_threads():
@@ -189,3 +227,24 @@ def test_gradients_of_convolutions_do_not_depend_on_the_threads():
         torch.set_num_threads(before)
     assert_close(results[1], results[0], rtol=0, atol=0)
     assert_close(results[2], results[0], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names a processor of this kind")
+def test_processors_without_the_widest_vectors_find_the_same(tmp_path):
+    code = """if True:
+        import torch
+        from lapilli.kernels.events import events_of, gather, scatter
+        torch.manual_seed(0)
+        x, w, g = (torch.rand(3, 700, 40) < 0.1).float(), torch.randn(48, 700), torch.randn(120, 48)
+        for given in (x, x.movedim(-1, 1).contiguous().movedim(1, -1)):
+            events, rows = events_of(given), x.movedim(-1, 1).flatten(0, 1)
+            assert torch.equal(events.columns.long(), rows.nonzero()[:, 1])
+        torch.testing.assert_close(gather(events, w), rows @ w.t(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scatter(events, g), g.t() @ rows, rtol=1e-4, atol=1e-4)
+        codes = torch.randint(-128, 128, (48, 700)) / 32
+        assert torch.equal(gather(events, codes, 1 / 32), rows @ codes.t())
+    """
+    cpu = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+popcnt,+bmi"}
+    environment = os.environ | cpu | {"LAPILLI_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)

@@ -1,0 +1,75 @@
+"""Up to which density adding the weights of events is quicker than a dense map, by its shape.
+
+A dense map takes the same time at any density, one over events a time that grows with it. Finding
+events costs each input the same, adding them as much as there are terms that an input takes part
+in: outputs, times the entries of a kernel. So the number of terms decides where both meet.
+
+The table is that of ``python -m bench.events``, which measures it, and is held to its results by a
+test. It is of one processor; on others the choice is a guess, and ``synapse=`` overrules it.
+"""
+
+import functools
+import itertools
+import math
+from typing import Literal
+
+Dense = Literal["codes", "float32", "convolution"]  # what events are compared with
+
+# terms of an input: limits forward and in training
+LIMITS: dict[Dense, dict[int, tuple[float, float]]] = {
+    "codes": {
+        16: (0.02, 0.04),
+        32: (0.05, 0.07),
+        64: (0.06, 0.13),
+        128: (0.11, 0.28),
+        256: (0.17, 0.3),
+        512: (0.23, 0.3),
+        1024: (0.23, 0.31),
+    },
+    "float32": {
+        16: (0.04, 0.05),
+        32: (0.07, 0.08),
+        64: (0.13, 0.13),
+        128: (0.5, 0.3),
+        256: (0.5, 0.37),
+        512: (0.5, 0.39),
+        1024: (0.5, 0.44),
+    },
+    "convolution": {
+        144: (0.11, 0.13),
+        288: (0.22, 0.21),
+        576: (0.29, 0.28),
+        1152: (0.41, 0.36),
+        2304: (0.45, 0.41),
+        4608: (0.37, 0.29),
+        9216: (0.19, 0.12),
+    },
+}
+
+
+@functools.cache
+def limit(dense: Dense, terms: int, learning: bool) -> float:
+    """Return the density up to which events are quicker, 0 to 1.
+
+    Parameters
+    ----------
+    dense
+        The dense map that would run instead: a product of eight-bit codes, one of float32, or a
+        convolution.
+    terms
+        Terms that an input takes part in: outputs, times the entries of a kernel.
+    learning
+        Whether the gradient of the weight will be wanted, which gains more by events.
+
+    Between the shapes of the table it is on a straight line over the logarithm of the terms, below
+    the first 0.
+    """
+    table = LIMITS[dense]
+    known = list(table)
+    if terms < known[0]:
+        return 0.0
+    for low, high in itertools.pairwise(known):
+        if terms <= high:
+            part = math.log(terms / low) / math.log(high / low)
+            return (1 - part) * table[low][learning] + part * table[high][learning]
+    return table[known[-1]][learning]
