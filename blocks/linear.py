@@ -80,9 +80,7 @@ def _product(x: Tensor, w: Tensor, exact: bool) -> Tensor:
 
 
 def _codes(x: Tensor, step: float, *weights: Tensor) -> list[Tensor] | None:
-    """Return the codes of ``x`` as rows and of each weight; None where float32 is as good."""
-    if not step or x.dtype != torch.float32 or not runs_loops(x) or not codes.usable():
-        return None
+    """Return the codes of ``x`` as rows and of each weight; None where they have none."""
     found = []
     for w in weights:
         found.append(codes.codes_of(w.contiguous(), step))
@@ -107,7 +105,7 @@ def _most(
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, most, large, step, x, *weights):
+    def forward(ctx, most, has_codes, step, x, *weights):
         learning = any(ctx.needs_input_grad[4:])
         ctx.set_materialize_grads(False)
         ctx.shape, ctx.exact = x.shape, step > 0
@@ -117,7 +115,7 @@ class _Linear(torch.autograd.Function):
         if events is not None:
             outputs = tuple(gather(events, w, step) for w in weights)
             ctx.matrix = events.shape
-        elif large:
+        elif has_codes:
             whole = _codes(x, step, *weights)
         if whole is not None:
             rows, *each = whole
@@ -189,9 +187,11 @@ def linear(
     """
     outputs = len(weights[0])
     large = outputs >= WORTHWHILE and x.numel() * outputs >= LEAST
-    has_codes = large and step > 0 and x.dtype == torch.float32 and codes.usable()
+    has_codes = (
+        large and step > 0 and x.dtype == torch.float32 and runs_loops(x) and codes.usable()
+    )
     most = _most(product, "codes" if has_codes else "float32", outputs, x, weights)
-    return _Linear.apply(most, large, step, x, *weights)
+    return _Linear.apply(most, has_codes, step, x, *weights)
 
 
 class _Convolution(torch.autograd.Function):

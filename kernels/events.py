@@ -280,7 +280,10 @@ def _sum_sorted_cpu(
                 there, here = np.int64(m - c * chunk) * B, m * O + o0
                 for o in range(0, outputs, _LINE):
                     prefetch(g, here + 8 * O + o)
-                block[there : there + outputs] = g[here : here + outputs]
+                # not one slice to the other, which takes seconds to compile
+                row, line = block[there : there + outputs], g[here : here + outputs]
+                for o in range(len(line)):
+                    row[o] = line[o]
             for k0 in range(0, K, _SIDE):
                 inputs = min(_SIDE, K - k0)
                 place = o0 * K + k0
@@ -299,11 +302,12 @@ def _sum_sorted_cpu(
                             term = block[o + np.int64(rows[j] & mask) * B]
                             total += term * values[j] if factors is not None else term
                         piece[p + o] = total
-                start = np.int64(0)
-                if c == 0:
-                    transpose_piece(piece, start, outputs, inputs, outputs, sums, place, K)
-                else:
-                    transpose_piece(piece, start, outputs, inputs, outputs, turned, start, inputs)
+                # one call for both targets: it takes long to compile
+                target, there, stride = sums, place, np.int64(K)
+                if c > 0:
+                    target, there, stride = turned, np.int64(0), np.int64(inputs)
+                transpose_piece(piece, np.int64(0), outputs, inputs, outputs, target, there, stride)
+                if c > 0:
                     for o in range(outputs):
                         for i in range(inputs):
                             sums[place + o * K + i] += turned[o * inputs + i]

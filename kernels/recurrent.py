@@ -69,8 +69,8 @@ def _recurrent_fwd_cpu(
         if ADAPT:
             k_c[i], k_d[i] = keep_of(decay_c[i // per]), keep_of(decay_d[i // per])
     for n in range(first, last):
-        value[:C] = s0[n]
-        for i in range(C):
+        for i in range(C):  # not slice by slice, which takes seconds to compile
+            value[i] = s0[n, i]
             a[i], b[i] = to_fixed(a0[n, i], scale), to_fixed(b0[n, i], scale)
             if ADAPT:
                 c[i], d[i] = to_fixed(c0[n, i], scale), to_fixed(d0[n, i], scale)
@@ -127,8 +127,8 @@ def _recurrent_fwd_cpu(
                 for i in range(C):
                     series_a_t[i] = to_float(before_a[i], scale, EXACT)
                     series_b_t[i] = to_float(before_b[i], scale, EXACT)
-        s1[n] = value[:C]
         for i in range(C):
+            s1[n, i] = value[i]
             a1[n, i], b1[n, i] = to_float(a[i], scale, EXACT), to_float(b[i], scale, EXACT)
             if ADAPT:
                 c1[n, i], d1[n, i] = to_float(c[i], scale, EXACT), to_float(d[i], scale, EXACT)
