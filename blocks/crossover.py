@@ -2,7 +2,8 @@
 
 A dense map takes the same time at any density, one over events a time that grows with it. Finding
 events costs each input the same, adding them as much as there are terms that an input takes part
-in: outputs, times the entries of a kernel. So the number of terms decides where both meet.
+in: outputs, times the entries of a kernel. So the number of terms decides where both meet, and the
+number of inputs hardly, unless they are few.
 
 The table is that of ``python -m bench.events``, which measures it, and is held to its results by a
 test. It is of one processor; on others the choice is a guess, and ``synapse=`` overrules it.
@@ -14,6 +15,8 @@ import math
 from typing import Literal
 
 Dense = Literal["codes", "float32", "convolution"]  # what events are compared with
+
+_A_FRAME = 48  # inputs whose dense gradient takes as long as reading the output's (measured)
 
 # terms of an input: limits forward and in training
 LIMITS: dict[Dense, dict[int, tuple[float, float]]] = {
@@ -48,7 +51,7 @@ LIMITS: dict[Dense, dict[int, tuple[float, float]]] = {
 
 
 @functools.cache
-def limit(dense: Dense, terms: int, learning: bool) -> float:
+def limit(dense: Dense, terms: int, learning: bool, inputs: int | None = None) -> float:
     """Return the density up to which events are quicker, 0 to 1.
 
     Parameters
@@ -60,6 +63,9 @@ def limit(dense: Dense, terms: int, learning: bool) -> float:
         Terms that an input takes part in: outputs, times the entries of a kernel.
     learning
         Whether the gradient of the weight will be wanted, which gains more by events.
+    inputs
+        Inputs of a product, of which the table's have many: few do not pay for reading the
+        output's gradient once more.
 
     Between the shapes of the table it is on a straight line over the logarithm of the terms, below
     the first 0.
@@ -68,8 +74,9 @@ def limit(dense: Dense, terms: int, learning: bool) -> float:
     known = list(table)
     if terms < known[0]:
         return 0.0
+    few = 1.0 if inputs is None or not learning else max(0.0, 1 - _A_FRAME / inputs)
     for low, high in itertools.pairwise(known):
         if terms <= high:
             part = math.log(terms / low) / math.log(high / low)
-            return (1 - part) * table[low][learning] + part * table[high][learning]
-    return table[known[-1]][learning]
+            return few * ((1 - part) * table[low][learning] + part * table[high][learning])
+    return few * table[known[-1]][learning]

@@ -91,7 +91,12 @@ def _codes(x: Tensor, step: float, *weights: Tensor) -> list[Tensor] | None:
 
 
 def _most(
-    product: Product, dense: Dense, terms: int, x: Tensor, weights: tuple[Tensor, ...]
+    product: Product,
+    dense: Dense,
+    terms: int,
+    x: Tensor,
+    weights: tuple[Tensor, ...],
+    inputs: int | None = None,
 ) -> float:
     """Return the highest density at which a map is to run over events."""
     if product != "auto":
@@ -100,7 +105,7 @@ def _most(
     if x.numel() * terms < LEAST or not runs_loops(x):
         return 0.0
     learning = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
-    return limit(dense, terms, learning)
+    return limit(dense, terms, learning, inputs)
 
 
 class _Linear(torch.autograd.Function):
@@ -187,10 +192,9 @@ def linear(
     """
     outputs = len(weights[0])
     large = outputs >= WORTHWHILE and x.numel() * outputs >= LEAST
-    has_codes = (
-        large and step > 0 and x.dtype == torch.float32 and runs_loops(x) and codes.usable()
-    )
-    most = _most(product, "codes" if has_codes else "float32", outputs, x, weights)
+    has_codes = large and step > 0 and x.dtype == torch.float32 and runs_loops(x) and codes.usable()
+    dense: Dense = "codes" if has_codes else "float32"
+    most = _most(product, dense, outputs, x, weights, weights[0].shape[1])
     return _Linear.apply(most, has_codes, step, x, *weights)
 
 

@@ -55,6 +55,7 @@ _SIDE = 64  # columns whose sums are turned at once
 # Events that pay for sorting them: so many a frame, whose gradient is copied, and a column, whose
 # sums are read again for every part of the frames but the first (measured).
 _A_FRAME, _A_COLUMN = 9, 24
+_IN_FIRST_CACHE = 1 << 15  # sums, which are quick to add to as they come
 _CACHED = 3 << 19  # bytes of a block of weights, to stay in the second-level cache
 
 
@@ -424,7 +425,8 @@ def scatter(events: Events, g: Tensor) -> Tensor:
     M, K = events.shape
     O = g.shape[1]
     chunks = _chunks(M)
-    if len(events.columns) > _A_FRAME * M + _A_COLUMN * (chunks - 1) * K:
+    worth_sorting = len(events.columns) > _A_FRAME * M + _A_COLUMN * (chunks - 1) * K
+    if worth_sorting and K * O >= _IN_FIRST_CACHE:
         return _scatter_sorted(events, g, chunks)
     width = _width(K, O, torch.get_num_threads())
     sums = empty((O // width, K, width), torch.float32, g)

@@ -126,7 +126,7 @@ def test_the_choice_follows_the_density(monkeypatch):
     synapse.product = "dense"
     synapse(rare(4, 1000, 30, density=0.02))
     assert used == ["events", "events"]
-    some = crossover.limit("float32", 80, True)
+    some = crossover.limit("float32", 80, True, 1000)
     assert chosen == [some, some, 1.0]
 
 
@@ -222,6 +222,13 @@ def test_limits_lie_between_those_of_the_table(dense, learning):
     assert crossover.limit(dense, 2 * known[-1], learning) == table[known[-1]][learning]
 
 
+def test_few_inputs_are_sooner_dense_in_training():
+    table = crossover.LIMITS["codes"][128]
+    for inputs, share in ((10, 0), (96, 0.5), (4800, 0.99)):
+        limits = [crossover.limit("codes", 128, learning, inputs) for learning in (False, True)]
+        assert limits == pytest.approx([table[0], share * table[1]])
+
+
 def test_a_call_that_learns_has_another_limit(monkeypatch):
     chosen = []
     monkeypatch.setattr(linear, "events_of", lambda x, most: chosen.append(most))
@@ -230,7 +237,7 @@ def test_a_call_that_learns_has_another_limit(monkeypatch):
     with torch.no_grad():
         synapse(x)
     synapse.requires_grad_(False)(x.requires_grad_())
-    learning, not_learning = (crossover.limit("float32", 80, k) for k in (True, False))
+    learning, not_learning = (crossover.limit("float32", 80, k, 1000) for k in (True, False))
     assert chosen == [learning, not_learning, not_learning]
     assert learning != not_learning
 

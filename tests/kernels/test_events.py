@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lapilli.kernels import event_convolution
+from lapilli.kernels import events as kernel
 from lapilli.kernels.events import events_of, gather, scatter
 from lapilli.kernels.layout import to_rows
 from tolerances import FLOAT32
@@ -129,7 +130,8 @@ def test_too_many_events_are_none():
 
 @pytest.mark.parametrize("graded", [False, True], ids=["binary", "graded"])
 @pytest.mark.parametrize("outputs", [5, 16, 200])
-def test_gradients_of_many_frames_are_those_of_the_dense_product(outputs, graded):
+def test_gradients_of_many_frames_are_those_of_the_dense_product(monkeypatch, outputs, graded):
+    monkeypatch.setattr(kernel, "_IN_FIRST_CACHE", 0)
     x = spikes((4, 70, 1700), 0.4, graded)  # sorted, in three parts
     g = torch.randn(4 * 1700, outputs)
     want = g.double().t() @ matrix(x).double()
@@ -141,7 +143,8 @@ def test_gradients_of_many_frames_are_those_of_the_dense_product(outputs, graded
 @pytest.mark.parametrize(
     ("shape", "density"), [((4, 512, 128), 0.1), ((4, 512, 128), 0.01), ((2, 40, 2000), 0.6)]
 )
-def test_results_do_not_depend_on_the_threads(shape, density):
+def test_results_do_not_depend_on_the_threads(monkeypatch, shape, density):
+    monkeypatch.setattr(kernel, "_IN_FIRST_CACHE", 0)
     x, w = spikes(shape, density), torch.randn(256, shape[1])
     g = torch.randn(shape[0] * shape[2], 256)
     before = torch.get_num_threads()
