@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 TYPES = (torch.float32, torch.bool, torch.uint8, torch.int8)  # of an input
 _UNSIGNED = (1 << 16) - 1  # reads an int16 without its sign
 _WORD = 32  # inputs of a word of bits
-# Entries to ask the memory for in advance: a read then takes half of the time, since processors
-# ask by themselves only within a page.
+# Entries to ask the memory for in advance: processors do so by themselves only within a page.
 _AHEAD = 1 << 10
 _ROWS = 16  # of a tile of the search
 _PIECES, _PIECE = 64, 256  # entries that tell how many events to expect

@@ -32,6 +32,16 @@ def saved_bytes(synapse, x):
     return result, sum(kept.values())
 
 
+def result_and_gradients(block, x):
+    """Return the result, and the gradients of the input and of the parameters."""
+    block.zero_grad()
+    leaf = x.clone().requires_grad_()
+    y = block(leaf)
+    torch.manual_seed(0)
+    y.backward(torch.randn(y.shape))
+    return y.detach(), leaf.grad, *(p.grad for p in block.parameters())
+
+
 KINDS = {
     "Dense": (lambda m, p: m.Dense(p, 100, 80, delay_shift=False), (100,)),
     "Conv": (lambda m, p: m.Conv(p, 8, 16, 3, padding=1, delay_shift=False), (8, 10, 10)),
@@ -51,12 +61,7 @@ def test_events_give_the_result_of_the_dense_product(family, density, kind):
     results = []
     for product in ("dense", "events"):
         block.synapse.product = product
-        block.zero_grad()
-        leaf = x.clone().requires_grad_()
-        y = block(leaf)
-        torch.manual_seed(0)
-        y.backward(torch.randn(y.shape))
-        results.append((y.detach(), leaf.grad, *(p.grad for p in block.parameters())))
+        results.append(result_and_gradients(block, x))
     assert_close(results[0][0], results[1][0], rtol=0, atol=0)
     for dense, events in zip(results[0][1:], results[1][1:], strict=True):
         if dense is not None:
@@ -78,12 +83,7 @@ def test_products_of_eight_bits_give_the_result_of_float32(monkeypatch, family, 
     results = []
     for usable in (True, False):
         monkeypatch.setattr(linear.codes, "usable", lambda usable=usable: usable)
-        block.zero_grad()
-        leaf = x.clone().requires_grad_()
-        y = block(leaf)
-        torch.manual_seed(0)
-        y.backward(torch.randn(y.shape))
-        results.append((y.detach(), leaf.grad, *(p.grad for p in block.parameters())))
+        results.append(result_and_gradients(block, x))
     assert set(called) == {torch.int8}
     for got, want in zip(*results, strict=True):
         if want is not None:
