@@ -181,23 +181,13 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
 @cpu_loop
 def _gather_cpu(first, last, columns, starts, values, weight, y, M, K, O, B, mask):
     # weight [O / B, K, B] flat, y [M, O] flat
-    whole, lanes = B // _LANES * _LANES, B // _FEW * _FEW
     for o0 in range(0, O, B):  # outermost: a block of weights stays in the cache
         w = np.int64(o0) * K
         for m in range(first * _ROWS, min(last * _ROWS, M)):
             at = np.int64(m) * O + o0
             e, end = starts[m], starts[m + 1]
             factors = values if values is not None else None
-            for o in range(0, whole, _LANES):
-                sum_rows(y, at + o, weight, w + o, B, columns, mask, factors, e, end, _LANES)
-            for o in range(whole, lanes, _FEW):
-                sum_rows(y, at + o, weight, w + o, B, columns, mask, factors, e, end, _FEW)
-            for o in range(lanes, B):
-                total = np.float32(0)
-                for j in range(e, end):
-                    term = weight[w + o + np.int64(columns[j] & mask) * B]
-                    total += term * values[j] if values is not None else term
-                y[at + o] = total
+            sum_rows(y, at, weight, w, B, columns, mask, factors, e, end, B)
 
 
 @cpu_loop
@@ -272,7 +262,6 @@ def _sum_sorted_cpu(
         block = blocks[np.int64(part) * chunk * B : np.int64(part + 1) * chunk * B]
         o0 = np.int64(part) * B
         outputs = min(B, O - o0)
-        whole, lanes = outputs // _LANES * _LANES, outputs // _FEW * _FEW
         for c in range(len(places)):
             at = places[c]
             # the block's outputs side by side, to stay in the second-level cache
@@ -292,16 +281,7 @@ def _sum_sorted_cpu(
                         prefetch(sums, place + o * K + i)
                 for i in range(inputs):
                     e, end, p = at[k0 + i], at[k0 + i + 1], i * outputs
-                    for o in range(0, whole, _LANES):
-                        sum_rows(piece, p + o, block, o, B, rows, mask, values, e, end, _LANES)
-                    for o in range(whole, lanes, _FEW):
-                        sum_rows(piece, p + o, block, o, B, rows, mask, values, e, end, _FEW)
-                    for o in range(lanes, outputs):
-                        total = np.float32(0)
-                        for j in range(e, end):
-                            term = block[o + np.int64(rows[j] & mask) * B]
-                            total += term * values[j] if factors is not None else term
-                        piece[p + o] = total
+                    sum_rows(piece, p, block, 0, B, rows, mask, values, e, end, outputs)
                 # one call for both targets: it takes long to compile
                 target, there, stride = sums, place, np.int64(K)
                 if c > 0:

@@ -32,6 +32,7 @@ _LONG = ir.IntType(64)
 _FLOAT = ir.FloatType()
 _SIDE = 16  # of a block of ``_transpose_block``
 _STAGES = 4  # its logarithm
+_LANES = 128  # sums at once, in registers
 _ROWS = 8  # of a block of ``collect_bits``
 
 
@@ -358,7 +359,9 @@ def sum_codes(
 
 
 @intrinsic(prefer_literal=True)
-def sum_rows(typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, lanes):
+def _sum_lanes(
+    typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, lanes
+):
     """Write the sum of the rows of float32 that ``columns[e:end]`` name, times ``values[e:end]``.
 
         target[target_at + i] = sum_j values[j] rows[at + stride (columns[j] & mask) + i],
@@ -398,6 +401,31 @@ def sum_rows(typingctx, target, target_at, rows, at, stride, columns, mask, valu
         target, place, rows, place, place, columns, place, values, place, place, lanes
     )
     return signature, codegen
+
+
+@njit(inline="always")
+def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end, n):
+    """Write the sum of the rows of ``n`` float32 that ``columns[e:end]`` name, times their values.
+
+        target[target_at + i] = sum_j values[j] rows[at + stride (columns[j] & mask) + i],  i < n
+
+    ``values`` is None for 1.
+    """
+    whole, lanes = n // _LANES * _LANES, n // _SIDE * _SIDE
+    for i in range(0, whole, _LANES):
+        _sum_lanes(
+            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _LANES
+        )
+    for i in range(whole, lanes, _SIDE):
+        _sum_lanes(
+            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _SIDE
+        )
+    for i in range(lanes, n):
+        total = np.float32(0)
+        for j in range(e, end):
+            term = rows[at + i + np.int64(columns[j] & mask) * stride]
+            total += term if values is None else term * values[j]
+        target[target_at + i] = total
 
 
 @intrinsic
