@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lapilli.kernels.dispatch import define_op, differentiable
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
 from lapilli.neurons.precision import KeepsFloat32
@@ -116,7 +117,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         if name == "weight" and "weight_v" in self._parameters:
-            return _normalized(self.weight_v, self.weight_g)
+            return normalized_weight(self.weight_v, self.weight_g)
         return super().__getattr__(name)
 
     @property
@@ -186,7 +187,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             return self.weight
         if not self.weight_norm_enabled:
             return self.weight * mask.to(self.weight.dtype)
-        return _normalized(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
+        return normalized_weight(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
 
     def effective_weight(self, mask: Tensor | None = None) -> Tensor:
         """Return the weight that ``forward`` uses, ``shape``."""
@@ -261,27 +262,27 @@ def _divisors(direction: Tensor) -> Tensor:
     return _row_norms(direction).clamp_min(torch.finfo(direction.dtype).tiny)
 
 
-class _Normalized(torch.autograd.Function):
-    """Direction times length; twice as quick in backward as torch's chain of derivatives."""
-
-    @staticmethod
-    def forward(ctx, direction, length):
-        ctx.save_for_backward(direction, length)
-        return direction * (length / _divisors(direction))
-
-    @staticmethod
-    def backward(ctx, g):
-        direction, length = ctx.saved_tensors
-        norms = _divisors(direction)
-        factor = length / norms
-        along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
-        turn = torch.where(along == 0, 0, -factor * along / norms)
-        return torch.addcmul(g * factor, direction, turn), along
+@define_op
+def normalized_weight(direction: Tensor, length: Tensor) -> Tensor:
+    """Return direction times length, of each entry of axis 0."""
+    return direction * (length / _divisors(direction))
 
 
-def _normalized(direction: Tensor, length: Tensor) -> Tensor:
-    """Return the weight of a direction and a length for each entry of axis 0."""
-    return _Normalized.apply(direction, length)
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+    # twice as quick as torch's chain of derivatives
+    direction, length = ctx.saved_tensors
+    norms = _divisors(direction)
+    factor = length / norms
+    along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
+    turn = torch.where(along == 0, 0, -factor * along / norms)
+    return torch.addcmul(g * factor, direction, turn), along
+
+
+differentiable(normalized_weight, _backward, _save)
 
 
 def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:

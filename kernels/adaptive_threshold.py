@@ -126,7 +126,7 @@ def _adaptive_threshold_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x threshold0 refractory0")
 def adaptive_threshold_fwd(
     x: Tensor, threshold_decay: Tensor, refractory_decay: Tensor,
     threshold0: Tensor | None, refractory0: Tensor | None, scale: float, theta: int, step: int,

@@ -29,7 +29,7 @@ from torch import Tensor
 from .adaptive_threshold import adaptive_threshold, margin_above, rise, settle
 from .cuba import cuba_dynamics
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
     decay,
     fraction_of,
@@ -317,7 +317,7 @@ def _alif_bwd_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x current0 voltage0 threshold0 refractory0")
 def alif_fwd(
     x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
     threshold_decay: Tensor, refractory_decay: Tensor,
@@ -342,7 +342,7 @@ def alif_fwd(
     return spikes, margin, saved, *last
 
 
-@define_op
+@define_op(samples="g_spikes margin saved voltage0")
 def alif_bwd(
     g_spikes: Tensor, margin: Tensor, saved: Tensor | None,
     current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
@@ -449,9 +449,8 @@ def alif(
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded)
     decays = current_decay, voltage_decay, threshold_decay, refractory_decay
-    recording = torch.is_grad_enabled()
-    saving = recording and any(t.requires_grad for t in (x, *decays))
-    learning = recording and (current_decay.requires_grad or voltage_decay.requires_grad)
+    saving = is_learned(x, *decays)
+    learning = is_learned(current_decay, voltage_decay)
     initial = (None,) * 4 if state is None else map(state_rows, state)
     spikes, _, _, *last = alif_fwd(
         to_rows(x), *decays, *initial, scale, round(threshold * scale),

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
     NEVER,
     decay,
@@ -314,7 +314,7 @@ def _cuba_bwd_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x current0 voltage0")
 def cuba_fwd(
     x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
     current0: Tensor | None, voltage0: Tensor | None, scale: float, theta: int,
@@ -336,7 +336,7 @@ def cuba_fwd(
     return spikes, saved, current, voltage, current1, voltage1
 
 
-@define_op
+@define_op(samples="g_spikes g_current g_voltage saved voltage0")
 def cuba_bwd(
     g_spikes: Tensor | None, g_current: Tensor | None, g_voltage: Tensor | None,
     saved: Tensor | None, current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
@@ -376,7 +376,7 @@ def _backward(ctx, g_spikes, _saved, g_current, g_voltage, _current1, _voltage1)
         gradients = contiguous_rows(g_spikes), None, None
     else:
         g_current, g_voltage = (
-            torch.zeros_like(other) if g is None else contiguous_rows(g)
+            torch.zeros_like(contiguous_rows(other)) if g is None else contiguous_rows(g)
             for g, other in ((g_current, g_voltage), (g_voltage, g_current))
         )
         gradients = None, g_current, g_voltage
@@ -438,9 +438,7 @@ def cuba(
         Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``.
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded)
-    saving = torch.is_grad_enabled() and any(
-        t.requires_grad for t in (x, current_decay, voltage_decay)
-    )
+    saving = is_learned(x, current_decay, voltage_decay)
     current0, voltage0 = (None, None) if state is None else map(state_rows, state)
     spikes, _, _, _, current1, voltage1 = cuba_fwd(
         to_rows(x), current_decay, voltage_decay, current0, voltage0, scale,
@@ -467,9 +465,7 @@ def cuba_dynamics(
 
     ``threshold`` None leaves the reset out; the other parameters are those of ``cuba``.
     """
-    saving = torch.is_grad_enabled() and (
-        current_decay.requires_grad or voltage_decay.requires_grad
-    )
+    saving = is_learned(current_decay, voltage_decay)
     current0, voltage0 = (None, None) if state is None else map(state_rows, state)
     theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
     _, _, current, voltage, _, _ = cuba_fwd(

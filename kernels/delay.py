@@ -200,7 +200,7 @@ def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T
 # The operator
 
 
-@define_op
+@define_op(samples="x first")
 def delay_fwd(
     x: Tensor, delay: Tensor | None, first: Tensor | None, sampling_time: float, grad_scale: float
 ) -> Tensor:
@@ -212,7 +212,7 @@ def delay_fwd(
     return y
 
 
-@define_op
+@define_op(samples="g y")
 def delay_bwd(
     g: Tensor, y: Tensor | None, delay: Tensor | None, sampling_time: float, shift_back: bool
 ) -> tuple[Tensor, Tensor]:
@@ -230,7 +230,7 @@ def delay_bwd(
 
 def _save(ctx, inputs, output):
     _, delay, _, ctx.sampling_time, ctx.grad_scale = inputs
-    learning = delay is not None and delay.requires_grad
+    learning = delay is not None and ctx.needs_input_grad[1]
     ctx.save_for_backward(output if learning else None, delay)
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .decays import reduce_to
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import is_power_of_two
 from .language import jit, tl
 from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
@@ -250,7 +250,7 @@ def _delta_bwd_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x pre0 residual0 error0")
 def delta_fwd(
     x: Tensor, threshold: Tensor, pre0: Tensor | None, residual0: Tensor | None,
     error0: Tensor | None, scale: float, tau_grad: float, scale_grad: float,
@@ -271,7 +271,7 @@ def delta_fwd(
     return y, saved, pre1, residual1, error1
 
 
-@define_op
+@define_op(samples="g saved")
 def delta_bwd(
     g: Tensor, saved: Tensor | None, threshold: Tensor, tau_grad: float, scale_grad: float,
     shift: bool, wanted: bool,
@@ -352,7 +352,7 @@ def delta(
         Events, of the shape of ``x``; with ``return_state`` also ``(pre, residual, error)``, where
         ``error`` is zero without ``cum_error``.
     """
-    saving = torch.is_grad_enabled() and threshold.requires_grad
+    saving = is_learned(threshold)
     before = (None, None, None) if state is None else map(state_rows, state)
     y, _, *after = delta_fwd(
         to_rows(x), threshold.reshape(-1), *before, scale, tau_grad, scale_grad,

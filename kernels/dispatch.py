@@ -6,10 +6,11 @@ LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, C
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ FULL = 1 << 16
 _STAGES = {"cuda": 6}
 
 _library = torch.library.Library("lapilli", "DEF")
+# compilers pass arguments with the strides that they had: rows are read in order, without a copy
+_STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 
 
 def executor(device: torch.device) -> str:
@@ -73,7 +76,7 @@ def execute(
     """
     N, T, C = sizes
     first = next(a for a in args if isinstance(a, Tensor))
-    if isinstance(first, FakeTensor) or N * C == 0 or T == 0:
+    if has_no_memory(first) or N * C == 0 or T == 0:
         return
     device = first.device
     if executor(device) == "numba":
@@ -140,14 +143,14 @@ def run_loop(
         run_tiles(compiled, tiles, work, given)
 
 
-def runs_loops(x: Tensor) -> bool:
-    """Whether compiled CPU loops can work on ``x``, outside of the operators that call ``execute``.
+def has_no_memory(x: Tensor) -> bool:
+    """Whether ``x`` only stands for a tensor: while a graph is traced, or on the device meta."""
+    return isinstance(x, FakeTensor) or x.is_meta
 
-    While a graph is traced there is no memory to work on.
-    """
-    if not isinstance(x, Tensor) or isinstance(x, FakeTensor) or torch.compiler.is_compiling():
-        return False
-    return x.device.type == "cpu" and executor(x.device) == "numba"
+
+def runs_loops(x: Tensor) -> bool:
+    """Whether compiled CPU loops can work on the memory of ``x``."""
+    return type(x) in _OWN and x.device.type == "cpu" and executor(x.device) == "numba"
 
 
 def launch_options(gpu: str, threads: int = BLOCK) -> dict[str, Any]:
@@ -170,6 +173,14 @@ def _on(device: torch.device) -> Any:
 
 
 _CASTS = {float: np.float32, int: np.int32, bool: np.int32}
+_NUMPY = {
+    torch.float32: np.float32,
+    torch.int32: np.int32,
+    torch.int16: np.int16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
+}
 
 
 def _to_numba(value: Tensor | float | int) -> Any:
@@ -177,7 +188,10 @@ def _to_numba(value: Tensor | float | int) -> Any:
     if cast is not None:
         return cast(value)
     if isinstance(value, Tensor):
-        return (value.detach() if value.requires_grad else value).numpy()
+        assert value.is_contiguous(), f"a loop walks memory in order; got {value.stride()}"
+        # not numpy(): its storage could not be resized any more, as FSDP does with parameters'
+        bytes_of = (ctypes.c_char * (value.numel() * value.itemsize)).from_address(value.data_ptr())
+        return np.ndarray(value.shape, _NUMPY[value.dtype], bytes_of)
     return np.int32(value) if isinstance(value, np.integer) else np.float32(value)
 
 
@@ -185,10 +199,10 @@ class Operator:
     """A registered operator, called past torch's dispatcher where nobody but the kernel listens.
 
     The dispatcher takes longer than a single step of a small layer. It is needed to trace, to
-    profile, and for tensors that are not torch's own.
+    transform, to profile, and for tensors that are not torch's own.
     """
 
-    def __init__(self, launch: Callable[..., Any], op: Any):
+    def __init__(self, launch: Callable[..., Any], op: Any, samples: str, any_layout: str):
         self.launch = launch
         self.op = op
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
@@ -196,35 +210,106 @@ class Operator:
         self.__doc__ = launch.__doc__
         parameters = inspect.signature(launch).parameters.values()
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
+        self._samples = [p.name in samples.split() for p in parameters]
+        self._any_layout = [p.name in any_layout.split() for p in parameters]
+        self._save: Callable[..., None] = lambda ctx, inputs, output: None
+        self._backward: Callable[..., Any] = self._has_no_derivative
+        methods = {
+            "forward": lambda *args: self.op(*args),
+            "setup_context": lambda ctx, inputs, output: self._save(ctx, inputs, output),
+            "backward": lambda ctx, *gradients: self._backward(ctx, *gradients),
+            "vmap": self.over_batch,
+        }
+        methods = {name: staticmethod(method) for name, method in methods.items()}
+        self.transformed = type(self.__name__, (torch.autograd.Function,), methods)
 
     def __call__(self, *args: Any) -> Any:
         """Call the operator, or its launch function."""
-        recording = _is_recorded(args)
-        if torch.compiler.is_compiling() or _is_observed(args) or (recording and not self.recorded):
-            return self.op(*args)
+        recording = is_recorded(args)
+        if is_observed(args) or (recording and not self.recorded):
+            return self._observed(args)
         values = list(args)
         for k in self._floats:  # as the dispatcher does: kernels are compiled by type
             values[k] = float(values[k])
         return self.recorded.apply(*values) if recording else self.launch(*values)
 
+    def _observed(self, args: Sequence[Any]) -> Any:
+        if torch.compiler.is_compiling() or not is_transformed():
+            return self.op(*args)
+        return self.transformed.apply(*args)  # torch's registration knows no torch.func
+
     def implementation(self, *args: Any) -> Any:
         """Return the outputs of the launch function; an empty tensor in place of None."""
-        outputs = self.launch(*args)
+        contiguous = [
+            a.contiguous() if isinstance(a, Tensor) and not any_layout else a
+            for a, any_layout in zip(args, self._any_layout, strict=True)
+        ]
+        outputs = self.launch(*contiguous)
         if isinstance(outputs, Tensor):
             return outputs
         like = next(a for a in args if isinstance(a, Tensor))
         return tuple([like.new_empty(0) if o is None else o for o in outputs])
 
+    def _has_no_derivative(self, ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(
+            f"lapilli::{self.__name__} cannot be differentiated. The gradient of a neuron is that "
+            "of a surrogate, which has no derivative of its own: there are no second derivatives "
+            "through neurons. Take them of synapses, delays and averages alone, or leave "
+            "create_graph=True out."
+        )
+
+    def over_batch(self, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        """Run under ``torch.vmap``: once where only samples are batched, else once an entry."""
+        size = info.batch_size
+        dims = [d if isinstance(a, Tensor) else None for a, d in zip(args, in_dims, strict=True)]
+        each = list(zip(args, dims, self._samples, strict=True))
+        if all(dim is None or of_samples for _, dim, of_samples in each):
+            outputs = self._observed([_joined(a, dim, size) if s else a for a, dim, s in each])
+            stacked = [
+                o if _is_absent(o) else o.unflatten(0, (size, o.shape[0] // size))
+                for o in _as_tuple(outputs)
+            ]
+        else:
+            calls = [
+                self._observed([a if dim is None else a.select(dim, k) for a, dim, _ in each])
+                for k in range(size)
+            ]
+            outputs = calls[0]
+            several = zip(*map(_as_tuple, calls), strict=True)
+            stacked = [o[0] if _is_absent(o[0]) else torch.stack(o) for o in several]
+        out_dims = tuple(None if _is_absent(o) else 0 for o in stacked)
+        return (
+            (tuple(stacked), out_dims) if isinstance(outputs, tuple) else (stacked[0], out_dims[0])
+        )
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _is_absent(output: Tensor) -> bool:
+    """Whether an output of an operator stands for None."""
+    return output.shape == (0,)
+
+
+def _joined(x: Tensor | None, dim: int | None, size: int) -> Tensor | None:
+    """Join the batch of ``torch.vmap`` with the samples; each gets what has no batch."""
+    if x is None:
+        return None
+    whole = x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    return whole.flatten(0, 1)
+
 
 _OWN = (Tensor, torch.nn.Parameter)
 
 
-def _is_observed(args: tuple[Any, ...]) -> bool:
-    """Whether anything but the kernel and autograd has to know of a call."""
+def is_observed(args: tuple[Any, ...]) -> bool:
+    """Whether anything but the kernel and autograd has to know of a call with these arguments."""
     if (
-        torch._C._len_torch_dispatch_stack()
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state() is not None
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or is_transformed()
         or torch.autograd._profiler_enabled()
     ):
         return True
@@ -234,8 +319,13 @@ def _is_observed(args: tuple[Any, ...]) -> bool:
     return False
 
 
-def _is_recorded(args: tuple[Any, ...]) -> bool:
-    """Whether autograd records a call."""
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_recorded(args: tuple[Any, ...]) -> bool:
+    """Whether autograd records a call with these arguments."""
     if torch.is_grad_enabled():
         for a in args:
             if isinstance(a, Tensor) and a.requires_grad:
@@ -243,18 +333,50 @@ def _is_recorded(args: tuple[Any, ...]) -> bool:
     return False
 
 
-def define_op(launch: Callable[..., Any]) -> Operator:
+def is_learned(*tensors: Tensor | None) -> bool:
+    """Whether a gradient of one of the tensors may be asked for.
+
+    Under the transforms of ``torch.func`` a tensor does not tell.
+    """
+    if not torch.compiler.is_compiling() and is_transformed():
+        return torch.is_grad_enabled()
+    return is_recorded(tensors)
+
+
+def define_op(
+    launch: Callable[..., Any] | None = None, *, samples: str = "", any_layout: str = ""
+) -> Any:
     """Register ``lapilli::<name>`` for every device, with the schema of its annotations.
 
     ``launch`` makes its outputs and calls ``execute``, which does nothing while a graph is traced,
     so it gives the shapes as well. An output that is not wanted is None; torch's operators cannot
     return that, so from them it is an empty tensor.
+
+    Parameters
+    ----------
+    launch
+        Function of tensors (or None) and numbers.
+    samples
+        Names of the arguments whose first dimension is the samples', which do not affect each
+        other. All outputs then have as many, and ``torch.vmap`` over these arguments is one call.
+    any_layout
+        Names of the tensors that ``launch`` takes with any strides; others come contiguous.
     """
+    if launch is None:
+        return functools.partial(define_op, samples=samples, any_layout=any_layout)
     name = launch.__name__.lstrip("_")
-    _library.define(name + torch.library.infer_schema(launch, mutates_args=()))
-    operator = Operator(launch, getattr(torch.ops.lapilli, name).default)
+    schema = torch.library.infer_schema(launch, mutates_args=())
+    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    operator = Operator(launch, getattr(torch.ops.lapilli, name).default, samples, any_layout)
     _library.impl(name, operator.implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lapilli::{name}", operator.implementation, lib=_library)
+    qualified = f"lapilli::{name}"
+    torch.library.register_fake(qualified, operator.implementation, lib=_library)
+    torch.library.register_autograd(
+        qualified,
+        lambda ctx, *gradients: operator._backward(ctx, *gradients),
+        setup_context=lambda ctx, inputs, output: operator._save(ctx, inputs, output),
+        lib=_library,
+    )
     return operator
 
 
@@ -265,7 +387,7 @@ def differentiable(
 
     ``save(ctx, inputs, output)`` keeps what ``backward(ctx, *gradients)`` needs.
     """
-    torch.library.register_autograd(operator.op.name(), backward, setup_context=save, lib=_library)
+    operator._save, operator._backward = save, backward
 
     def forward(ctx: Any, *inputs: Any) -> Any:
         output = operator.implementation(*inputs)

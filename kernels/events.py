@@ -293,6 +293,72 @@ def _sum_sorted_cpu(
                             sums[place + o * K + i] += turned[o * inputs + i]
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where a matrix ``[M, K]`` is not zero, as bits.
+
+    Attributes
+    ----------
+    bits
+        ``[M, ceil(K / 32)]`` int32: bit ``k % 32`` of word ``k / 32`` tells of column ``k``.
+    counts
+        ``[M]`` int32: how many entries of each row are not zero.
+    graded
+        Whether some of them are not 1.
+    """
+
+    bits: Tensor
+    counts: Tensor
+    graded: bool
+
+
+def find(x: Tensor, most: float = 1.0) -> Found | None:
+    """Find the entries that are not zero; parameters and None are those of ``events_of``."""
+    x = x.detach()
+    N, T = x.shape[0], x.shape[-1]
+    rows = x.movedim(-1, 1)
+    M, K = N * T, math.prod(x.shape[1:-1])
+    is_rows = rows.is_contiguous()
+    flat = (rows if is_rows else x).reshape(-1)
+    if most < 1:  # a look at a few pieces settles most cases
+        step = max(_PIECE, len(flat) // _PIECES)
+        few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
+        if int(torch.count_nonzero(few)) > most * few.numel() + _WORD:
+            return None
+    words = -(-K // _WORD)
+    bits = empty((M, words), torch.int32, x)
+    counts = x.new_empty(M, dtype=torch.int32)
+    tiles = -(-M // _ROWS)
+    if is_rows:
+        graded = x.new_empty(tiles, dtype=torch.bool)
+        run_loop(_find_in_rows_cpu, tiles, x.numel(), (flat, bits, counts, graded, M, K))
+    else:
+        graded = x.new_empty(N * words, dtype=torch.bool)
+        run_loop(_find_in_series_cpu, len(graded), x.numel(), (flat, bits, graded, K, T))
+        run_loop(_count_cpu, tiles, bits.numel(), (bits, counts, M))
+    if most < 1 and int(counts.sum()) > _SLACK * most * M * K:
+        return None
+    return Found(bits, counts, bool(graded.any()))
+
+
+def listed(x: Tensor, found: Found) -> Events:
+    """List the entries that ``find`` found in ``x``."""
+    rows = x.detach().movedim(-1, 1)
+    M, K = len(found.counts), math.prod(x.shape[1:-1])
+    starts = x.new_zeros(M + 1, dtype=torch.int32)
+    torch.cumsum(found.counts, 0, dtype=torch.int32, out=starts[1:])
+    number = int(starts[-1])
+    columns = x.new_empty(number, dtype=torch.int16 if K <= 1 << 16 else torch.int32)
+    values = flat = None
+    if found.graded:
+        values, flat = x.new_empty(number, dtype=torch.float32), rows.reshape(-1)
+    run_loop(
+        _list_cpu, -(-M // _ROWS), found.bits.numel(),
+        (found.bits, starts, flat, columns, values, M, K),
+    )  # fmt: skip
+    return Events(columns, starts, values, (M, K))
+
+
 def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     """List the entries that are not zero.
 
@@ -310,38 +376,18 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     Events or None
         None where there are more.
     """
-    x = x.detach()
-    N, T = x.shape[0], x.shape[-1]
-    rows = x.movedim(-1, 1)
-    M, K = N * T, math.prod(x.shape[1:-1])
-    is_rows = rows.is_contiguous()
-    flat = (rows if is_rows else x).reshape(-1)
-    if most < 1:  # a look at a few pieces settles most cases
-        step = max(_PIECE, len(flat) // _PIECES)
-        few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
-        if int(torch.count_nonzero(few)) > most * few.numel() + _WORD:
-            return None
-    words = -(-K // _WORD)
-    bits = empty((M, words), torch.int32, x)
-    starts = x.new_zeros(M + 1, dtype=torch.int32)
-    tiles = -(-M // _ROWS)
-    if is_rows:
-        graded = x.new_empty(tiles, dtype=torch.bool)
-        run_loop(_find_in_rows_cpu, tiles, x.numel(), (flat, bits, starts[1:], graded, M, K))
-    else:
-        graded = x.new_empty(N * words, dtype=torch.bool)
-        run_loop(_find_in_series_cpu, len(graded), x.numel(), (flat, bits, graded, K, T))
-        run_loop(_count_cpu, tiles, bits.numel(), (bits, starts[1:], M))
-    starts.cumsum_(0)
-    found = int(starts[-1])
-    if found > _SLACK * most * M * K:
-        return None
-    columns = x.new_empty(found, dtype=torch.int16 if K <= 1 << 16 else torch.int32)
-    values = flat = None
-    if bool(graded.any()):
-        values, flat = x.new_empty(found, dtype=torch.float32), rows.reshape(-1)
-    run_loop(_list_cpu, tiles, bits.numel(), (bits, starts, flat, columns, values, M, K))
-    return Events(columns, starts, values, (M, K))
+    found = find(x, most)
+    return None if found is None else listed(x, found)
+
+
+def filled(events: Events) -> Tensor:
+    """Return the matrix ``[M, K]`` of ``events`` with its zeros, float32."""
+    M, K = events.shape
+    matrix = events.columns.new_zeros(M, K, dtype=torch.float32)
+    columns = events.columns.to(torch.int64) & column_bits(events)
+    rows = torch.repeat_interleave(torch.arange(M), events.starts.diff())
+    matrix[rows, columns] = 1.0 if events.values is None else events.values
+    return matrix
 
 
 def column_bits(events: Events) -> int:

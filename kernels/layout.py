@@ -8,7 +8,7 @@ view, so the next layer gets its rows back without a copy.
 import torch
 from torch import Tensor
 
-from .transpose import is_quick, transpose
+from .transpose import turned
 
 
 def check_input(x: Tensor, name: str) -> None:
@@ -27,25 +27,14 @@ def check_input(x: Tensor, name: str) -> None:
         )
 
 
-class _Transposed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.shape = x.shape[1:-1]
-        return transpose(x.flatten(1, -2))
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return from_rows(gradient.contiguous(), ctx.shape)
-
-
 def to_rows(x: Tensor) -> Tensor:
     """View ``[N, neurons..., T]`` as contiguous float32 ``[N, T, C]``; copy only if needed."""
     rows = x.movedim(-1, 1)
     if rows.is_contiguous():
         if rows.ndim == 3 and rows.dtype == torch.float32:
             return rows
-    elif is_quick(x):
-        return _Transposed.apply(x)
+    elif x.dtype == torch.float32 and x.is_contiguous():
+        return turned(x.flatten(1, -2))
     return rows.flatten(2).to(torch.float32).contiguous()
 
 
@@ -53,7 +42,7 @@ def contiguous_rows(rows: Tensor) -> Tensor:
     """Return ``[N, T, C]`` contiguous: a gradient may come in the layout that users see."""
     if rows.is_contiguous():
         return rows
-    return transpose(rows.transpose(1, 2))
+    return turned(rows.transpose(1, 2))
 
 
 def from_rows(rows: Tensor, shape: torch.Size) -> Tensor:

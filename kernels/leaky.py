@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
     NEVER,
     decay,
@@ -254,7 +254,7 @@ def _leaky_bwd_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x state0")
 def leaky_fwd(
     x: Tensor, decays: Tensor, state0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
@@ -274,7 +274,7 @@ def leaky_fwd(
     return spikes, saved, y, state1
 
 
-@define_op
+@define_op(samples="g_spikes g_y saved")
 def leaky_bwd(
     g_spikes: Tensor | None, g_y: Tensor | None, saved: Tensor | None, decays: Tensor,
     scale: float, threshold: float, height: float, rate: float,
@@ -345,7 +345,7 @@ def leaky(
         State ``[N, neurons...]`` before the first step; zeros if None. Not differentiated.
     """
     theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
-    saving = torch.is_grad_enabled() and decay.requires_grad
+    saving = is_learned(decay)
     _, _, y, _ = leaky_fwd(
         to_rows(x), decay, state_rows(state), scale, theta,
         False, True, saving, False, False, False, 0.0, 0.0, 0.0, decay_sign(),
@@ -373,7 +373,7 @@ def leaky_spike(
     of ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step.
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded)
-    saving = torch.is_grad_enabled() and (x.requires_grad or decay.requires_grad)
+    saving = is_learned(x, decay)
     spikes, _, _, state1 = leaky_fwd(
         to_rows(x), decay, state_rows(state), scale, lowest_spiking(threshold, scale),
         True, False, saving, return_state, graded, shift,

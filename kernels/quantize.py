@@ -32,14 +32,24 @@ class QuantizeMode(IntEnum):
 
 
 class _Quantize(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x, step, floor):
+    def forward(x, step, floor):
         levels = torch.div(x, step)
         return (levels.floor_() if floor else levels.round_()).mul_(step)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
     def backward(ctx, gradient):
         return gradient, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, _step, _floor):
+        return tangent.clone()
 
 
 @jit
@@ -99,7 +109,7 @@ def quantize_clipped_bwd(g: Tensor, x: Tensor, step: float, limit: int, unit: fl
 
 def _each(x: Tensor, g: Tensor | None, step: float, limit: int, unit: float) -> Tensor:
     y = empty(x.shape, torch.float32, x)
-    flat = (t if t is None else t.reshape(-1) for t in (x, g))
+    flat = (t if t is None else t.contiguous().view(-1) for t in (x, g))
     execute(
         _quantize_kernel, _quantize_cpu, (1, 1, x.numel()),
         (*flat, y.view(-1), step, limit, unit),
@@ -119,6 +129,20 @@ def _backward(ctx, g):
 
 
 differentiable(quantize_clipped, _backward, _save)
+
+
+def _save_x(ctx, inputs, output):
+    _, x, *ctx.constants = inputs
+    ctx.save_for_backward(x)
+
+
+def _second_backward(ctx, g):
+    # linear in the gradient; where the clip begins does not depend on the weight's last digits
+    (x,) = ctx.saved_tensors
+    return quantize_clipped_bwd(g, x, *ctx.constants), None, None, None, None
+
+
+differentiable(quantize_clipped_bwd, _second_backward, _save_x)
 
 
 def _float(x: Tensor) -> Tensor:

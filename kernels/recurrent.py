@@ -10,12 +10,19 @@ matrix product a step, and one for the gradient of R over all steps.
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from . import recurrent_triton
 from .cuba import cuba_step_dynamics_bwd
 from .decays import decay_gradients, decay_sign
-from .dispatch import define_op, differentiable, executor, run_loop, with_reference
+from .dispatch import (
+    define_op,
+    differentiable,
+    executor,
+    has_no_memory,
+    is_learned,
+    run_loop,
+    with_reference,
+)
 from .fixed_point import (
     DECAY_SCALE,
     is_power_of_two,
@@ -197,7 +204,7 @@ def _terms(g_a: Tensor, g_b: Tensor, a: Tensor, b: Tensor, turns: bool) -> tuple
 # The operator
 
 
-@define_op
+@define_op(samples="z z_im a0 b0 c0 d0 s0")
 def recurrent_fwd(
     z: Tensor, z_im: Tensor | None, feedback: Tensor | None, feedback_im: Tensor | None,
     decay_a: Tensor, decay_b: Tensor, decay_c: Tensor | None, decay_d: Tensor | None,
@@ -220,7 +227,7 @@ def recurrent_fwd(
     rows = [empty(z.shape, torch.float32, z) if w else None for w in wanted]
     last = [z.new_empty(N, C) if w else None for w in (True, True, adapt, adapt, True)]
     outputs = (spikes, *rows, *(last if final else [None] * 5))
-    if isinstance(z, FakeTensor) or N * T * C == 0:
+    if has_no_memory(z) or N * T * C == 0:
         return outputs
     decays = decay_a, decay_b, decay_c, decay_d
     numbers = (
@@ -260,7 +267,7 @@ def _forward_loop(z, feedback, rows, decays, state, last, numbers, flags, _quant
     )  # fmt: skip
 
 
-@define_op
+@define_op(samples="g_spikes slope_re slope series_a series_b")
 def recurrent_bwd(
     g_spikes: Tensor, feedback: Tensor | None, feedback_im: Tensor | None,
     slope_re: Tensor | None, slope: Tensor, series_a: Tensor | None, series_b: Tensor | None,
@@ -272,7 +279,7 @@ def recurrent_bwd(
     gx = [empty(g_spikes.shape, torch.float32, g_spikes) for _ in range(1 + turns)]
     learning = series_a is not None
     partials = [g_spikes.new_empty(N, C) for _ in range(2 * learning)]
-    if not (isinstance(g_spikes, FakeTensor) or N * T * C == 0):
+    if not (has_no_memory(g_spikes) or N * T * C == 0):
         arguments = (
             g_spikes, [feedback, feedback_im][: 1 + turns],
             [f for f in (slope_re, slope) if f is not None],
@@ -292,7 +299,7 @@ def _save(ctx, inputs, output):
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     kept = [k if k.numel() else None for k in kept]
-    learns = any(r is not None and r.requires_grad for r in feedback)
+    learns = any(ctx.needs_input_grad[2:4])
     ctx.save_for_backward(spikes if learns else None, *kept, *feedback, *decays, s0)
     ctx.turns, ctx.constants = inputs[1] is not None, (phase, shift, full)
     ctx.quantum, ctx.decay_sign = quantum, sign
@@ -443,8 +450,8 @@ def recurrent(
         theta = lowest_spiking(threshold, scale)
         offset = (1 - EPSILON) / scale  # from the lowest state that spikes to the threshold
     learned = *decays, *(w for w in weights if w is not None), *(p for p in parts if p is not None)
-    saving = torch.is_grad_enabled() and any(t.requires_grad for t in learned)
-    learning = saving and full and (decays[0].requires_grad or decays[1].requires_grad)
+    saving = is_learned(*learned)
+    learning = full and is_learned(*decays[:2])
     initial = [None if s is None else state_rows(s) for s in state or ()]
     out, _, _, _, _, *last = recurrent_fwd(
         *rows, *weights, *decays, *(None,) * (4 - len(decays)),

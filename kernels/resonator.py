@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .adaptive_threshold import margin_above
 from .decays import decay_gradients
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
     NEVER,
     fraction_of,
@@ -334,7 +334,7 @@ def _resonator_bwd_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x_re x_im real0 imag0 threshold0 refractory0")
 def resonator_fwd(
     x_re: Tensor, x_im: Tensor, sin_decay: Tensor, cos_decay: Tensor,
     threshold_decay: Tensor | None, refractory_decay: Tensor | None,
@@ -373,7 +373,7 @@ def resonator_fwd(
     return *rows, *last
 
 
-@define_op
+@define_op(samples="g_spikes g_real g_imag real imag distance")
 def resonator_bwd(
     g_spikes: Tensor | None, g_real: Tensor | None, g_imag: Tensor | None,
     real: Tensor | None, imag: Tensor | None, distance: Tensor | None,
@@ -412,7 +412,7 @@ def _backward(ctx, g_spikes, g_real, g_imag, *_others):
         gradients = contiguous_rows(g_spikes), None, None
     else:
         g_real, g_imag = (
-            torch.zeros_like(other) if g is None else contiguous_rows(g)
+            torch.zeros_like(contiguous_rows(other)) if g is None else contiguous_rows(g)
             for g, other in ((g_real, g_imag), (g_imag, g_real))
         )
         gradients = None, g_real, g_imag
@@ -446,10 +446,8 @@ def _run(
     """Call the operator; ``surrogate`` is threshold, height, excess, rate."""
     threshold_decay, refractory_decay, step = adaptation or (None, None, 0)
     initial = tuple(map(state_rows, state or ()))
-    learning = save = False
-    if torch.is_grad_enabled():
-        learning = sin_decay.requires_grad or cos_decay.requires_grad
-        save = spiking and (learning or x[0].requires_grad or x[1].requires_grad)
+    learning = is_learned(sin_decay, cos_decay)
+    save = spiking and is_learned(*x, sin_decay, cos_decay)
     return resonator_fwd(
         *map(to_rows, x), sin_decay, cos_decay, threshold_decay, refractory_decay,
         *initial, *(None,) * (4 - len(initial)), scale, theta, round(step * scale), phase,

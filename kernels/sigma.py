@@ -97,7 +97,7 @@ def _sigma_cpu(first, last, x, y_out, sum0, sum1, N, T, C, REVERSE: tl.constexpr
 # The operator
 
 
-@define_op
+@define_op(samples="x sum0")
 def sigma_sum(x: Tensor, sum0: Tensor | None, reverse: bool, final: bool) -> tuple[Tensor, Tensor]:
     """Return the running sum and its last value."""
     N, T, C = x.shape

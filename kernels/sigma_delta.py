@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .decays import reduce_to
 from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
-from .dispatch import TILE, define_op, differentiable, execute, with_reference
+from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import is_power_of_two
 from .language import jit, tl
 from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
@@ -281,7 +281,7 @@ def _sigma_delta_bwd_cpu(
 # The operator
 
 
-@define_op
+@define_op(samples="x sum0 pre0 residual0 error0")
 def sigma_delta_fwd(
     x: Tensor, threshold: Tensor, bias: Tensor | None, sum0: Tensor | None,
     pre0: Tensor | None, residual0: Tensor | None, error0: Tensor | None,
@@ -306,7 +306,7 @@ def sigma_delta_fwd(
     return y, saved, mask, sum1, pre1, residual1, error1
 
 
-@define_op
+@define_op(samples="g saved mask")
 def sigma_delta_bwd(
     g: Tensor, saved: Tensor | None, mask: Tensor | None, threshold: Tensor,
     tau_grad: float, scale_grad: float, shift: bool, wanted: bool,
@@ -390,13 +390,11 @@ def sigma_delta(
     Tensor
         Events, of the shape of ``x``; with ``return_state`` also ``(sum, pre, residual, error)``.
     """
-    grad = torch.is_grad_enabled()
-    biased = bias is not None and bias.requires_grad
     before = (None,) * 4 if state is None else map(state_rows, state)
     y, _, _, *after = sigma_delta_fwd(
         to_rows(x), threshold.reshape(-1), None if bias is None else bias.reshape(-1), *before,
-        scale, tau_grad, scale_grad, grad and threshold.requires_grad,
-        grad and relu and (x.requires_grad or biased), return_state, relu, cum_error, shift,
+        scale, tau_grad, scale_grad, is_learned(threshold), relu and is_learned(x, bias),
+        return_state, relu, cum_error, shift,
     )  # fmt: skip
     y = from_rows(y, x.shape[1:-1])
     return (y, named_state(after, x)) if return_state else y

@@ -13,18 +13,26 @@ Source: lava-dl spike/spike.py, spike/complex.py.
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .surrogate import complex_surrogate_constants
 
 
 class _Spike(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, voltage, distance, fires, tau, height, graded, scale):
-        ctx.save_for_backward(distance)
-        ctx.constants = tau, height, graded
+    def forward(voltage, distance, fires, tau, height, graded, scale):
         return fires * voltage / scale if graded else fires.to(torch.float32)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, distance, _, tau, height, graded, _ = inputs
+        ctx.save_for_backward(distance)
+        ctx.constants = tau, height, graded
+
+    @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         (distance,) = ctx.saved_tensors
         tau, height, graded = ctx.constants
@@ -68,13 +76,20 @@ def spike(
 
 
 class _ComplexSpike(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, real, imag, distance, fires, tau, scale_rho, graded, scale):
-        ctx.save_for_backward(distance, imag)
-        ctx.constants = tau, scale_rho, graded
+    def forward(real, imag, distance, fires, tau, scale_rho, graded, scale):
         return fires * real / scale if graded else fires.to(torch.float32)
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, imag, distance, _, tau, scale_rho, graded, _ = inputs
+        ctx.save_for_backward(distance, imag)
+        ctx.constants = tau, scale_rho, graded
+
+    @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         distance, imag = ctx.saved_tensors
         tau, scale_rho, graded = ctx.constants

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dispatch import run_loop, runs_loops
+from .dispatch import define_op, differentiable, run_loop, runs_loops
 from .lift import cpu_loop
 from .memory import empty
 
@@ -53,7 +53,24 @@ def transpose(x: Tensor) -> Tensor:
     x = x.detach()
     N, R, C = x.shape
     if not is_quick(x) or min(R, C) < SIDE or x.numel() < _FEW:
-        return x.transpose(1, 2).contiguous()
+        return x.transpose(1, 2).clone(memory_format=torch.contiguous_format)
     y = empty((N, C, R), torch.float32, x)
     run_loop(_transpose_cpu, N * max(R // _ROWS, 1), x.numel(), (x.view(-1), y.view(-1), R, C))
     return y
+
+
+@define_op(samples="x", any_layout="x")
+def turned(x: Tensor) -> Tensor:
+    """Do as ``transpose``, with a gradient."""
+    return transpose(x)
+
+
+def _save(ctx, inputs, output):
+    pass
+
+
+def _backward(ctx, g):
+    return g.transpose(1, 2)
+
+
+differentiable(turned, _backward, _save)

@@ -50,11 +50,17 @@ def _transformed(x: Tensor, taps: Tensor, causal: bool) -> Tensor:
 
 
 class _Filter(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x: Tensor, taps: Tensor, causal: bool, exact: bool) -> Tensor:
-        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, taps)
-        ctx.causal, ctx.exact, ctx.T = causal, exact, x.shape[-1]
+    def forward(x: Tensor, taps: Tensor, causal: bool, exact: bool) -> Tensor:
         return (_sum_of_shifts if exact else _transformed)(x, taps, causal)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor, bool, bool], output: Tensor) -> None:
+        x, taps, ctx.causal, ctx.exact = inputs
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, taps)
+        ctx.T = x.shape[-1]
 
     @staticmethod
     def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

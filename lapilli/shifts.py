@@ -33,14 +33,22 @@ def _moved(x: Tensor, steps: int | Tensor) -> Tensor:
 
 
 class _Shift(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x: Tensor, steps: int | Tensor) -> Tensor:
-        ctx.steps = steps
+    def forward(x: Tensor, steps: int | Tensor) -> Tensor:
         return _moved(x, steps)
 
     @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, int | Tensor], output: Tensor) -> None:
+        _, steps = inputs
+        ctx.steps = None if isinstance(steps, Tensor) else steps
+        ctx.save_for_backward(steps if isinstance(steps, Tensor) else None)
+
+    @staticmethod
     def backward(ctx, g: Tensor) -> tuple[Tensor, None]:
-        return _Shift.apply(g, -ctx.steps), None
+        (steps,) = ctx.saved_tensors
+        return _Shift.apply(g, -(ctx.steps if steps is None else steps)), None
 
 
 def shift(input: Tensor, shift_val: float | Tensor, sampling_time: float = 1) -> Tensor:

@@ -105,10 +105,16 @@ def right_shift_to_zero(x: Tensor, bits: int) -> Tensor:
 class Q2Zero(torch.autograd.Function):
     """Round toward zero; the gradient passes. Use ``Q2Zero.apply(x)``."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         """Return the whole numbers, as floats."""
         return x.trunc()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Keep nothing."""
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lapilli.blocks import crossover, cuba, linear, rf
 from lapilli.blocks.complex_synapse import Dense as ComplexDense
-from lapilli.blocks.synapse import Conv, Dense, _normalized
+from lapilli.blocks.synapse import Conv, Dense, normalized_weight
 from tolerances import FLOAT32
 from torch.testing import assert_close
 
@@ -133,11 +133,13 @@ def test_the_choice_follows_the_density(monkeypatch):
 def test_weight_norm_has_the_derivative_of_its_equation():
     direction = torch.randn(5, 3, 2, 1, 1, dtype=torch.float64, requires_grad=True)
     length = torch.rand(5, 1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(_normalized, (direction, length))
-    assert torch.autograd.gradgradcheck(_normalized, (direction, length))
+    assert torch.autograd.gradcheck(normalized_weight, (direction, length))
+    assert torch.autograd.gradgradcheck(normalized_weight, (direction, length))
     with torch.no_grad():
         direction[2] = 0  # masked out
-    got = torch.autograd.grad(_normalized(direction, length * 1e-300).sum(), (direction, length))
+    got = torch.autograd.grad(
+        normalized_weight(direction, length * 1e-300).sum(), (direction, length)
+    )
     assert all(g.isfinite().all() for g in got)
 
 

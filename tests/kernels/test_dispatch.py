@@ -28,7 +28,8 @@ def test_operators_pass_opcheck(recurrence, choices):
     problem = fixed_problem(recurrence, **choices)
     with OperatorCalls() as recorded:
         problem.fast()
-    assert len(recorded.calls) == problem.launches
+    names = [op.name() for op, *_ in recorded.calls]
+    assert len(names) - names.count("lapilli::turned") == problem.launches
     for op, args, _ in recorded.calls:
         forward = not op.name().endswith("_bwd")
         torch.library.opcheck(op, tuple(leaf(a, forward) for a in args))
