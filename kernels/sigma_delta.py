@@ -286,14 +286,16 @@ def sigma_delta_fwd(
     x: Tensor, threshold: Tensor, bias: Tensor | None, sum0: Tensor | None,
     pre0: Tensor | None, residual0: Tensor | None, error0: Tensor | None,
     scale: float, tau_grad: float, scale_grad: float,
-    save: bool, save_mask: bool, final: bool, relu: bool, cum_error: bool, shift: bool,
+    save: bool, words: int, final: bool, relu: bool, cum_error: bool, shift: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return events, saved d, mask, and the last sum, activation, residual and error."""
+    """Return events, saved d, mask, and the last sum, activation, residual and error.
+
+    The mask has ``words`` words of 32 steps a neuron; 0 where nobody needs it.
+    """
     N, T, C = x.shape
-    words = -(-T // 32)
     y = empty(x.shape, torch.float32, x)
     saved = empty(x.shape, torch.float32, x) if save else None
-    mask = empty((N, words, C), torch.int32, x) if save_mask else None
+    mask = empty((N, words, C), torch.int32, x) if words else None
     sum1, pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(3))
     error1 = x.new_empty(N, C) if final and cum_error else None
     execute(
@@ -319,7 +321,7 @@ def sigma_delta_bwd(
     execute(
         _sigma_delta_bwd_kernel, _sigma_delta_bwd_cpu, (N, T, C),
         (g, saved, mask, gx, threshold, total, neurons_a_parameter(C, threshold),
-         -(-T // 32), height, rate),
+         1 if mask is None else mask.shape[1], height, rate),
         (shift,),
     )  # fmt: skip
     return gx, total
@@ -391,9 +393,14 @@ def sigma_delta(
         Events, of the shape of ``x``; with ``return_state`` also ``(sum, pre, residual, error)``.
     """
     before = (None,) * 4 if state is None else map(state_rows, state)
+    words = 0
+    if relu and is_learned(x, bias):
+        T = x.shape[-1]
+        # a graph is traced for any T; with a word to spare it is never one, which torch fixes
+        words = T // 32 + 2 if torch.compiler.is_compiling() else -(-T // 32)
     y, _, _, *after = sigma_delta_fwd(
         to_rows(x), threshold.reshape(-1), None if bias is None else bias.reshape(-1), *before,
-        scale, tau_grad, scale_grad, is_learned(threshold), relu and is_learned(x, bias),
+        scale, tau_grad, scale_grad, is_learned(threshold), words,
         return_state, relu, cum_error, shift,
     )  # fmt: skip
     y = from_rows(y, x.shape[1:-1])

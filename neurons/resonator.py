@@ -222,7 +222,7 @@ class ResonatorNeuron(FixedPointNeuron):
             imag = self.imag_norm(imag.to(torch.float32))
         decays = (getattr(self, name) for name in (*_ROTATION, *self._decays()))
         thresholds = (getattr(self, name) for name in self._thresholds)
-        return ((real, imag), *decays, *thresholds, self.s_scale), self._state(len(real))
+        return ((real, imag), *decays, *thresholds, self.s_scale), self._state(real.shape[0])
 
     def dynamics(self, input: Pair) -> tuple[Tensor, ...]:
         """Return the states before each reset, in the order of the buffers.
@@ -231,7 +231,7 @@ class ResonatorNeuron(FixedPointNeuron):
         threshold and refractory before each spike. All have the shape of each part of ``input``.
         """
         arguments, state = self._arguments(input)
-        self._imag_before = self.imag_state
+        self._imag_before = self.imag_state if self.persistent_state else None
         states = self._run_dynamics(*arguments, state=state)
         self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
         return states
