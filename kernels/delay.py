@@ -214,8 +214,9 @@ def delay_fwd(
 
 @define_op(samples="g y")
 def delay_bwd(
-    g: Tensor, y: Tensor | None, delay: Tensor | None, sampling_time: float, shift_back: bool
-) -> tuple[Tensor, Tensor]:
+    g: Tensor, y: Tensor | None, delay: Tensor | None, sampling_time: float, grad_scale: float,
+    shift_back: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the gradient of the input and, where ``y`` is given, the partials of the delay's."""
     N, T, C = g.shape
     gx = empty(g.shape, torch.float32, g) if shift_back else None
@@ -237,12 +238,43 @@ def _save(ctx, inputs, output):
 def _backward(ctx, g):
     y, delay = ctx.saved_tensors
     wanted = ctx.needs_input_grad[0]
-    gx, slope = delay_bwd(contiguous_rows(g), y, delay, ctx.sampling_time, wanted)
+    gx, slope = delay_bwd(contiguous_rows(g), y, delay, ctx.sampling_time, ctx.grad_scale, wanted)
     g_delay = None if y is None else ctx.grad_scale * reduce_to(delay, slope)
     return (gx if wanted else None), g_delay, None, None, None
 
 
 differentiable(delay_fwd, _backward, _save)
+
+
+def _save_bwd(ctx, inputs, output):
+    g, y, delay, ctx.sampling_time, ctx.grad_scale, ctx.shift_back = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(g, y, delay)
+
+
+def _bwd_backward(ctx, gg_x, g_slope):
+    """Differentiate <gg_x, g_x> = <delayed gg_x, g>, and the slope, linear in ``g`` and ``y``."""
+    g, y, delay = ctx.saved_tensors
+    g_g = g_y = g_delay = None
+    if ctx.shift_back and gg_x is not None:
+        g_g = delay_fwd(contiguous_rows(gg_x), delay, None, ctx.sampling_time, ctx.grad_scale)
+        if ctx.needs_input_grad[2]:
+            slope = (g * (_before(g_g) - g_g)).sum(1)
+            g_delay = ctx.grad_scale * reduce_to(delay, slope)
+    if y is not None and g_slope is not None:
+        each = g_slope.unsqueeze(1)
+        falls = each * (_before(y) - y)
+        g_g = falls if g_g is None else g_g + falls
+        g_y = each * (torch.nn.functional.pad(g[:, 1:], (0, 0, 0, 1)) - g)
+    return g_g, g_y, g_delay, None, None, None
+
+
+def _before(rows: Tensor) -> Tensor:
+    """Return the row before each one, of ``[N, T, C]``; zeros before the first."""
+    return torch.nn.functional.pad(rows[:, :-1], (0, 0, 1, 0))
+
+
+differentiable(delay_bwd, _bwd_backward, _save_bwd)
 
 
 @with_reference

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 from .language import BACKEND, HAS_TRITON
 from .lift import CpuLoop
@@ -218,6 +219,7 @@ class Operator:
             "forward": lambda *args: self.op(*args),
             "setup_context": lambda ctx, inputs, output: self._save(ctx, inputs, output),
             "backward": lambda ctx, *gradients: self._backward(ctx, *gradients),
+            "jvp": self._has_no_tangent,
             "vmap": self.over_batch,
         }
         methods = {name: staticmethod(method) for name, method in methods.items()}
@@ -234,9 +236,9 @@ class Operator:
         return self.recorded.apply(*values) if recording else self.launch(*values)
 
     def _observed(self, args: Sequence[Any]) -> Any:
-        if torch.compiler.is_compiling() or not is_transformed():
+        if torch.compiler.is_compiling() or not (is_transformed() or _has_tangents()):
             return self.op(*args)
-        return self.transformed.apply(*args)  # torch's registration knows no torch.func
+        return self.transformed.apply(*args)  # torch's registration knows neither
 
     def implementation(self, *args: Any) -> Any:
         """Return the outputs of the launch function; an empty tensor in place of None."""
@@ -256,6 +258,12 @@ class Operator:
             "of a surrogate, which has no derivative of its own: there are no second derivatives "
             "through neurons. Take them of synapses, delays and averages alone, or leave "
             "create_graph=True out."
+        )
+
+    def _has_no_tangent(self, ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(
+            f"lapilli::{self.__name__} has no derivative in forward mode (jvp, jacfwd, "
+            "torch.autograd.forward_ad). Use reverse mode: torch.func.vjp, grad or jacrev."
         )
 
     def over_batch(self, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
@@ -310,6 +318,7 @@ def is_observed(args: tuple[Any, ...]) -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state() is not None
         or is_transformed()
+        or _has_tangents()
         or torch.autograd._profiler_enabled()
     ):
         return True
@@ -322,6 +331,11 @@ def is_observed(args: tuple[Any, ...]) -> bool:
 def is_transformed() -> bool:
     """Whether a transform of ``torch.func`` is at work."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _has_tangents() -> bool:
+    """Whether derivatives are taken in forward mode."""
+    return forward_ad._current_level >= 0
 
 
 def is_recorded(args: tuple[Any, ...]) -> bool:

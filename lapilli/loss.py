@@ -42,6 +42,12 @@ class _Loss(torch.nn.Module):
         return terms.sum() if self.reduction == "sum" else terms.mean()
 
 
+def _can_be_read(label: Tensor) -> bool:
+    """Whether labels can be looked at here without stalling a device, or breaking a graph."""
+    compiling = torch.compiler.is_compiling()
+    return not compiling and label.device.type == "cpu" and label.numel() > 0
+
+
 class SpikeTime(_Loss):
     """Distance of van Rossum: squared difference of the filtered spikes from filtered targets.
 
@@ -134,8 +140,8 @@ class _ClassLoss(_Loss):
                 f"{tuple(label.shape)}"
             )
         K = rates.shape[1]
-        # elsewhere the index operation itself asserts: reading labels back would stall the device
-        if label.device.type == "cpu" and label.numel():
+        # elsewhere, and in a compiled graph, the index operation itself asserts
+        if _can_be_read(label):
             low, high = (int(v) for v in label.aminmax())
             if low < 0 or high >= K:
                 raise ValueError(f"labels are {low}..{high}; expected 0..{K - 1} for {K} classes")
@@ -338,7 +344,10 @@ class SpikeMoid(_ClassLoss):
             )
             raise ValueError(f"label must have shape {expected}; got {tuple(label.shape)}")
         label = label.to(rates.dtype)
-        if label.device.type == "cpu" and label.numel():
+        if torch.compiler.is_compiling():
+            inside = ((label >= 0) & (label <= 1)).all()
+            torch._assert_async(inside, "labels must be probabilities, 0..1")
+        elif _can_be_read(label):
             low, high = (float(v) for v in label.aminmax())
             if not (low >= 0 and high <= 1):
                 raise ValueError(f"labels are {low:g}..{high:g}; expected probabilities, 0..1")

@@ -114,7 +114,9 @@ class Neuron(AdaptiveNeuron):
         if self.norm is not None:
             x = self.norm(x.to(torch.float32))
         decays = (getattr(self, name) for name in self._decays())
-        return (x, *decays, self._threshold, self.threshold_step, self.s_scale), self._state(x.shape[0])
+        return (x, *decays, self._threshold, self.threshold_step, self.s_scale), self._state(
+            x.shape[0]
+        )
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return current, voltage, threshold and refractory before each spike.
