@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -190,10 +191,27 @@ def _to_numba(value: Tensor | float | int) -> Any:
         return cast(value)
     if isinstance(value, Tensor):
         assert value.is_contiguous(), f"a loop walks memory in order; got {value.stride()}"
-        # not numpy(): its storage could not be resized any more, as FSDP does with parameters'
-        bytes_of = (ctypes.c_char * (value.numel() * value.itemsize)).from_address(value.data_ptr())
-        return np.ndarray(value.shape, _NUMPY[value.dtype], bytes_of)
+        place = value.data_ptr(), value.shape, value.dtype
+        array = _arrays.get(place)
+        return _array(place) if array is None else array
     return np.int32(value) if isinstance(value, np.integer) else np.float32(value)
+
+
+# Arrays by place: they own nothing, so one serves every tensor that lies there, while that lives.
+# Not numpy(), after which a storage cannot be resized any more, as FSDP does with parameters'.
+_arrays: dict[tuple[int, torch.Size, torch.dtype], Any] = {}
+_MOST_ARRAYS = 4096
+
+
+def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:
+    address, shape, dtype = place
+    kind = _NUMPY[dtype]
+    size = math.prod(shape) * dtype.itemsize
+    array = np.ndarray(shape, kind, (ctypes.c_char * size).from_address(address))
+    if len(_arrays) >= _MOST_ARRAYS:
+        _arrays.clear()
+    _arrays[place] = array
+    return array
 
 
 class Operator:
@@ -203,9 +221,12 @@ class Operator:
     transform, to profile, and for tensors that are not torch's own.
     """
 
-    def __init__(self, launch: Callable[..., Any], op: Any, samples: str, any_layout: str):
+    def __init__(
+        self, launch: Callable[..., Any], op: Any, bare: Any, samples: str, any_layout: str
+    ):
         self.launch = launch
         self.op = op
+        self.bare = bare  # the same below autograd: what stands in a compiled graph
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
         self.__name__ = launch.__name__
         self.__doc__ = launch.__doc__
@@ -215,15 +236,17 @@ class Operator:
         self._any_layout = [p.name in any_layout.split() for p in parameters]
         self._save: Callable[..., None] = lambda ctx, inputs, output: None
         self._backward: Callable[..., Any] = self._has_no_derivative
-        methods = {
-            "forward": lambda *args: self.op(*args),
-            "setup_context": lambda ctx, inputs, output: self._save(ctx, inputs, output),
-            "backward": lambda ctx, *gradients: self._backward(ctx, *gradients),
-            "jvp": self._has_no_tangent,
-            "vmap": self.over_batch,
-        }
-        methods = {name: staticmethod(method) for name, method in methods.items()}
-        self.transformed = type(self.__name__, (torch.autograd.Function,), methods)
+        self.transformed = self._function(
+            forward=lambda *args: self.op(*args),
+            setup_context=lambda ctx, inputs, output: self._save(ctx, inputs, output),
+            backward=lambda ctx, *gradients: self._backward(ctx, *gradients),
+            jvp=self._has_no_tangent,
+            vmap=self.over_batch,
+        )
+        self.traced = self._function(
+            forward=self._forward_of(self._below_autograd),
+            backward=lambda ctx, *gradients: self._backward(ctx, *gradients),
+        )
 
     def __call__(self, *args: Any) -> Any:
         """Call the operator, or its launch function."""
@@ -234,6 +257,28 @@ class Operator:
         for k in self._floats:  # as the dispatcher does: kernels are compiled by type
             values[k] = float(values[k])
         return self.recorded.apply(*values) if recording else self.launch(*values)
+
+    def _function(self, **methods: Callable[..., Any]) -> Any:
+        static = {name: staticmethod(method) for name, method in methods.items()}
+        return type(self.__name__, (torch.autograd.Function,), static)
+
+    def _forward_of(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the forward of an autograd function; a setup_context would bind by name."""
+
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = run(*inputs)
+            self._save(ctx, inputs, output)
+            return output
+
+        return forward
+
+    def with_autograd(self, *args: Any) -> Any:
+        """Run the operator for torch's dispatcher."""
+        return self.traced.apply(*args) if is_recorded(args) else self._below_autograd(*args)
+
+    def _below_autograd(self, *args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return self.bare(*args)
 
     def _observed(self, args: Sequence[Any]) -> Any:
         if torch.compiler.is_compiling() or not (is_transformed() or _has_tangents()):
@@ -380,17 +425,15 @@ def define_op(
         return functools.partial(define_op, samples=samples, any_layout=any_layout)
     name = launch.__name__.lstrip("_")
     schema = torch.library.infer_schema(launch, mutates_args=())
-    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
-    operator = Operator(launch, getattr(torch.ops.lapilli, name).default, samples, any_layout)
-    _library.impl(name, operator.implementation, "CompositeExplicitAutograd")
-    qualified = f"lapilli::{name}"
-    torch.library.register_fake(qualified, operator.implementation, lib=_library)
-    torch.library.register_autograd(
-        qualified,
-        lambda ctx, *gradients: operator._backward(ctx, *gradients),
-        setup_context=lambda ctx, inputs, output: operator._save(ctx, inputs, output),
-        lib=_library,
-    )
+    for overload in (name, f"{name}.bare"):
+        _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    packet = getattr(torch.ops.lapilli, name)
+    operator = Operator(launch, packet.default, packet.bare, samples, any_layout)
+    for overload in (name, f"{name}.bare"):
+        _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"lapilli::{overload}", operator.implementation, lib=_library)
+    _library.impl(name, operator.with_autograd, "Autograd")
+    _library.impl(f"{name}.bare", torch.library.fallthrough_kernel, "Autograd")
     return operator
 
 
@@ -402,15 +445,9 @@ def differentiable(
     ``save(ctx, inputs, output)`` keeps what ``backward(ctx, *gradients)`` needs.
     """
     operator._save, operator._backward = save, backward
-
-    def forward(ctx: Any, *inputs: Any) -> Any:
-        output = operator.implementation(*inputs)
-        save(ctx, inputs, output)
-        return output
-
-    # the same without the dispatcher; a setup_context of its own would bind arguments by name
-    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    operator.recorded = type(operator.__name__, (torch.autograd.Function,), methods)
+    operator.recorded = operator._function(
+        forward=operator._forward_of(operator.implementation), backward=backward
+    )
 
 
 def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
