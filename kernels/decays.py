@@ -9,10 +9,9 @@ the true direction; ``set_decay_gradient("lava-dl")`` restores the other to repr
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from .dispatch import TILE, define_op, differentiable, is_transformed, run_loop, runs_loops
+from .dispatch import TILE, define_op, differentiable, run_loop, runs_loops
 from .lift import cpu_loop
 
 _LANES = 64  # sums at once of a parameter that several neurons share
@@ -131,10 +130,6 @@ differentiable(sum_of_samples, _backward, _save)
 
 def reduce_to(parameter: Tensor, partials: Tensor) -> Tensor:
     """Add ``partials`` [N, C] over samples and over the neurons that share each parameter."""
-    if is_transformed():  # of which there may be one sum for each of many samples
-        N, C = partials.shape
-        size = parameter.numel()
-        return partials.view(N, size, C // size).sum((0, 2)).view(parameter.shape)
     return sum_of_samples(partials, parameter.numel()).view(parameter.shape)
 
 
