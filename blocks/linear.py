@@ -43,6 +43,7 @@ from lapilli.kernels.events import (
 )
 from lapilli.kernels.layout import from_rows, to_rows
 from lapilli.kernels.memory import empty
+from lapilli.kernels.workers import in_one_order
 from torch import Tensor
 
 from . import tensor_cores
@@ -330,8 +331,9 @@ def linear_weight_bwd(g: Tensor, x: Tensor, bits: Tensor, counts: Tensor) -> Ten
 def _weight_gradient(g: Tensor, kept: Events | Tensor) -> Tensor:
     if isinstance(kept, Events):
         return scatter(kept, g)
-    with _true_float32(g.device, "matmul", unless=gradient_products() == "tf32"):
-        return torch.mm(g.t(), kept.to(torch.float32))
+    rows, tf32 = kept.to(torch.float32), gradient_products() == "tf32"
+    with _true_float32(g.device, "matmul", unless=tf32), in_one_order(g.device):
+        return torch.mm(g.t(), rows)
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
@@ -392,7 +394,8 @@ def _linear_backward(ctx, g, g_im, *_others):
 def _gradients_of_linear(needs, gradients, weights, exact, shape, of_weight):
     """Return the gradients of the input and of two weights, None where nobody asks."""
     g_x = None
-    pairs = [(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None]
+    both = zip(gradients, weights, strict=True)
+    pairs = [(g, w) for g, w in both if g is not None and w is not None]
     if needs[0] and pairs:
         (g, w), (g_im, w_im) = (*pairs, (None, None))[:2]
         g_x = _from_frames(linear_input_bwd(g, g_im, w, w_im, exact), shape)
@@ -507,7 +510,8 @@ def _convolution(x: Tensor, weights: Weights, step: float, events: Events | None
 
 def _convolve_back(g, frames, w, options: Options, wanted: tuple[bool, bool]):
     """Return the gradients of the frames and of the weight, None where not wanted."""
-    with _true_float32(g.device, "conv", unless=gradient_products() == "tf32"):
+    tf32 = gradient_products() == "tf32"
+    with _true_float32(g.device, "conv", unless=tf32), in_one_order(g.device):
         return torch.ops.aten.convolution_backward(g, frames, w, None, *options, [*wanted, False])[
             :2
         ]
@@ -586,7 +590,8 @@ def _convolution_backward(ctx, g, g_im, *_others):
 def _gradients_of_convolution(needs, gradients, weights, shape, options, of_weight):
     """Return the gradients of the input and of two weights, None where nobody asks."""
     g_x = None
-    pairs = [(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None]
+    both = zip(gradients, weights, strict=True)
+    pairs = [(g, w) for g, w in both if g is not None and w is not None]
     if needs[0] and pairs:
         (g, w), (g_im, w_im) = (*pairs, (None, None))[:2]
         frames = convolution_input_bwd(g, g_im, w, w_im, list(shape[1:-1]), *options)

@@ -130,7 +130,7 @@ differentiable(sum_of_samples, _backward, _save)
 
 def reduce_to(parameter: Tensor, partials: Tensor) -> Tensor:
     """Add ``partials`` [N, C] over samples and over the neurons that share each parameter."""
-    return sum_of_samples(partials, parameter.numel()).view(parameter.shape)
+    return sum_of_samples(partials.contiguous(), parameter.numel()).view(parameter.shape)
 
 
 __all__ = ["decay_gradient", "decay_gradients", "decay_sign", "reduce_to", "set_decay_gradient"]

@@ -36,6 +36,7 @@ FULL = 1 << 16
 _STAGES = {"cuda": 6}
 
 _library = torch.library.Library("lapilli", "DEF")
+OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
 # compilers pass arguments with the strides that they had: rows are read in order, without a copy
 _STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 
@@ -237,6 +238,7 @@ class Operator:
         self._save: Callable[..., None] = lambda ctx, inputs, output: None
         self._backward: Callable[..., Any] = self._has_no_derivative
         self.transformed = self._function(
+            "transformed_",
             forward=lambda *args: self.op(*args),
             setup_context=lambda ctx, inputs, output: self._save(ctx, inputs, output),
             backward=lambda ctx, *gradients: self._backward(ctx, *gradients),
@@ -244,6 +246,7 @@ class Operator:
             vmap=self.over_batch,
         )
         self.traced = self._function(
+            "traced_",
             forward=self._forward_of(self._below_autograd),
             backward=lambda ctx, *gradients: self._backward(ctx, *gradients),
         )
@@ -258,9 +261,9 @@ class Operator:
             values[k] = float(values[k])
         return self.recorded.apply(*values) if recording else self.launch(*values)
 
-    def _function(self, **methods: Callable[..., Any]) -> Any:
+    def _function(self, kind: str = "", **methods: Callable[..., Any]) -> Any:
         static = {name: staticmethod(method) for name, method in methods.items()}
-        return type(self.__name__, (torch.autograd.Function,), static)
+        return type(kind + self.__name__, (torch.autograd.Function,), static)
 
     def _forward_of(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """Return the forward of an autograd function; a setup_context would bind by name."""
@@ -434,6 +437,7 @@ def define_op(
         torch.library.register_fake(f"lapilli::{overload}", operator.implementation, lib=_library)
     _library.impl(name, operator.with_autograd, "Autograd")
     _library.impl(f"{name}.bare", torch.library.fallthrough_kernel, "Autograd")
+    OPERATORS[name] = operator
     return operator
 
 

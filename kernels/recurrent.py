@@ -39,6 +39,7 @@ from .recurrent_steps import advance, slopes
 from .resonator_steps import rotate_bwd
 from .surrogate import complex_surrogate_constants, surrogate_constants
 from .threshold import EPSILON, lowest_spiking
+from .workers import in_one_order
 
 GRADIENTS = ("lava-dl", "full")
 
@@ -314,7 +315,7 @@ def _backward(ctx, g_spikes, *_others):
         decay_a, decay_b, ctx.quantum, ctx.turns, phase, shift, full,
     )  # fmt: skip
     g_feedback = (
-        _feedback_gradient(g, spikes, s0, shift) if wanted else None
+        feedback_bwd(g, spikes, s0, shift) if wanted else None
         for g, wanted in zip(gx, ctx.needs_input_grad[2:4], strict=True)
     )
     if series_a is not None:
@@ -332,17 +333,19 @@ def _zeros(parameters: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> list[Ten
     return [torch.zeros_like(p) if w else None for p, w in zip(parameters, wanted, strict=True)]
 
 
-def _feedback_gradient(gx: Tensor, spikes: Tensor, s0: Tensor | None, shift: bool) -> Tensor:
+@define_op
+def feedback_bwd(gx: Tensor, spikes: Tensor, s0: Tensor | None, shift: bool) -> Tensor:
     """Sum ``gx[t]^T s[t-1]`` over steps and samples: one product over all rows."""
     if gx.numel() == 0:
         return gx.new_zeros(gx.shape[2], gx.shape[2])
-    if shift:  # the spikes already are those of the step before
-        total = torch.mm(gx.flatten(0, 1).t(), spikes.flatten(0, 1))
-    else:
-        total = torch.mm(gx.flatten(0, 1)[1:].t(), spikes.flatten(0, 1)[:-1])
-        # a sample's first step stands behind the last one of another sample
-        total.addmm_(gx[1:, 0].t(), spikes[:-1, -1], alpha=-1)
-    return total if s0 is None else total.addmm_(gx[:, 0].t(), s0)
+    with in_one_order(gx.device):
+        if shift:  # the spikes already are those of the step before
+            total = torch.mm(gx.flatten(0, 1).t(), spikes.flatten(0, 1))
+        else:
+            total = torch.mm(gx.flatten(0, 1)[1:].t(), spikes.flatten(0, 1)[:-1])
+            # a sample's first step stands behind the last one of another sample
+            total.addmm_(gx[1:, 0].t(), spikes[:-1, -1], alpha=-1)
+        return total if s0 is None else total.addmm_(gx[:, 0].t(), s0)
 
 
 differentiable(recurrent_fwd, _backward, _save)

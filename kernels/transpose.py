@@ -70,7 +70,7 @@ def _save(ctx, inputs, output):
 
 
 def _backward(ctx, g):
-    return g.transpose(1, 2)
+    return (g.transpose(1, 2),)
 
 
 differentiable(turned, _backward, _save)

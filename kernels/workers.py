@@ -5,8 +5,9 @@ workqueue layer aborts when two threads call at once. The loops here release the
 so a pool of ordinary threads serves every caller.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -56,3 +57,22 @@ def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: Sequence[A
     finally:  # the loops hold pointers into the caller's tensors: never leave one running
         for future in futures:
             future.result()
+
+
+@contextlib.contextmanager
+def in_one_order(device: torch.device) -> Iterator[None]:
+    """Keep the order of a long sum of torch's on a CPU from the number of threads, where asked.
+
+    Products with few outputs and gradients of convolutions share one sum among threads. Under
+    ``torch.use_deterministic_algorithms(True)`` they run on one, which can take as many times as
+    long as there are threads.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1 or not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

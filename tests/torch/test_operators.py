@@ -1,0 +1,87 @@
+"""Every operator keeps what torch asks of one: schema, shapes, derivatives, tracing."""
+
+import pytest
+import torch
+from cells import CELLS, events
+from features import outputs, trained
+from lapilli.kernels.dispatch import OPERATORS
+from lapilli.kernels.quantize import quantize_8bit
+from operator_calls import OperatorCalls
+from problems import fixed_problem
+from recurrences import FEW
+
+CELLS_OF_EACH = [("cuba", kind) for family, kind in CELLS if family == "cuba"] + [
+    ("rf", "Dense"), ("rf", "Conv"), ("sigma_delta", "Dense"), ("sigma_delta", "Output"),
+]  # fmt: skip
+
+
+def _leaf(argument, differentiable):
+    """Return an argument without its history."""
+    if not isinstance(argument, torch.Tensor):
+        return argument
+    wanted = argument.requires_grad and differentiable and argument.is_floating_point()
+    return argument.detach().requires_grad_(wanted)
+
+
+def _name(op):
+    return op.name().removeprefix("lapilli::").removesuffix(".bare")
+
+
+def _check(calls):
+    first = {_name(op): args for op, args, _ in reversed(calls)}
+    for name, args in first.items():
+        forward = not name.endswith("_bwd")
+        torch.library.opcheck(OPERATORS[name].op, tuple(_leaf(a, forward) for a in args))
+    return set(first)
+
+
+def _train(family, kind):
+    block = trained(family, kind)
+    x = events(kind, steps=8).requires_grad_()
+    y, _ = outputs(block(x))
+    y.square().sum().backward()
+
+
+@pytest.mark.parametrize(("recurrence", "choices"), FEW)
+def test_kernels_pass_opcheck(recurrence, choices):
+    problem = fixed_problem(recurrence, **choices)
+    with OperatorCalls() as recorded:
+        problem.fast()
+    _check(recorded.calls)
+    around = {"turned", "sum_of_samples"}
+    assert sum(_name(op) not in around for op, *_ in recorded.calls) == problem.launches
+
+
+@pytest.mark.parametrize(("family", "kind"), CELLS_OF_EACH, ids=str)
+def test_operators_of_blocks_pass_opcheck(family, kind):
+    with OperatorCalls() as recorded:
+        _train(family, kind)
+    if kind not in ("Flatten", "Average", "TimeDecimation"):
+        assert recorded.calls
+    _check(recorded.calls)
+
+
+def test_second_derivatives_pass_opcheck():
+    w = torch.randn(3, 4, requires_grad=True)
+    with OperatorCalls() as recorded:
+        (g,) = torch.autograd.grad(quantize_8bit(w).square().sum(), w, create_graph=True)
+        g.sum().backward()
+    assert _check(recorded.calls) == {"quantize_clipped", "quantize_clipped_bwd"}
+
+
+def test_what_stands_in_compiled_graphs_passes_opcheck():
+    with OperatorCalls() as recorded:
+        _train("cuba", "Dense")
+    for op, args, _ in recorded.calls:
+        assert op is OPERATORS[_name(op)].bare
+        torch.library.opcheck(op, tuple(_leaf(a, False) for a in args))
+
+
+def test_every_operator_is_tried():
+    with OperatorCalls() as recorded:
+        for family, kind in CELLS:
+            _train(family, kind)
+        for case in FEW:
+            recurrence, choices = case.values
+            fixed_problem(recurrence, **choices).fast()
+    assert {_name(op) for op, *_ in recorded.calls} == set(OPERATORS)
