@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
+from torch import Tensor
 
 from .build import Network, build
 from .errors import LayerError, QuantisationWarning
@@ -90,8 +91,13 @@ def _refuse(step: Step, what: str) -> NoReturn:
     raise NotImplementedError(f"{step.where}: {what}")
 
 
+def _array(values: Any) -> np.ndarray:
+    # Rockpool's graphs hold parameters, which numpy does not take as they are
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
 def _values(values: Any) -> np.ndarray:
-    return np.asarray(values, np.float64)
+    return _array(values).astype(np.float64)
 
 
 def _integers(values: Any) -> np.ndarray:
@@ -99,12 +105,12 @@ def _integers(values: Any) -> np.ndarray:
 
 
 def _pair(values: Any) -> tuple[int, int]:
-    return tuple(np.broadcast_to(np.asarray(values, np.int64), 2).tolist())
+    return tuple(np.broadcast_to(_array(values).astype(np.int64), 2).tolist())
 
 
 def _tolerance(node: Any) -> float:
     """Return how far equal products may lie apart, relative, in the precision of the node."""
-    given = (np.asarray(value).dtype for value in vars(node).values() if hasattr(value, "dtype"))
+    given = (_array(value).dtype for value in vars(node).values() if hasattr(value, "dtype"))
     return max([_EXACT, *(8 * np.finfo(t).eps for t in given if np.issubdtype(t, np.floating))])
 
 
@@ -117,12 +123,12 @@ def _per_channel(step: Step, what: str, values: Any, shape: tuple[int, ...]) -> 
         raise ValueError(
             f"{step.where}: {what} has shape {values.shape}; expected one value, or {shape}"
         ) from None
-    close = _tolerance(step.node) * np.abs(rows).max()
-    if not np.all(np.isfinite(rows)):
-        return rows[:, 0] if np.all(rows == rows[:, :1]) else values  # what uses them refuses them
-    if np.ptp(rows) <= close:
+    if np.any(np.isnan(rows)):
+        raise ValueError(f"{step.where}: {what} holds NaN")
+    rtol = _tolerance(step.node)
+    if np.all(np.isclose(rows, rows[0, 0], rtol, atol=0)):
         return rows[0, 0]
-    if np.ptp(rows, axis=1).max() > close:
+    if not np.all(np.isclose(rows, rows[:, :1], rtol, atol=0)):
         _refuse(step, f"{what} differs within a channel; lapilli has one value a channel")
     return rows[:, 0]
 

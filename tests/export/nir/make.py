@@ -6,10 +6,10 @@ rockpool, and without lapilli. Run it in this folder:
     python make.py                   # all libraries
     python make.py snntorch norse    # some
 
-It writes ``<library>.npz`` with three arrays a network: ``<network>/graph``, the bytes of the file
-that ``nir.read`` reads, ``<network>/input`` and ``<network>/output``, ``[T, neurons...]``. Weights are multiples of 1/8 and shares of 1/4, so that
-Loihi's grid holds them without rounding, but for the networks of ``test_export_nir_sources.py``
-that say otherwise.
+It writes ``<library>.npz`` with three arrays a network: ``<network>/graph``, the bytes of a file
+that ``nir.read`` reads, ``<network>/input`` and ``<network>/output``, ``[T, neurons...]``. Weights
+are multiples of 1/32 once the gains of the neurons are in them, and shares of 1/4, so that Loihi's
+grid holds them without rounding; ``test_export_nir_sources.py`` tells the exceptions.
 """
 
 import io
@@ -27,6 +27,11 @@ from torch import Tensor, nn
 
 HERE = Path(__file__).parent
 STEPS = 24
+# of the weights and inputs: those with which no voltage comes close to a threshold
+SEEDS = {"snntorch": 7, "norse": 1, "sinabs": 1, "spikingjelly": 5, "rockpool": 5}
+# Some libraries spike at the threshold, NIR above it. No weighted sum reaches this one, and Loihi's
+# grid of 1/64 holds it.
+THRESHOLD = 1 + 2.0**-6
 
 # network -> graph, function that runs [T, ...], shape of a sample
 Cases = dict[str, tuple[nir.NIRGraph, Callable[[Tensor], Tensor], tuple[int, ...]]]
@@ -62,17 +67,19 @@ def snntorch() -> Cases:
     def leaky(n: Any, beta: Any = 0.75, **options: Any) -> nn.Module:
         shape = (n,) if isinstance(n, int) else n
         beta = torch.as_tensor(beta).expand(shape)
-        return snn.Leaky(beta, threshold=torch.ones(shape), **as_nir | options)
+        return snn.Leaky(beta, threshold=torch.full(shape, THRESHOLD), **as_nir | options)
 
     def synaptic(n: int, alpha: Any = 0.5, beta: Any = 0.75) -> nn.Module:
         alpha, beta = torch.as_tensor(alpha).expand(n), torch.as_tensor(beta).expand(n)
-        return snn.Synaptic(alpha, beta, threshold=torch.ones(n), **as_nir)
+        return snn.Synaptic(alpha, beta, threshold=torch.full((n,), THRESHOLD), **as_nir)
 
     def recurrent(make: type, *decays: float, all_to_all: bool) -> nn.Module:
+        options = {"all_to_all": all_to_all, "threshold": THRESHOLD, **as_nir}
+        if make is snn.RSynaptic:
+            options["reset_delay"] = True  # else it raises a TypeError
         if all_to_all:
-            return make(*decays, all_to_all=True, linear_features=5, **as_nir)
-        own = torch.tensor([0.25, -0.5, 0.5, -0.25, 0.125])
-        return make(*decays, all_to_all=False, V=own, **as_nir)
+            return make(*decays, linear_features=5, **options)
+        return make(*decays, V=torch.tensor([0.25, -0.5, 0.5, -0.25, 0.125]), **options)
 
     def dense(first: nn.Module, bias: bool = False, bias_of_feedback: bool = True) -> nn.Module:
         net = on_grid(nn.Sequential(
@@ -132,28 +139,29 @@ def norse() -> Cases:
     """
     import norse.torch as norse
 
-    box = norse.LIFBoxParameters(tau_mem_inv=torch.as_tensor(250.0))
-    cuba = norse.LIFParameters(
-        tau_mem_inv=torch.as_tensor(250.0), tau_syn_inv=torch.as_tensor(500.0)
-    )
-    li = norse.LIBoxParameters(tau_mem_inv=torch.as_tensor(250.0))
+    rate, threshold = torch.as_tensor(250.0), torch.as_tensor(THRESHOLD)
+    box = norse.LIFBoxParameters(tau_mem_inv=rate, v_th=threshold)
+    cuba = norse.LIFParameters(tau_mem_inv=rate, tau_syn_inv=2 * rate, v_th=threshold)
+    li = norse.LIBoxParameters(tau_mem_inv=rate)
+    iaf = norse.IAFParameters(v_th=threshold)
     nets = {
         "lifbox": ((6,), [nn.Linear(6, 5), norse.LIFBoxCell(box), nn.Linear(5, 4, bias=False),
                           norse.LIFBoxCell(box)]),
         "libox": ((6,), [nn.Linear(6, 5), norse.LIFBoxCell(box), nn.Linear(5, 4),
                          norse.LIBoxCell(li)]),
         "lif": ((6,), [nn.Linear(6, 5, bias=False), norse.LIFCell(cuba)]),
-        "iaf": ((6,), [nn.Linear(6, 5), norse.IAFCell(), nn.Linear(5, 4), norse.IAFCell()]),
-        "conv": ((2, 6, 6), [nn.Conv2d(2, 3, 3), norse.LIFBoxCell(box), nn.Conv2d(3, 3, 2),
+        "iaf": ((6,), [nn.Linear(6, 5), norse.IAFCell(iaf), nn.Linear(5, 4), norse.IAFCell(iaf)]),
+        "conv": ((2, 4, 4), [nn.Conv2d(2, 3, 3), norse.LIFBoxCell(box), nn.Conv2d(3, 3, 2),
                              norse.LIFBoxCell(box)]),
     }  # fmt: skip
     cases = {}
     for name, (shape, modules) in nets.items():
-        # a share of 1/4 multiplies the weights
-        net = on_grid(norse.SequentialState(*modules), unit=1 / 8 if name == "iaf" else 1 / 2)
+        # a share of 1/4 multiplies the weights of all but IAF
+        unit = {"iaf": 1 / 8, "conv": 1 / 4}.get(name, 1 / 2)
+        net = on_grid(norse.SequentialState(*modules), unit)
         graph = norse.to_nir(net, torch.zeros(1, *shape))
         if name == "conv":  # nir.write cannot write the sizes that norse leaves open
-            graph.nodes["0"].input_shape, graph.nodes["2"].input_shape = (6, 6), (4, 4)
+            graph.nodes["0"].input_shape, graph.nodes["2"].input_shape = (4, 4), (2, 2)
 
         def run(x: Tensor, net: nn.Module = net) -> Tensor:
             state, outputs = None, []
@@ -178,13 +186,15 @@ def sinabs() -> Cases:
     as_nir = {"spike_fn": SingleSpike, "reset_fn": MembraneReset()}
 
     def iaf(**options: Any) -> nn.Module:
-        # spikes at the threshold, NIR above it: no sum of multiples of 1/8 lies between
-        threshold = torch.tensor(1.0625)
+        threshold = torch.tensor(THRESHOLD)
         return sl.IAFSqueeze(batch_size=1, spike_threshold=threshold, **options)
 
     def lif() -> nn.Module:
         return sl.LIFSqueeze(
-            tau_mem=torch.full((5,), 4.0), spike_threshold=torch.ones(5), batch_size=1, **as_nir
+            tau_mem=torch.full((5,), 4.0),
+            spike_threshold=torch.full((5,), THRESHOLD),
+            batch_size=1,
+            **as_nir,
         )
 
     nets = {
@@ -203,7 +213,7 @@ def sinabs() -> Cases:
     }  # fmt: skip
     cases = {}
     for name, (shape, modules) in nets.items():
-        net = on_grid(nn.Sequential(*modules))
+        net = on_grid(nn.Sequential(*modules), unit=1 / 2 if name == "lif" else 1 / 8)
         graph = to_nir(net, torch.zeros(3, *shape))
         graph.infer_types()  # else nir.write fails on the sizes that sinabs leaves open
         for module in net:
@@ -218,8 +228,7 @@ def spikingjelly() -> Cases:
     from spikingjelly.activation_based import neuron
     from spikingjelly.activation_based.nir_exchange.to_nir import export_to_nir
 
-    # spikes at the threshold, NIR above it
-    as_nir = {"v_threshold": 1.0 + 2.0**-6}
+    as_nir = {"v_threshold": THRESHOLD}
 
     def lif(**options: Any) -> nn.Module:
         return neuron.LIFNode(tau=4.0, **as_nir | options)
@@ -257,7 +266,8 @@ def rockpool() -> Cases:
     from rockpool.nn.modules.torch import ExpSynTorch, LIFNeuronTorch, LIFTorch, LinearTorch
     from rockpool.nn.modules.torch.nir import to_nir
 
-    taus = {"tau_mem": torch.tensor([0.004, 0.008, 0.004, 0.016, 0.002]), "dt": 1e-3}
+    taus = {"tau_mem": torch.tensor([0.004, 0.008, 0.004, 0.016, 0.002]), "dt": 1e-3,
+            "threshold": torch.full((5,), THRESHOLD)}  # fmt: skip
     nets = {
         "lif": [LinearTorch((6, 5)), LIFTorch(5, tau_syn=0.002, **taus)],
         "lif_neuron": [LinearTorch((6, 5), has_bias=True), LIFNeuronTorch(5, **taus)],
@@ -266,7 +276,7 @@ def rockpool() -> Cases:
     }
     cases = {}
     for name, modules in nets.items():
-        net = on_grid(Sequential(*modules), unit=1 / 2)
+        net = on_grid(Sequential(*modules), unit=1)
         graph = to_nir(net)
 
         def run(x: Tensor, net: nn.Module = net) -> Tensor:
@@ -302,12 +312,11 @@ def file_of(graph: nir.NIRGraph) -> np.ndarray:
 
 def main(libraries: list[str]) -> None:
     """Write the files of some libraries."""
-    makers = {f.__name__: f for f in (snntorch, norse, sinabs, spikingjelly, rockpool)}
     warnings.simplefilter("ignore")
-    for library in libraries or makers:
-        torch.manual_seed(7)
+    for library in libraries or SEEDS:
+        torch.manual_seed(SEEDS[library])
         arrays = {}
-        for name, (graph, run, shape) in makers[library]().items():
+        for name, (graph, run, shape) in globals()[library]().items():
             x = (torch.rand(STEPS, *shape) < 0.3).float()
             with torch.no_grad():
                 y = run(x)
