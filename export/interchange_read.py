@@ -33,7 +33,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scale: int = W_SCALE) -> Ne
         Conv2d, SumPool2d or AvgPool2d, each before a CubaLIF, LIF, IF, CubaLI, LI or I; Flatten,
         Scale after a pool, Delay after a neuron, and a Linear or Affine from a neuron back to
         itself. Nested graphs are opened. A pool without a neuron is multiplied into the Conv2d or
-        Linear beside it. Time constants, gains, leaks and delays may differ between channels.
+        Linear beside it; a last Linear needs no neuron. Time constants, gains, leaks and delays may
+        differ between channels.
     dt
         Length of a time step in seconds; by default what the graph's metadata says. Only lapilli
         writes it there: docs/network-files.md lists the steps of other tools.
@@ -190,9 +191,22 @@ class _Reader:
         self._finish(step, Layer("input", {"shape": _integers(self.shape)}, "cuba", "Input"))
 
     def _output(self, step: Step) -> None:
+        if isinstance(self.map, Matrix):
+            self._add_weighted_sum(step)
         self._no_map_waits(step)
         if not self.layers[0].params["delay_shift"] and len(self.layers) > 1:
             del self.layers[0], self.exact[0], self.sources[0]  # the Input does nothing
+
+    def _add_weighted_sum(self, step: Step) -> None:
+        """Add a last synapse without a neuron: an Affine block without dynamics."""
+        map_ = self.map
+        if map_.bias.any():
+            _refuse(step, "a synapse with a bias and without a neuron stands before it; put an LI "
+                    "with tau = dt there")  # fmt: skip
+        layer = self._layer(step, map_, fires=False)
+        exact = self._add_weights(step, layer, map_, np.float64(1))
+        self.shape, self.map = layer.shape, None
+        self._finish(step, layer, exact)
 
     def _no_map_waits(self, step: Step) -> None:
         if self.map is not None:

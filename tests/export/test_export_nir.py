@@ -56,6 +56,9 @@ NETWORKS = {
     )(), (12,), {"CubaLI"}),
     "leaky readout": (lambda: chain(cuba.Affine(INSTANT, 12, 5))(), (12,), {"LI"}),
     "summing readout": (lambda: chain(cuba.Affine(FOREVER, 12, 5))(), (12,), {"I"}),
+    "weighted sums": (lambda: chain(
+        cuba.Dense(CUBA, 12, 9, weight_scale=3), cuba.Affine(CUBA, 9, 5, dynamics=False)
+    )(), (12,), {"Linear"}),
     "image": (lambda: chain(
         cuba.Input(),
         cuba.Conv(CUBA | MEAN, 2, 6, (3, 2), (1, 2), (2, 1), (2, 1), groups=2, weight_scale=3),
@@ -338,7 +341,8 @@ FILTERED = nir.CubaLIF(**{k: np.full(2, 4 * DT) for k in ("tau_syn", "tau_mem")}
     [
         (lambda: graph_of(nir.Threshold(np.ones(3))), r"node n0 \(Threshold\): lapilli reads"),
         (lambda: graph_of(lif(3)), "a neuron without a synapse"),
-        (lambda: graph_of(linear()), "a synapse without a neuron"),
+        (lambda: graph_of(conv(), shape=(2, 6, 6)), "a synapse without a neuron"),
+        (lambda: graph_of(SYNAPSE), "a synapse with a bias and without a neuron"),
         (lambda: graph_of(linear(), nir.Linear(np.ones((2, 2))), lif()), "without a neuron"),
         (lambda: graph_of(linear(), lif(v_reset=0.5)), "reset to another voltage"),
         (lambda: graph_of(SYNAPSE, FILTERED), "a bias that the synaptic current filters"),
