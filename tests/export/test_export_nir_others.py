@@ -15,7 +15,7 @@ from lapilli import export
 
 pytest.importorskip("nir", reason="the extra nir is not installed")
 
-from nir_simulation import simulate  # noqa: E402, which needs nir
+from nir_simulation import simulate
 
 DT = 1e-4  # the step of both
 CUBA = {"threshold": 1 + 2.0**-6, "current_decay": 0.5, "voltage_decay": 0.5}
@@ -55,8 +55,8 @@ def made(name):
         y = net(x)
     assert 0.05 < y.mean() < 0.95
     graph = export.to_nir(net, dt=DT, input_shape=shape)
-    # lapilli truncates decays, by less than 6 units of 1/4096 in all, and SpikingJelly spikes at the
-    # threshold
+    # lapilli truncates decays, by less than 6 units of 1/4096 in all; SpikingJelly spikes at the
+    # threshold, too
     assert simulate(graph, x[0].movedim(-1, 0), DT)[1] > 6 / 4096
     return graph, x[0].movedim(-1, 0), y[0].movedim(-1, 0).numpy()
 
