@@ -232,9 +232,10 @@ CONVERTED = {
 def test_there_and_back_in_any_precision(name, kind, recwarn):
     net, shape, _ = made(name)
     graph = cast(export.to_nir(net, dt=1e-3, input_shape=shape), CONVERTED[kind])
+    back = export.from_nir(graph)
     x = spikes(2, *shape, 50)
     with torch.no_grad():
-        want, got = net(x), export.from_nir(graph)(x)
+        want, got = net(x), back(x)
     torch.testing.assert_close(got.reshape(want.shape), want, rtol=0, atol=0)
     assert not [w for w in recwarn if w.category is export.QuantisationWarning]
 
@@ -302,6 +303,11 @@ POOLS = {
     "before a Linear": lambda: [
         pool(3, 2), nir.Flatten({"input": np.array([2, 3, 3])}, 0),
         nir.Linear(np.random.default_rng(3).integers(-6, 9, (2, 18)) / 8), fires(2),
+    ],
+    "with padding": lambda: [
+        nir.SumPool2d(*np.array([[3, 2], [2, 3], [1, 0]])),
+        nir.Flatten({"input": np.array([2, 4, 2])}, 0),
+        nir.Linear(np.random.default_rng(3).integers(-6, 9, (2, 16)) / 8), fires(2),
     ],
 }  # fmt: skip
 
@@ -385,6 +391,10 @@ def test_graphs_that_are_no_chain():
         export.from_nir(recurrent(nir.Linear(np.eye(2)), nir.Linear(np.eye(2))))
     with pytest.raises(ValueError, match="an edge names n9, which is no node"):
         export.from_nir(graph_of(*nodes, edges=[("n1", "n9")]))
+    inside = nir.NIRGraph.from_list(nir.Input(np.array([3])), linear(), nir.Output(np.array([2])))
+    twice = graph_of(inside, lif(), nodes={"n0.linear": linear()}, edges=[("n1", "n0.linear")])
+    with pytest.raises(ValueError, match="a node of the same name is outside"):
+        export.from_nir(twice)
     with pytest.raises(ValueError, match="expected one Input and one Output inside"):
         export.from_nir(graph_of(nir.NIRGraph({}, [], type_check=False)))
     with pytest.raises(ValueError, match="leads to"):
