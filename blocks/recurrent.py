@@ -17,9 +17,10 @@ from lapilli.neurons.dropout import Dropout
 from torch import Tensor
 
 from .base import NEURON_HOOK, _NeuronBlock
+from .complex_synapse import ComplexLayer
 from .documentation import documented
 from .linear import Product, linear
-from .synapse import Hook, whole_number
+from .synapse import GenericLayer, Hook, whole_number
 
 Gradient = Literal["lava-dl", "full"]
 
@@ -38,6 +39,8 @@ class _FeedbackBlock(_NeuronBlock):
         Added to the weighted input, of resonators to the part that the threshold tests; it must
         broadcast against ``[N, neurons..., T]``.
     """
+
+    spike_state: Tensor
 
     def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
         if gradient not in GRADIENTS:
@@ -194,6 +197,9 @@ class AbstractRecurrent(_FeedbackBlock):
     quantised: without a ``pre_hook_fx``, as the neuron does.
     """
 
+    input_synapse: GenericLayer | ComplexLayer
+    recurrent_synapse: GenericLayer | ComplexLayer
+
     def __init__(
         self,
         neuron_params: dict[str, Any],
@@ -255,6 +261,7 @@ class AbstractKWTA(_FeedbackBlock):
     """
 
     shown = ("num_winners",)
+    synapse: GenericLayer | ComplexLayer
 
     def __init__(
         self,

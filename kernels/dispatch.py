@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ _WARP = {"hip": 64}  # threads of a warp where they are not 32
 # from this many neurons on, one is as quick, and quicker where a step computes much.
 FULL = 1 << 16
 _STAGES = {"cuda": 6}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _library = torch.library.Library("lapilli", "DEF")
 
@@ -277,7 +279,7 @@ def differentiable(
     operator.recorded = type(operator.__name__, (torch.autograd.Function,), methods)
 
 
-def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_reference(function: Function) -> Function:
     """Send the calls of a public kernel function to its reference when that is asked for.
 
     ``lapilli.kernels.cuba.f`` is replaced by ``lapilli.kernels.reference.cuba.f``, which takes the
@@ -292,4 +294,4 @@ def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
         reference = importlib.import_module(f"{package}.reference.{module}")
         return getattr(reference, function.__name__)(*args, **kwargs)
 
-    return oracle
+    return oracle  # type: ignore[return-value]
