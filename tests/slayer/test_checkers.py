@@ -1,18 +1,10 @@
 """Type checkers find lapilli where it is installed, nothing in what is right, and what is wrong."""
 
-import importlib.util
 import inspect
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from checkers import CHECKERS, check_scripts, mistakes
 from public import parameters, public
-
-TYPED = Path(__file__).parent / "typed"
-CHECKERS = ("pyright", "mypy")
 
 # what takes anything, or objects of packages that need not be installed
 ANY = {
@@ -21,51 +13,9 @@ ANY = {
 }  # fmt: skip
 
 
-def mistakes(checker: str, script: Path) -> dict[int, str]:
-    """Return what a type checker finds in a script, by line."""
-    if importlib.util.find_spec(checker) is None:
-        pytest.skip(f"needs {checker}, which `pip install '.[test]'` brings")
-    cache = script.parent.parent / "mypy"  # of all tests of this run
-    options = {
-        "pyright": ("--outputjson", "--pythonpath", sys.executable),
-        "mypy": ("--output=json", f"--cache-dir={cache}"),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", checker, *options[checker], script],
-        cwd=script.parent, capture_output=True, text=True, timeout=280, check=False,
-        env=os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
-    )  # fmt: skip
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    if checker == "pyright":
-        found = json.loads(done.stdout)["generalDiagnostics"]
-        lines = {d["range"]["start"]["line"] + 1: d["message"] for d in found}
-    else:
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        lines = {d["line"]: d["message"] for d in found if d["severity"] == "error"}
-    return lines
-
-
-@pytest.fixture(params=CHECKERS)
-def checker(request):
-    return request.param
-
-
-def copy(name: str, folder: Path) -> Path:
-    """Put a script where a user's would be, away from the sources."""
-    script = folder / name
-    script.write_text((TYPED / name).read_text())
-    return script
-
-
-def test_nothing_is_found_in_a_right_script(checker, tmp_path):
-    assert mistakes(checker, copy("right.py", tmp_path)) == {}
-
-
-def test_every_mistake_is_found(checker, tmp_path):
-    script = copy("wrong.py", tmp_path)
-    lines = enumerate(script.read_text().splitlines(), 1)
-    found = mistakes(checker, script)
-    assert set(found) == {n for n, line in lines if line.endswith("# wrong")}, found
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_mistakes_are_found_and_nothing_else(checker, tmp_path):
+    check_scripts(checker, tmp_path)
 
 
 def test_every_argument_of_everything_public_is_checked(tmp_path):
