@@ -80,7 +80,7 @@ def made(thing, arguments):
     return held(thing(**arguments), {})
 
 
-@pytest.mark.parametrize(("thing", "needed"), classes())
+@pytest.mark.parametrize(("thing", "needed"), list(classes()))
 def test_the_default_that_is_shown_is_used(thing, needed):
     left_out = made(thing, needed)
     for p in parameters(thing):
