@@ -6,7 +6,7 @@ order. The concrete classes join a kind with the mixin of a neuron (family.py).
 Source: lava-dl block/base.py.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,12 +20,23 @@ from torch import Tensor
 from . import complex_synapse
 from . import synapse as synapses
 from .delay import Delay
-from .documentation import documented
+from .documentation import continued, documented
 from .linear import Product
 from .synapse import Hook, Pair, whole_number
 
+if TYPE_CHECKING:  # what ``__getattr__`` imports
+    from .recurrent import AbstractKWTA as AbstractKWTA
+    from .recurrent import AbstractRecurrent as AbstractRecurrent
+
 MAX_DELAY = 62  # steps; the chip's axonal delay has six bits
-NEURON_HOOK = object()  # as ``pre_hook_fx``: the neuron's own quantisation
+
+
+class _HookOfTheNeuron:
+    def __repr__(self) -> str:
+        return "neuron.quantize_8bit"
+
+
+NEURON_HOOK: Any = _HookOfTheNeuron()  # as ``pre_hook_fx``: the neuron's own quantisation
 
 _SIZES = "For arguments out of range or of a wrong length, or input of another shape."
 _CONVOLVED = "For arguments out of range or of a wrong length, or input that is not NCHWT."
@@ -37,12 +48,14 @@ _POOLED = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("AbstractKWTA", "AbstractRecurrent"):
-        from . import recurrent  # which imports this module
+if not TYPE_CHECKING:  # or checkers would take every name for one that is here
 
-        return getattr(recurrent, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in ("AbstractKWTA", "AbstractRecurrent"):
+            from . import recurrent  # which imports this module
+
+            return getattr(recurrent, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
@@ -87,6 +100,12 @@ class _Block(KeepsFloat32, torch.nn.Module):
 
     shown: tuple[str, ...] = ()  # attributes that repr shows
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the docstring of a class with the arguments of its kind."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            continued(cls, *cls.__mro__[1:])
+
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.shown)
 
@@ -114,7 +133,7 @@ class _NeuronBlock(_Block):
 
     def _new_synapse(
         self, kind: str, pre_hook_fx: Any, product: Product = "auto", **arguments: Any
-    ) -> torch.nn.Module:
+    ) -> Any:
         """Make a synapse, complex for complex neurons."""
         module = complex_synapse if self.neuron.complex else synapses
         hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
@@ -157,7 +176,7 @@ class _NeuronBlock(_Block):
 class _SynapseBlock(_NeuronBlock):
     """Base of the blocks with a synapse."""
 
-    synapse: Any
+    synapse: synapses.GenericLayer | complex_synapse.ComplexLayer
 
     def _set_synapse(self, kind: str, pre_hook_fx: Any, **arguments: Any) -> None:
         self.synapse = self._new_synapse(kind, pre_hook_fx, **arguments)
@@ -215,6 +234,10 @@ class _MaskedBlock(_SynapseBlock):
 )
 class AbstractInput(_NeuronBlock):
     """Input layer: scale, shift and quantise the input, and encode it in spikes."""
+
+    weight: torch.nn.Parameter | None
+    bias: torch.nn.Parameter | None
+    pre_hook_fx: Hook
 
     def __init__(
         self,
@@ -394,7 +417,7 @@ class AbstractAffine(_MaskedBlock):
         out_neurons: int,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         dynamics: bool = True,
         mask: Tensor | np.ndarray | None = None,
         count_log: bool = False,
@@ -459,7 +482,7 @@ class AbstractDense(_MaskedBlock):
         out_neurons: int,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay: bool = False,
         delay_shift: bool = True,
         mask: Tensor | np.ndarray | None = None,
@@ -499,7 +522,7 @@ class _Convolving(_SynapseBlock):
         groups: int = 1,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
@@ -559,7 +582,7 @@ class _Pooling(_SynapseBlock):
         dilation: Pair = 1,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,

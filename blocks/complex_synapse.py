@@ -6,14 +6,17 @@ Source: lava-dl synapse/complex.py.
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
 
 from . import synapse
+from .documentation import continued
 from .linear import Product
 from .synapse import GenericLayer, Hook
+
+P = ParamSpec("P")  # arguments of a real synapse
 
 _OF_REAL = (
     "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
@@ -31,7 +34,12 @@ class ComplexLayer(torch.nn.Module):
     """
 
     complex = True
-    layer: Callable[..., GenericLayer]  # class of the two
+    layer: type[GenericLayer]  # class of the two
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the docstring of a class with the arguments of the real synapse."""
+        super().__init_subclass__(**kwargs)
+        continued(cls, cls.layer)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
@@ -91,17 +99,63 @@ class ComplexLayer(torch.nn.Module):
         return real, imag
 
 
-def _complex(layer: type[GenericLayer]) -> type[ComplexLayer]:
-    """Make the complex form of a synapse, with the same arguments."""
-    summary, _, rest = (layer.__doc__ or "").partition("\n")
-    made = type(layer.__name__, (ComplexLayer,), {"layer": layer, "__module__": __name__})
-    made.__doc__ = f"{summary}\n\nReal and imaginary; returns a pair.\n{rest}"
-    made.__signature__ = inspect.signature(layer)
-    return made
+def _takes(
+    layer: Callable[P, GenericLayer],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give a constructor the signature of the real synapse, for readers and checkers."""
+
+    def typed(constructor: Any) -> Any:
+        constructor.__signature__ = inspect.signature(layer.__init__)  # type: ignore[misc]
+        return constructor
+
+    return typed
 
 
-Dense = _complex(synapse.Dense)
-Conv = _complex(synapse.Conv)
-Pool = _complex(synapse.Pool)
-ConvTranspose = _complex(synapse.ConvTranspose)
-Unpool = _complex(synapse.Unpool)
+class Dense(ComplexLayer):
+    """Fully connected synapse of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Dense
+
+    @_takes(synapse.Dense)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class Conv(ComplexLayer):
+    """Convolution of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Conv
+
+    @_takes(synapse.Conv)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class Pool(ComplexLayer):
+    """Sum pooling of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Pool
+
+    @_takes(synapse.Pool)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class ConvTranspose(ComplexLayer):
+    """Transposed convolution of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.ConvTranspose
+
+    @_takes(synapse.ConvTranspose)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class Unpool(ComplexLayer):
+    """Unpooling of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Unpool
+
+    @_takes(synapse.Unpool)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)

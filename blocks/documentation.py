@@ -65,3 +65,13 @@ def documented(raises: str, **parameters: str) -> Callable[[Class], Class]:
         return cls
 
     return complete
+
+
+def continued(cls: type, *kinds: type) -> None:
+    """Let the docstring of a class go on with that of the first kind that lists its parameters."""
+    own = vars(cls).get("__doc__")
+    for kind in kinds if own else ():
+        text = vars(kind).get("__doc__") or ""
+        if "\nParameters\n" in text:
+            cls.__doc__ = f"{inspect.cleandoc(own)}\n\n{text}"
+            return

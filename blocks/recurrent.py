@@ -7,7 +7,7 @@ Source: lava-dl block/base.py.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lapilli.kernels.delay import step_delay as shift_by_one
@@ -16,10 +16,13 @@ from lapilli.kernels.recurrent import GRADIENTS
 from lapilli.neurons.dropout import Dropout
 from torch import Tensor
 
-from .base import _NeuronBlock
+from .base import NEURON_HOOK, _NeuronBlock
+from .complex_synapse import ComplexLayer
 from .documentation import documented
 from .linear import Product, linear
-from .synapse import Hook, whole_number
+from .synapse import GenericLayer, Hook, whole_number
+
+Gradient = Literal["lava-dl", "full"]
 
 _RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
 
@@ -37,7 +40,9 @@ class _FeedbackBlock(_NeuronBlock):
         broadcast against ``[N, neurons..., T]``.
     """
 
-    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: str) -> None:
+    spike_state: Tensor
+
+    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
         if gradient not in GRADIENTS:
             raise ValueError(
                 f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
@@ -192,6 +197,9 @@ class AbstractRecurrent(_FeedbackBlock):
     quantised: without a ``pre_hook_fx``, as the neuron does.
     """
 
+    input_synapse: GenericLayer | ComplexLayer
+    recurrent_synapse: GenericLayer | ComplexLayer
+
     def __init__(
         self,
         neuron_params: dict[str, Any],
@@ -204,7 +212,7 @@ class AbstractRecurrent(_FeedbackBlock):
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
-        gradient: str = "lava-dl",
+        gradient: Gradient = "lava-dl",
         *,
         synapse: Product = "auto",
     ):
@@ -253,6 +261,7 @@ class AbstractKWTA(_FeedbackBlock):
     """
 
     shown = ("num_winners",)
+    synapse: GenericLayer | ComplexLayer
 
     def __init__(
         self,
@@ -263,11 +272,11 @@ class AbstractKWTA(_FeedbackBlock):
         self_excitation: float = 0.5,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay_shift: bool = True,
         requires_grad: bool = True,
         count_log: bool = False,
-        gradient: str = "lava-dl",
+        gradient: Gradient = "lava-dl",
         *,
         synapse: Product = "auto",
     ):

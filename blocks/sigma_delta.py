@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import base
 from .documentation import documented
-from .family import NeuronMixin, blocks
+from .family import NeuronMixin
 
 __all__ = [
     "AbstractSDRelu", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Output", "Pool",
@@ -24,21 +24,43 @@ class AbstractSDRelu(NeuronMixin):
     """Mixin of the blocks of sigma-delta neurons."""
 
     neurons = sigma_delta
-    defaults = NeuronMixin.defaults | {"delay_shift": False}
+    neuron: sigma_delta.Neuron
+    defaults = {"delay_shift": False}  # noqa: RUF012 (a table)
 
 
-Average, Conv, ConvT, Dense, Flatten, _Input, Pool, Unpool = blocks(
-    AbstractSDRelu, "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool", "Unpool"
-)
+class Average(base.AbstractAverage):
+    """Average of groups of neurons."""
 
 
-class Input(_Input):  # noqa: D101 (from the kind)
-    __doc__ = _Input.__doc__.replace(
-        "encode it in spikes.", "send its changes: no sum, no activation."
-    )
+class Conv(AbstractSDRelu, base.AbstractConv):
+    """Convolution layer of sigma-delta neurons."""
+
+
+class ConvT(AbstractSDRelu, base.AbstractConvT):
+    """Transposed convolution layer of sigma-delta neurons."""
+
+
+class Dense(AbstractSDRelu, base.AbstractDense):
+    """Dense layer of sigma-delta neurons."""
+
+
+class Flatten(base.AbstractFlatten):
+    """Flattening of the neurons."""
+
+
+class Input(AbstractSDRelu, base.AbstractInput):
+    """Input layer of sigma-delta neurons: its spikes are changes, without sum and activation."""
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         return self.neuron.delta(self.neuron._enter(z), **options)
+
+
+class Pool(AbstractSDRelu, base.AbstractPool):
+    """Pooling layer of sigma-delta neurons."""
+
+
+class Unpool(AbstractSDRelu, base.AbstractUnpool):
+    """Unpooling layer of sigma-delta neurons."""
 
 
 @documented("For sizes that are not positive integers, or input of another shape.")
@@ -73,5 +95,5 @@ class _Output(base._SynapseBlock):
         return self.neuron.sigma(self.neuron._enter(z))
 
 
-class Output(AbstractSDRelu, _Output):  # noqa: D101 (from the kind)
-    __doc__ = _Output.__doc__
+class Output(AbstractSDRelu, _Output):
+    """Output layer of sigma-delta neurons."""

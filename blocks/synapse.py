@@ -72,6 +72,9 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         How the synapse multiplies on a CPU, see ``lapilli.blocks.linear.linear``.
     """
 
+    weight: Tensor
+    weight_g: torch.nn.Parameter
+    weight_v: torch.nn.Parameter
     complex = False
     learned = True  # whether training changes the weight
     _product: Product = "auto"

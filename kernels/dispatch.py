@@ -12,7 +12,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ _WARP = {"hip": 64}  # threads of a warp where they are not 32
 # from this many neurons on, one is as quick, and quicker where a step computes much.
 FULL = 1 << 16
 _STAGES = {"cuda": 6}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _library = torch.library.Library("lapilli", "DEF")
 OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
@@ -454,7 +456,7 @@ def differentiable(
     )
 
 
-def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_reference(function: Function) -> Function:
     """Send the calls of a public kernel function to its reference when that is asked for.
 
     ``lapilli.kernels.cuba.f`` is replaced by ``lapilli.kernels.reference.cuba.f``, which takes the
@@ -469,4 +471,4 @@ def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
         reference = importlib.import_module(f"{package}.reference.{module}")
         return getattr(reference, function.__name__)(*args, **kwargs)
 
-    return oracle
+    return oracle  # type: ignore[return-value]

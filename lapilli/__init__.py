@@ -5,7 +5,13 @@ imported when they are first used.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what ``__getattr__`` imports
+    from . import blocks, classifier, export, io, loss, neurons, plot, slayer, spike
+    from .blocks.tensor_cores import gradient_products, set_gradient_products
+    from .kernels.decays import decay_gradient, set_decay_gradient
+    from .kernels.memory import keep_memory
 
 __version__ = "0.1.0"
 
@@ -36,12 +42,14 @@ _FUNCTIONS = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"lapilli.{name}")
-    raise AttributeError(f"module 'lapilli' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or checkers would take every name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        if name in _FUNCTIONS:
+            return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+        if name in __all__:
+            return importlib.import_module(f"lapilli.{name}")
+        raise AttributeError(f"module 'lapilli' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

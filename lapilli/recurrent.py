@@ -84,7 +84,9 @@ def _matrix(recurrent_synapse: Any) -> Tensor:
     return matrix if hook is None else hook(matrix)
 
 
-def custom_recurrent(z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any) -> Tensor:
+def custom_recurrent(
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
+) -> Tensor:
     """Run a neuron with feedback through a synapse.
 
     Parameters
@@ -105,14 +107,14 @@ def custom_recurrent(z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any)
 
 
 def custom_recurrent_ground_truth_1(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step through the synapse's own forward."""
     return _run(z, neuron, recurrent_synapse)
 
 
 def custom_recurrent_ground_truth_2(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step with the synapse's matrix."""
     matrix = _matrix(recurrent_synapse)

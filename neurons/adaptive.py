@@ -41,6 +41,10 @@ class AdaptiveNeuron(FixedPointNeuron):
         ``[1]`` or ``[channels]``, in units of 1/4096. Their gradients are zero.
     """
 
+    threshold_decay: torch.nn.Parameter
+    refractory_decay: torch.nn.Parameter
+    threshold_state: Tensor
+    refractory_state: Tensor
     cx_threshold_decay = chip_value("threshold_decay")
     cx_refractory_decay = chip_value("refractory_decay")
 

@@ -15,7 +15,7 @@ from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import Range, chip_value
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 
 class Neuron(AdaptiveNeuron):
@@ -56,6 +56,10 @@ class Neuron(AdaptiveNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    current_decay: torch.nn.Parameter
+    voltage_decay: torch.nn.Parameter
+    current_state: Tensor
+    voltage_state: Tensor
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps

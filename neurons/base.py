@@ -64,6 +64,10 @@ class Neuron(Stateful):
         finite, a state scale below the weight scale, a decay outside [0, 1].
     """
 
+    norm: torch.nn.Module | None
+    real_norm: torch.nn.Module | None  # of complex neurons, in place of ``norm``
+    imag_norm: torch.nn.Module | None
+
     def __init__(
         self,
         threshold: float,

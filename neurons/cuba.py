@@ -17,7 +17,7 @@ from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.leaky_integrator import persistent_state
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 
 class Neuron(FixedPointNeuron):
@@ -69,6 +69,10 @@ class Neuron(FixedPointNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    current_decay: torch.nn.Parameter
+    voltage_decay: torch.nn.Parameter
+    current_state: Tensor
+    voltage_state: Tensor
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps

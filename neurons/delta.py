@@ -54,6 +54,10 @@ class Delta(Stateful):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    pre_state: Tensor
+    residual_state: Tensor
+    error_state: Tensor
+
     def __init__(
         self,
         threshold: float,

@@ -40,6 +40,7 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
     """
 
     lazy_sizes = ("running_mean",)
+    running_mean: Tensor
 
     def __init__(
         self,
@@ -106,6 +107,8 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
     running_var : Tensor
         ``[1]``, zero at first.
     """
+
+    running_var: Tensor
 
     def __init__(
         self,

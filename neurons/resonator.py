@@ -81,6 +81,10 @@ class ResonatorNeuron(FixedPointNeuron):
     _run: Callable[..., Any]  # kernel: spikes and, if asked for, the last state
     _run_dynamics: Callable[..., tuple[Tensor, ...]]  # kernel: the states before each reset
 
+    sin_decay: torch.nn.Parameter
+    cos_decay: torch.nn.Parameter
+    real_state: Tensor
+    imag_state: Tensor
     cx_sin_decay = chip_value("sin_decay")
     cx_cos_decay = chip_value("cos_decay")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import resonator as base
 
-SCALE_RHO_MULT = 10
+SCALE_RHO_MULT: float = 10
 TAU_RHO_MULT = 0.5
 
 neuron_params = base.neuron_params

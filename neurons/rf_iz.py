@@ -14,7 +14,7 @@ from . import resonator as base
 from .dynamics.resonator import persistent_imag_state, persistent_real_state
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 neuron_params = base.neuron_params
 

@@ -29,6 +29,8 @@ class Sigma(Stateful):
         Sum after the last call where it persists; not in the state dict.
     """
 
+    pre_state: Tensor
+
     def __init__(self, persistent_state: bool = False):
         super().__init__(persistent_state)
         self._add_states(pre_state=0)

@@ -6,10 +6,9 @@ from typing import Any
 from unittest import mock
 
 import torch
+from lapilli.kernels import dispatch, memory, recurrent_triton
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from lapilli.kernels import dispatch, memory, recurrent_triton
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
