@@ -38,7 +38,8 @@ class Input(_Input):  # noqa: D101 (from the kind)
     )
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
-        return self.neuron.delta(self.neuron._enter(z), **options)
+        neuron = self.neuron
+        return neuron._all_with_gradients(neuron.delta(neuron._enter(z), **options))
 
 
 @documented("For sizes that are not positive integers, or input of another shape.")
@@ -68,9 +69,11 @@ class _Output(base._SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
+        self._set_sizes(self.synapse.out_channels, base._dimensions(in_neurons))
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
-        return self.neuron.sigma(self.neuron._enter(z))
+        neuron = self.neuron
+        return neuron._all_with_gradients(neuron.sigma(neuron._enter(z)))
 
 
 class Output(AbstractSDRelu, _Output):  # noqa: D101 (from the kind)

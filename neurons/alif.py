@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import Range, chip_value
+from .state import state_value
 
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT = 100
@@ -56,6 +57,8 @@ class Neuron(AdaptiveNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    current_state = state_value("current_state", "Current that the last call left.")
+    voltage_state = state_value("voltage_state", "Voltage that the last call left.")
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps
@@ -113,7 +116,7 @@ class Neuron(AdaptiveNeuron):
         x = self._enter(input)
         if self.norm is not None:
             x = self.norm(x.to(torch.float32))
-        decays = (getattr(self, name) for name in self._decays())
+        decays = self._parameters_used()
         return (x, *decays, self._threshold, self.threshold_step, self.s_scale), self._state(len(x))
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -153,7 +156,7 @@ class Neuron(AdaptiveNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
-        if self._states_round:
+        if self._states_round or self._replaces("dynamics", "spike"):
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
         spikes = kernel.alif(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.leaky_integrator import persistent_state
+from .state import state_value
 
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT = 100
@@ -69,6 +70,8 @@ class Neuron(FixedPointNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    current_state = state_value("current_state", "Current that the last call left.")
+    voltage_state = state_value("voltage_state", "Voltage that the last call left.")
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps
@@ -119,26 +122,32 @@ class Neuron(FixedPointNeuron):
             "gradedSpike": self.graded_spike,
         }
 
-    def _current(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
+    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return states[1:]
+
+    def _current(
+        self, x: Tensor, current_decay: Tensor, state: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the current after the norm, and before it at the last step."""
-        current = leaky(x, self.current_decay, self.s_scale, state=state and state[0])
+        current = leaky(x, current_decay, self.s_scale, state=state and state[0])
         return self.norm(current), current[..., -1]
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return current (after the norm) and voltage before the reset, as ``input``'s shape."""
         x = self._enter(input)
         state = self._state(x.shape[0])
+        current_decay, voltage_decay = self._parameters_used()
         threshold = None if self.no_reset else self._threshold
         if self.norm is None:
             current, voltage = kernel.cuba_dynamics(
-                x, self.current_decay, self.voltage_decay, threshold, self.s_scale, state=state
+                x, current_decay, voltage_decay, threshold, self.s_scale, state=state
             )
             last = current[..., -1]
         else:
-            current, last = self._current(x, state)
+            current, last = self._current(x, current_decay, state)
             voltage = leaky(
                 current,
-                self.voltage_decay,
+                voltage_decay,
                 self.s_scale,
                 threshold=threshold,
                 state=state and state[1],
@@ -172,8 +181,11 @@ class Neuron(FixedPointNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
+        if self._replaces("dynamics", "spike"):
+            return self._in_two_stages(input, delay_shift)
         x = self._enter(input)
         state = self._state(x.shape[0])
+        current_decay, voltage_decay = self._parameters_used()
         options = {
             "shift": delay_shift,
             "return_state": self.persistent_state,
@@ -181,15 +193,15 @@ class Neuron(FixedPointNeuron):
         }
         if self.norm is None:
             spikes = kernel.cuba(
-                x, self.current_decay, self.voltage_decay, self._threshold, self.s_scale,
+                x, current_decay, voltage_decay, self._threshold, self.s_scale,
                 state=state, **options,
             )  # fmt: skip
             if self.persistent_state:
                 spikes, (last, voltage) = spikes
         else:
-            current, last = self._current(x, state)
+            current, last = self._current(x, current_decay, state)
             spikes = leaky_spike(
-                current, self.voltage_decay, self._threshold, self.s_scale,
+                current, voltage_decay, self._threshold, self.s_scale,
                 state=state and state[1], **options,
             )  # fmt: skip
             if self.persistent_state:

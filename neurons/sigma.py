@@ -8,7 +8,7 @@ from typing import Any
 from lapilli.kernels import sigma as kernel
 from torch import Tensor
 
-from .state import Stateful
+from .state import Stateful, state_value
 
 
 class Sigma(Stateful):
@@ -28,6 +28,8 @@ class Sigma(Stateful):
     pre_state : Tensor
         Sum after the last call where it persists; not in the state dict.
     """
+
+    pre_state = state_value("pre_state", "Sum that the last call left.")
 
     def __init__(self, persistent_state: bool = False):
         super().__init__(persistent_state)
