@@ -68,9 +68,8 @@ def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
     if not getattr(neuron, "persistent_state", False):
         return shift_by_one(x)
     first = getattr(module, "delay_buffer", None)
-    if first is not None:
-        if first.shape != x.shape[:-1] or getattr(neuron, "began_at_rest", False):
-            first = None
+    if getattr(neuron, "began_at_rest", False) or getattr(first, "shape", None) != x.shape[:-1]:
+        first = None
     if x.shape[-1] > 0:
         module.delay_buffer = to_keep(x[..., -1])
     return shift_by_one(x, None if first is None else first.to(x.device))

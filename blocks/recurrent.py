@@ -1,7 +1,8 @@
 """Blocks whose spikes come back to their own neurons: Recurrent, and KWTA, a competition.
 
 Equations: kernels/recurrent_steps.py. The loop over time is one kernel. Only what acts step by step
-(norm, dropout in training, a forward hook of the neuron) calls the neuron for each step.
+(norm, dropout in training, a hook of the neuron, a ``forward``, ``dynamics`` or ``spike`` that a
+subclass or an assignment gave it) calls the neuron for each step.
 
 Source: lava-dl block/base.py.
 """
@@ -90,9 +91,10 @@ class _FeedbackBlock(_NeuronBlock):
             for name, acts in (
                 ("a norm", norm is not None),
                 ("dropout", not passes),
-                ("a hook or another forward of the neuron", neuron.is_observed),
+                ("a forward hook of the neuron", bool(neuron._forward_hooks)),
+                ("another hook or a forward that the neuron was given", neuron.is_observed),
                 (
-                    "another dynamics or spike of the neuron",
+                    "dynamics or spike that the neuron was given",
                     neuron._replaces("dynamics", "spike"),
                 ),
             )

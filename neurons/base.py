@@ -124,7 +124,7 @@ class Neuron(Stateful):
 
     def _replaces(self, *names: str) -> bool:
         """Whether a subclass or an assignment gave this neuron methods of its own."""
-        return any([n in self._replaced or n in self.__dict__ for n in names])
+        return any(n in self._replaced or n in self.__dict__ for n in names)
 
     @property
     def is_observed(self) -> bool:

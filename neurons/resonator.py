@@ -167,7 +167,7 @@ class ResonatorNeuron(FixedPointNeuron):
 
     def _parameters_used(self) -> tuple[Tensor, ...]:
         rotation = tuple([value_of(self, name) for name in _ROTATION])
-        if self.requires_grad or any([part.requires_grad for part in rotation]):
+        if self.requires_grad or any(part.requires_grad for part in rotation):
             rotation = confined_together(self, _ROTATION, self._within)
         elif not torch.compiler.is_compiling():
             for name in _ROTATION:

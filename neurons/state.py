@@ -148,7 +148,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
     @property
     def rests(self) -> bool:
         """Whether all of the state, or a part of it, is at rest now."""
-        return any([s is None or s.ndim <= 1 for s in self._kept.values()])
+        return any(s is None or s.ndim <= 1 for s in self._kept.values())
 
     @property
     def began_at_rest(self) -> bool:  # noqa: D102 (the class says it)
@@ -164,7 +164,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         given = [s for s in states if s is not None]
         if not given:
             return None
-        if any([s.ndim > 1 and s.shape[0] != batch for s in given]):
+        if any(s.ndim > 1 and s.shape[0] != batch for s in given):
             Stateful.reset_state(self)
             self._last_call["began_at_rest"] = True
             return None
@@ -236,10 +236,10 @@ def refuse_recomputation(module: torch.nn.Module) -> None:
     if getattr(module, "_within_step", False):
         return
     raise RuntimeError(
-        f"a {type(module).__module__}.{type(module).__name__} with persistent_state=True was called "
-        f"within a backward pass, as torch.utils.checkpoint does to compute a part of the network "
-        f"again. Its state has moved on since, so the results would be others. Build the neurons "
-        f"of the checkpointed part with persistent_state=False, or leave that part out of "
+        f"a {type(module).__module__}.{type(module).__name__} with persistent_state=True was "
+        f"called within a backward pass, as torch.utils.checkpoint does to compute a part of the "
+        f"network again. Its state has moved on since, so the results would be others. Build the "
+        f"neurons of the checkpointed part with persistent_state=False, or leave that part out of "
         f"torch.utils.checkpoint."
     )
 
