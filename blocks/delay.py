@@ -107,7 +107,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
 
     def _size(self, channels: int) -> None:
         """Give the delays their size, and values until the first call."""
-        fill(self.delay, torch.rand(channels, dtype=torch.float32, device="cpu"))
+        fill(self, "delay", torch.rand(channels, dtype=torch.float32, device="cpu"))
         mark_provisional(self.delay)
 
     def _settle(self, channels: int) -> None:
@@ -126,8 +126,8 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
             return  # that of torch.func.functional_call
         if delay is not None:
             if is_to_be_drawn(delay):
-                fill(delay, torch.rand(channels, dtype=torch.float32, device="cpu"))
-            unmark(delay)
+                fill(self, "delay", torch.rand(channels, dtype=torch.float32, device="cpu"))
+            unmark(self._parameters["delay"])
         self.init = True
 
     @property

@@ -235,7 +235,7 @@ class Neuron(Stateful):
         """
         for names, draw in self._draws():
             for name, values in zip(names, draw(channels), strict=True):
-                fill(self._parameters[name], values)
+                fill(self, name, values)
         self.clamp()
         for names, _ in self._draws():
             for name in names:
@@ -262,9 +262,9 @@ class Neuron(Stateful):
             if any(p is not None and not isinstance(p, torch.nn.Parameter) for p in own):
                 continue  # those of torch.func.functional_call
             if all(p is not None and is_to_be_drawn(p) for p in own):
-                for parameter, values in zip(own, draw(channels), strict=True):
-                    fill(parameter, values)
-            for parameter in own:
+                for name, values in zip(names, draw(channels), strict=True):
+                    fill(self, name, values)
+            for parameter in (self._parameters.get(name) for name in names):
                 if parameter is None:  # computed from another
                     continue
                 if parameter.numel() == 1 != channels:  # from a checkpoint

@@ -113,7 +113,7 @@ class Delta(Stateful):
     def _size(self, *shape: int) -> None:
         """Give the threshold its size ``[channels, 1, ..., 1]``, where it has none."""
         if is_lazy(self.threshold):
-            fill(self.threshold, torch.full(shape, self._first_threshold, dtype=torch.float32))
+            fill(self, "threshold", torch.full(shape, self._first_threshold, dtype=torch.float32))
             self.clamp()
 
     def _enter(self, x: Tensor) -> Tensor:

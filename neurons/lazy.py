@@ -15,21 +15,29 @@ must agree.
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
 
 
 def uninitialized(requires_grad: bool) -> UninitializedParameter:
     """Return a float32 parameter without a size."""
-    return UninitializedParameter(requires_grad=requires_grad, dtype=torch.float32)
+    with unset_fake_temporarily():  # torch cannot make a fake one
+        return UninitializedParameter(requires_grad=requires_grad, dtype=torch.float32)
 
 
-def fill(parameter: Parameter, values: torch.Tensor) -> None:
+def fill(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
     """Write values into a parameter, and give it their size where it has none."""
+    parameter = module._parameters[name]
     # never an inference tensor, which no training call could save
     with torch.inference_mode(False):
-        if is_lazy(parameter):
+        if not is_lazy(parameter):
+            parameter.data.copy_(values)
+        elif isinstance(values, FakeTensor):  # a parameter without a size is none
+            values = values.to(parameter.device)
+            module._parameters[name] = Parameter(values, parameter.requires_grad)
+        else:
             parameter.materialize(values.shape, dtype=torch.float32)
-        parameter.data.copy_(values)
+            parameter.data.copy_(values)
 
 
 def resize(entry: torch.Tensor, values: torch.Tensor) -> None:
@@ -115,7 +123,7 @@ class LazySize:
                 continue
             if is_lazy(entry):
                 if not assigning:
-                    fill(entry, torch.zeros(saved.shape, dtype=torch.float32))
+                    fill(self, name, torch.zeros(saved.shape, dtype=torch.float32))  # type: ignore[arg-type]
             elif saved.numel() == 1 and entry.numel() > 1:
                 state_dict[prefix + name] = saved.expand_as(entry).clone()
             elif saved.shape != entry.shape and entry.numel() in (1, saved.numel()):
