@@ -67,6 +67,10 @@ class _FeedbackBlock(_NeuronBlock):
         """Whether state and last spikes are kept from one call to the next."""
         return self.neuron.persistent_state
 
+    @persistent_state.setter
+    def persistent_state(self, persistent: bool) -> None:
+        self.neuron.persistent_state = bool(persistent)
+
     @property
     def _tested(self) -> int:
         """Index of the part that the threshold tests."""
@@ -108,7 +112,7 @@ class _FeedbackBlock(_NeuronBlock):
         return bool(causes)
 
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
-        batch = (z[0] if self.neuron.complex else z).shape[0]
+        batch, *_, steps = (z[0] if self.neuron.complex else z).shape
         feedback, bias, quantum = self._feedback()
         before = self._kept["spike_state"] if self.persistent_state else None
         if before is not None and (before.ndim <= 1 or before.shape[0] != batch):
@@ -121,7 +125,7 @@ class _FeedbackBlock(_NeuronBlock):
                 z, feedback, spikes=before, bias=bias, quantum=quantum, shift=delay_shift,
                 gradient=self.gradient,
             )  # fmt: skip
-        if self.persistent_state:
+        if self.persistent_state and steps > 0:
             self._kept["spike_state"] = to_keep(last)
         return y
 
@@ -153,8 +157,9 @@ class _FeedbackBlock(_NeuronBlock):
                 if not steps:
                     began_at_rest = neuron.began_at_rest
                 steps.append(s)
-        if steps:
-            neuron._last_call["began_at_rest"] = began_at_rest
+        if not steps:
+            return torch.zeros_like(parts[0]), s
+        neuron._last_call["began_at_rest"] = began_at_rest
         return from_rows(torch.stack(steps, 1).flatten(2), shape), s
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:

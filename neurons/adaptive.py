@@ -65,11 +65,12 @@ class AdaptiveNeuron(FixedPointNeuron):
         self, spikes: Tensor, fires: Tensor, threshold: Tensor, refractory: Tensor
     ) -> Tensor:
         """Keep the threshold that the last step leaves, and finish the spikes of ``spike()``."""
-        th, r, fired = threshold[..., -1], refractory[..., -1], fires[..., -1]
-        self._keep_state(
-            refractory_state=persistent_ref_state(r, fired, th),
-            threshold_state=persistent_th_state(th, fired, self.threshold_step),
-        )
+        if self._keeps(spikes):
+            th, r, fired = threshold[..., -1], refractory[..., -1], fires[..., -1]
+            self._keep_state(
+                refractory_state=persistent_ref_state(r, fired, th),
+                threshold_state=persistent_th_state(th, fired, self.threshold_step),
+            )
         spikes = with_zero_gradients(spikes, self.threshold_decay, self.refractory_decay)
         return self._leave(spikes)
 

@@ -126,7 +126,7 @@ class Neuron(AdaptiveNeuron):
         """
         arguments, state = self._arguments(input)
         states = kernel.alif_dynamics(*arguments, state=state)
-        self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
+        self._keep_last(**dict(zip(self._rest, states, strict=True)))
         return states
 
     def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -159,11 +159,11 @@ class Neuron(AdaptiveNeuron):
         if self._states_round or self._replaces("dynamics", "spike"):
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
+        keeps = self._keeps(input)
         spikes = kernel.alif(
-            *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
-            **self._options(),
-        )  # fmt: skip
-        if self.persistent_state:
+            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options()
+        )
+        if keeps:
             spikes, states = spikes
             self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return self._leave(spikes)

@@ -466,7 +466,8 @@ class FixedPointNeuron(Neuron):
             spikes=None if self.began_at_rest else spikes, return_state=True,
             **options, **self._options(),
         )  # fmt: skip
-        self._keep_state(**dict(zip(self._rest, states, strict=True)))
+        if self._keeps(first):
+            self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return out, last
 
 

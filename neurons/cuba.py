@@ -128,9 +128,9 @@ class Neuron(FixedPointNeuron):
     def _current(
         self, x: Tensor, current_decay: Tensor, state: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the current after the norm, and before it at the last step."""
+        """Return the current after the norm, and before it."""
         current = leaky(x, current_decay, self.s_scale, state=state and state[0])
-        return self.norm(current), current[..., -1]
+        return self.norm(current), current
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return current (after the norm) and voltage before the reset, as ``input``'s shape."""
@@ -142,9 +142,9 @@ class Neuron(FixedPointNeuron):
             current, voltage = kernel.cuba_dynamics(
                 x, current_decay, voltage_decay, threshold, self.s_scale, state=state
             )
-            last = current[..., -1]
+            raw = current
         else:
-            current, last = self._current(x, current_decay, state)
+            current, raw = self._current(x, current_decay, state)
             voltage = leaky(
                 current,
                 voltage_decay,
@@ -152,7 +152,7 @@ class Neuron(FixedPointNeuron):
                 threshold=threshold,
                 state=state and state[1],
             )
-        self._keep_state(current_state=last, voltage_state=voltage[..., -1])
+        self._keep_last(current_state=raw, voltage_state=voltage)
         return current, voltage
 
     def spike(self, voltage: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Neuron(FixedPointNeuron):
             voltage, self._threshold + self.threshold_eps, fires=fires,
             **self._options(),
         )  # fmt: skip
-        if self.persistent_state:
+        if self._keeps(voltage):
             self._keep_state(voltage_state=persistent_state(self.voltage_state, fires[..., -1]))
         return self._leave(spikes)
 
@@ -186,28 +186,26 @@ class Neuron(FixedPointNeuron):
         x = self._enter(input)
         state = self._state(x.shape[0])
         current_decay, voltage_decay = self._parameters_used()
-        options = {
-            "shift": delay_shift,
-            "return_state": self.persistent_state,
-            **self._options(),
-        }
+        keeps = self._keeps(x)
+        options = {"shift": delay_shift, "return_state": keeps, **self._options()}
         if self.norm is None:
             spikes = kernel.cuba(
-                x, current_decay, voltage_decay, self._threshold, self.s_scale,
-                state=state, **options,
+                x, current_decay, voltage_decay, self._threshold, self.s_scale, state=state,
+                **options,
             )  # fmt: skip
-            if self.persistent_state:
-                spikes, (last, voltage) = spikes
+            if keeps:
+                spikes, (current, voltage) = spikes
+                self._keep_state(current_state=current, voltage_state=voltage)
         else:
-            current, last = self._current(x, current_decay, state)
+            current, raw = self._current(x, current_decay, state)
             spikes = leaky_spike(
-                current, voltage_decay, self._threshold, self.s_scale,
-                state=state and state[1], **options,
+                current, voltage_decay, self._threshold, self.s_scale, state=state and state[1],
+                **options,
             )  # fmt: skip
-            if self.persistent_state:
+            if keeps:
                 spikes, voltage = spikes
-        if self.persistent_state:
-            self._keep_state(current_state=last, voltage_state=voltage)
+                self._keep_last(current_state=raw)
+                self._keep_state(voltage_state=voltage)
         return self._leave(spikes)
 
 

@@ -159,12 +159,12 @@ class Delta(Stateful):
         Tensor
             Events, of the shape of ``input``.
         """
+        threshold, keeps = self._enter(input), self._keeps(input)
         y = kernel.delta(
-            input, self._enter(input), self.scale,
-            state=self._state(input.shape[0]), return_state=self.persistent_state,
+            input, threshold, self.scale, state=self._state(input.shape[0]), return_state=keeps,
             shift=delay_shift, **self._options,
         )  # fmt: skip
-        if self.persistent_state:
+        if keeps:
             y, state = y
             self._keep_state(**dict(zip(self._rest, state, strict=True)))
         return y

@@ -259,7 +259,7 @@ class ResonatorNeuron(FixedPointNeuron):
         arguments, state = self._arguments(input)
         self._before["imag_state"] = self.imag_state
         states = self._run_dynamics(*arguments, state=state)
-        self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
+        self._keep_last(**dict(zip(self._rest, states, strict=True)))
         return states
 
     def reset_state(self) -> None:  # noqa: D102 (the base says it)
@@ -290,11 +290,11 @@ class ResonatorNeuron(FixedPointNeuron):
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
         self._before.clear()
+        keeps = self._keeps(input[0])
         spikes = self._run(
-            *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
-            **self._options(),
-        )  # fmt: skip
-        if self.persistent_state:
+            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options()
+        )
+        if keeps:
             spikes, states = spikes
             self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return self._leave(spikes)

@@ -43,9 +43,9 @@ class Sigma(Stateful):
     def forward(self, input: Tensor) -> Tensor:
         """Return the running sum of ``input`` over its last dimension."""
         self._check(input)
-        state = self._state(input.shape[0])
-        y = kernel.sigma(input, state=state and state[0], return_state=self.persistent_state)
-        if self.persistent_state:
+        state, keeps = self._state(input.shape[0]), self._keeps(input)
+        y = kernel.sigma(input, state=state and state[0], return_state=keeps)
+        if keeps:
             y, last = y
             self._keep_state(pre_state=last)
         return y

@@ -296,12 +296,12 @@ class Neuron(base.Neuron):
             rest = x.new_zeros(x.shape[:-1], dtype=torch.float32)
             total, encoder = before
             state = *(total or (rest,)), *(encoder or (rest,) * 3)
+        keeps = self._keeps(x)
         y = kernel.sigma_delta(
             x, threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
-            relu=relu, shift=shift, state=state, return_state=self.persistent_state,
-            **delta._options,
+            relu=relu, shift=shift, state=state, return_state=keeps, **delta._options,
         )  # fmt: skip
-        if self.persistent_state:
+        if keeps:
             y, (total, pre, residual, error) = y
             sigma._keep_state(pre_state=total)
             delta._keep_state(pre_state=pre, residual_state=residual, error_state=error)

@@ -180,6 +180,16 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
             for name, state in states.items():
                 self._kept[name] = to_keep(state)
 
+    def _keeps(self, x: Tensor) -> bool:
+        """Whether a call with ``x`` leaves a state: no steps leave it as it is."""
+        return self.persistent_state and x.shape[-1] > 0
+
+    def _keep_last(self, **series: Tensor) -> None:
+        """Keep the last of the states over time, each ``[N, neurons..., T]``."""
+        if self.persistent_state:
+            steps = {name: states[..., -1] for name, states in series.items() if states.shape[-1]}
+            self._keep_state(**steps)
+
     def _check(self, x: Tensor) -> None:
         """Check an input ``[N, neurons..., T]`` and learn the shape of the neurons."""
         usual = (

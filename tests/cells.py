@@ -1,0 +1,118 @@
+"""Every block of every neuron, as small networks that some tests run through: the 78 cells."""
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+LEAKY = {"threshold": 0.75, "current_decay": 0.25, "voltage_decay": 0.125}
+TURNS = {"threshold": 0.25, "period": 8, "decay": 0.1}
+ADAPTS = {"threshold_step": 0.125, "threshold_decay": 0.2, "refractory_decay": 0.5}
+NEURONS = {
+    "cuba": LEAKY,
+    "alif": LEAKY | ADAPTS,
+    "rf": TURNS,
+    "rf_iz": TURNS,
+    "adrf": TURNS | ADAPTS | {"threshold": 0.125},
+    "adrf_iz": TURNS | ADAPTS,
+    "sigma_delta": {"threshold": 0.125, "activation": torch.nn.functional.relu},
+}
+SPIKING = [family for family in NEURONS if family != "sigma_delta"]
+STEPS = 24
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of block: how it is built and called, and what it says."""
+
+    families: list[str]
+    channels: tuple[int, ...]  # of the input
+    arguments: dict[str, Any] = field(default_factory=dict)
+    neuron: bool = True
+    outputs: tuple[int, ...] = ()
+    says: str = ""  # in its repr
+    weight: str = ""  # name of a learned weight
+    counts: bool = True  # whether count_log gives a rate
+    shifts: bool = True  # whether it takes delay_shift
+
+
+_DENSE = {"in_neurons": 6, "out_neurons": 5, "weight_scale": 3}
+_CONV = {"in_features": 2, "out_features": 3, "kernel_size": 3, "weight_scale": 3}
+_FLAT = {"neuron": False, "counts": False, "shifts": False}
+_MATRIX = "weight=(5, 6, 1, 1, 1)"
+KINDS = {
+    "Input": Kind(
+        list(NEURONS), (6,), {"weight": 1.5, "bias": 0.25}, outputs=(6,), weight="weight",
+    ),
+    "Flatten": Kind(list(NEURONS), (2, 3, 4), **_FLAT, outputs=(24,)),
+    "Average": Kind(
+        list(NEURONS), (6,), {"num_outputs": 3}, **_FLAT, outputs=(3,), says="num_outputs=3"
+    ),
+    "TimeDecimation": Kind(SPIKING, (6,), {"factor": 4}, **_FLAT, outputs=(6,), says="factor=4"),
+    "Dense": Kind(list(NEURONS), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse"),
+    "Affine": Kind(
+        ["cuba", "rf", "rf_iz"], (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse",
+        counts=False, shifts=False,
+    ),
+    "Output": Kind(
+        ["sigma_delta"], (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse", shifts=False
+    ),
+    "Recurrent": Kind(
+        SPIKING, (6,), _DENSE, outputs=(5,), says="weight=(5, 5, 1, 1, 1)",
+        weight="recurrent_synapse",
+    ),
+    "KWTA": Kind(
+        SPIKING, (6,), _DENSE | {"num_winners": 2}, outputs=(5,), says="num_winners=2",
+        weight="synapse",
+    ),
+    "Conv": Kind(
+        list(NEURONS), (2, 5, 6), _CONV, outputs=(3, 3, 4), says="weight=(3, 2, 3, 3, 1)",
+        weight="synapse",
+    ),
+    "ConvT": Kind(
+        list(NEURONS), (2, 5, 6), _CONV, outputs=(3, 7, 8), says="weight=(2, 3, 3, 3, 1)",
+        weight="synapse",
+    ),
+    "Pool": Kind(
+        list(NEURONS), (2, 4, 6), {"kernel_size": 2}, outputs=(2, 2, 3),
+        says="weight=(1, 1, 2, 2, 1)",
+    ),
+    "Unpool": Kind(
+        list(NEURONS), (2, 2, 3), {"kernel_size": 2}, outputs=(2, 4, 6),
+        says="weight=(1, 1, 2, 2, 1)",
+    ),
+}  # fmt: skip
+CELLS = [(family, kind) for kind in KINDS for family in KINDS[kind].families]
+each_cell = pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+cells_of = {
+    name: pytest.mark.parametrize(
+        ("family", "kind"), [c for c in CELLS if chosen(KINDS[c[1]])], ids=str
+    )
+    for name, chosen in {
+        "neuron": lambda k: k.neuron,
+        "weight": lambda k: k.weight,
+        "shift": lambda k: k.shifts,
+        "sizes": lambda k: k.weight and k.weight != "weight",
+    }.items()
+}
+
+
+def make(family, kind, neuron=None, **options):
+    """Block of a cell; a seed, so that two are the same."""
+    torch.manual_seed(1)
+    cell = KINDS[kind]
+    params = {"neuron_params": NEURONS[family] | (neuron or {})} if cell.neuron else {}
+    block = getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)
+    return block(**params, **cell.arguments | options)
+
+
+def events(kind, batch=2, steps=STEPS):
+    torch.manual_seed(2)
+    return (torch.rand(batch, *KINDS[kind].channels, steps) < 0.4).float()
+
+
+def same(a, b):
+    assert_close(a, b, rtol=0, atol=0)
