@@ -45,9 +45,10 @@ class Neuron(FixedPointNeuron):
     dropout
         Module applied to the spikes; None for none.
     shared_param
-        One decay for all neurons, or one a channel.
+        One decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
     persistent_state
-        Keep current and voltage from one call to the next (detached); a change of batch size
+        Keep current and voltage from one call to the next (detached), from one batch of training to
+        the next too: call ``lapilli.reset_state(net)`` between samples. A change of batch size
         returns to rest, and so does ``reset_state()``.
     requires_grad
         Learn the decays. The gradient is per unit of decay and points uphill, see

@@ -50,10 +50,11 @@ class ResonatorNeuron(FixedPointNeuron):
     dropout
         Module applied to the spikes; None for none.
     shared_param
-        One period and decay for all neurons, or one a channel.
+        One period and decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to rest,
-        and so does ``reset_state()``.
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
+        rest, and so does ``reset_state()``.
     requires_grad
         Learn sine and cosine.
     graded_spike

@@ -20,8 +20,9 @@ class Sigma(Stateful):
     Parameters
     ----------
     persistent_state
-        Continue the sum from one call to the next (detached); a change of batch size starts anew,
-        and so does ``reset_state()``.
+        Continue the sum from one call to the next (detached), from one batch of training to the
+        next too: call ``lapilli.reset_state(net)`` between samples. A change of batch size starts
+        anew, and so does ``reset_state()``.
 
     Attributes
     ----------

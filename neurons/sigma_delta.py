@@ -55,7 +55,8 @@ class Neuron(base.Neuron):
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
         rest, and so does ``reset_state()``.
     requires_grad
         Learn threshold and bias.
