@@ -14,7 +14,7 @@ from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows, to_rows
 from lapilli.neurons.errors import require
 from lapilli.neurons.norm import identity
-from lapilli.neurons.precision import KeepsFloat32
+from lapilli.neurons.state import KeepsState, reset_state, state_value, to_keep
 from torch import Tensor
 
 from . import complex_synapse
@@ -62,7 +62,8 @@ def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
     """Delay ``x`` by one step; the last frame drops out.
 
     Where ``module.neuron.persistent_state`` is true, the last frame is kept in
-    ``module.delay_buffer``, detached, and comes out first at the next call with this batch size.
+    ``module.delay_buffer``, detached, and comes out first at the next call with this batch size,
+    unless the neuron began that call at rest.
 
     Parameters
     ----------
@@ -76,12 +77,14 @@ def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
     Tensor
         Of the shape of ``x``; a new tensor.
     """
-    if not getattr(getattr(module, "neuron", None), "persistent_state", False):
+    neuron = getattr(module, "neuron", None)
+    if not getattr(neuron, "persistent_state", False):
         return shift_by_one(x)
     first = getattr(module, "delay_buffer", None)
-    if first is not None and first.shape != x.shape[:-1]:
+    if getattr(neuron, "began_at_rest", False) or getattr(first, "shape", None) != x.shape[:-1]:
         first = None
-    module.delay_buffer = x[..., -1].detach().clone()
+    if x.shape[-1] > 0:
+        module.delay_buffer = to_keep(x[..., -1])
     return shift_by_one(x, None if first is None else first.to(x.device))
 
 
@@ -95,8 +98,27 @@ class AbstractResidual(torch.nn.Module):
     """Base of residual blocks; has nothing of its own."""
 
 
-class _Block(KeepsFloat32, torch.nn.Module):
-    """Base of all blocks."""
+class _Block(KeepsState, torch.nn.Module):
+    """Base of all blocks.
+
+    Attributes
+    ----------
+    delay_buffer : Tensor or None
+        Output ``[N, neurons...]`` of the last step, which the hop of one step puts first into the
+        next call where the neuron's state persists; None at rest.
+    """
+
+    delay_buffer = state_value("delay_buffer", "Last output before the hop; None at rest.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_states(delay_buffer=None)
+
+    def reset_state(self) -> None:
+        """Return to rest, the neuron included: the next call starts as the first one did."""
+        super().reset_state()
+        for part in self.children():
+            reset_state(part)
 
     shown: tuple[str, ...] = ()  # attributes that repr shows
 
@@ -142,7 +164,8 @@ class _NeuronBlock(_Block):
         return made
 
     def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
-        self.delay = Delay(max_delay=MAX_DELAY) if delay else None
+        persists = bool(delay) and self.neuron.persistent_state
+        self.delay = Delay(max_delay=MAX_DELAY, persistent_state=persists) if delay else None
         self.delay_shift = bool(delay_shift)
         self.count_log = bool(count_log)
 
@@ -151,14 +174,23 @@ class _NeuronBlock(_Block):
         """Shape of the neurons, without batch and time; None before the first call."""
         return self.neuron.shape
 
+    def _set_sizes(self, channels: int, dimensions: int = 1) -> None:
+        """Size what has one value a channel, for as many neuron dimensions as a sample has."""
+        with torch.random.fork_rng(devices=[]):  # the draws of a seeded script are lava-dl's
+            if hasattr(self.neuron, "_size"):
+                self.neuron._size(channels, dimensions)
+            if self.delay is not None:
+                self.delay._size(channels)
+
     def _spikes(self, z: Any, **options: Any) -> Tensor:
         """Run the neuron on its input."""
         return self.neuron(z, **options)
 
     def _output(self, z: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run the neuron on its input, then the hop, the delay and the count."""
+        neuron = self.neuron
         # a hook on the neuron is to see spikes in their own step
-        fused = not (self.neuron.persistent_state or self.neuron._forward_hooks)
+        fused = not (neuron.persistent_state or getattr(neuron, "is_observed", True))
         if self.delay_shift and fused:
             y = self._spikes(z, delay_shift=True)
         else:
@@ -166,8 +198,17 @@ class _NeuronBlock(_Block):
             if self.delay_shift:
                 y = step_delay(self, y)
         if self.delay is not None:
-            y = self.delay(y)
+            y = self._delayed(y)
         return self._counted(y)
+
+    def _delayed(self, y: Tensor) -> Tensor:
+        """Apply the axonal delay, which keeps its input as the neuron does its state."""
+        delay, neuron = self.delay, self.neuron
+        if delay.persistent_state != neuron.persistent_state:
+            delay.persistent_state = neuron.persistent_state
+        if neuron.persistent_state and getattr(neuron, "began_at_rest", False):
+            delay.reset_state()
+        return delay(y)
 
     def _counted(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return (y, event_rate(y)) if self.count_log else y
@@ -438,6 +479,7 @@ class AbstractAffine(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
+        self._set_sizes(self.synapse.out_channels)
         self.neuron.shape = torch.Size((self.synapse.out_channels,))
         self.dynamics = bool(dynamics)
 
@@ -454,6 +496,7 @@ class AbstractAffine(_MaskedBlock):
         Tensor
             State or weighted input; with ``count_log`` also None.
         """
+        check_input(x, "Affine")
         if self.dynamics and x.ndim != 3:
             raise ValueError(
                 f"Affine with dynamics takes [batch, channels, time]; got shape {tuple(x.shape)}. "
@@ -503,6 +546,12 @@ class AbstractDense(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
+        self._set_sizes(self.synapse.out_channels, _dimensions(in_neurons))
+
+
+def _dimensions(in_neurons: Any) -> int:
+    """Neuron dimensions that a fully connected synapse gives to a sample, as a rule."""
+    return 3 if isinstance(in_neurons, (tuple, list)) else 1
 
 
 class _Convolving(_SynapseBlock):
@@ -546,6 +595,7 @@ class _Convolving(_SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
+        self._set_sizes(self.synapse.out_channels, 3)
 
 
 @documented(_CONVOLVED)

@@ -25,7 +25,7 @@ _PARAMETERS = {
         "Function applied to the weight before use, called ``fx(weight)`` and, for export,\n"
         "``fx(weight, descale=True)``. Left out: the neuron's ``quantize_8bit``. None: no function."
     ),
-    "delay": "Learn an axonal delay of each channel, 0 to 62 steps.",
+    "delay": "Learn an axonal delay of each channel, 0 to 62 steps; see ``axon.Delay``.",
     "delay_shift": "Delay the output by one step, as the hop to the next layer takes on the chip.",
     "count_log": "Also return the event rate, the share of non-zero outputs.",
     "num_winners": "Neurons that may be active at once, 1 to ``out_neurons``.",

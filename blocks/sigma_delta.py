@@ -52,7 +52,8 @@ class Input(AbstractSDRelu, base.AbstractInput):
     """Input layer of sigma-delta neurons: its spikes are changes, without sum and activation."""
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
-        return self.neuron.delta(self.neuron._enter(z), **options)
+        neuron = self.neuron
+        return neuron._all_with_gradients(neuron.delta(neuron._enter(z), **options))
 
 
 class Pool(AbstractSDRelu, base.AbstractPool):
@@ -90,9 +91,11 @@ class _Output(base._SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
+        self._set_sizes(self.synapse.out_channels, base._dimensions(in_neurons))
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
-        return self.neuron.sigma(self.neuron._enter(z))
+        neuron = self.neuron
+        return neuron._all_with_gradients(neuron.sigma(neuron._enter(z)))
 
 
 class Output(AbstractSDRelu, _Output):

@@ -27,6 +27,7 @@ __all__ = [
     "loss",
     "neurons",
     "plot",
+    "reset_state",
     "set_decay_gradient",
     "set_gradient_products",
     "slayer",
@@ -37,6 +38,7 @@ _FUNCTIONS = {
     "decay_gradient": "lapilli.kernels.decays",
     "gradient_products": "lapilli.blocks.tensor_cores",
     "keep_memory": "lapilli.kernels.memory",
+    "reset_state": "lapilli.neurons.state",
     "set_decay_gradient": "lapilli.kernels.decays",
     "set_gradient_products": "lapilli.blocks.tensor_cores",
 }

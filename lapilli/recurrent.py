@@ -9,35 +9,20 @@ kernels/recurrent_steps.py. The ground truths step the neuron from outside.
 Source: lava-dl utils/recurrent.py.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .neurons.base import FixedPointNeuron
-from .neurons.state import Stateful
-
-
-@contextlib.contextmanager
-def _stepped(neuron: torch.nn.Module) -> Iterator[None]:
-    """Let the neuron keep its state from step to step, and forget it afterwards if it would."""
-    forgetful = [m for m in neuron.modules() if isinstance(m, Stateful) and not m.persistent_state]
-    for module in forgetful:
-        module.persistent_state = True
-    try:
-        yield
-    finally:
-        for module in forgetful:
-            module.persistent_state = False
-            module.reset_state()
+from .neurons.state import stepping
 
 
 def _run(z: Tensor, neuron: torch.nn.Module, feedback: Callable[[Tensor], Tensor]) -> Tensor:
     """Step over ``z`` [N, C, T]; ``feedback`` maps one frame ``[N, C, 1]``."""
     spikes, last = [], torch.zeros_like(z[..., :1])
-    with _stepped(neuron):
+    with stepping(neuron):
         for frame in z.split(1, -1):
             last = neuron(frame + feedback(last))
             spikes.append(last)
@@ -48,7 +33,9 @@ def _acts_by_step(neuron: Any) -> bool:
     """Whether the neuron must be called for each step."""
     if not isinstance(neuron, FixedPointNeuron) or neuron.complex:
         return True
-    return neuron.norm is not None or neuron.drop is not None or bool(neuron._forward_hooks)
+    if neuron.norm is not None or neuron.drop is not None:
+        return True
+    return neuron.is_observed or neuron._replaces("dynamics", "spike")
 
 
 class CustomRecurrent:

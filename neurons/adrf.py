@@ -41,5 +41,5 @@ class Neuron(base.AdaptiveResonatorNeuron):
         """Spike by the phase of the states of ``dynamics``."""
         fires = self._reaches(real, threshold, refractory) & turns(imag, self._imag_last())
         spikes = complex_spike(real, imag, threshold + refractory, fires=fires, **self._options())
-        self._keep_state(imag_state=imag[..., -1])
+        self._keep_last(imag_state=imag)
         return self._after_spike(spikes, fires, threshold, refractory)

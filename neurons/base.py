@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.kernels.delay import step_delay
 from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
 from torch import Tensor
 
 from .errors import require
-from .lazy import resize
+from .lazy import fill, is_lazy, is_to_be_drawn, mark_provisional, resize, uninitialized, unmark
+from .limits import confined, own_parameter, require_finite, value_of
 from .state import Stateful
 
 Range = float | tuple[float, float]
+
+_METHODS = ("forward", "dynamics", "spike")  # what a subclass may replace
 
 
 class Neuron(Stateful):
@@ -41,10 +45,19 @@ class Neuron(Stateful):
     dropout
         Module applied to the spikes; None for none.
     persistent_state
-        Keep the state from one call to the next instead of starting from rest.
+        Keep the state from one call to the next instead of starting from rest. That is meant for
+        a sequence in pieces: training on other samples wants ``lapilli.reset_state(net)`` before
+        each batch, or they start from the state that the samples before them left. A change of
+        batch size returns to rest.
     shared_param
-        One value of each parameter for all neurons; otherwise one a channel, drawn at the first
-        call.
+        One value of each parameter for all neurons; otherwise one a channel. A block sizes such
+        parameters when it is built, of a neuron alone they are torch's ``UninitializedParameter``
+        until the first call. The values of lava-dl's order are drawn from torch's CPU generator at
+        the first call, in place; what the parameters hold before comes from the same range and
+        does not move the generator. It stays where the parameter was written meanwhile (by a
+        checkpoint, an optimiser, ``DistributedDataParallel``), is another object (a copy of the
+        module), a process group of ``torch.distributed`` is initialised, or the first call is that
+        of a compiled or exported graph.
     requires_grad
         Learn the neuron's parameters.
     complex
@@ -102,6 +115,34 @@ class Neuron(Stateful):
         self.drop = dropout
         self._add_norms(norm)
         self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
+        self._learned: tuple[str, ...] = ()  # the parameters of the kernels, in their order
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        ours = next(base for base in cls.__mro__ if base.__module__.startswith("lapilli."))
+        cls._replaced = frozenset(
+            name for name in _METHODS if getattr(cls, name, None) is not getattr(ours, name, None)
+        )
+
+    _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
+
+    def _replaces(self, *names: str) -> bool:
+        """Whether a subclass or an assignment gave this neuron methods of its own."""
+        return any(n in self._replaced or n in self.__dict__ for n in names)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a hook or a ``forward`` from elsewhere is to see each call as it is."""
+        return (
+            bool(
+                self._forward_hooks
+                or self._forward_pre_hooks
+                or self._backward_hooks
+                or self._backward_pre_hooks
+            )
+            or "forward" in self._replaced
+            or "forward" in self.__dict__
+        )
 
     def _add_norms(self, norm: Callable[[], torch.nn.Module] | None) -> None:
         self.norm = None
@@ -163,39 +204,85 @@ class Neuron(Stateful):
         return low, high
 
     def _add_parameter(self, name: str, value: float) -> None:
-        """Register a parameter with its value before the first call, without ``p_scale``."""
-        self.register_parameter(
-            name,
-            torch.nn.Parameter(
-                torch.tensor([self.p_scale * value], dtype=torch.float32),
-                requires_grad=self.requires_grad,
-            ),
-        )
-        if not self.shared_param:
+        """Register a parameter; ``value`` is the shared one, without ``p_scale``."""
+        if self.shared_param:
+            values = torch.tensor([self.p_scale * value], dtype=torch.float32)
+            parameter = torch.nn.Parameter(values, requires_grad=self.requires_grad)
+        else:
+            parameter = uninitialized(self.requires_grad)
             self.lazy_sizes = (*self.lazy_sizes, name)
+        self.register_parameter(name, parameter)
+        self._learned = (*self._learned, name)
 
     def _sized(self, name: str) -> None:
         if self._ranges.pop(name, None) is not None:
             delattr(self, f"{name}_min")
             delattr(self, f"{name}_max")
 
-    def _draw(self, name: str, channels: int) -> Tensor:
-        """Draw one value a channel from the range of a parameter, on the CPU generator."""
+    def _uniform(self, name: str, channels: int) -> Tensor:
+        """Draw one value a channel from the range of a parameter, on torch's CPU generator."""
         low, high = self._ranges[name]
-        self._sized(name)
-        return low + (high - low) * torch.rand(channels)
+        return low + (high - low) * torch.rand(channels, dtype=torch.float32, device="cpu")
 
-    def _init_channels(self, channels: int) -> None:
-        """Give every parameter that waits for it one value a channel, in order of registration."""
-        for name in list(self._ranges):
-            resize(getattr(self, name), self.p_scale * self._draw(name, channels))
+    def _draws(self) -> list[tuple[tuple[str, ...], Callable[[int], tuple[Tensor, ...]]]]:
+        """Return what is to be drawn, in order: names of parameters, and what draws them."""
+
+        def of(name: str) -> Callable[[int], tuple[Tensor, ...]]:
+            return lambda channels: (self.p_scale * self._uniform(name, channels),)
+
+        return [((name,), of(name)) for name in self._ranges]
+
+    def _size(self, channels: int, dimensions: int) -> None:
+        """Give every parameter that has no size one value a channel, until the first call.
+
+        ``dimensions`` are the neuron dimensions of a sample.
+        """
+        for names, draw in self._draws():
+            for name, values in zip(names, draw(channels), strict=True):
+                fill(self, name, values)
+        self.clamp()
+        for names, _ in self._draws():
+            for name in names:
+                mark_provisional(self._parameters[name])
+        for name in ("norm", "real_norm", "imag_norm"):
+            norm = getattr(self, name, None)
+            if hasattr(norm, "_size"):
+                norm._size(channels)
+
+    def _settle(self, channels: int) -> None:
+        """Draw what waits for the first call, in order of registration; see lazy.py."""
+        if torch.compiler.is_compiling():
+            for name in self._learned:
+                if is_lazy(self._parameters[name]):
+                    raise RuntimeError(
+                        f"{name} of a {type(self).__module__}.Neuron has no size yet: call the "
+                        f"network once before it is compiled or exported"
+                    )
+            if not torch.compiler.is_exporting():
+                self._ranges.clear()
+            return
+        for names, draw in self._draws():
+            own = [self._parameters.get(name) for name in names]
+            if any(p is not None and not isinstance(p, torch.nn.Parameter) for p in own):
+                continue  # those of torch.func.functional_call
+            if all(p is not None and is_to_be_drawn(p) for p in own):
+                for name, values in zip(names, draw(channels), strict=True):
+                    fill(self, name, values)
+            for parameter in (self._parameters.get(name) for name in names):
+                if parameter is None:  # computed from another
+                    continue
+                if parameter.numel() == 1 != channels:  # from a checkpoint
+                    resize(parameter, parameter.detach().expand(channels))
+                unmark(parameter)
+            self._sized(names[0])
+        self.clamp()
 
     def _decays(self) -> tuple[str, ...]:
-        """Names of the decay parameters, which stay within [0, p_scale]."""
-        return tuple([n for n in self._parameters if n.endswith("_decay")])
+        """Names of the decay parameters that stay within [0, p_scale] each by itself."""
+        return self._learned
 
     def clamp(self) -> None:
-        """Move the decay parameters back into their range, in place.
+        """Move the parameters back into their range, in place.
 
         Raises
         ------
@@ -203,17 +290,21 @@ class Neuron(Stateful):
             For a parameter that is not finite; on the CPU only, where looking costs nothing.
         """
         for name in self._decays():
-            self._finite(name).data.clamp_(0, self.p_scale)
+            if own_parameter(self, name) is not None:
+                confined(self, name, 0, self.p_scale)
 
-    def _finite(self, name: str) -> Tensor:
-        """Return a parameter, which must be finite."""
-        parameter = getattr(self, name)
-        if parameter.device.type == "cpu" and not parameter.isfinite().all():
-            raise ValueError(
-                f"{name} of a {type(self).__module__}.Neuron is not finite: "
-                f"{parameter.detach().tolist()}. Training has diverged; lower the learning rate."
-            )
-        return parameter
+    def _used(self, name: str) -> Tensor:
+        """Return a decay as forward uses it: see limits.py. Frozen ones stay as they are."""
+        value = value_of(self, name)
+        if self.requires_grad or value.requires_grad:
+            return confined(self, name, 0, self.p_scale)
+        if not torch.compiler.is_compiling():
+            require_finite(self, name)
+        return value
+
+    def _parameters_used(self) -> tuple[Tensor, ...]:
+        """Return what forward uses of the parameters, in the order of the kernels."""
+        return tuple([self._used(name) for name in self._learned])
 
     def _clamped(self, name: str) -> Tensor:
         """Return what ``clamp`` would make of a decay; the parameter is not touched."""
@@ -227,13 +318,10 @@ class Neuron(Stateful):
     # call
 
     def _enter(self, x: Tensor) -> Tensor:
-        """Check an input ``[N, neurons..., T]``, learn its shape, prepare the parameters."""
+        """Check an input ``[N, neurons..., T]``, learn its shape, draw what waits for that."""
         self._check(x)
         if self._ranges:
-            self._init_channels(x.shape[1])
-            self.clamp()
-        elif self.requires_grad:
-            self.clamp()
+            self._settle(x.shape[1])
         return x
 
     def _leave(self, spikes: Tensor) -> Tensor:
@@ -339,6 +427,15 @@ class FixedPointNeuron(Neuron):
             "graded": self.graded_spike,
         }
 
+    def _in_two_stages(self, input: Any, delay_shift: bool) -> Tensor:
+        """Do as ``forward``, by ``dynamics`` and ``spike``, which a subclass may have replaced."""
+        spikes = self.spike(*self._tested(self.dynamics(input)))
+        return step_delay(spikes) if delay_shift else spikes
+
+    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return those of the states of ``dynamics`` that ``spike`` takes."""
+        return states
+
     def run_with_feedback(
         self, z: Any, feedback: Any, *, spikes: Tensor | None, **options: Any
     ) -> tuple[Tensor, Tensor]:
@@ -368,13 +465,13 @@ class FixedPointNeuron(Neuron):
         state = self._state(first.shape[0])
         out, states, last = recurrent(
             z, feedback,
-            tuple(p for n, p in self.named_parameters(recurse=False) if n.endswith("_decay")),
-            self._threshold, self.s_scale, phase=self.phase,
+            self._parameters_used(), self._threshold, self.s_scale, phase=self.phase,
             threshold_step=getattr(self, "threshold_step", 0.0), state=state,
-            spikes=None if state is None else spikes, return_state=True,
+            spikes=None if self.began_at_rest else spikes, return_state=True,
             **options, **self._options(),
         )  # fmt: skip
-        self._keep_state(**dict(zip(self._rest, states, strict=True)))
+        if self._keeps(first):
+            self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return out, last
 
 

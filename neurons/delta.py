@@ -10,8 +10,9 @@ from lapilli.kernels import delta as kernel
 from torch import Tensor
 
 from .errors import require
-from .lazy import resize
-from .state import Stateful
+from .lazy import fill, is_distributed, is_lazy, resize, uninitialized
+from .limits import confined, own_parameter
+from .state import Stateful, state_value
 
 
 class Delta(Stateful):
@@ -34,7 +35,8 @@ class Delta(Stateful):
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
         rest, and so does ``reset_state()``.
     requires_grad
         Learn the threshold.
@@ -42,8 +44,9 @@ class Delta(Stateful):
     Attributes
     ----------
     threshold : Parameter
-        ``[1]``; without ``shared_param`` ``[channels, 1, ..., 1]`` after the first call, with as
-        many dimensions as a sample has neuron dimensions.
+        ``[1]``; without ``shared_param`` ``[channels, 1, ..., 1]``, with as many dimensions as a
+        sample has neuron dimensions. A block sizes it when it is built; of an encoder alone it is
+        torch's ``UninitializedParameter`` until the first call.
     pre_state, residual_state, error_state : Tensor
         Input, residual and accumulated error after the last call where they persist; not in the
         state dict.
@@ -54,9 +57,9 @@ class Delta(Stateful):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
-    pre_state: Tensor
-    residual_state: Tensor
-    error_state: Tensor
+    pre_state = state_value("pre_state", "Input of the last step of the last call.")
+    residual_state = state_value("residual_state", "Residual that the last call left.")
+    error_state = state_value("error_state", "Accumulated error that the last call left.")
 
     def __init__(
         self,
@@ -81,11 +84,16 @@ class Delta(Stateful):
         self.cum_error = bool(cum_error)
         self.shared_param = bool(shared_param)
         self.requires_grad = bool(requires_grad)
-        self.threshold = torch.nn.Parameter(
-            torch.tensor([float(threshold)]), requires_grad=self.requires_grad
+        self._first_threshold = float(threshold)
+        self.lazy_sizes = () if self.shared_param else ("threshold",)
+        self.threshold = (
+            torch.nn.Parameter(
+                torch.tensor([self._first_threshold], dtype=torch.float32),
+                requires_grad=self.requires_grad,
+            )
+            if self.shared_param
+            else uninitialized(self.requires_grad)
         )
-        if not self.shared_param:
-            self.lazy_sizes = ("threshold",)
         self._add_states(pre_state=0, residual_state=0, error_state=0)
 
     def clamp(self) -> None:
@@ -96,28 +104,46 @@ class Delta(Stateful):
         ValueError
             For a threshold that is not finite; on the CPU only, where looking costs nothing.
         """
-        if self.threshold.device.type == "cpu" and not self.threshold.isfinite().all():
-            raise ValueError(
-                f"threshold of a delta encoder is not finite: {self.threshold.tolist()}. Training "
-                f"has diverged; lower the learning rate."
-            )
-        self.threshold.data.clamp_(min=1 / self.scale)
+        if own_parameter(self, "threshold") is not None:
+            self._used()
 
-    def _enter(self, x: Tensor) -> None:
-        """Check an input, learn its shape, prepare the threshold."""
+    def _used(self) -> Tensor:
+        """Return the threshold as forward uses it, see limits.py."""
+        return confined(self, "threshold", 1 / self.scale, None)
+
+    def _size(self, *shape: int) -> None:
+        """Give the threshold its size ``[channels, 1, ..., 1]``, where it has none."""
+        if is_lazy(self.threshold):
+            fill(self, "threshold", torch.full(shape, self._first_threshold, dtype=torch.float32))
+            self.clamp()
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Check an input, learn its shape, and return the threshold as forward uses it."""
         self._check(x)
         if not self.shared_param:
             channels, *others = self.shape
-            shape = (channels, *(1,) * len(others))
-            if self.threshold.shape != shape:
-                require(
-                    self.threshold.numel() in (1, channels),
-                    f"delta encoder has thresholds of shape {tuple(self.threshold.shape)} for an "
-                    f"input of {channels} channels; expected one value, or one a channel",
+            self._settle(channels, (channels, *(1,) * len(others)))
+        return self._used()
+
+    def _settle(self, channels: int, shape: tuple[int, ...]) -> None:
+        """Give the threshold the shape that belongs to an input."""
+        threshold = own_parameter(self, "threshold")
+        if threshold is None and is_lazy(self._parameters.get("threshold")):
+            if torch.compiler.is_compiling():
+                raise RuntimeError(
+                    "threshold of a delta encoder has no size yet: call the network once before "
+                    "it is compiled or exported"
                 )
-                values = self.threshold.detach().reshape(-1).expand(channels)
-                resize(self.threshold, values.reshape(shape).clone())
-        self.clamp()
+            self._size(*shape)
+        elif threshold is not None and threshold.shape != shape:
+            require(
+                threshold.numel() in (1, channels),
+                f"delta encoder has thresholds of shape {tuple(threshold.shape)} for an input of "
+                f"{channels} channels; expected one value, or one a channel",
+            )
+            # the shape is for checkpoints alone, so it waits where it could disturb
+            if not (torch.compiler.is_compiling() or is_distributed()):
+                resize(threshold, threshold.detach().reshape(-1).expand(channels).reshape(shape))
 
     def forward(self, input: Tensor, delay_shift: bool = False) -> Tensor:
         """Encode ``[N, neurons..., T]`` over time.
@@ -134,13 +160,12 @@ class Delta(Stateful):
         Tensor
             Events, of the shape of ``input``.
         """
-        self._enter(input)
+        threshold, keeps = self._enter(input), self._keeps(input)
         y = kernel.delta(
-            input, self.threshold, self.scale,
-            state=self._state(input.shape[0]), return_state=self.persistent_state,
+            input, threshold, self.scale, state=self._state(input.shape[0]), return_state=keeps,
             shift=delay_shift, **self._options,
         )  # fmt: skip
-        if self.persistent_state:
+        if keeps:
             y, state = y
             self._keep_state(**dict(zip(self._rest, state, strict=True)))
         return y

@@ -44,5 +44,5 @@ class Neuron(base.ResonatorNeuron):
         spikes = complex_spike(
             real, imag, self._threshold, imag_last=self._imag_last(), **self._options()
         )
-        self._keep_state(imag_state=imag[..., -1])
+        self._keep_last(imag_state=imag)
         return self._leave(spikes)

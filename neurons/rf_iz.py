@@ -44,7 +44,7 @@ class Neuron(base.ResonatorNeuron):
         """Spike where the imaginary part of ``dynamics`` reaches the threshold."""
         fires = imag >= self._threshold
         spikes = spike(imag, self._threshold, fires=fires, **self._options())
-        if self.persistent_state:
+        if self._keeps(imag):
             fired = fires[..., -1]
             self._keep_state(
                 real_state=persistent_real_state(real[..., -1], fired),

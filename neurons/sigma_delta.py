@@ -16,7 +16,8 @@ from torch import Tensor
 from . import base
 from .delta import Delta
 from .errors import require
-from .lazy import resize
+from .gradients import with_zero_gradients
+from .lazy import is_distributed, resize
 from .sigma import Sigma
 
 Activation = Callable[[Tensor], Tensor]
@@ -30,8 +31,9 @@ class Neuron(base.Neuron):
     Input and output are ``[N, neurons..., T]`` float32 with at least three dimensions, in any
     memory layout; half precision and integers are converted. The first neuron dimension is the
     channel. Without norm, and with a rectifier or no activation, the whole neuron is one kernel
-    that does not call the modules ``sigma``, ``activation`` and ``delta``; otherwise they run one
-    after the other, with the same values.
+    that does not call the modules ``sigma``, ``activation`` and ``delta``; otherwise, or where
+    ``sigma`` or ``delta`` was replaced or has hooks, they run one after the other, with the same
+    values.
 
     Parameters
     ----------
@@ -53,7 +55,8 @@ class Neuron(base.Neuron):
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
         rest, and so does ``reset_state()``.
     requires_grad
         Learn threshold and bias.
@@ -110,7 +113,9 @@ class Neuron(base.Neuron):
         self.graded_spike = True
         self.cum_error = bool(cum_error)
         self.activation = activation
-        self.bias = torch.nn.Parameter(torch.zeros(1), requires_grad=self.requires_grad)
+        self.bias = torch.nn.Parameter(
+            torch.zeros(1, dtype=torch.float32), requires_grad=self.requires_grad
+        )
         self.bias_is_set = False
         self.sigma = Sigma(persistent_state=self.persistent_state)
         self.delta = Delta(
@@ -136,6 +141,16 @@ class Neuron(base.Neuron):
     def clamp(self) -> None:
         """Raise the threshold to the grid of the events where it is lower, in place."""
         self.delta.clamp()
+
+    def _size(self, channels: int, dimensions: int) -> None:
+        if not self.shared_param:
+            self.delta._size(channels, *(1,) * (dimensions - 1))
+        if hasattr(self.norm, "_size"):
+            self.norm._size(channels)
+
+    @property
+    def began_at_rest(self) -> bool:  # noqa: D102 (the base says it)
+        return self.sigma.began_at_rest or self.delta.began_at_rest
 
     def reset_state(self) -> None:
         """Return to rest: the next call starts as the first one did."""
@@ -237,17 +252,44 @@ class Neuron(base.Neuron):
             self._check_bias(self.bias)
         rectifies = type(self.activation) is torch.nn.ReLU or self.activation in _RECTIFIERS
         passes = self.activation is None or type(self.activation) is torch.nn.Identity
-        if self.norm is None and (rectifies or passes):
-            return self._leave(self._fused(x, rectifies, delay_shift))
-        y = self.sigma(x)
-        y = self._biased(y if self.norm is None else self.norm(y))
-        y = y if passes else self.activation(y)
-        return self._leave(self.delta(y, delay_shift))
+        if self.norm is None and (rectifies or passes) and not self._are_parts_observed():
+            y = self._fused(x, rectifies, delay_shift)
+        else:
+            y = self.sigma(x)
+            y = self._biased(y if self.norm is None else self.norm(y))
+            y = y if passes else self.activation(y)
+            y = self.delta(y, delay_shift)
+        return self._leave(self._all_with_gradients(y))
+
+    def _are_parts_observed(self) -> bool:
+        """Whether sigma or delta is not what the constructor made, or has hooks."""
+        for part, made in ((self.sigma, Sigma), (self.delta, Delta)):
+            if (
+                type(part) is not made
+                or part._forward_hooks
+                or part._forward_pre_hooks
+                or part._backward_hooks
+                or part._backward_pre_hooks
+                or "forward" in part.__dict__
+            ):
+                return True
+        return False
+
+    def _all_with_gradients(self, y: Tensor) -> Tensor:
+        """Give the parameters that play no part gradients of zero where ranks wait for them.
+
+        ``DistributedDataParallel`` waits for a gradient of every parameter. In one process they
+        stay None, as in lava-dl.
+        """
+        if not (is_distributed() and torch.is_grad_enabled()):
+            return y
+        unused = [] if self.bias_is_set else [self.bias]
+        return with_zero_gradients(y, self.threshold, *unused) if self.requires_grad else y
 
     def _fused(self, x: Tensor, relu: bool, shift: bool) -> Tensor:
         sigma, delta = self.sigma, self.delta
         sigma._check(x)
-        delta._enter(x)
+        threshold = delta._enter(x)
         before = [module._state(x.shape[0]) for module in (sigma, delta)]
         if all(s is None for s in before):
             state = None
@@ -255,12 +297,12 @@ class Neuron(base.Neuron):
             rest = x.new_zeros(x.shape[:-1], dtype=torch.float32)
             total, encoder = before
             state = *(total or (rest,)), *(encoder or (rest,) * 3)
+        keeps = self._keeps(x)
         y = kernel.sigma_delta(
-            x, delta.threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
-            relu=relu, shift=shift, state=state, return_state=self.persistent_state,
-            **delta._options,
+            x, threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
+            relu=relu, shift=shift, state=state, return_state=keeps, **delta._options,
         )  # fmt: skip
-        if self.persistent_state:
+        if keeps:
             y, (total, pre, residual, error) = y
             sigma._keep_state(pre_state=total)
             delta._keep_state(pre_state=pre, residual_state=residual, error_state=error)

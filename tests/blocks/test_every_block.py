@@ -6,16 +6,12 @@ import pickle
 
 import pytest
 import torch
-from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make
+from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make, same
 from lapilli.blocks import base
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
 
 from lapilli import export
-
-
-def same(a, b):
-    assert_close(a, b, rtol=0, atol=0)
 
 
 def test_the_table_holds_every_block():
