@@ -7,7 +7,7 @@ as well, but does not look: a graph cannot raise because of a value.
 
 What is not the module's own parameter is not written, and the range is applied to what is used:
 ``torch.export`` must not change parameters, ``torch.func.functional_call`` passes those of
-somebody else, and parametrisations, pruning and FSDP compute the value from another parameter. The
+somebody else, its transforms allow no writing, and parametrisations, pruning and FSDP compute the value from another parameter. The
 unsharded parameters of FSDP2 are written, but live for one forward only, so that the shards may
 hold values out of range; what is computed is the same.
 """
@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from lapilli.kernels.dispatch import is_transformed
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
@@ -38,6 +39,13 @@ def value_of(module: torch.nn.Module, name: str) -> Tensor:
     return getattr(module, name) if parameter is None else parameter
 
 
+def _is_foreign_code() -> bool:
+    """Whether forward runs where it may write no parameter."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return is_transformed()
+
+
 def confined(module: torch.nn.Module, name: str, low: float, high: float | None) -> Tensor:
     """Return a parameter within its range, as forward uses it; see the module's docstring.
 
@@ -47,7 +55,7 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
         For a parameter that is not finite, in eager mode on the CPU.
     """
     parameter = own_parameter(module, name)
-    if parameter is None or torch.compiler.is_exporting():
+    if parameter is None or _is_foreign_code():
         return value_of(module, name).clamp(low, high)
     if torch.compiler.is_compiling():
         with torch.no_grad():
@@ -63,7 +71,7 @@ def confined_together(
 ) -> tuple[Tensor, ...]:
     """Return parameters that limit each other, as ``confined`` does; ``limit`` takes them all."""
     own = [own_parameter(module, name) for name in names]
-    if any(p is None for p in own) or torch.compiler.is_exporting():
+    if any(p is None for p in own) or _is_foreign_code():
         return limit(*(value_of(module, name) for name in names))
     if not torch.compiler.is_compiling():
         for name in names:

@@ -20,7 +20,7 @@ def _cases():
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, about what it traces
-@pytest.mark.parametrize(("feature", "family", "kind"), _cases())
+@pytest.mark.parametrize(("feature", "family", "kind"), list(_cases()))
 def test_feature(feature, family, kind):
     if feature.refuses(family, kind):
         with pytest.raises((RuntimeError, TypeError), match=feature.error):
