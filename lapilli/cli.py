@@ -123,6 +123,10 @@ def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
     from .extras import require
 
     device, executor = _device(_own_device(args.device, group))
+    if group.size > 1 and device.type != "cpu":
+        import torch
+
+        torch.accelerator.set_device_index(device.index)  # NCCL asks for it
     require("tqdm", "tqdm")
     if not args.no_plots:
         require("matplotlib.figure", "matplotlib")

@@ -6,7 +6,6 @@ Equations: kernels/adaptive_threshold.py.
 import math
 from typing import Any
 
-import torch
 from lapilli.kernels.delay import step_delay
 from lapilli.kernels.fixed_point import is_power_of_two
 from torch import Tensor
@@ -14,20 +13,7 @@ from torch import Tensor
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.adaptive_threshold import persistent_ref_state, persistent_th_state
 from .errors import require
-
-
-class _ZeroGradients(torch.autograd.Function):
-    """Pass a tensor on; parameters behind it get zeros for gradients, not None."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(*parameters)
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
-        return gradient, *(torch.zeros_like(p) if w else None for p, w in wanted)
+from .unused import with_zero_gradients
 
 
 class AdaptiveNeuron(FixedPointNeuron):
@@ -91,7 +77,7 @@ class AdaptiveNeuron(FixedPointNeuron):
             refractory_state=persistent_ref_state(r, fired, th),
             threshold_state=persistent_th_state(th, fired, self.threshold_step),
         )
-        spikes = _ZeroGradients.apply(spikes, self.threshold_decay, self.refractory_decay)
+        spikes = with_zero_gradients(spikes, (self.threshold_decay, self.refractory_decay))
         return self._leave(spikes)
 
 

@@ -18,6 +18,7 @@ from .delta import Delta
 from .errors import require
 from .lazy import resize
 from .sigma import Sigma
+from .unused import with_zero_gradients
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -62,7 +63,8 @@ class Neuron(base.Neuron):
     ----------
     bias : Parameter
         Added before the activation once ``set_bias`` was called or one that is not zero was
-        loaded; ``[1]``, ``[channels]`` or the shape of the neurons.
+        loaded; ``[1]``, ``[channels]`` or the shape of the neurons. Until then its gradient is
+        zero.
     bias_is_set : bool
         Whether it is added.
     sigma : Sigma
@@ -238,11 +240,14 @@ class Neuron(base.Neuron):
         rectifies = type(self.activation) is torch.nn.ReLU or self.activation in _RECTIFIERS
         passes = self.activation is None or type(self.activation) is torch.nn.Identity
         if self.norm is None and (rectifies or passes):
-            return self._leave(self._fused(x, rectifies, delay_shift))
-        y = self.sigma(x)
-        y = self._biased(y if self.norm is None else self.norm(y))
-        y = y if passes else self.activation(y)
-        return self._leave(self.delta(y, delay_shift))
+            y = self._fused(x, rectifies, delay_shift)
+        else:
+            y = self.sigma(x)
+            y = self._biased(y if self.norm is None else self.norm(y))
+            y = self.delta(y if passes else self.activation(y), delay_shift)
+        if self.requires_grad and not self.bias_is_set:
+            y = with_zero_gradients(y, (self.bias,))
+        return self._leave(y)
 
     def _fused(self, x: Tensor, relu: bool, shift: bool) -> Tensor:
         sigma, delta = self.sigma, self.delta
