@@ -3,6 +3,7 @@
 import functools
 import traceback
 from collections.abc import Callable
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,17 @@ class TwoProcesses:
             self._start()
         for _, pipe in self._running:
             pipe.send(functools.partial(function, *args))
-        found, errors = [], []
-        for rank, (_, pipe) in enumerate(self._running):
+        waiting = {pipe: rank for rank, (_, pipe) in enumerate(self._running)}
+        found, errors = [None] * SIZE, []
+        while waiting:
             # where one has failed the other may wait for it in vain
-            if not pipe.poll(5 if errors else _PATIENCE):
-                errors.append(f"rank {rank} does not answer")
-                continue
-            result, error = pipe.recv()
-            found.append(result)
-            if error is not None:
-                errors.append(f"rank {rank}: {error}")
+            ready = connection.wait(waiting, 3 if errors else _PATIENCE)
+            errors += [] if ready else [f"ranks {[*waiting.values()]} do not answer"]
+            for pipe in ready or [*waiting]:
+                rank = waiting.pop(pipe)
+                if ready:
+                    found[rank], error = pipe.recv()
+                    errors += [] if error is None else [f"rank {rank}: {error}"]
         if errors:
             self.stop(kill=True)
             raise AssertionError("\n".join(errors))
