@@ -16,6 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 
+from lapilli.data import Dataset, Samples
+from lapilli.recipes import RECIPES
+from lapilli.training import Rates, fit
+
 STEPS, BATCH = 16, 6
 LEAKY = {
     "threshold": 0.75, "current_decay": 0.25, "voltage_decay": 0.125, "requires_grad": True,
@@ -242,6 +246,46 @@ def test_a_checkpoint_of_ddp_loads_into_a_fresh_network(both, name, tmp_path):
     net.load_state_dict(state["model"])
     torch.manual_seed(2)
     same(net((torch.rand(BATCH, *NETS[name][1], STEPS) < 0.4).float()).detach(), want)
+
+
+# the recipes of ``lapilli train``
+
+
+def samples(recipe, number, steps):
+    """Random events in the shape of a recipe's data."""
+    shape = {"digits": (64,), "nmnist": (2312,), "shd": (700,), "dvsgesture": (2, 32, 32)}[recipe]
+    torch.manual_seed(3)
+    spikes = (torch.rand(number, steps, *shape) < 0.1).float().movedim(1, -1)
+    return Samples(spikes, torch.arange(number) % 10)
+
+
+def one_step(name):
+    """Gradients of one step of a recipe, and what its epoch says."""
+    recipe = RECIPES[name]
+    torch.manual_seed(0)
+    net = recipe.network()
+    for module in net.modules():  # what acts on the share of each process, not on the batch
+        if hasattr(module, "drop"):
+            module.drop = module.norm = None
+    data = samples(name, 8, 20)
+    settings = {"epochs": 1, "batch_size": 8, "rates": Rates(1e-5, 1e-5)}
+    (epoch,) = fit(net, Dataset(data, samples(name, 5, 20), 10), recipe.loss, **settings)
+    return epoch, {n: p.grad for n, p in net.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_gradients_of_the_recipes_are_those_of_one_process(both, name):
+    (one, of_one), (two, of_two) = both(one_step, name)
+    want, gradients = one_step(name)
+    for found, epoch in ((of_one, one), (of_two, two)):
+        assert epoch.loss == pytest.approx(want.loss, rel=1e-6)
+        assert epoch.train_accuracy == want.train_accuracy
+        assert epoch.test_accuracy == pytest.approx(want.test_accuracy)
+        assert found.keys() == gradients.keys()
+        for key, gradient in gradients.items():
+            atol = SHARED_GRADIENT * gradient.abs().max().item()
+            assert gradient.any(), key
+            assert_close(found[key], gradient, rtol=0, atol=atol, msg=lambda m, k=key: f"{k}: {m}")
 
 
 # averaged models
