@@ -13,9 +13,9 @@ import torch
 from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows, to_rows
 from lapilli.neurons.errors import require
+from lapilli.neurons.gradients import with_zero_gradients
 from lapilli.neurons.norm import identity
 from lapilli.neurons.precision import KeepsFloat32
-from lapilli.neurons.unused import with_zero_gradients
 from torch import Tensor
 
 from . import complex_synapse
@@ -442,7 +442,7 @@ class AbstractAffine(_MaskedBlock):
         # voltage of (current, voltage), imaginary part of (real, imaginary)
         y = z if isinstance(z, Tensor) else z[-1]
         if not self.dynamics:
-            y = with_zero_gradients(y, self.neuron.parameters())
+            y = with_zero_gradients(y, *self.neuron.parameters())
         return (y, None) if self.count_log else y
 
 

@@ -8,7 +8,7 @@ Source: lava-dl block/sigma_delta.py.
 from typing import Any
 
 from lapilli.neurons import sigma_delta
-from lapilli.neurons.unused import with_zero_gradients
+from lapilli.neurons.gradients import with_zero_gradients
 from torch import Tensor
 
 from . import base
@@ -42,7 +42,7 @@ class Input(_Input):  # noqa: D101 (from the kind)
         neuron = self.neuron
         used = neuron.delta.threshold
         y = neuron.delta(neuron._enter(z), **options)
-        return with_zero_gradients(y, [p for p in neuron.parameters() if p is not used])
+        return with_zero_gradients(y, *[p for p in neuron.parameters() if p is not used])
 
 
 @documented("For sizes that are not positive integers, or input of another shape.")
@@ -75,7 +75,7 @@ class _Output(base._SynapseBlock):
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         neuron = self.neuron
-        return with_zero_gradients(neuron.sigma(neuron._enter(z)), neuron.parameters())
+        return with_zero_gradients(neuron.sigma(neuron._enter(z)), *neuron.parameters())
 
 
 class Output(AbstractSDRelu, _Output):  # noqa: D101 (from the kind)

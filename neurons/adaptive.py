@@ -13,7 +13,7 @@ from torch import Tensor
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.adaptive_threshold import persistent_ref_state, persistent_th_state
 from .errors import require
-from .unused import with_zero_gradients
+from .gradients import with_zero_gradients
 
 
 class AdaptiveNeuron(FixedPointNeuron):
@@ -77,7 +77,7 @@ class AdaptiveNeuron(FixedPointNeuron):
             refractory_state=persistent_ref_state(r, fired, th),
             threshold_state=persistent_th_state(th, fired, self.threshold_step),
         )
-        spikes = with_zero_gradients(spikes, (self.threshold_decay, self.refractory_decay))
+        spikes = with_zero_gradients(spikes, self.threshold_decay, self.refractory_decay)
         return self._leave(spikes)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from . import base
 from .delta import Delta
 from .errors import require
+from .gradients import with_zero_gradients
 from .lazy import resize
 from .sigma import Sigma
-from .unused import with_zero_gradients
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -246,7 +246,7 @@ class Neuron(base.Neuron):
             y = self._biased(y if self.norm is None else self.norm(y))
             y = self.delta(y if passes else self.activation(y), delay_shift)
         if self.requires_grad and not self.bias_is_set:
-            y = with_zero_gradients(y, (self.bias,))
+            y = with_zero_gradients(y, self.bias)
         return self._leave(y)
 
     def _fused(self, x: Tensor, relu: bool, shift: bool) -> Tensor:

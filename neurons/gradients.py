@@ -1,6 +1,5 @@
 """Gradients of parameters that have no influence: zeros, as torch's parallel modules ask for."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ class _ZeroGradients(torch.autograd.Function):
         return gradient, *(torch.zeros(s, dtype=t, device=d) for s, t, d in ctx.like)
 
 
-def with_zero_gradients(y: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+def with_zero_gradients(y: Tensor, *parameters: Tensor) -> Tensor:
     """Return ``y``, the same bits; parameters that it does not depend on then get a gradient.
 
     ``DistributedDataParallel`` waits for the gradient of every parameter. Zeros leave a parameter
