@@ -69,8 +69,8 @@ def main(
     ]
     model = Digits()
     trainer = lightning.Trainer(
-        max_epochs=epochs, accelerator=accelerator, devices=devices, default_root_dir=out, logger=False,
-        enable_checkpointing=False, log_every_n_steps=10,
+        max_epochs=epochs, accelerator=accelerator, devices=devices, default_root_dir=out,
+        logger=False, enable_checkpointing=False, log_every_n_steps=10,
     )  # fmt: skip
     trainer.validate(model, loaders[1])
     trainer.fit(model, *loaders)

@@ -192,3 +192,21 @@ def uneven():
 
 def test_what_cannot_be_shared(both):
     both(uneven)
+
+
+# the page
+
+
+def test_the_script_of_the_page():
+    """As it stands, in two processes; then what follows it there."""
+    page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text()
+    script, shard, save = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    end = "distributed.destroy_process_group()\n"
+    assert script.endswith(end)
+    Path("script.py").write_text(script.removesuffix(end) + shard + save + end)
+    command = [*TORCHRUN[: TORCHRUN.index("-m", 3)], "script.py"]
+    done = subprocess.run(
+        command, env=ONE_THREAD, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr + printed("stderr", 0) + printed("stderr", 1)
+    assert any(Path("runs/checkpoint").iterdir())
