@@ -220,7 +220,7 @@ def test_a_sharded_checkpoint_loads_into_fresh_networks(both, name, tmp_path):
         same(got, want)
     net = network(name)
     state = {"model": net.state_dict()}
-    checkpoint.load(state, checkpoint_id=tmp_path)
+    checkpoint.load(state, checkpoint_id=tmp_path, no_dist=True)
     net.load_state_dict(state["model"])
     torch.manual_seed(2)
     same(net((torch.rand(BATCH, *NETS[name][1], STEPS) < 0.4).float()).detach(), want)
@@ -242,7 +242,7 @@ def test_a_checkpoint_of_ddp_loads_into_a_fresh_network(both, name, tmp_path):
     same(want, other)
     net = network(name)
     state = {"model": net.state_dict()}
-    checkpoint.load(state, checkpoint_id=tmp_path)
+    checkpoint.load(state, checkpoint_id=tmp_path, no_dist=True)
     net.load_state_dict(state["model"])
     torch.manual_seed(2)
     same(net((torch.rand(BATCH, *NETS[name][1], STEPS) < 0.4).float()).detach(), want)
