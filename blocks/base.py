@@ -13,6 +13,7 @@ import torch
 from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows, to_rows
 from lapilli.neurons.errors import require
+from lapilli.neurons.gradients import with_zero_gradients
 from lapilli.neurons.norm import identity
 from lapilli.neurons.state import KeepsState, reset_state, state_value, to_keep
 from torch import Tensor
@@ -507,6 +508,8 @@ class AbstractAffine(_MaskedBlock):
             z = self.neuron.dynamics(z)
         # voltage of (current, voltage), imaginary part of (real, imaginary)
         y = z if isinstance(z, Tensor) else z[-1]
+        if not self.dynamics:
+            y = with_zero_gradients(y, *self.neuron.parameters())
         return (y, None) if self.count_log else y
 
 

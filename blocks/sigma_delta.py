@@ -8,6 +8,7 @@ Source: lava-dl block/sigma_delta.py.
 from typing import Any
 
 from lapilli.neurons import sigma_delta
+from lapilli.neurons.gradients import with_zero_gradients
 from torch import Tensor
 
 from . import base
@@ -53,7 +54,9 @@ class Input(AbstractSDRelu, base.AbstractInput):
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         neuron = self.neuron
-        return neuron._all_with_gradients(neuron.delta(neuron._enter(z), **options))
+        used = neuron.delta.threshold
+        y = neuron.delta(neuron._enter(z), **options)
+        return with_zero_gradients(y, *[p for p in neuron.parameters() if p is not used])
 
 
 class Pool(AbstractSDRelu, base.AbstractPool):
@@ -95,7 +98,7 @@ class _Output(base._SynapseBlock):
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         neuron = self.neuron
-        return neuron._all_with_gradients(neuron.sigma(neuron._enter(z)))
+        return with_zero_gradients(neuron.sigma(neuron._enter(z)), *neuron.parameters())
 
 
 class Output(AbstractSDRelu, _Output):

@@ -1,4 +1,4 @@
-"""Gradients of zero for parameters that play no part."""
+"""Gradients of parameters that have no influence: zeros, as torch's parallel modules ask for."""
 
 from typing import Any
 
@@ -17,14 +17,28 @@ class _ZeroGradients(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
+        # what zeros need to be made of; the tensors themselves would be kept for nothing
+        ctx.like = [(p.shape, p.dtype, p.device) for p in inputs[1:]]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
-        return gradient, *(torch.zeros_like(p) if w else None for p, w in wanted)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return gradient, *(torch.zeros(s, dtype=t, device=d) for s, t, d in ctx.like)
 
 
 def with_zero_gradients(y: Tensor, *parameters: Tensor) -> Tensor:
-    """Return ``y``; the parameters get gradients of zero from it where they want any."""
-    return _ZeroGradients.apply(y, *parameters)
+    """Return ``y``, the same bits; parameters that it does not depend on then get a gradient.
+
+    ``DistributedDataParallel`` waits for the gradient of every parameter. Zeros leave a parameter
+    to any optimizer as it is, but for weight decay.
+
+    Parameters
+    ----------
+    y
+        Output that does not depend on the parameters.
+    parameters
+        Those that require no gradient are left out.
+    """
+    if not torch.is_grad_enabled():
+        return y
+    learned = [p for p in parameters if p.requires_grad]
+    return _ZeroGradients.apply(y, *learned) if learned else y

@@ -6,8 +6,8 @@ it was written since, which assignments through ``.data`` do not show). ``torch.
 as well, but does not look: a graph cannot raise because of a value.
 
 What is not the module's own parameter is not written, and the range is applied to what is used:
-``torch.export`` must not change parameters, ``torch.func.functional_call`` passes those of
-somebody else, its transforms allow no writing, and parametrisations, pruning and FSDP compute the value from another parameter. The
+``torch.export`` must not change parameters, ``torch.func`` passes those of somebody else or allows
+no writing, and parametrisations, pruning and FSDP compute the value from another parameter. The
 unsharded parameters of FSDP2 are written, but live for one forward only, so that the shards may
 hold values out of range; what is computed is the same.
 """

@@ -17,7 +17,7 @@ from . import base
 from .delta import Delta
 from .errors import require
 from .gradients import with_zero_gradients
-from .lazy import is_distributed, resize
+from .lazy import resize
 from .sigma import Sigma
 
 Activation = Callable[[Tensor], Tensor]
@@ -65,7 +65,8 @@ class Neuron(base.Neuron):
     ----------
     bias : Parameter
         Added before the activation once ``set_bias`` was called or one that is not zero was
-        loaded; ``[1]``, ``[channels]`` or the shape of the neurons.
+        loaded; ``[1]``, ``[channels]`` or the shape of the neurons. Until then its gradient is
+        zero.
     bias_is_set : bool
         Whether it is added.
     sigma : Sigma
@@ -259,7 +260,9 @@ class Neuron(base.Neuron):
             y = self._biased(y if self.norm is None else self.norm(y))
             y = y if passes else self.activation(y)
             y = self.delta(y, delay_shift)
-        return self._leave(self._all_with_gradients(y))
+        if self.requires_grad and not self.bias_is_set:
+            y = with_zero_gradients(y, self.bias)
+        return self._leave(y)
 
     def _are_parts_observed(self) -> bool:
         """Whether sigma or delta is not what the constructor made, or has hooks."""
@@ -274,17 +277,6 @@ class Neuron(base.Neuron):
             ):
                 return True
         return False
-
-    def _all_with_gradients(self, y: Tensor) -> Tensor:
-        """Give the parameters that play no part gradients of zero where ranks wait for them.
-
-        ``DistributedDataParallel`` waits for a gradient of every parameter. In one process they
-        stay None, as in lava-dl.
-        """
-        if not (is_distributed() and torch.is_grad_enabled()):
-            return y
-        unused = [] if self.bias_is_set else [self.bias]
-        return with_zero_gradients(y, self.threshold, *unused) if self.requires_grad else y
 
     def _fused(self, x: Tensor, relu: bool, shift: bool) -> Tensor:
         sigma, delta = self.sigma, self.delta
