@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -39,6 +40,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _library = torch.library.Library("lapilli", "DEF")
 OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
+if hasattr(torch.compiler.config, "cache_key_tag"):
+    # graphs that torch keeps on disk call the operators of one version, and hold its derivatives
+    torch.compiler.config.cache_key_tag += f"lapilli {sys.modules['lapilli'].__version__}"
 # compilers pass arguments with the strides that they had: rows are read in order, without a copy
 _STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from cells import events, make, same
+from cells import KINDS, events, make, same
 from tolerances import FLOAT32
 from torch.autograd import forward_ad
 from torch.testing import assert_close
@@ -263,3 +263,19 @@ FEATURES = [
     Feature("meta, FakeTensor", _without_memory),
     Feature("sparse input", _sparse, _always, "dense", "blocks take dense tensors: x.to_dense()"),
 ]  # fmt: skip
+
+
+def table():
+    """Return the lines of the table: a row for each feature, a column for each kind of block."""
+    lines = [
+        "| " + " | ".join(["feature", *KINDS, "refused, because"]) + " |",
+        "| " + " | ".join(["---"] * (len(KINDS) + 2)) + " |",
+    ]
+    for feature in FEATURES:
+        cells = []
+        for kind, cell in KINDS.items():
+            refused = {feature.refuses(family, kind) for family in cell.families}
+            assert len(refused) == 1, "families of one kind are alike"
+            cells.append("-" if refused == {True} else "x")
+        lines.append("| " + " | ".join([feature.name, *cells, feature.reason]) + " |")
+    return lines
