@@ -154,8 +154,8 @@ def _train(args: argparse.Namespace, group: processes.Processes) -> int:
     keep_memory()
     torch.manual_seed(args.seed)
     net = run.recipe.network().to(run.device)
-    # the same network everywhere; from here on each process drops out neurons of its own
-    torch.manual_seed(args.seed + group.rank)
+    if not group.first:  # the network is the same everywhere, but not what drops out
+        torch.manual_seed(args.seed + group.rank)
     history, interrupted = _fit(net, data, run, args)
     return group.from_first(
         lambda: _report(net, data, run, history, interrupted, args, folder, is_new)
@@ -215,14 +215,16 @@ def _data(args: argparse.Namespace, run: _Run, ahead: bool) -> Any:
         data = recipe.data(*where)
     except MissingDataError as error:
         raise UsageError(str(error)) from None
-    for what, samples, least in (
-        ("training", data.train, run.batch_size), ("test", data.test, run.group.size),
-    ):  # fmt: skip
-        if len(samples) < least:
-            raise UsageError(
-                f"{args.dataset} has {len(samples)} {what} samples here, too few for batches of "
-                f"{run.batch_size} by {run.group.size} processes; give a smaller --batch-size"
-            )
+    if len(data.train) < run.batch_size:
+        raise UsageError(
+            f"{args.dataset} has {len(data.train)} training samples here, too few for a batch of "
+            f"{run.batch_size}; give a smaller --batch-size"
+        )
+    if len(data.test) < run.group.size:
+        raise UsageError(
+            f"{args.dataset} has {len(data.test)} test samples here, too few for "
+            f"{run.group.size} processes; start fewer"
+        )
     return data
 
 

@@ -89,7 +89,6 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes have come here."""
-        self.from_first(lambda: None)
         self.agreed(lambda: None)
 
 

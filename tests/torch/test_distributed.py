@@ -173,7 +173,7 @@ def test_an_environment_that_is_not_torchruns(monkeypatch, capsys):
 
 def test_too_few_samples(capsys):
     assert cli.main(["train", "digits", "--batch-size", "2000"]) == 2
-    assert "digits has 1437 training samples here, too few for batches of 2000" in (
+    assert "digits has 1437 training samples here, too few for a batch of 2000" in (
         capsys.readouterr().err
     )
 
