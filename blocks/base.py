@@ -102,20 +102,44 @@ class _NeuronBlock(_Block):
 
     neuron: Any
     delay: Delay | None
+    neuron_params: dict[str, Any] | None  # until the neuron is there
+    synapse_params: dict[str, Any] | None  # of a class that makes its own synapse
 
-    def _set_neuron(self, neuron_params: dict[str, Any], **fixed: Any) -> None:
-        self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
+    def _set_neuron(self, neuron_params: dict[str, Any] | None, **fixed: Any) -> None:
+        """Make the neuron; without a mixin, keep what it is to be made of."""
+        self.neuron = None
+        if not hasattr(self, "_new_neuron"):
+            self.neuron_params = None if neuron_params is None else dict(neuron_params) | fixed
+        elif neuron_params is not None:
+            self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
 
-    def _new_neuron(self, **params: Any) -> torch.nn.Module:
-        raise TypeError(
-            f"{type(self).__name__} does not say which neuron it has; use a class of "
-            f"lapilli.blocks.<neuron>, or derive from the mixin there first"
+    @property
+    def _makes_synapse(self) -> bool:
+        """Whether the constructor of a user's class is to make the synapse, as in lava-dl.
+
+        Such a class joins a kind with a mixin itself, and has a constructor that reads
+        ``synapse_params``.
+        """
+        from .family import NeuronMixin  # which imports this module
+
+        joined = getattr(type(self), "_is_joined", False)
+        return not joined and type(self).__init__ is not NeuronMixin.__init__
+
+    def _missing(self, name: str) -> TypeError:
+        return TypeError(
+            f"{type(self).__name__} has no {name}: a block that joins a kind with a mixin of its "
+            f"own makes it in its constructor, as self.{name} = ...(**self.{name}_params). Or use "
+            f"a class of lapilli.blocks.<neuron>, or derive from the mixin there first."
         )
 
     def _new_synapse(
         self, kind: str, pre_hook_fx: Any, product: Product = "auto", **arguments: Any
-    ) -> torch.nn.Module:
-        """Make a synapse, complex for complex neurons."""
+    ) -> torch.nn.Module | None:
+        """Make a synapse, complex for complex neurons; None if that is left to the class."""
+        if self._makes_synapse:
+            hook = None if pre_hook_fx is NEURON_HOOK else pre_hook_fx
+            self.synapse_params = {**arguments, "pre_hook_fx": hook}
+            return None
         module = complex_synapse if self.neuron.complex else synapses
         hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
         made = getattr(module, kind)(**arguments, pre_hook_fx=hook)
@@ -138,6 +162,8 @@ class _NeuronBlock(_Block):
 
     def _output(self, z: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run the neuron on its input, then the hop, the delay and the count."""
+        if self.neuron is None:
+            raise self._missing("neuron")
         # a hook on the neuron is to see spikes in their own step
         fused = not (self.neuron.persistent_state or self.neuron._forward_hooks)
         if self.delay_shift and fused:
@@ -164,7 +190,10 @@ class _SynapseBlock(_NeuronBlock):
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
-        return self.synapse(x)
+        synapse = self.synapse
+        if synapse is None:
+            raise self._missing("synapse")
+        return synapse(x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Run the block over time.
@@ -190,7 +219,10 @@ class _MaskedBlock(_SynapseBlock):
     def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
         """Keep a copy of a mask ``[out, in]`` in the weight's five dimensions."""
         if mask is not None:
-            shape = (self.synapse.out_channels, self.synapse.in_channels)
+            if self.synapse is not None:
+                shape = (self.synapse.out_channels, self.synapse.in_channels)
+            else:
+                shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
             mask = torch.as_tensor(mask).detach().clone()
             if tuple(mask.shape) != shape:
                 raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
@@ -203,8 +235,11 @@ class _MaskedBlock(_SynapseBlock):
         """Return the weighted input of the neuron; a pair for complex neurons."""
         if self.mask is None:
             return super()._dendrite(x)
-        self.synapse.apply_mask(self.mask)
-        return self.synapse(x, self.mask)
+        synapse = self.synapse
+        if synapse is None:
+            raise self._missing("synapse")
+        synapse.apply_mask(self.mask)
+        return synapse(x, self.mask)
 
 
 @documented(
@@ -225,9 +260,8 @@ class AbstractInput(_NeuronBlock):
         count_log: bool = False,
     ):
         super().__init__()
-        self.neuron = None
-        if neuron_params is not None:
-            self._set_neuron(neuron_params)
+        self._set_neuron(neuron_params)
+        self.synapse_params = None
         self._set_output(False, delay_shift, count_log)
         self.register_parameter("weight", _one_value("weight", weight))
         self.register_parameter("bias", _one_value("bias", bias))
@@ -402,7 +436,6 @@ class AbstractAffine(_MaskedBlock):
     ):
         super().__init__()
         self._set_neuron(neuron_params)
-        self.neuron.no_reset = True
         self._set_output(False, False, count_log)
         self._set_synapse(
             "Dense",
@@ -414,7 +447,9 @@ class AbstractAffine(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
-        self.neuron.shape = torch.Size((self.synapse.out_channels,))
+        if None not in (self.neuron, self.synapse):
+            self.neuron.no_reset = True
+            self.neuron.shape = torch.Size((self.synapse.out_channels,))
         self.dynamics = bool(dynamics)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
@@ -437,6 +472,8 @@ class AbstractAffine(_MaskedBlock):
             )
         z = self._dendrite(x)
         if self.dynamics:
+            if not getattr(self.neuron, "no_reset", True):  # made by a user's class
+                self.neuron.no_reset = True
             z = self.neuron.dynamics(z)
         # voltage of (current, voltage), imaginary part of (real, imaginary)
         y = z if isinstance(z, Tensor) else z[-1]

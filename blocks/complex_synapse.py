@@ -21,13 +21,19 @@ _OF_REAL = (
 )  # fmt: skip
 
 
+_SIZES = ("stride", "padding", "dilation", "groups")
+_OF_EACH = ("weight", "weight_g", "weight_v", "bias", "kernel_size", *_SIZES)
+
+
 class ComplexLayer(torch.nn.Module):
     """Base of the complex synapses.
 
     Attributes
     ----------
     real, imag : GenericLayer
-        Two synapses of the same arguments, drawn in this order.
+        Two synapses of the same arguments, drawn in this order. Weight and bias are theirs; setting
+        one on the pair raises AttributeError. Both are multiplied at once, unless one of them is of
+        another class, has hooks, or sizes of its own: then each is called.
     """
 
     complex = True
@@ -42,6 +48,14 @@ class ComplexLayer(torch.nn.Module):
         if name in _OF_REAL:
             return getattr(self.real, name)
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_EACH:
+            raise AttributeError(
+                f"a complex synapse has two of {name!r}; set synapse.real.{name} and "
+                f"synapse.imag.{name}"
+            )
+        super().__setattr__(name, value)
 
     def enable_weight_norm(self) -> None:
         """Store both weights as directions and lengths."""
@@ -87,8 +101,27 @@ class ComplexLayer(torch.nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map ``input`` with the real and the imaginary weight."""
-        real, imag = self.real.map(input, *self.effective_weight(mask))
-        return real, imag
+        real, imag = self.real, self.imag
+        if not _alike(real, imag):
+            options = () if mask is None else (mask,)
+            return real(input, *options), imag(input, *options)
+        weights = real.forward_weight(mask), imag.forward_weight(mask)
+        return self.biased(real.map(input, *weights))
+
+    def biased(self, y: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Add the biases, if there are any, to a pair of outputs ``[N, C, ..., T]``."""
+        real, imag = y
+        return self.real.biased(real), self.imag.biased(imag)
+
+
+def _alike(real: Any, imag: Any) -> bool:
+    """Whether two parts can be multiplied at once."""
+    return (
+        getattr(real, "is_plain", False)
+        and getattr(imag, "is_plain", False)
+        and type(real) is type(imag)
+        and all(getattr(real, size) == getattr(imag, size) for size in _SIZES)
+    )
 
 
 def _complex(layer: type[GenericLayer]) -> type[ComplexLayer]:

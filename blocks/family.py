@@ -36,6 +36,9 @@ class NeuronMixin(torch.nn.Module):
             if name in signature.parameters and name not in given:
                 kwargs[name] = value
         super().__init__(*args, **kwargs)
+        params = self.__dict__.pop("neuron_params", None)  # of a class that has no kind
+        if params is not None:
+            self.neuron = self._new_neuron(**params)
 
     def _new_neuron(self, **params: Any) -> torch.nn.Module:
         return self.neurons.Neuron(**params)
@@ -51,7 +54,8 @@ def blocks(mixin: type[NeuronMixin], *kinds: str) -> tuple[type, ...]:
         abstract = getattr(base, f"Abstract{kind}")
         has_neuron = issubclass(abstract, base._NeuronBlock)
         parents = (mixin, abstract) if has_neuron else (abstract,)
-        block = type(kind, parents, {"__module__": mixin.__module__, "__qualname__": kind})
+        names = {"__module__": mixin.__module__, "__qualname__": kind, "_is_joined": True}
+        block = type(kind, parents, names)
         summary, _, rest = abstract.__doc__.partition("\n")
         neurons = f"\n\nThe neurons are ``{mixin.neurons.__name__}.Neuron``." if has_neuron else ""
         block.__doc__ = f"{summary}{neurons}\n{rest}"

@@ -47,7 +47,8 @@ class _FeedbackBlock(_NeuronBlock):
         self.gradient = gradient
         self.bias: Tensor | None = None
         self.register_buffer("spike_state", torch.zeros(1))
-        self._acts_by_step()
+        if self.neuron is not None:
+            self._acts_by_step()
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         """Return weight, bias and the step of the weight's grid, None if it is on none."""
@@ -189,7 +190,8 @@ class AbstractRecurrent(_FeedbackBlock):
     """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
 
     ``[N, in, T]`` to ``[N, out, T]``. A spike comes back one step later. Both weights are always
-    quantised: without a ``pre_hook_fx``, as the neuron does.
+    quantised: without a ``pre_hook_fx``, as the neuron does. A bias of either synapse is added to
+    the weighted input at every step.
     """
 
     def __init__(
@@ -211,16 +213,25 @@ class AbstractRecurrent(_FeedbackBlock):
         super().__init__()
         self._set_neuron(neuron_params)
         self._set_output(delay, delay_shift, count_log)
-        hook = self.neuron.quantize_8bit if pre_hook_fx is None else pre_hook_fx
-        options = {"weight_scale": weight_scale, "weight_norm": weight_norm}
         in_neurons = whole_number("in_neurons", in_neurons)
         out_neurons = whole_number("out_neurons", out_neurons)
-        self.input_synapse, self.recurrent_synapse = (
-            self._new_synapse("Dense", hook, in_neurons=n, out_neurons=out_neurons, **options)
-            for n in (in_neurons, out_neurons)
-        )
-        self.input_synapse.product = synapse
-        self.recurrent_synapse.requires_grad_(bool(requires_grad))
+        options = {
+            "in_neurons": in_neurons,
+            "out_neurons": out_neurons,
+            "weight_scale": weight_scale,
+            "weight_norm": weight_norm,
+        }
+        hook = pre_hook_fx
+        if hook is None and self.neuron is not None:
+            hook = self.neuron.quantize_8bit
+        self.input_synapse = self._new_synapse("Dense", hook, product=synapse, **options)
+        options["in_neurons"] = out_neurons
+        if self.input_synapse is None:
+            self.recurrent_synapse = None
+            self.recurrent_params = self.synapse_params | options
+        else:
+            self.recurrent_synapse = self._new_synapse("Dense", hook, **options)
+            self.recurrent_synapse.requires_grad_(bool(requires_grad))
         self._set_feedback(out_neurons, requires_grad, gradient)
 
     def _dendrite(self, x: Tensor) -> Any:
@@ -230,7 +241,9 @@ class AbstractRecurrent(_FeedbackBlock):
                 f"Recurrent takes [batch, channels, time]; got shape {tuple(x.shape)}. Put a "
                 f"Flatten before it."
             )
-        return self.input_synapse(x)
+        if self.input_synapse is None or self.recurrent_synapse is None:
+            raise self._missing("synapse")
+        return self.recurrent_synapse.biased(self.input_synapse(x))
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         neuron, synapse = self.neuron, self.recurrent_synapse
@@ -283,7 +296,7 @@ class AbstractKWTA(_FeedbackBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        neurons = self.synapse.out_channels
+        neurons = whole_number("out_neurons", out_neurons)
         self.num_winners = whole_number("num_winners", num_winners)
         if self.num_winners > neurons:
             raise ValueError(
@@ -300,6 +313,8 @@ class AbstractKWTA(_FeedbackBlock):
 
     def _dendrite(self, x: Tensor) -> Any:
         self.clamp()
+        if self.synapse is None:
+            raise self._missing("synapse")
         z = self.synapse(x)
         shape = (z[0] if self.neuron.complex else z).shape
         if math.prod(shape[2:-1]) != 1:

@@ -48,6 +48,8 @@ class _Output(base._SynapseBlock):
     ``[N, in, T]`` to ``[N, out, T]``; no activation, no threshold, no delay.
     """
 
+    _is_joined = True
+
     def __init__(
         self,
         neuron_params: dict[str, Any],
