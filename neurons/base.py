@@ -133,6 +133,8 @@ class Neuron(Stateful):
     ) -> tuple[float, float]:
         """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
+        if isinstance(value, (np.ndarray, Tensor)):
+            value = value.tolist()
         if self.shared_param:
             require(
                 np.isscalar(value),
