@@ -114,8 +114,8 @@ class SpikeTime(_Loss):
             ]
             if flat[0] != flat[1]:
                 raise ValueError(
-                    f"input and desired must have the same shape, but for how neurons are arranged; "
-                    f"got {tuple(input.shape)} and {tuple(desired.shape)}"
+                    f"input and desired must have the same shape, but for how neurons are "
+                    f"arranged; got {tuple(input.shape)} and {tuple(desired.shape)}"
                 )
             desired = desired.reshape(input.shape)
         with torch.autocast(input.device.type, enabled=False):
