@@ -155,8 +155,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         if stored is None:
             raise ValueError("a parametrisation computes the weight; remove it, then draw anew")
         with torch.no_grad():
-            weight = torch.empty_like(stored)
-            torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+            weight = _drawn(stored)
             self._start_from(weight)
             stored.copy_(weight)
             if enabled:
@@ -448,9 +447,25 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             )
 
 
+def _drawn(weight: Tensor) -> Tensor:
+    """Draw entries as torch does for a new convolution, uniform within 1 / sqrt(fan-in).
+
+    torch scales its numbers by one instruction or by two, as the processor has it, and these round
+    differently. Here they are scaled in float64 and rounded once, like by one instruction.
+    """
+    bound = 1 / math.sqrt(weight[0].numel())
+    bound = torch.tensor(bound, dtype=torch.float32).item()
+    return (torch.rand_like(weight).double() * (2 * bound) - bound).to(weight.dtype)
+
+
 def _row_norms(weight: Tensor) -> Tensor:
-    """Euclidean norm over all axes but the first, which keep size 1."""
-    return torch.linalg.vector_norm(weight, dim=(1, 2, 3, 4), keepdim=True)
+    """Euclidean norm over all axes but the first, which keep size 1.
+
+    Added up in float64 and rounded once: in float32 the sum depends on how many numbers the
+    processor adds at once.
+    """
+    norms = torch.linalg.vector_norm(weight, dim=(1, 2, 3, 4), keepdim=True, dtype=torch.float64)
+    return norms.to(weight.dtype)
 
 
 def _divisors(direction: Tensor) -> Tensor:

@@ -132,19 +132,24 @@ class ResonatorNeuron(FixedPointNeuron):
                 frequency = 1 / high + (1 / low - 1 / high) * torch.rand(channels)
             kept = self.p_scale * (1 - self._draw("decay", channels))
             self._sized("sin_decay")
-            resize(self.sin_decay, kept * torch.sin(2 * math.pi * frequency))
-            resize(self.cos_decay, kept * torch.cos(2 * math.pi * frequency))
+            # in float64: sine and cosine in float32 differ from processor to processor
+            angle = (2 * math.pi * frequency).double()
+            resize(self.sin_decay, kept * torch.sin(angle).float())
+            resize(self.cos_decay, kept * torch.cos(angle).float())
         super()._init_channels(channels)
 
     def _decays(self) -> tuple[str, ...]:
         return tuple(name for name in super()._decays() if name not in _ROTATION)
 
     def _rotation(self) -> Pair:
-        """Return sine and cosine within their range: shorter than 1, at most a quarter turn."""
-        sin, cos = (getattr(self, name).detach() for name in _ROTATION)
+        """Return sine and cosine within their range: shorter than 1, at most a quarter turn.
+
+        In float64 and rounded once, so that every processor gives the same.
+        """
+        sin, cos = (getattr(self, name).detach().double() for name in _ROTATION)
         length = torch.sqrt(sin * sin + cos * cos)
         shrink = torch.where(length > self.p_scale - 1, (self.p_scale - 1) / length, 1.0)
-        return (sin * shrink).clamp(min=1), (cos * shrink).clamp(min=0)
+        return (sin * shrink).float().clamp(min=1), (cos * shrink).float().clamp(min=0)
 
     def clamp(self) -> None:  # noqa: D102 (the base says it)
         super().clamp()
