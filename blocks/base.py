@@ -216,20 +216,27 @@ class _MaskedBlock(_SynapseBlock):
 
     mask: Tensor | None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "mask" and value is not None:
+            value = self._five_dimensional(value)
+        super().__setattr__(name, value)
+
     def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
-        """Keep a copy of a mask ``[out, in]`` in the weight's five dimensions."""
-        if mask is not None:
-            if self.synapse is not None:
-                shape = (self.synapse.out_channels, self.synapse.in_channels)
-            else:
-                shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
-            mask = torch.as_tensor(mask).detach().clone()
-            if tuple(mask.shape) != shape:
-                raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
-            if not bool(((mask == 0) | (mask == 1)).all()):
-                raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
-            mask = mask.view(*shape, 1, 1, 1)
-        self.register_buffer("mask", mask)
+        """Register a mask ``[out, in]``; None for none. It can be set later as well."""
+        self.register_buffer("mask", None if mask is None else self._five_dimensional(mask))
+
+    def _five_dimensional(self, mask: Tensor | np.ndarray) -> Tensor:
+        """Return a copy of a mask ``[out, in]`` in the weight's five dimensions."""
+        if self.synapse is not None:
+            shape = (self.synapse.out_channels, self.synapse.in_channels)
+        else:
+            shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
+        mask = torch.as_tensor(mask).detach().clone()
+        if tuple(mask.shape) not in (shape, (*shape, 1, 1, 1)):
+            raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
+        return mask.view(*shape, 1, 1, 1)
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
@@ -354,7 +361,11 @@ class AbstractAverage(_Block):
         super().__init__()
         self.num_outputs = whole_number("num_outputs", num_outputs)
         self.count_log = bool(count_log)
-        self.shape = torch.Size((self.num_outputs, 1, 1))
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the outputs, without batch and time."""
+        return torch.Size((self.num_outputs, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
         """Average ``[N, neurons..., T]``; with ``count_log`` also return None."""

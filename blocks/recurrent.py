@@ -60,8 +60,28 @@ class _FeedbackBlock(_NeuronBlock):
 
     @property
     def persistent_state(self) -> bool:
-        """Whether state and last spikes are kept from one call to the next."""
+        """Whether state and last spikes are kept from one call to the next: the neuron's."""
         return self.neuron.persistent_state
+
+    @persistent_state.setter
+    def persistent_state(self, persistent_state: bool) -> None:
+        self.neuron.persistent_state = bool(persistent_state)
+
+    def _learned(self) -> torch.nn.Parameter | torch.nn.Module | None:
+        """Return what is learned of the feedback; None before it is there."""
+        raise NotImplementedError
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the feedback is learned."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self._requires_grad = bool(requires_grad)
+        learned = self._learned()
+        if learned is not None:
+            learned.requires_grad_(self._requires_grad)
 
     @property
     def _tested(self) -> int:
@@ -231,8 +251,10 @@ class AbstractRecurrent(_FeedbackBlock):
             self.recurrent_params = self.synapse_params | options
         else:
             self.recurrent_synapse = self._new_synapse("Dense", hook, **options)
-            self.recurrent_synapse.requires_grad_(bool(requires_grad))
         self._set_feedback(out_neurons, requires_grad, gradient)
+
+    def _learned(self) -> torch.nn.Module | None:
+        return self.recurrent_synapse
 
     def _dendrite(self, x: Tensor) -> Any:
         check_input(x, "Recurrent")
@@ -306,6 +328,9 @@ class AbstractKWTA(_FeedbackBlock):
             torch.tensor([float(self_excitation)]), requires_grad=bool(requires_grad)
         )
         self._set_feedback(neurons, requires_grad, gradient)
+
+    def _learned(self) -> torch.nn.Parameter:
+        return self.self_excitation
 
     def clamp(self) -> None:
         """Move the self-excitation back into [0, 1], in place."""

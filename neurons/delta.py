@@ -54,6 +54,9 @@ class Delta(Stateful):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    _fixed = {"shared_param": "make another one, with shared_param"}  # noqa: RUF012 (a table)
+    _derived = {"device": "move the module with .to(device)"}  # noqa: RUF012 (a table)
+
     def __init__(
         self,
         threshold: float,
@@ -76,13 +79,21 @@ class Delta(Stateful):
         self.scale_grad = scale_grad
         self.cum_error = bool(cum_error)
         self.shared_param = bool(shared_param)
-        self.requires_grad = bool(requires_grad)
         self.threshold = torch.nn.Parameter(
-            torch.tensor([float(threshold)]), requires_grad=self.requires_grad
+            torch.tensor([float(threshold)]), requires_grad=bool(requires_grad)
         )
         if not self.shared_param:
             self.lazy_sizes = ("threshold",)
         self._add_states(pre_state=0, residual_state=0, error_state=0)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the threshold is learned."""
+        return self.threshold.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.threshold.requires_grad_(bool(requires_grad))
 
     def clamp(self) -> None:
         """Raise the threshold to ``1 / scale`` where it is lower, in place.

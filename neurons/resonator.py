@@ -111,6 +111,14 @@ class ResonatorNeuron(FixedPointNeuron):
         self._add_states(real_state=0, imag_state=0)
         self.clamp()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "norm" and value is not None:
+            raise AttributeError(
+                "norm of a resonator cannot be set: its input has two parts; set real_norm and "
+                "imag_norm"
+            )
+        super().__setattr__(name, value)
+
     # parameters
 
     def _add_rotation(self, period: Range, decay: Range) -> None:
@@ -163,9 +171,9 @@ class ResonatorNeuron(FixedPointNeuron):
 
     # values
 
-    @property
+    @FixedPointNeuron.threshold.getter
     def threshold(self) -> float:
-        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
+        """Quantised threshold, real units, see ``Neuron``; -1 where ``no_reset`` leaves it out."""
         return -1 if self.no_reset else self._threshold
 
     def _fractions(self) -> tuple[np.ndarray, np.ndarray]:

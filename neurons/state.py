@@ -5,6 +5,7 @@ Source: lava-dl neuron/base.py, dendrite/sigma.py, axon/delta.py.
 
 import itertools
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,12 +31,30 @@ class Stateful(KeepsFloat32, LazySize, torch.nn.Module):
         Their number.
     """
 
+    _fixed: ClassVar[dict[str, str]] = {}  # what only the constructor sets, and what to do instead
+    _derived: ClassVar[dict[str, str]] = {}  # what is only read, and what to set instead
+
     def __init__(self, persistent_state: bool):
         super().__init__()
         self.shape: torch.Size | None = None
         self.num_neurons: int | None = None
         self.persistent_state = bool(persistent_state)
         self._rest: dict[str, float] = {}  # state buffers and their value at rest
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        advice = self._fixed.get(name)
+        if advice is not None and value is not self.__dict__.get(name, value):
+            if value != self.__dict__[name]:
+                raise AttributeError(
+                    f"{name} of a {type(self).__module__}.{type(self).__name__} cannot be set to "
+                    f"{value!r}: {advice}"
+                )
+        elif name in self._derived:
+            raise AttributeError(
+                f"{name} of a {type(self).__module__}.{type(self).__name__} follows from other "
+                f"values; {self._derived[name]}"
+            )
+        super().__setattr__(name, value)
 
     def _add_states(self, **rest: float) -> None:
         """Register state buffers by name, with their values at rest; not part of the state dict."""
