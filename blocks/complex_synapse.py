@@ -15,14 +15,9 @@ from . import synapse
 from .linear import Product
 from .synapse import GenericLayer, Hook
 
-_OF_REAL = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
-    "weight_norm_enabled", "shape",
-)  # fmt: skip
-
-
 _SIZES = ("stride", "padding", "dilation", "groups")
-_OF_EACH = ("weight", "weight_g", "weight_v", "bias", "kernel_size", *_SIZES)
+_OF_REAL = ("in_channels", "out_channels", "kernel_size", "shape", *_SIZES)
+_OF_EACH = ("weight", "weight_g", "weight_v", "bias", *_OF_REAL)
 
 
 class ComplexLayer(torch.nn.Module):
@@ -56,6 +51,15 @@ class ComplexLayer(torch.nn.Module):
                 f"synapse.imag.{name}"
             )
         super().__setattr__(name, value)
+
+    @property
+    def weight_norm_enabled(self) -> bool:
+        """Whether both weights are stored as directions and lengths; it can be set."""
+        return self.real.weight_norm_enabled
+
+    @weight_norm_enabled.setter
+    def weight_norm_enabled(self, enabled: bool) -> None:
+        self.real.weight_norm_enabled = self.imag.weight_norm_enabled = enabled
 
     def enable_weight_norm(self) -> None:
         """Store both weights as directions and lengths."""

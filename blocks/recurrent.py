@@ -98,14 +98,14 @@ class _FeedbackBlock(_NeuronBlock):
     def _acts_by_step(self) -> bool:
         """Whether something acts on each step by itself; the full gradient cannot go through it."""
         neuron, drop = self.neuron, self.neuron.drop
-        norm = neuron.real_norm if neuron.complex else neuron.norm
+        norms = (neuron.real_norm, neuron.imag_norm) if neuron.complex else (neuron.norm,)
         passes = drop is None or (
             isinstance(drop, (Dropout, torch.nn.Dropout)) and not drop.training
         )
         causes = [
             name
             for name, acts in (
-                ("a norm", norm is not None),
+                ("a norm", any(norm is not None for norm in norms)),
                 ("dropout", not passes),
                 ("a forward hook of the neuron", bool(neuron._forward_hooks)),
             )

@@ -232,6 +232,7 @@ class ResonatorNeuron(FixedPointNeuron):
         self._check(imag)
         if self.real_norm is not None:
             real = self.real_norm(real.to(torch.float32))
+        if self.imag_norm is not None:
             imag = self.imag_norm(imag.to(torch.float32))
         decays = (getattr(self, name) for name in (*_ROTATION, *self._decays()))
         thresholds = (getattr(self, name) for name in self._thresholds)
