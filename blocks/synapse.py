@@ -185,6 +185,8 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             value = self._in_space(name, value)
         elif name == "groups":
             value = self._of_groups(whole_number(name, value))
+        elif name == "transposed" and value != self.__dict__.get(name, value):
+            raise AttributeError("transposed cannot be set; use a ConvTranspose or a Conv")
         elif name == "padding_mode" and value != "zeros":
             raise ValueError(
                 f"padding_mode must be 'zeros'; got {value!r}. Pad the input before the block, "

@@ -116,6 +116,12 @@ def test_what_would_have_no_effect_cannot_be_set(kind, name, value):
     assert getattr(module, name) == before
 
 
+def test_a_synapse_does_not_change_its_kind():
+    module, _ = made("Conv")
+    with pytest.raises(AttributeError, match="ConvTranspose"):
+        module.transposed = True
+
+
 def test_sizes_that_are_set_are_used():
     module, x = made("Conv")
     on_grid(module)
