@@ -9,7 +9,7 @@ from lapilli.blocks import base, complex_synapse, cuba, rf, sigma_delta, synapse
 from lapilli.neurons import cuba as cuba_neuron
 from torch.nn.utils import prune
 
-from lapilli import slayer
+from lapilli import export, slayer
 
 CUBA = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
 RF = {"threshold": 1.0, "period": 8.0, "decay": 0.1}
@@ -266,6 +266,25 @@ def test_custom_recurrent_uses_the_bias(which):
     before = function(z, neuron, own)
     own.bias = torch.nn.Parameter(torch.full((3,), 1.0))
     assert function(z, neuron, own).sum() > before.sum()
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Recurrent", "KWTA", "rf"])
+def test_files_refuse_the_bias_of_a_synapse(kind, tmp_path):
+    made = {
+        "Dense": lambda: cuba.Dense(CUBA, 3, 4),
+        "Recurrent": lambda: cuba.Recurrent(CUBA, 3, 4),
+        "KWTA": lambda: cuba.KWTA(CUBA, 3, 4, 2),
+        "rf": lambda: rf.Dense(RF, 3, 4),
+    }
+    block = made[kind]()
+    block(torch.ones(1, 3, 2))
+    own = block.recurrent_synapse if kind == "Recurrent" else block.synapse
+    own = own.imag if kind == "rf" else own
+    own.bias = torch.nn.Parameter(torch.ones(4))
+    with pytest.raises(ValueError, match="bias in its synapse"):
+        export.save(torch.nn.Sequential(block), tmp_path / "net.net", target="lapilli")
+    own.bias = None
+    export.save(torch.nn.Sequential(block), tmp_path / "net.net", target="lapilli")
 
 
 def test_bias_compiles_into_one_graph():
