@@ -361,11 +361,7 @@ class AbstractAverage(_Block):
         super().__init__()
         self.num_outputs = whole_number("num_outputs", num_outputs)
         self.count_log = bool(count_log)
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape of the outputs, without batch and time."""
-        return torch.Size((self.num_outputs, 1, 1))
+        self.shape = torch.Size((self.num_outputs, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
         """Average ``[N, neurons..., T]``; with ``count_log`` also return None."""
