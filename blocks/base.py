@@ -144,20 +144,44 @@ class _NeuronBlock(_Block):
 
     neuron: Any
     delay: Delay | None
+    neuron_params: dict[str, Any] | None  # until the neuron is there
+    synapse_params: dict[str, Any] | None  # of a class that makes its own synapse
 
-    def _set_neuron(self, neuron_params: dict[str, Any], **fixed: Any) -> None:
-        self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
+    def _set_neuron(self, neuron_params: dict[str, Any] | None, **fixed: Any) -> None:
+        """Make the neuron; without a mixin, keep what it is to be made of."""
+        self.neuron = None
+        if not hasattr(self, "_new_neuron"):
+            self.neuron_params = None if neuron_params is None else dict(neuron_params) | fixed
+        elif neuron_params is not None:
+            self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
 
-    def _new_neuron(self, **params: Any) -> torch.nn.Module:
-        raise TypeError(
-            f"{type(self).__name__} does not say which neuron it has; use a class of "
-            f"lapilli.blocks.<neuron>, or derive from the mixin there first"
+    @property
+    def _makes_synapse(self) -> bool:
+        """Whether the constructor of a user's class is to make the synapse, as in lava-dl.
+
+        Such a class joins a kind with a mixin itself, and has a constructor that reads
+        ``synapse_params``.
+        """
+        from .family import NeuronMixin  # which imports this module
+
+        joined = getattr(type(self), "_is_joined", False)
+        return not joined and type(self).__init__ is not NeuronMixin.__init__
+
+    def _missing(self, name: str) -> TypeError:
+        return TypeError(
+            f"{type(self).__name__} has no {name}: a block that joins a kind with a mixin of its "
+            f"own makes it in its constructor, as self.{name} = ...(**self.{name}_params). Or use "
+            f"a class of lapilli.blocks.<neuron>, or derive from the mixin there first."
         )
 
     def _new_synapse(
         self, kind: str, pre_hook_fx: Any, product: Product = "auto", **arguments: Any
     ) -> Any:
-        """Make a synapse, complex for complex neurons."""
+        """Make a synapse, complex for complex neurons; None if that is left to the class."""
+        if self._makes_synapse:
+            hook = None if pre_hook_fx is NEURON_HOOK else pre_hook_fx
+            self.synapse_params = {**arguments, "pre_hook_fx": hook}
+            return None
         module = complex_synapse if self.neuron.complex else synapses
         hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
         made = getattr(module, kind)(**arguments, pre_hook_fx=hook)
@@ -175,8 +199,14 @@ class _NeuronBlock(_Block):
         """Shape of the neurons, without batch and time; None before the first call."""
         return self.neuron.shape
 
-    def _set_sizes(self, channels: int, dimensions: int = 1) -> None:
-        """Size what has one value a channel, for as many neuron dimensions as a sample has."""
+    def _set_sizes(self, synapse: Any, dimensions: int = 1) -> None:
+        """Size what has one value a channel, for as many neuron dimensions as a sample has.
+
+        Where a user's class makes the neuron or the synapse itself, the first call sizes it.
+        """
+        if None in (self.neuron, synapse):
+            return
+        channels = synapse.out_channels
         with torch.random.fork_rng(devices=[]):  # the draws of a seeded script are lava-dl's
             if hasattr(self.neuron, "_size"):
                 self.neuron._size(channels, dimensions)
@@ -189,6 +219,8 @@ class _NeuronBlock(_Block):
 
     def _output(self, z: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run the neuron on its input, then the hop, the delay and the count."""
+        if self.neuron is None:
+            raise self._missing("neuron")
         neuron = self.neuron
         # a hook on the neuron is to see spikes in their own step
         fused = not (neuron.persistent_state or getattr(neuron, "is_observed", True))
@@ -225,7 +257,10 @@ class _SynapseBlock(_NeuronBlock):
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
-        return self.synapse(x)
+        synapse = self.synapse
+        if synapse is None:
+            raise self._missing("synapse")
+        return synapse(x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Run the block over time.
@@ -248,24 +283,37 @@ class _MaskedBlock(_SynapseBlock):
 
     mask: Tensor | None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "mask" and value is not None:
+            value = self._five_dimensional(value)
+        super().__setattr__(name, value)
+
     def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
-        """Keep a copy of a mask ``[out, in]`` in the weight's five dimensions."""
-        if mask is not None:
+        """Register a mask ``[out, in]``; None for none. It can be set later as well."""
+        self.register_buffer("mask", None if mask is None else self._five_dimensional(mask))
+
+    def _five_dimensional(self, mask: Tensor | np.ndarray) -> Tensor:
+        """Return a copy of a mask ``[out, in]`` in the weight's five dimensions."""
+        if self.synapse is not None:
             shape = (self.synapse.out_channels, self.synapse.in_channels)
-            mask = torch.as_tensor(mask).detach().clone()
-            if tuple(mask.shape) != shape:
-                raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
-            if not bool(((mask == 0) | (mask == 1)).all()):
-                raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
-            mask = mask.view(*shape, 1, 1, 1)
-        self.register_buffer("mask", mask)
+        else:
+            shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
+        mask = torch.as_tensor(mask).detach().clone()
+        if tuple(mask.shape) not in (shape, (*shape, 1, 1, 1)):
+            raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
+        return mask.view(*shape, 1, 1, 1)
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
         if self.mask is None:
             return super()._dendrite(x)
-        self.synapse.apply_mask(self.mask)
-        return self.synapse(x, self.mask)
+        synapse = self.synapse
+        if synapse is None:
+            raise self._missing("synapse")
+        synapse.apply_mask(self.mask)
+        return synapse(x, self.mask)
 
 
 @documented(
@@ -290,9 +338,8 @@ class AbstractInput(_NeuronBlock):
         count_log: bool = False,
     ):
         super().__init__()
-        self.neuron = None
-        if neuron_params is not None:
-            self._set_neuron(neuron_params)
+        self._set_neuron(neuron_params)
+        self.synapse_params = None
         self._set_output(False, delay_shift, count_log)
         self.register_parameter("weight", _one_value("weight", weight))
         self.register_parameter("bias", _one_value("bias", bias))
@@ -468,7 +515,6 @@ class AbstractAffine(_MaskedBlock):
     ):
         super().__init__()
         self._set_neuron(neuron_params)
-        self.neuron.no_reset = True
         self._set_output(False, False, count_log)
         self._set_synapse(
             "Dense",
@@ -480,8 +526,10 @@ class AbstractAffine(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
-        self._set_sizes(self.synapse.out_channels)
-        self.neuron.shape = torch.Size((self.synapse.out_channels,))
+        self._set_sizes(self.synapse)
+        if None not in (self.neuron, self.synapse):
+            self.neuron.no_reset = True
+            self.neuron.shape = torch.Size((self.synapse.out_channels,))
         self.dynamics = bool(dynamics)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
@@ -505,6 +553,8 @@ class AbstractAffine(_MaskedBlock):
             )
         z = self._dendrite(x)
         if self.dynamics:
+            if not getattr(self.neuron, "no_reset", True):  # made by a user's class
+                self.neuron.no_reset = True
             z = self.neuron.dynamics(z)
         # voltage of (current, voltage), imaginary part of (real, imaginary)
         y = z if isinstance(z, Tensor) else z[-1]
@@ -549,7 +599,7 @@ class AbstractDense(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
-        self._set_sizes(self.synapse.out_channels, _dimensions(in_neurons))
+        self._set_sizes(self.synapse, _dimensions(in_neurons))
 
 
 def _dimensions(in_neurons: Any) -> int:
@@ -598,7 +648,7 @@ class _Convolving(_SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        self._set_sizes(self.synapse.out_channels, 3)
+        self._set_sizes(self.synapse, 3)
 
 
 @documented(_CONVOLVED)

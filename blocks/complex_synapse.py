@@ -18,10 +18,9 @@ from .synapse import GenericLayer, Hook
 
 P = ParamSpec("P")  # arguments of a real synapse
 
-_OF_REAL = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
-    "weight_norm_enabled", "shape",
-)  # fmt: skip
+_SIZES = ("stride", "padding", "dilation", "groups")
+_OF_REAL = ("in_channels", "out_channels", "kernel_size", "shape", *_SIZES)
+_OF_EACH = ("weight", "weight_g", "weight_v", "bias", *_OF_REAL)
 
 
 class ComplexLayer(torch.nn.Module):
@@ -30,7 +29,9 @@ class ComplexLayer(torch.nn.Module):
     Attributes
     ----------
     real, imag : GenericLayer
-        Two synapses of the same arguments, drawn in this order.
+        Two synapses of the same arguments, drawn in this order. Weight and bias are theirs; setting
+        one on the pair raises AttributeError. Both are multiplied at once, unless one of them is of
+        another class, has hooks, or sizes of its own: then each is called.
     """
 
     complex = True
@@ -50,6 +51,23 @@ class ComplexLayer(torch.nn.Module):
         if name in _OF_REAL:
             return getattr(self.real, name)
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_EACH:
+            raise AttributeError(
+                f"a complex synapse has two of {name!r}; set synapse.real.{name} and "
+                f"synapse.imag.{name}"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def weight_norm_enabled(self) -> bool:
+        """Whether both weights are stored as directions and lengths; it can be set."""
+        return self.real.weight_norm_enabled
+
+    @weight_norm_enabled.setter
+    def weight_norm_enabled(self, enabled: bool) -> None:
+        self.real.weight_norm_enabled = self.imag.weight_norm_enabled = enabled
 
     def enable_weight_norm(self) -> None:
         """Store both weights as directions and lengths."""
@@ -95,8 +113,27 @@ class ComplexLayer(torch.nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map ``input`` with the real and the imaginary weight."""
-        real, imag = self.real.map(input, *self.effective_weight(mask))
-        return real, imag
+        real, imag = self.real, self.imag
+        if not _alike(real, imag):
+            options = () if mask is None else (mask,)
+            return real(input, *options), imag(input, *options)
+        weights = real.forward_weight(mask), imag.forward_weight(mask)
+        return self.biased(real.map(input, *weights))
+
+    def biased(self, y: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Add the biases, if there are any, to a pair of outputs ``[N, C, ..., T]``."""
+        real, imag = y
+        return self.real.biased(real), self.imag.biased(imag)
+
+
+def _alike(real: Any, imag: Any) -> bool:
+    """Whether two parts can be multiplied at once."""
+    return (
+        getattr(real, "is_plain", False)
+        and getattr(imag, "is_plain", False)
+        and type(real) is type(imag)
+        and all(getattr(real, size) == getattr(imag, size) for size in _SIZES)
+    )
 
 
 def _takes(

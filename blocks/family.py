@@ -29,6 +29,8 @@ class NeuronMixin(torch.nn.Module):
         super().__init_subclass__(**kwargs)
         passes = cls.__init__ is NeuronMixin.__init__
         cls.__signature__ = cls._constructor() if passes else None
+        if passes and hasattr(cls, "_set_neuron"):  # joined with a kind of block
+            cls._is_joined = True
 
     @classmethod
     def _constructor(cls) -> inspect.Signature:
@@ -51,6 +53,9 @@ class NeuronMixin(torch.nn.Module):
                 raise TypeError(f"{name}: {error}; expected {name}{signature}") from None
             given.apply_defaults()
             super().__init__(*given.args, **given.kwargs)
+            params = self.__dict__.pop("neuron_params", None)  # of a class that has no kind
+            if params is not None:
+                self.neuron = self._new_neuron(**params)
 
     def _new_neuron(self, **params: Any) -> torch.nn.Module:
         return self.neurons.Neuron(**params)

@@ -55,7 +55,8 @@ class _FeedbackBlock(_NeuronBlock):
         self.gradient = gradient
         self.bias: Tensor | None = None
         self._add_states(spike_state=0)
-        self._acts_by_step()
+        if self.neuron is not None:
+            self._acts_by_step()
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         """Return weight, bias and the step of the weight's grid, None if it is on none."""
@@ -67,12 +68,28 @@ class _FeedbackBlock(_NeuronBlock):
 
     @property
     def persistent_state(self) -> bool:
-        """Whether state and last spikes are kept from one call to the next."""
+        """Whether state and last spikes are kept from one call to the next: the neuron's."""
         return self.neuron.persistent_state
 
     @persistent_state.setter
     def persistent_state(self, persistent: bool) -> None:
         self.neuron.persistent_state = bool(persistent)
+
+    def _learned(self) -> torch.nn.Parameter | torch.nn.Module | None:
+        """Return what is learned of the feedback; None before it is there."""
+        raise NotImplementedError
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the feedback is learned."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self._requires_grad = bool(requires_grad)
+        learned = self._learned()
+        if learned is not None:
+            learned.requires_grad_(self._requires_grad)
 
     @property
     def _tested(self) -> int:
@@ -89,14 +106,14 @@ class _FeedbackBlock(_NeuronBlock):
     def _acts_by_step(self) -> bool:
         """Whether something acts on each step by itself; the full gradient cannot go through it."""
         neuron, drop = self.neuron, self.neuron.drop
-        norm = neuron.real_norm if neuron.complex else neuron.norm
+        norms = (neuron.real_norm, neuron.imag_norm) if neuron.complex else (neuron.norm,)
         passes = drop is None or (
             isinstance(drop, (Dropout, torch.nn.Dropout)) and not drop.training
         )
         causes = [
             name
             for name, acts in (
-                ("a norm", norm is not None),
+                ("a norm", any(norm is not None for norm in norms)),
                 ("dropout", not passes),
                 ("a forward hook of the neuron", bool(neuron._forward_hooks)),
                 ("another hook or a forward that the neuron was given", neuron.is_observed),
@@ -202,7 +219,8 @@ class AbstractRecurrent(_FeedbackBlock):
     """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
 
     ``[N, in, T]`` to ``[N, out, T]``. A spike comes back one step later. Both weights are always
-    quantised: without a ``pre_hook_fx``, as the neuron does.
+    quantised: without a ``pre_hook_fx``, as the neuron does. A bias of either synapse is added to
+    the weighted input at every step.
     """
 
     input_synapse: GenericLayer | ComplexLayer
@@ -227,18 +245,29 @@ class AbstractRecurrent(_FeedbackBlock):
         super().__init__()
         self._set_neuron(neuron_params)
         self._set_output(delay, delay_shift, count_log)
-        hook = self.neuron.quantize_8bit if pre_hook_fx is None else pre_hook_fx
-        options = {"weight_scale": weight_scale, "weight_norm": weight_norm}
         in_neurons = whole_number("in_neurons", in_neurons)
         out_neurons = whole_number("out_neurons", out_neurons)
-        self.input_synapse, self.recurrent_synapse = (
-            self._new_synapse("Dense", hook, in_neurons=n, out_neurons=out_neurons, **options)
-            for n in (in_neurons, out_neurons)
-        )
-        self.input_synapse.product = synapse
-        self.recurrent_synapse.requires_grad_(bool(requires_grad))
-        self._set_sizes(out_neurons)
+        options = {
+            "in_neurons": in_neurons,
+            "out_neurons": out_neurons,
+            "weight_scale": weight_scale,
+            "weight_norm": weight_norm,
+        }
+        hook = pre_hook_fx
+        if hook is None and self.neuron is not None:
+            hook = self.neuron.quantize_8bit
+        self.input_synapse = self._new_synapse("Dense", hook, product=synapse, **options)
+        options["in_neurons"] = out_neurons
+        if self.input_synapse is None:
+            self.recurrent_synapse = None
+            self.recurrent_params = self.synapse_params | options
+        else:
+            self.recurrent_synapse = self._new_synapse("Dense", hook, **options)
+        self._set_sizes(self.input_synapse)
         self._set_feedback(out_neurons, requires_grad, gradient)
+
+    def _learned(self) -> torch.nn.Module | None:
+        return self.recurrent_synapse
 
     def _dendrite(self, x: Tensor) -> Any:
         check_input(x, "Recurrent")
@@ -247,7 +276,9 @@ class AbstractRecurrent(_FeedbackBlock):
                 f"Recurrent takes [batch, channels, time]; got shape {tuple(x.shape)}. Put a "
                 f"Flatten before it."
             )
-        return self.input_synapse(x)
+        if self.input_synapse is None or self.recurrent_synapse is None:
+            raise self._missing("synapse")
+        return self.recurrent_synapse.biased(self.input_synapse(x))
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         neuron, synapse = self.neuron, self.recurrent_synapse
@@ -301,7 +332,7 @@ class AbstractKWTA(_FeedbackBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        neurons = self.synapse.out_channels
+        neurons = whole_number("out_neurons", out_neurons)
         self.num_winners = whole_number("num_winners", num_winners)
         if self.num_winners > neurons:
             raise ValueError(
@@ -312,8 +343,11 @@ class AbstractKWTA(_FeedbackBlock):
             requires_grad=bool(requires_grad),
         )
         self._inhibition: tuple[Any, float] = (None, 0.0)
-        self._set_sizes(neurons, _dimensions(in_neurons))
+        self._set_sizes(self.synapse, _dimensions(in_neurons))
         self._set_feedback(neurons, requires_grad, gradient)
+
+    def _learned(self) -> torch.nn.Parameter:
+        return self.self_excitation
 
     def clamp(self) -> None:
         """Move the self-excitation back into [0, 1], in place."""
@@ -323,6 +357,8 @@ class AbstractKWTA(_FeedbackBlock):
         return confined(self, "self_excitation", 0, 1)
 
     def _dendrite(self, x: Tensor) -> Any:
+        if self.synapse is None:
+            raise self._missing("synapse")
         z = self.synapse(x)
         shape = (z[0] if self.neuron.complex else z).shape
         if math.prod(shape[2:-1]) != 1:

@@ -74,6 +74,8 @@ class _Output(base._SynapseBlock):
     ``[N, in, T]`` to ``[N, out, T]``; no activation, no threshold, no delay.
     """
 
+    _is_joined = True
+
     def __init__(
         self,
         neuron_params: dict[str, Any],
@@ -94,7 +96,7 @@ class _Output(base._SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        self._set_sizes(self.synapse.out_channels, base._dimensions(in_neurons))
+        self._set_sizes(self.synapse, base._dimensions(in_neurons))
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         neuron = self.neuron

@@ -167,6 +167,12 @@ class _Description:
             parts = {"/real": synapse.real, "/imag": synapse.imag}
         mask = getattr(self.block, "mask", None)
         for part, real in parts.items():
+            if getattr(real, "bias", None) is not None:
+                raise LayerError(
+                    f"{name}{part}",
+                    "has a bias in its synapse, which acts on the current and is not in the "
+                    "format; set it to None, or use a norm",
+                )
             weight = self._integers(name + part, real.raw_weight(mask), real.pre_hook_fx)
             dense = self.kind.type in ("dense", "dense_rec")
             self.data[name + part] = (

@@ -66,9 +66,7 @@ class CustomRecurrent:
 
 def _matrix(recurrent_synapse: Any) -> Tensor:
     """Weight ``[C, C]`` of a synapse, through its hook."""
-    matrix = recurrent_synapse.weight.flatten(1)
-    hook = recurrent_synapse.pre_hook_fx
-    return matrix if hook is None else hook(matrix)
+    return recurrent_synapse.effective_weight().flatten(1)
 
 
 def custom_recurrent(
@@ -83,14 +81,15 @@ def custom_recurrent(
     neuron
         Neuron with one input. It starts from rest, unless its state persists.
     recurrent_synapse
-        ``Dense`` of C inputs and outputs; its weight is used through its hook.
+        ``Dense`` of C inputs and outputs; its weight is used through its hook, its bias is added
+        at every step.
 
     Returns
     -------
     Tensor
         Spikes, ``[N, C, T]``, not delayed.
     """
-    return CustomRecurrent.apply(z, neuron, _matrix(recurrent_synapse))
+    return CustomRecurrent.apply(recurrent_synapse.biased(z), neuron, _matrix(recurrent_synapse))
 
 
 def custom_recurrent_ground_truth_1(
@@ -105,4 +104,4 @@ def custom_recurrent_ground_truth_2(
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step with the synapse's matrix."""
     matrix = _matrix(recurrent_synapse)
-    return _run(z, neuron, lambda frame: matrix @ frame)
+    return _run(recurrent_synapse.biased(z), neuron, lambda frame: matrix @ frame)

@@ -38,13 +38,22 @@ class AdaptiveNeuron(FixedPointNeuron):
     def _add_adaptation(
         self, threshold_step: float, threshold_decay: Range, refractory_decay: Range
     ) -> None:
+        self.threshold_step = threshold_step
+        self._add_decay("threshold_decay", threshold_decay)
+        self._add_decay("refractory_decay", refractory_decay)
+
+    @property
+    def threshold_step(self) -> float:
+        """What a spike adds to the threshold; quantised when it is set."""
+        return self._threshold_step
+
+    @threshold_step.setter
+    def threshold_step(self, threshold_step: float) -> None:
         require(
             math.isfinite(threshold_step),
             f"threshold_step must be finite; got {threshold_step}",
         )
-        self.threshold_step = int(threshold_step * self.w_scale) / self.w_scale
-        self._add_decay("threshold_decay", threshold_decay)
-        self._add_decay("refractory_decay", refractory_decay)
+        self._threshold_step = int(threshold_step * self.w_scale) / self.w_scale
 
     @property
     def v_th_step(self) -> int:

@@ -25,6 +25,8 @@ from .state import Stateful
 Range = float | tuple[float, float]
 
 _METHODS = ("forward", "dynamics", "spike")  # what a subclass may replace
+_ANEW = "make another neuron, with the argument"
+_SCALE = f"{_ANEW} scale"
 
 
 class Neuron(Stateful):
@@ -80,6 +82,30 @@ class Neuron(Stateful):
     norm: torch.nn.Module | None
     real_norm: torch.nn.Module | None  # of complex neurons, in place of ``norm``
     imag_norm: torch.nn.Module | None
+    _fixed = {  # noqa: RUF012 (a table)
+        "p_scale": _SCALE,
+        "w_scale": _SCALE,
+        "s_scale": _SCALE,
+        "shared_param": f"{_ANEW} shared_param",
+        "complex": "it belongs to the kind of neuron",
+        "threshold_eps": "spikes are decided in integers; set threshold",
+    }
+    _derived = {  # noqa: RUF012 (a table)
+        "scale": _SCALE,
+        "v_th_mant": "set threshold",
+        "v_th_step": "set threshold_step",
+        "weight_exponent": _SCALE,
+        "device_params": "set what it is made of",
+        "device": "move the neuron with .to(device)",
+        "decay": "set sin_decay and cos_decay",
+        "frequency": "set sin_decay and cos_decay",
+        "period": "set sin_decay and cos_decay",
+        "lam": "set sin_decay and cos_decay",
+        **{
+            f"cx_{name}_decay": f"write to the parameter {name}_decay, in units of 1/4096"
+            for name in ("current", "voltage", "threshold", "refractory", "sin", "cos")
+        },
+    }
 
     def __init__(
         self,
@@ -178,6 +204,8 @@ class Neuron(Stateful):
     ) -> tuple[float, float]:
         """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
+        if isinstance(value, (np.ndarray, Tensor)):
+            value = value.tolist()
         if self.shared_param:
             require(
                 np.isscalar(value),
@@ -331,8 +359,38 @@ class Neuron(Stateful):
 
     @property
     def threshold(self) -> float:
-        """Quantised threshold in real units."""
+        """Quantised threshold in real units.
+
+        Setting it does as the constructor does: the value is quantised, the surrogate gradient
+        keeps its width relative to the threshold, and a threshold that adapts rests at the new
+        value. What spikes have added to that stays.
+        """
         return self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        before, self._threshold = self._threshold, self.quantize_threshold(threshold)
+        self.tau_rho *= self._threshold / before
+        self._rests_at_threshold(before)
+
+    def _rests_at_threshold(self, before: float) -> None:
+        """Move the state that rests at the threshold, which was ``before``."""
+        if "threshold_state" in self._rest:
+            self._rest["threshold_state"] = self._threshold
+            kept = self._kept["threshold_state"]
+            if kept is not None:
+                self._kept["threshold_state"] = kept + (self._threshold - before)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the neuron's parameters are learned; setting it sets that of each of them."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self._requires_grad = bool(requires_grad)
+        for parameter in self.parameters(recurse=False):
+            parameter.requires_grad_(self._requires_grad)
 
     @property
     def scale(self) -> int:

@@ -105,9 +105,9 @@ class Neuron(FixedPointNeuron):
         self._add_states(current_state=0, voltage_state=0)
         self.clamp()
 
-    @property
+    @FixedPointNeuron.threshold.getter
     def threshold(self) -> float:
-        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
+        """Quantised threshold, real units, see ``Neuron``; -1 where ``no_reset`` leaves it out."""
         return -1 if self.no_reset else self._threshold
 
     def _options(self) -> dict[str, Any]:

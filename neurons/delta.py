@@ -60,6 +60,8 @@ class Delta(Stateful):
     pre_state = state_value("pre_state", "Input of the last step of the last call.")
     residual_state = state_value("residual_state", "Residual that the last call left.")
     error_state = state_value("error_state", "Accumulated error that the last call left.")
+    _fixed = {"shared_param": "make another one, with shared_param"}  # noqa: RUF012 (a table)
+    _derived = {"device": "move the module with .to(device)"}  # noqa: RUF012 (a table)
 
     def __init__(
         self,
@@ -83,18 +85,26 @@ class Delta(Stateful):
         self.scale_grad = scale_grad
         self.cum_error = bool(cum_error)
         self.shared_param = bool(shared_param)
-        self.requires_grad = bool(requires_grad)
         self._first_threshold = float(threshold)
         self.lazy_sizes = () if self.shared_param else ("threshold",)
         self.threshold = (
             torch.nn.Parameter(
                 torch.tensor([self._first_threshold], dtype=torch.float32),
-                requires_grad=self.requires_grad,
+                requires_grad=bool(requires_grad),
             )
             if self.shared_param
-            else uninitialized(self.requires_grad)
+            else uninitialized(bool(requires_grad))
         )
         self._add_states(pre_state=0, residual_state=0, error_state=0)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the threshold is learned."""
+        return self.threshold.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.threshold.requires_grad_(bool(requires_grad))
 
     def clamp(self) -> None:
         """Raise the threshold to ``1 / scale`` where it is lower, in place.

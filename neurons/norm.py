@@ -145,7 +145,9 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
         self.running_var.zero_()
 
     def _exponent(self, variance: Tensor) -> Tensor:
-        exponent = torch.ceil(torch.log2(torch.sqrt(variance + self.eps)))
+        # in float64, rounded once: in float32 the logarithm differs from processor to processor
+        deviation = torch.sqrt(variance + self.eps).double()
+        exponent = torch.ceil(torch.log2(deviation).float())
         return exponent.clamp(-self.weight_exp_bits, self.weight_exp_bits)
 
     @property

@@ -118,6 +118,14 @@ class ResonatorNeuron(FixedPointNeuron):
         self._add_states(real_state=0, imag_state=0)
         self.clamp()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "norm" and value is not None:
+            raise AttributeError(
+                "norm of a resonator cannot be set: its input has two parts; set real_norm and "
+                "imag_norm"
+            )
+        super().__setattr__(name, value)
+
     # parameters
 
     def _add_rotation(self, period: Range, decay: Range) -> None:
@@ -140,8 +148,9 @@ class ResonatorNeuron(FixedPointNeuron):
             spread = torch.rand(channels, dtype=torch.float32, device="cpu")
             frequency = 1 / high + (1 / low - 1 / high) * spread
         kept = self.p_scale * (1 - self._uniform("decay", channels))
-        turn = 2 * math.pi * frequency
-        return kept * torch.sin(turn), kept * torch.cos(turn)
+        # in float64: sine and cosine in float32 differ from processor to processor
+        turn = (2 * math.pi * frequency).double()
+        return kept * torch.sin(turn).float(), kept * torch.cos(turn).float()
 
     def _draws(self) -> list[Any]:
         draws = [draw for draw in super()._draws() if draw[0][0] not in ("period", "decay")]
@@ -153,11 +162,15 @@ class ResonatorNeuron(FixedPointNeuron):
         return tuple([name for name in self._learned if name not in _ROTATION])
 
     def _within(self, sin: Tensor, cos: Tensor) -> Pair:
-        """Return sine and cosine within their range: shorter than 1, at most a quarter turn."""
+        """Return sine and cosine within their range: shorter than 1, at most a quarter turn.
+
+        In float64 and rounded once, so that every processor gives the same.
+        """
+        sin, cos = sin.double(), cos.double()
         with torch.no_grad():  # of what is within, the gradient passes
             length = torch.sqrt(sin * sin + cos * cos)
             shrink = torch.where(length > self.p_scale - 1, (self.p_scale - 1) / length, 1.0)
-        return (sin * shrink).clamp(min=1), (cos * shrink).clamp(min=0)
+        return (sin * shrink).float().clamp(min=1), (cos * shrink).float().clamp(min=0)
 
     def _rotation(self) -> Pair:
         """Return what ``clamp`` would make of sine and cosine; neither is touched."""
@@ -184,9 +197,9 @@ class ResonatorNeuron(FixedPointNeuron):
 
     # values
 
-    @property
+    @FixedPointNeuron.threshold.getter
     def threshold(self) -> float:
-        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
+        """Quantised threshold, real units, see ``Neuron``; -1 where ``no_reset`` leaves it out."""
         return -1 if self.no_reset else self._threshold
 
     def _fractions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -248,6 +261,7 @@ class ResonatorNeuron(FixedPointNeuron):
         self._check(imag)
         if self.real_norm is not None:
             real = self.real_norm(real.to(torch.float32))
+        if self.imag_norm is not None:
             imag = self.imag_norm(imag.to(torch.float32))
         decays = self._parameters_used()
         thresholds = (getattr(self, name) for name in self._thresholds)

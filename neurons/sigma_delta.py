@@ -112,7 +112,6 @@ class Neuron(base.Neuron):
             **base.fixed_point_scales(scale) | {"p_scale": 1},
         )
         self.graded_spike = True
-        self.cum_error = bool(cum_error)
         self.activation = activation
         self.bias = torch.nn.Parameter(
             torch.zeros(1, dtype=torch.float32), requires_grad=self.requires_grad
@@ -124,7 +123,7 @@ class Neuron(base.Neuron):
             scale=self.s_scale,
             tau_grad=tau_grad,
             scale_grad=scale_grad,
-            cum_error=self.cum_error,
+            cum_error=bool(cum_error),
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
@@ -205,8 +204,47 @@ class Neuron(base.Neuron):
 
     @property
     def threshold(self) -> torch.nn.Parameter:
-        """Threshold in real units: the parameter ``delta.threshold``."""
+        """Threshold in real units: the parameter ``delta.threshold``.
+
+        A number that is set is quantised and written into the parameter, for all channels.
+        """
         return self.delta.threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        before, self._threshold = self._threshold, self.quantize_threshold(threshold)
+        if before > 0:
+            self.tau_rho *= self._threshold / before
+        self.delta.threshold.data.fill_(self._threshold)
+        self.clamp()
+
+    @base.Neuron.requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        """Whether threshold and bias are learned."""
+        base.Neuron.requires_grad.fset(self, requires_grad)
+        if "delta" in self._modules:
+            self.delta.requires_grad = requires_grad
+
+    @property
+    def persistent_state(self) -> bool:
+        """Whether the state is kept from one call to the next; the same for sigma and delta."""
+        return self._persistent_state
+
+    @persistent_state.setter
+    def persistent_state(self, persistent_state: bool) -> None:
+        self._persistent_state = bool(persistent_state)
+        for name in ("sigma", "delta"):
+            if name in self._modules:
+                self._modules[name].persistent_state = self._persistent_state
+
+    @property
+    def cum_error(self) -> bool:
+        """Whether changes are added up until they are sent, see ``delta.cum_error``."""
+        return self.delta.cum_error
+
+    @cum_error.setter
+    def cum_error(self, cum_error: bool) -> None:
+        self.delta.cum_error = bool(cum_error)
 
     @property
     def v_th_mant(self) -> int | np.ndarray:

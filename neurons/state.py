@@ -9,7 +9,7 @@ Source: lava-dl neuron/base.py, dendrite/sigma.py, axon/delta.py.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lapilli.kernels.layout import wrong_type
@@ -137,6 +137,9 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         Whether all of the state, or a part of it, was at rest when the last call began.
     """
 
+    _fixed: ClassVar[dict[str, str]] = {}  # what only the constructor sets, and what to do instead
+    _derived: ClassVar[dict[str, str]] = {}  # what is only read, and what to set instead
+
     def __init__(self, persistent_state: bool):
         super().__init__()
         self.shape: torch.Size | None = None
@@ -149,6 +152,21 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
     def rests(self) -> bool:
         """Whether all of the state, or a part of it, is at rest now."""
         return any(s is None or s.ndim <= 1 for s in self._kept.values())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        advice = self._fixed.get(name)
+        if advice is not None and value is not self.__dict__.get(name, value):
+            if value != self.__dict__[name]:
+                raise AttributeError(
+                    f"{name} of a {type(self).__module__}.{type(self).__name__} cannot be set to "
+                    f"{value!r}: {advice}"
+                )
+        elif name in self._derived:
+            raise AttributeError(
+                f"{name} of a {type(self).__module__}.{type(self).__name__} follows from other "
+                f"values; {self._derived[name]}"
+            )
+        super().__setattr__(name, value)
 
     @property
     def began_at_rest(self) -> bool:  # noqa: D102 (the class says it)
