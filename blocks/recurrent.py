@@ -99,7 +99,7 @@ class _FeedbackBlock(_NeuronBlock):
                 ("another hook or a forward that the neuron was given", neuron.is_observed),
                 (
                     "dynamics or spike that the neuron was given",
-                    neuron._replaces("dynamics", "spike"),
+                    neuron._replaces_stages,
                 ),
             )
             if acts

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from .errors import require
 from .lazy import fill, is_lazy, is_to_be_drawn, mark_provisional, resize, uninitialized, unmark
-from .limits import confined, own_parameter, require_finite, value_of
+from .limits import confined, own_parameter, require_finite
 from .state import Stateful
 
 Range = float | tuple[float, float]
 
-_METHODS = ("forward", "dynamics", "spike")  # what a subclass may replace
+_STAGES = ("dynamics", "spike")
+_METHODS = ("forward", *_STAGES)  # what a subclass may replace
 
 
 class Neuron(Stateful):
@@ -122,9 +123,11 @@ class Neuron(Stateful):
 
     _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
 
-    def _replaces(self, *names: str) -> bool:
-        """Whether a subclass or an assignment gave this neuron methods of its own."""
-        return any(n in self._replaced or n in self.__dict__ for n in names)
+    @property
+    def _replaces_stages(self) -> bool:
+        """Whether a subclass or an assignment gave this neuron a ``dynamics`` or ``spike``."""
+        own = self.__dict__
+        return "spike" in own or "dynamics" in own or not self._replaced.isdisjoint(_STAGES)
 
     @property
     def is_observed(self) -> bool:
@@ -291,11 +294,12 @@ class Neuron(Stateful):
 
     def _used(self, name: str) -> Tensor:
         """Return a decay as forward uses it: see limits.py. Frozen ones stay as they are."""
-        value = value_of(self, name)
+        value = self._parameters.get(name)
+        if value is None:
+            value = getattr(self, name)
         if self.requires_grad or value.requires_grad:
             return confined(self, name, 0, self.p_scale)
-        if not torch.compiler.is_compiling():
-            require_finite(self, name)
+        require_finite(self, name, value)
         return value
 
     def _parameters_used(self) -> tuple[Tensor, ...]:
