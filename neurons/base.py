@@ -18,7 +18,13 @@ from lapilli.kernels.recurrent import recurrent
 from torch import Tensor
 
 from .errors import require
-from .lazy import fill, is_lazy, is_to_be_drawn, mark_provisional, resize, uninitialized, unmark
+from .lazy import (
+    fill,
+    is_to_be_drawn,
+    resize,
+    size_provisionally,
+    unmark,
+)
 from .limits import confined, own_parameter, require_finite
 from .state import Stateful
 
@@ -207,10 +213,10 @@ class Neuron(Stateful):
         if self.shared_param:
             values = torch.tensor([self.p_scale * value], dtype=torch.float32)
             parameter = torch.nn.Parameter(values, requires_grad=self.requires_grad)
+            self.register_parameter(name, parameter)
         else:
-            parameter = uninitialized(self.requires_grad)
+            self._register_unsized(name, self.requires_grad)
             self.lazy_sizes = (*self.lazy_sizes, name)
-        self.register_parameter(name, parameter)
         self._learned = (*self._learned, name)
 
     def _sized(self, name: str) -> None:
@@ -238,11 +244,8 @@ class Neuron(Stateful):
         """
         for names, draw in self._draws():
             for name, values in zip(names, draw(channels), strict=True):
-                fill(self, name, values)
+                size_provisionally(self, name, values)
         self.clamp()
-        for names, _ in self._draws():
-            for name in names:
-                mark_provisional(self._parameters[name])
         for name in ("norm", "real_norm", "imag_norm"):
             norm = getattr(self, name, None)
             if hasattr(norm, "_size"):
@@ -251,12 +254,7 @@ class Neuron(Stateful):
     def _settle(self, channels: int) -> None:
         """Draw what waits for the first call, in order of registration; see lazy.py."""
         if torch.compiler.is_compiling():
-            for name in self._learned:
-                if is_lazy(self._parameters[name]):
-                    raise RuntimeError(
-                        f"{name} of a {type(self).__module__}.Neuron has no size yet: call the "
-                        f"network once before it is compiled or exported"
-                    )
+            self._require_sizes()
             if not torch.compiler.is_exporting():
                 self._ranges.clear()
             return
