@@ -271,6 +271,51 @@ def test_a_network_from_a_file_streams(tmp_path):
         same(torch.cat([loaded(x[..., t : t + 1]) for t in range(x.shape[-1])], -1), want)
 
 
+COMPILED = {
+    "cuba": lambda: neurons.cuba.Neuron(1.0, 0.25, 0.1, requires_grad=True, **PERSISTS),
+    "alif": lambda: neurons.alif.Neuron(1.0, 0.5, 0.25, 0.1, 0.2, 0.3, **PERSISTS),
+    "rf": lambda: neurons.rf.Neuron(1.0, 8, 0.1, requires_grad=True, **PERSISTS),
+    "sigma_delta": lambda: neurons.sigma_delta.Neuron(0.125, torch.relu, **PERSISTS),
+    "delay": lambda: Delay(max_delay=5, persistent_state=True),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_calls_keep_the_same_state(name):
+    eager = COMPILED[name]()
+
+    def series():
+        z = torch.randn(2, 3, 9).requires_grad_()
+        return z, (z, z.flip(-1)) if name == "rf" else z
+
+    eager(series()[1])  # settles a delay alone
+    eager.reset_state()
+    torch._dynamo.reset()
+    twin = copy.deepcopy(eager)
+    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        _, x = series()
+        same(compiled(x), eager(x))
+    _, x = series()
+    same(twin(x), eager(x))  # in training, from what a compiled call in inference mode kept
+    lapilli.reset_state(torch.nn.Sequential(eager, twin))
+    torch._dynamo.reset()
+    for seed in range(3):
+        gradients = []
+        for call in (eager, compiled):
+            torch.manual_seed(seed)
+            z, x = series()
+            y = call(x)
+            y.sum().backward()
+            gradients += [(y.detach(), z.grad)]
+        same(gradients[0][0], gradients[1][0])
+        same(gradients[0][1], gradients[1][1])
+    for a, b in zip(kept(eager), kept(twin), strict=True):
+        same(a, b)
+    for a, b in zip(eager.parameters(), twin.parameters(), strict=True):
+        same(a.detach(), b.detach())
+
+
 # what a user's own code does to neurons
 
 
