@@ -15,8 +15,7 @@ from lapilli.neurons.lazy import (
     fill,
     is_lazy,
     is_to_be_drawn,
-    mark_provisional,
-    uninitialized,
+    size_provisionally,
     unmark,
 )
 from lapilli.neurons.limits import confined, own_parameter
@@ -87,7 +86,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
         self.grad_scale = grad_scale
         self.persistent_state = bool(persistent_state)
         self.init = False
-        self.delay = uninitialized(requires_grad=True)
+        self._register_unsized("delay", requires_grad=True)
         self._add_states(tail=None)
 
     def _sized(self, name: str) -> None:
@@ -107,21 +106,17 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
 
     def _size(self, channels: int) -> None:
         """Give the delays their size, and values until the first call."""
-        fill(self, "delay", torch.rand(channels, dtype=torch.float32, device="cpu"))
-        mark_provisional(self.delay)
+        values = torch.rand(channels, dtype=torch.float32, device="cpu")
+        size_provisionally(self, "delay", values)
 
     def _settle(self, channels: int) -> None:
         """Draw the delays where they wait for the first call, see ``lapilli.neurons.lazy``."""
-        delay = self._parameters.get("delay")
         if torch.compiler.is_compiling():
-            if is_lazy(delay):
-                raise RuntimeError(
-                    "the delays of an axon.Delay have no size yet: call the network once before "
-                    "it is compiled or exported"
-                )
+            self._require_sizes()
             if not torch.compiler.is_exporting():
                 self.init = True
             return
+        delay = self._parameters.get("delay")
         if delay is not None and not isinstance(delay, torch.nn.Parameter):
             return  # that of torch.func.functional_call
         if delay is not None:
@@ -133,8 +128,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
     @property
     def shape(self) -> torch.Size | None:
         """Shape of the delays, ``[channels]``; None before they are known."""
-        delay = self._parameters.get("delay")
-        return None if is_lazy(delay) else self.delay.shape
+        return None if self._unsized else self.delay.shape
 
     def clamp(self) -> None:
         """Move the delays back into [0, ``max_delay``], in place."""
@@ -181,7 +175,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
         return y[..., steps:]
 
     def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
-        channels = None if is_lazy(self._parameters.get("delay")) else self.delay.numel()
+        channels = None if self._unsized else self.delay.numel()
         return (
             f"channels={channels}, max_delay={self.max_delay}, "
             f"persistent_state={self.persistent_state}"

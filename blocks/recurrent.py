@@ -16,7 +16,7 @@ from lapilli.kernels.layout import check_input, from_rows
 from lapilli.kernels.recurrent import GRADIENTS
 from lapilli.neurons.dropout import Dropout
 from lapilli.neurons.limits import confined
-from lapilli.neurons.state import refuse_recomputation, state_value, stepping, to_keep
+from lapilli.neurons.state import refuse_recomputation, state_value, stepping, to_keep, usable
 from torch import Tensor
 
 from .base import NEURON_HOOK, _dimensions, _NeuronBlock
@@ -119,7 +119,7 @@ class _FeedbackBlock(_NeuronBlock):
                 ("another hook or a forward that the neuron was given", neuron.is_observed),
                 (
                     "dynamics or spike that the neuron was given",
-                    neuron._replaces("dynamics", "spike"),
+                    neuron._replaces_stages,
                 ),
             )
             if acts
@@ -134,7 +134,7 @@ class _FeedbackBlock(_NeuronBlock):
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
         batch, *_, steps = (z[0] if self.neuron.complex else z).shape
         feedback, bias, quantum = self._feedback()
-        before = self._kept["spike_state"] if self.persistent_state else None
+        before = usable(self._kept["spike_state"]) if self.persistent_state else None
         if before is not None and (before.ndim <= 1 or before.shape[0] != batch):
             before = None
         if self._acts_by_step():

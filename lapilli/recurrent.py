@@ -35,7 +35,7 @@ def _acts_by_step(neuron: Any) -> bool:
         return True
     if neuron.norm is not None or neuron.drop is not None:
         return True
-    return neuron.is_observed or neuron._replaces("dynamics", "spike")
+    return neuron.is_observed or neuron._replaces_stages
 
 
 class CustomRecurrent:

@@ -160,7 +160,7 @@ class Neuron(AdaptiveNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
-        if self._states_round or self._replaces("dynamics", "spike"):
+        if self._states_round or self._replaces_stages:
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
         keeps = self._keeps(input)

@@ -18,13 +18,20 @@ from lapilli.kernels.recurrent import recurrent
 from torch import Tensor
 
 from .errors import require
-from .lazy import fill, is_lazy, is_to_be_drawn, mark_provisional, resize, uninitialized, unmark
-from .limits import confined, own_parameter, require_finite, value_of
+from .lazy import (
+    fill,
+    is_to_be_drawn,
+    resize,
+    size_provisionally,
+    unmark,
+)
+from .limits import confined, own_parameter, require_finite
 from .state import Stateful
 
 Range = float | tuple[float, float]
 
-_METHODS = ("forward", "dynamics", "spike")  # what a subclass may replace
+_STAGES = ("dynamics", "spike")
+_METHODS = ("forward", *_STAGES)  # what a subclass may replace
 _ANEW = "make another neuron, with the argument"
 _SCALE = f"{_ANEW} scale"
 
@@ -152,9 +159,11 @@ class Neuron(Stateful):
 
     _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
 
-    def _replaces(self, *names: str) -> bool:
-        """Whether a subclass or an assignment gave this neuron methods of its own."""
-        return any(n in self._replaced or n in self.__dict__ for n in names)
+    @property
+    def _replaces_stages(self) -> bool:
+        """Whether a subclass or an assignment gave this neuron a ``dynamics`` or ``spike``."""
+        own = self.__dict__
+        return "spike" in own or "dynamics" in own or not self._replaced.isdisjoint(_STAGES)
 
     @property
     def is_observed(self) -> bool:
@@ -236,10 +245,10 @@ class Neuron(Stateful):
         if self.shared_param:
             values = torch.tensor([self.p_scale * value], dtype=torch.float32)
             parameter = torch.nn.Parameter(values, requires_grad=self.requires_grad)
+            self.register_parameter(name, parameter)
         else:
-            parameter = uninitialized(self.requires_grad)
+            self._register_unsized(name, self.requires_grad)
             self.lazy_sizes = (*self.lazy_sizes, name)
-        self.register_parameter(name, parameter)
         self._learned = (*self._learned, name)
 
     def _sized(self, name: str) -> None:
@@ -267,11 +276,8 @@ class Neuron(Stateful):
         """
         for names, draw in self._draws():
             for name, values in zip(names, draw(channels), strict=True):
-                fill(self, name, values)
+                size_provisionally(self, name, values)
         self.clamp()
-        for names, _ in self._draws():
-            for name in names:
-                mark_provisional(self._parameters[name])
         for name in ("norm", "real_norm", "imag_norm"):
             norm = getattr(self, name, None)
             if hasattr(norm, "_size"):
@@ -280,12 +286,7 @@ class Neuron(Stateful):
     def _settle(self, channels: int) -> None:
         """Draw what waits for the first call, in order of registration; see lazy.py."""
         if torch.compiler.is_compiling():
-            for name in self._learned:
-                if is_lazy(self._parameters[name]):
-                    raise RuntimeError(
-                        f"{name} of a {type(self).__module__}.Neuron has no size yet: call the "
-                        f"network once before it is compiled or exported"
-                    )
+            self._require_sizes()
             if not torch.compiler.is_exporting():
                 self._ranges.clear()
             return
@@ -323,11 +324,12 @@ class Neuron(Stateful):
 
     def _used(self, name: str) -> Tensor:
         """Return a decay as forward uses it: see limits.py. Frozen ones stay as they are."""
-        value = value_of(self, name)
+        value = self._parameters.get(name)
+        if value is None:
+            value = getattr(self, name)
         if self.requires_grad or value.requires_grad:
             return confined(self, name, 0, self.p_scale)
-        if not torch.compiler.is_compiling():
-            require_finite(self, name)
+        require_finite(self, name, value)
         return value
 
     def _parameters_used(self) -> tuple[Tensor, ...]:

@@ -184,7 +184,7 @@ class Neuron(FixedPointNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
-        if self._replaces("dynamics", "spike"):
+        if self._replaces_stages:
             return self._in_two_stages(input, delay_shift)
         x = self._enter(input)
         state = self._state(x.shape[0])

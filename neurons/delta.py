@@ -10,7 +10,7 @@ from lapilli.kernels import delta as kernel
 from torch import Tensor
 
 from .errors import require
-from .lazy import fill, is_distributed, is_lazy, resize, uninitialized
+from .lazy import fill, is_distributed, resize
 from .limits import confined, own_parameter
 from .state import Stateful, state_value
 
@@ -87,14 +87,11 @@ class Delta(Stateful):
         self.shared_param = bool(shared_param)
         self._first_threshold = float(threshold)
         self.lazy_sizes = () if self.shared_param else ("threshold",)
-        self.threshold = (
-            torch.nn.Parameter(
-                torch.tensor([self._first_threshold], dtype=torch.float32),
-                requires_grad=bool(requires_grad),
-            )
-            if self.shared_param
-            else uninitialized(bool(requires_grad))
-        )
+        if self.shared_param:
+            value = torch.tensor([self._first_threshold], dtype=torch.float32)
+            self.threshold = torch.nn.Parameter(value, requires_grad=bool(requires_grad))
+        else:
+            self._register_unsized("threshold", bool(requires_grad))
         self._add_states(pre_state=0, residual_state=0, error_state=0)
 
     @property
@@ -123,7 +120,7 @@ class Delta(Stateful):
 
     def _size(self, *shape: int) -> None:
         """Give the threshold its size ``[channels, 1, ..., 1]``, where it has none."""
-        if is_lazy(self.threshold):
+        if self._unsized:
             fill(self, "threshold", torch.full(shape, self._first_threshold, dtype=torch.float32))
             self.clamp()
 
@@ -137,15 +134,12 @@ class Delta(Stateful):
 
     def _settle(self, channels: int, shape: tuple[int, ...]) -> None:
         """Give the threshold the shape that belongs to an input."""
-        threshold = own_parameter(self, "threshold")
-        if threshold is None and is_lazy(self._parameters.get("threshold")):
-            if torch.compiler.is_compiling():
-                raise RuntimeError(
-                    "threshold of a delta encoder has no size yet: call the network once before "
-                    "it is compiled or exported"
-                )
+        if torch.compiler.is_compiling():
+            self._require_sizes()
+        elif self._unsized:
             self._size(*shape)
-        elif threshold is not None and threshold.shape != shape:
+        threshold = own_parameter(self, "threshold")
+        if threshold is not None and threshold.shape != shape:
             require(
                 threshold.numel() in (1, channels),
                 f"delta encoder has thresholds of shape {tuple(threshold.shape)} for an input of "

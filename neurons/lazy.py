@@ -19,10 +19,18 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
 
 
-def uninitialized(requires_grad: bool) -> UninitializedParameter:
-    """Return a float32 parameter without a size."""
-    with unset_fake_temporarily():  # torch cannot make a fake one
-        return UninitializedParameter(requires_grad=requires_grad, dtype=torch.float32)
+def size(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+    """Put a parameter in the place of one without a size, to which nobody refers yet."""
+    before = module._parameters[name]
+    values = values.to(before.device).clone()  # a copy, into which nothing was written since
+    module._parameters[name] = Parameter(values, before.requires_grad)
+    module._unsized.discard(name)
+
+
+def size_provisionally(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+    """Do as ``size``; the values are to be drawn at the first call."""
+    size(module, name, values)
+    mark_provisional(module._parameters[name])
 
 
 def fill(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
@@ -32,12 +40,12 @@ def fill(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
     with torch.inference_mode(False):
         if not is_lazy(parameter):
             parameter.data.copy_(values)
-        elif isinstance(values, FakeTensor):  # a parameter without a size is none
-            values = values.to(parameter.device)
-            module._parameters[name] = Parameter(values, parameter.requires_grad)
+        elif isinstance(values, FakeTensor):  # torch cannot give one to a real parameter
+            size(module, name, values)
         else:
             parameter.materialize(values.shape, dtype=torch.float32)
             parameter.data.copy_(values)
+            module._unsized.discard(name)
 
 
 def resize(entry: torch.Tensor, values: torch.Tensor) -> None:
@@ -80,6 +88,25 @@ class LazySize:
     """
 
     lazy_sizes: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._unsized: set[str] = set()  # names; a graph cannot ask the parameters
+
+    def _register_unsized(self, name: str, requires_grad: bool) -> None:
+        """Register a float32 parameter without a size."""
+        with unset_fake_temporarily():  # torch cannot make a fake one
+            parameter = UninitializedParameter(requires_grad=requires_grad, dtype=torch.float32)
+        self.register_parameter(name, parameter)  # type: ignore[attr-defined]
+        self._unsized.add(name)
+
+    def _require_sizes(self) -> None:
+        """Raise while a graph is made of a module whose parameters have no size."""
+        if self._unsized:
+            raise RuntimeError(
+                f"{', '.join(sorted(self._unsized))} of a {type(self).__name__} has no size yet: "
+                f"call the network once before it is compiled or exported"
+            )
 
     def _sized(self, name: str) -> None:
         """Note that an entry has its final size and values."""
@@ -133,5 +160,6 @@ class LazySize:
         super()._load_from_state_dict(  # type: ignore[misc]
             state_dict, prefix, local_metadata, *args, **kwargs
         )
+        self._unsized = {name for name in self._unsized if is_lazy(self._parameters[name])}  # type: ignore[attr-defined]
         for name in undrawn:
             mark_provisional(self._parameters[name])  # type: ignore[attr-defined]

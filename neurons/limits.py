@@ -21,8 +21,6 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-_PLAIN = (Tensor, Parameter)
-
 
 def own_parameter(module: torch.nn.Module, name: str) -> Parameter | None:
     """Return the parameter of a module that forward may write; None where there is none."""
@@ -61,7 +59,7 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
         with torch.no_grad():
             parameter.clamp_(low, high)
         return parameter
-    require_finite(module, name)
+    require_finite(module, name, parameter)
     parameter.data.clamp_(low, high)
     return parameter
 
@@ -73,9 +71,8 @@ def confined_together(
     own = [own_parameter(module, name) for name in names]
     if any(p is None for p in own) or _is_foreign_code():
         return limit(*(value_of(module, name) for name in names))
-    if not torch.compiler.is_compiling():
-        for name in names:
-            require_finite(module, name)
+    for name, parameter in zip(names, own, strict=True):
+        require_finite(module, name, parameter)
     with torch.no_grad():
         moved = limit(*own)
         for parameter, value in zip(own, moved, strict=True):
@@ -86,12 +83,11 @@ def confined_together(
     return tuple(own)
 
 
-def require_finite(module: torch.nn.Module, name: str) -> None:
-    """Raise ValueError unless a parameter on the CPU is finite."""
-    parameter = module._parameters.get(name)
-    if type(parameter) not in _PLAIN or parameter.device.type != "cpu":
+def require_finite(module: torch.nn.Module, name: str, parameter: Tensor) -> None:
+    """Raise ValueError unless a parameter on the CPU is finite; not while a graph is traced."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return
-    if torch._C._len_torch_dispatch_stack():  # while a graph is traced there is no value
+    if type(parameter) is not Parameter or not parameter.is_cpu:
         return
     if parameter.numel() == 1:
         finite = math.isfinite(parameter.item())

@@ -185,9 +185,9 @@ class ResonatorNeuron(FixedPointNeuron):
         rotation = tuple([value_of(self, name) for name in _ROTATION])
         if self.requires_grad or any(part.requires_grad for part in rotation):
             rotation = confined_together(self, _ROTATION, self._within)
-        elif not torch.compiler.is_compiling():
-            for name in _ROTATION:
-                require_finite(self, name)
+        else:
+            for name, part in zip(_ROTATION, rotation, strict=True):
+                require_finite(self, name, part)
         return *rotation, *(self._used(name) for name in self._decays())
 
     def _clamped(self, name: str) -> Tensor:
@@ -304,7 +304,7 @@ class ResonatorNeuron(FixedPointNeuron):
         Tensor
             Spikes, of the shape of each part of ``input``.
         """
-        if self._replaces("dynamics", "spike"):
+        if self._replaces_stages:
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
         self._before.clear()

@@ -41,10 +41,20 @@ def state_value(name: str, meaning: str) -> property:
 
 def to_keep(x: Tensor) -> Tensor:
     """Return a copy without gradient that no later call, of whatever kind, is unable to use."""
-    if torch.is_inference_mode_enabled():
+    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
         with torch.inference_mode(False):  # training calls cannot save an inference tensor
             return x.clone()
     return (x.detach() if x.requires_grad else x).clone()
+
+
+def usable(x: Tensor | None) -> Tensor | None:
+    """Return what was kept in a form that a training call can save.
+
+    A compiled graph that ran in inference mode keeps inference tensors.
+    """
+    if x is None or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return x
+    return x.clone() if x.is_inference() else x
 
 
 class KeepsState(KeepsFloat32):
@@ -176,7 +186,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         """State before this call, each ``[batch, neurons...]``; None at rest."""
         if self.persistent_state:
             refuse_recomputation(self)
-        states = [self._kept[name] for name in self._rest]
+        states = [usable(self._kept[name]) for name in self._rest]
         resting = [s is None or s.ndim <= 1 for s in states]  # one value: somebody wrote it
         self._last_call["began_at_rest"] = any(resting)
         given = [s for s in states if s is not None]

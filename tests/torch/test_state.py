@@ -10,6 +10,7 @@ from cells import CELLS, KINDS, SPIKING, events, make, same
 from lapilli.blocks.delay import Delay
 from lapilli.neurons import delta, sigma
 from lapilli.neurons.state import KeepsState
+from torch.nn.utils import parametrize, prune
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
@@ -112,8 +113,7 @@ def test_a_value_that_is_written_is_the_state_of_all_neurons():
 
 @each
 def test_state_is_not_model(family, kind):
-    fresh, block = make(family, kind, PERSISTS), streaming(family, kind)
-    block = make(family, kind, PERSISTS)
+    fresh, block = (make(family, kind, PERSISTS) for _ in range(2))
     names = list(fresh.state_dict())
     block(events(kind))
     assert list(block.state_dict()) == names
@@ -121,9 +121,9 @@ def test_state_is_not_model(family, kind):
     assert kept(block)
     assert not any(t.requires_grad for t in kept(block))
     # the one name that lava-dl's checkpoints have, and names that older ones may have
-    state = block.state_dict() | {"neuron.sigma.pre_state": torch.ones(2, 5)} * (
-        family == "sigma_delta"
-    )
+    state = block.state_dict()
+    if family == "sigma_delta":
+        state["neuron.sigma.pre_state"] = torch.ones(2, 5)
     for name in names:
         if name.endswith("spike_state"):
             same(state[name], torch.zeros(1))
@@ -197,14 +197,13 @@ def test_calls_of_every_mode_come_in_any_order(family, kind, norm):
 @each
 @pytest.mark.parametrize("reentrant", [False, True], ids=["plain", "reentrant"])
 def test_recomputation_of_a_state_that_persists_is_refused(family, kind, reentrant):
+    if kind == "Output" and not reentrant:
+        pytest.skip("a sum needs nothing for its backward, so it is not computed again")
     block = make(family, kind, PERSISTS)
     x = events(kind).requires_grad_()
-    try:
-        y = checkpoint(block, x, use_reentrant=reentrant)
-        with pytest.raises(RuntimeError, match="persistent_state=True was called within a backw"):
-            y.sum().backward()
-    finally:
-        block.reset_state()
+    y = checkpoint(block, x, use_reentrant=reentrant)
+    with pytest.raises(RuntimeError, match="persistent_state=True was called within a backward"):
+        y.sum().backward()
 
 
 @pytest.mark.parametrize("reentrant", [False, True], ids=["plain", "reentrant"])
@@ -272,6 +271,51 @@ def test_a_network_from_a_file_streams(tmp_path):
         same(torch.cat([loaded(x[..., t : t + 1]) for t in range(x.shape[-1])], -1), want)
 
 
+COMPILED = {
+    "cuba": lambda: neurons.cuba.Neuron(1.0, 0.25, 0.1, requires_grad=True, **PERSISTS),
+    "alif": lambda: neurons.alif.Neuron(1.0, 0.5, 0.25, 0.1, 0.2, 0.3, **PERSISTS),
+    "rf": lambda: neurons.rf.Neuron(1.0, 8, 0.1, requires_grad=True, **PERSISTS),
+    "sigma_delta": lambda: neurons.sigma_delta.Neuron(0.125, torch.relu, **PERSISTS),
+    "delay": lambda: Delay(max_delay=5, persistent_state=True),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_calls_keep_the_same_state(name):
+    eager = COMPILED[name]()
+
+    def series():
+        z = torch.randn(2, 3, 9).requires_grad_()
+        return z, (z, z.flip(-1)) if name == "rf" else z
+
+    eager(series()[1])  # settles a delay alone
+    eager.reset_state()
+    torch._dynamo.reset()
+    twin = copy.deepcopy(eager)
+    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        _, x = series()
+        same(compiled(x), eager(x))
+    _, x = series()
+    same(twin(x), eager(x))  # in training, from what a compiled call in inference mode kept
+    lapilli.reset_state(torch.nn.Sequential(eager, twin))
+    torch._dynamo.reset()
+    for seed in range(3):
+        gradients = []
+        for call in (eager, compiled):
+            torch.manual_seed(seed)
+            z, x = series()
+            y = call(x)
+            y.sum().backward()
+            gradients += [(y.detach(), z.grad)]
+        same(gradients[0][0], gradients[1][0])
+        same(gradients[0][1], gradients[1][1])
+    for a, b in zip(kept(eager), kept(twin), strict=True):
+        same(a, b)
+    for a, b in zip(eager.parameters(), twin.parameters(), strict=True):
+        same(a.detach(), b.detach())
+
+
 # what a user's own code does to neurons
 
 
@@ -303,7 +347,7 @@ def test_methods_of_a_subclass_are_called(kind):
     plain = make("cuba", kind)(x)
     assert given(kind, Doubled)(x).max() == 2
     assert not given(kind, Silent)(x).any()
-    assert given(kind, Unreset)(x).sum() > plain.sum()
+    assert not torch.equal(given(kind, Unreset)(x), plain)
     replaced = make("cuba", kind)
     forward = replaced.neuron.forward
     replaced.neuron.forward = lambda z: 2 * forward(z)
@@ -356,12 +400,12 @@ def test_parametrised_and_pruned_decays_are_used(kind):
     params = {"current_decay": 0.5, "voltage_decay": 0.5, "requires_grad": True}
     want = make("cuba", kind, params | {"current_decay": 0.25})(events(kind))
     block = make("cuba", kind, params)
-    torch.nn.utils.parametrize.register_parametrization(block.neuron, "current_decay", Half())
+    parametrize.register_parametrization(block.neuron, "current_decay", Half())
     y = block(events(kind))
     same(y, want)
     want = make("cuba", kind, params | {"voltage_decay": 0.0})(events(kind))
     block = make("cuba", kind, params)
-    torch.nn.utils.prune.l1_unstructured(block.neuron, "voltage_decay", 1)
+    prune.l1_unstructured(block.neuron, "voltage_decay", 1)
     same(block(events(kind)), want)
 
 
