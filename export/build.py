@@ -18,6 +18,7 @@ from lapilli import neurons
 from .describe import describe
 from .errors import LayerError, NetworkFileError
 from .layers import (
+    ENTRIES,
     FAMILIES,
     FLAGS,
     KINDS,
@@ -139,7 +140,7 @@ def build(layers: list[Layer], where: str = "", verify: bool = False) -> Network
                         _check_same(blocks[-1], layer)
                 flat = _block_class(layer.module, "Flatten")
                 for _ in range(layer.flattens):
-                    blocks.append(_with_shape(flat(), (math.prod(layer.shape), 1, 1)))
+                    blocks.append(with_shape(flat(), (math.prod(layer.shape), 1, 1)))
             except LayerError as error:
                 raise NetworkFileError(
                     f"{where}/layer/{i}/{error.dataset}: {error.problem}"
@@ -155,7 +156,10 @@ def _check_same(block: nn.Module, layer: Layer) -> None:
     """Raise unless the block, written again, gives the layer: attributes and datasets agree."""
     again, _ = describe(block, "layer")
     for name in layer.data | again.data:
-        if not np.array_equal(layer.data.get(name), again.data.get(name)):
+        found, expected = layer.data.get(name), again.data.get(name)
+        if ENTRIES[name].form == "channels" and name in layer.data and name in again.data:
+            found, expected = np.broadcast_arrays(found, expected)  # one value may stand for all
+        if not np.array_equal(found, expected):
             raise LayerError(name, "does not agree with the attributes or the state of the layer")
 
 
@@ -168,7 +172,7 @@ def _block_class(module: str, name: str) -> type[nn.Module]:
         ) from None
 
 
-def _with_shape(block: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def with_shape(block: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Tell a block the shape that it would learn at its first forward."""
     size = torch.Size(shape)
     if hasattr(block, "input_shape"):
@@ -196,7 +200,7 @@ class _Builder:
         self._set_delay()
         if layer.state is not None:
             self.block.load_state_dict({k: torch.from_numpy(v) for k, v in layer.state.items()})
-        _with_shape(self.block, layer.shape)
+        with_shape(self.block, layer.shape)
 
     # constructor
 
@@ -294,6 +298,7 @@ class _Builder:
             for n, v in data.items()
             if n.startswith("neuron/") and n[7:] in self.family.decays
         )
+        per_channel |= data.get("neuron/vThMant", np.array(0)).ndim > 0  # of sigma-delta neurons
         arguments["shared_param"] = not per_channel and option(options, "shared_param", bool, True)
         arguments |= self._dynamics_arguments()
         if arguments["threshold"] * self.scale < 1 and self.layer.neuron != "SDNN":
@@ -392,8 +397,16 @@ class _Builder:
         for dataset, parameter in self.family.decays.items():
             value = self.data.get(f"neuron/{dataset}")
             if value is not None:
-                getattr(neuron, parameter).data = _tensor(value).reshape(-1)
+                values = _tensor(value).reshape(-1)
+                if not neuron.shared_param:
+                    values = values.expand(self.layer.shape[0]).clone()
+                getattr(neuron, parameter).data = values
             neuron._sized(parameter)
+        if self.layer.module == "sigma_delta" and not neuron.shared_param:
+            thresholds = _tensor(self.data["neuron/vThMant"]) / self.scale
+            each = thresholds.expand(self.layer.shape[0]).clone()
+            neuron.delta.threshold.data = each.reshape(-1, *(1,) * (len(self.layer.shape) - 1))
+            neuron.clamp()
         if self.layer.type != "input":
             self._set_bias(neuron)
 

@@ -1,7 +1,7 @@
 """From a block to the layer of the file: what forward uses, as integers, and nothing changed."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,40 @@ def kind_of(block: nn.Module) -> tuple[str, str] | None:
         if package == "lapilli.blocks" and module in FAMILIES and cls.__name__ in KINDS:
             return module, cls.__name__
     return None
+
+
+def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
+    """Return the blocks of a network in order.
+
+    Raises
+    ------
+    TypeError
+        For a module that is no block and holds none, since the file would leave it out.
+    """
+    return list(_walk(net, type(net).__name__))
+
+
+def _walk(net: Any, name: str) -> Iterator[nn.Module]:
+    if isinstance(net, nn.Module) and kind_of(net) is not None:
+        yield net
+        return
+    if isinstance(net, list | tuple):
+        children = {str(i): child for i, child in enumerate(net)}
+    elif isinstance(net, nn.Module):
+        if isinstance(net, nn.Identity | nn.Flatten):
+            return
+        # _modules, not children(): the latter leaves out a block that is used twice
+        children = {"blocks": net.blocks} if hasattr(net, "blocks") else net._modules
+    else:
+        children = {}
+    if not children:
+        raise TypeError(
+            f"{name} is a {type(net).__name__}: neither a block of lapilli.blocks nor a container "
+            f"of blocks; a network file cannot hold it"
+        )
+    for key, child in children.items():
+        if child is not None:
+            yield from _walk(child, f"{name}.{key}")
 
 
 def describe(block: nn.Module, where: str, with_state: bool = False) -> tuple[Layer, list[str]]:
@@ -104,6 +138,7 @@ class _Description:
         self.family: Family = FAMILIES[module]
         self.neuron = getattr(block, "neuron", None)
         self.notes: list[str] = []
+        self.rounded = False  # whether the file holds other values than forward uses
         self.faults: list[LayerError] = []
         self.data: dict[str, Any] = {}
         steps = [self._add_shape, self._add_structure, self._add_weights]
@@ -114,7 +149,9 @@ class _Description:
                 step()
             except LayerError as error:
                 self.faults.append(error)
-        self.layer = Layer(self.kind.type, self.data, module, name, self._params())
+        self.layer = Layer(
+            self.kind.type, self.data, module, name, self._params(), rounded=self.rounded
+        )
 
     def _has_dynamics(self) -> bool:
         return self.neuron is not None and getattr(self.block, "dynamics", True) is not False
@@ -183,6 +220,7 @@ class _Description:
             rounded = exact.round()
             error = (exact - rounded).abs().max().item()
             if error > _INTEGRAL:
+                self.rounded = True
                 self.notes.append(
                     f"{name}: pre_hook_fx gives values between the integers; rounded, largest "
                     f"error {error / scale:g}"
@@ -192,6 +230,7 @@ class _Description:
             if hook is None:
                 error = (rounded / scale - value).abs().max().item()
                 if error > 0:
+                    self.rounded = True
                     self.notes.append(
                         f"{name}: pre_hook_fx is None; rounded to 8 bit, largest error {error:g}"
                     )

@@ -227,7 +227,9 @@ class Layer:
     """One ``/layer/<i>`` group in memory.
 
     ``data`` maps dataset names (without ``type``) to canonical values: int64 or float32 arrays,
-    bool or str. ``params`` are constructor arguments, ``state`` the optional state dict.
+    bool or str. ``params`` are constructor arguments, ``state`` the optional state dict. The last
+    two are of a layer that is about to be written: whether it is a flatten that no block stands
+    for, and whether its values are rounded ones, not those of the block.
     """
 
     type: str
@@ -238,6 +240,8 @@ class Layer:
     inserted: bool = False
     flattens: int = 0
     state: dict[str, np.ndarray] | None = None
+    implied: bool = False
+    rounded: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -538,10 +542,31 @@ def input_shape_of(layer: Layer) -> tuple[int, ...] | None:
     return layer.shape if layer.type == "input" or "factor" in layer.data else None
 
 
+def smallest_input(layer: Layer) -> tuple[int, ...] | None:
+    """Return the smallest input of which a layer makes its shape; None if it has no shape yet."""
+    known = "shape" in layer.data
+    if layer.type in ("dense", "dense_rec"):
+        inputs = layer.params["in_neurons"]
+        if isinstance(inputs, list):
+            return tuple(reversed(inputs))
+        return (inputs, 1, 1) if known and len(layer.shape) == 3 else (inputs,)
+    if not known:
+        return None
+    if layer.type not in _CHECKS:
+        return layer.shape
+    channels, *sides = layer.shape
+    if layer.type in ("conv", "convT"):
+        channels = input_channels(layer)
+    return (channels, *(_smallest(layer, axis, side) for axis, side in enumerate(sides)))
+
+
+def _smallest(layer: Layer, axis: int, side: int) -> int:
+    return next(n for n in range(1, MAX_SIZE) if _side(layer, axis, n) >= side)
+
+
 def window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
     """Return the shape that a layer with windows makes of its input's."""
     _need("shape", len(before) == 3, f"the layer before has shape {before}; expected (C, H, W)")
-    kernel = next(iter(layer.weights().values())).shape[2:]
     channels = before[0]
     if layer.type in ("conv", "convT"):
         inputs = input_channels(layer)
@@ -551,16 +576,16 @@ def window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
             f"has {inputs} input channels; the layer before has {channels}",
         )
         channels = layer.shape[0]
-    sides = []
-    for size, k, stride, pad, dilation in zip(
-        before[1:], kernel, *(layer.data[n].tolist() for n in ("stride", "padding", "dilation")),
-        strict=True,
-    ):  # fmt: skip
-        reach = dilation * (k - 1)
-        if layer.type in ("convT", "unpool"):
-            sides.append((size - 1) * stride - 2 * pad + reach + 1)
-            continue
-        if layer.type == "pool":
-            size += size % k
-        sides.append((size + 2 * pad - reach - 1) // stride + 1)
-    return (channels, *sides)
+    return (channels, *(_side(layer, axis, size) for axis, size in enumerate(before[1:])))
+
+
+def _side(layer: Layer, axis: int, size: int) -> int:
+    """Return what a layer with windows makes of a height (axis 0) or width of its input."""
+    k = next(iter(layer.weights().values())).shape[2 + axis]
+    stride, pad, dilation = (int(layer.data[n][axis]) for n in ("stride", "padding", "dilation"))
+    reach = dilation * (k - 1)
+    if layer.type in ("convT", "unpool"):
+        return (size - 1) * stride - 2 * pad + reach + 1
+    if layer.type == "pool":
+        size += size % k
+    return (size + 2 * pad - reach - 1) // stride + 1
