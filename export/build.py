@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli import neurons
+from lapilli.neurons.state import Stateful
 
 from .describe import describe
 from .errors import LayerError, NetworkFileError
@@ -63,6 +64,12 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Run ``x`` through all blocks.
 
+        Parameters
+        ----------
+        x
+            ``[N, neurons..., T]`` in real units. Where the blocks keep their state, as ``load``
+            makes them with ``persistent_state=True``, the next call goes on where this one ended.
+
         Returns
         -------
         Tensor
@@ -77,6 +84,14 @@ class Network(nn.Module):
                 x, count = x
                 counts.append(count)
         return (x, counts) if counting else x
+
+    def reset_state(self) -> None:
+        """Return to rest: the next call starts as the first one did."""
+        for module in self.modules():
+            if isinstance(module, Stateful):
+                module.reset_state()
+            if hasattr(module, "delay_buffer"):
+                module.delay_buffer = None
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -99,7 +114,7 @@ class Grid:
         return weight * self.scale if descale else weight
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], *, persistent_state: bool | None = None) -> Network:
     """Rebuild a network from a network file of lapilli or of lava-dl.
 
     In eval mode, in which it is returned, it gives the spikes of the network that was saved; no
@@ -111,6 +126,10 @@ def load(path: str | os.PathLike[str]) -> Network:
     ----------
     path
         The file; it is closed on return.
+    persistent_state
+        Whether the neurons keep their state from one call to the next, so that a sequence can be
+        given in pieces, down to one step at a time; ``net.reset_state()`` begins a new one. None:
+        as the file says, which for files of lava-dl means no.
 
     Raises
     ------
@@ -119,9 +138,32 @@ def load(path: str | os.PathLike[str]) -> Network:
     NetworkFileError
         (A ValueError.) If it is no network file, is damaged or breaks the format; names file and
         dataset.
+    ValueError
+        If the state shall persist and a layer cannot run in pieces: TimeDecimation, whose bins can
+        be longer than a piece, and an Input without neuron that delays by a step.
     """
     file = read_network(path)
-    return build(file.layers, where=f"{path}: ", verify=bool(file.version))
+    net = build(file.layers, where=f"{path}: ", verify=bool(file.version))
+    if persistent_state is not None:
+        _set_persistence(net, persistent_state)
+    return net
+
+
+def _set_persistence(net: Network, persistent: bool) -> None:
+    for i, block in enumerate(net):
+        reason = None
+        if getattr(block, "factor", 1) > 1:
+            reason = f"averages bins of {block.factor} steps"
+        elif getattr(block, "delay_shift", False) and block.neuron is None:
+            reason = "delays by one step without a neuron that keeps the step"
+        if persistent and reason:
+            raise ValueError(
+                f"block {i} ({type(block).__name__}) {reason}, so that pieces of a sequence would "
+                f"not give the whole; load the network without persistent_state"
+            )
+    for module in net.modules():
+        if isinstance(module, Stateful):
+            module.persistent_state = persistent
 
 
 def build(layers: list[Layer], where: str = "", verify: bool = False) -> Network:
@@ -407,15 +449,20 @@ class _Builder:
             each = thresholds.expand(self.layer.shape[0]).clone()
             neuron.delta.threshold.data = each.reshape(-1, *(1,) * (len(self.layer.shape) - 1))
             neuron.clamp()
-        if self.layer.type != "input":
-            self._set_bias(neuron)
+        own = self.data.get("lapilli/threshold")
+        if own is not None:
+            threshold = neuron.delta.threshold
+            each = _tensor(own).reshape(-1).expand(threshold.numel())
+            threshold.data = each.reshape(threshold.shape).clone()
+        self._set_bias(neuron)
 
     def _set_bias(self, neuron: nn.Module) -> None:
         own = self.data.get("lapilli/bias")
         if own is not None:
             saved = (self.layer.state or {}).get("neuron.bias", own)  # one value may stand for all
             neuron.set_bias(_tensor(saved))
-        for part, name in (("", "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):
+        real = "/norm" if self.layer.type == "input" else ""
+        for part, name in ((real, "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):
             norm = getattr(neuron, name, None)
             bias = self.data.get(f"bias{part}")
             if norm is None:
@@ -429,6 +476,9 @@ class _Builder:
                 mean = mean + torch.round(_tensor(own) * self.scale) / self.scale
             norm.running_mean = mean
             norm._sized("running_mean")
+            quantized = norm.pre_hook_fx(mean)
+            if not torch.equal(quantized, mean):
+                norm.pre_hook_fx = Grid(self.scale)
             exponent = self.data.get(f"neuron/weight_exp{part}")
             if exponent is not None and hasattr(norm, "running_var"):
                 # the middle of the variances that round up to this exponent

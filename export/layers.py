@@ -15,11 +15,12 @@ import numpy as np
 from .errors import LayerError
 
 FORMAT = "lapilli-net"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: extensions beside the datasets of lava-dl
 
 P_SCALE = 4096  # decay units in 1
 W_SCALE = 64  # weight units in 1, where the file does not say
 NEVER_FIRES = 262143  # vThMant of Affine
+MAX_DELAY = 62
 MAX_SIZE = 2**31 - 1
 MAX_SCALE = 2**20
 
@@ -73,9 +74,10 @@ ENTRIES: dict[str, Entry] = {
     "dilation": Entry("pair", 1),
     **dict.fromkeys(("weight", "weight/real", "weight/imag"), _WEIGHTS),
     **dict.fromkeys(("weight_rec", "weight_rec/real", "weight_rec/imag"), _WEIGHTS),
-    **dict.fromkeys(("bias", "bias/real", "bias/imag"), _BIAS),
-    "delay": Entry("values", 0, 62),
+    **dict.fromkeys(("bias", "bias/real", "bias/imag", "bias/norm"), _BIAS),
+    "delay": Entry("values", 0, MAX_DELAY),
     "lapilli/bias": Entry("floats"),
+    "lapilli/threshold": Entry("floats"),
     "neuron/type": Entry("text"),
     "neuron/iDecay": _DECAY,
     "neuron/vDecay": _DECAY,
@@ -89,10 +91,13 @@ ENTRIES: dict[str, Entry] = {
     "neuron/gradedSpike": Entry("flag"),
     "neuron/activation": Entry("text"),
     "neuron/sigma_output": Entry("flag"),
-    "neuron/weight_exp": Entry("values", -64, 64),
-    "neuron/weight_exp/real": Entry("values", -64, 64),
-    "neuron/weight_exp/imag": Entry("values", -64, 64),
+    **dict.fromkeys(
+        ("neuron/weight_exp", *(f"neuron/weight_exp/{p}" for p in ("real", "imag", "norm"))),
+        Entry("values", -64, 64),
+    ),
 }
+# what files of lava-dl have not: stored in the group ``lapilli`` of the layer
+EXTENSIONS = tuple(n for n in ENTRIES if n.startswith(("bias/", "neuron/weight_exp/")))
 OLD_NEURON_ENTRIES = ("wgtExp", "theta", "tauRho", "scaleRho")  # of old files; not needed
 
 # The ranges that depend on the layer: (dataset, HDF5 type or neuron type) -> range
@@ -365,15 +370,16 @@ def _check_structure(layer: Layer) -> None:
         raise LayerError("neuron", f"is missing; a {layer.type} layer needs it")
     _CHECKS.get(layer.type, _check_one_input)(layer)
     channels = layer.shape[0]
-    for name in ("bias", "bias/real", "bias/imag", "delay", "lapilli/bias"):
-        if layer.type != "input" and name in data:
+    sized = ("bias/real", "bias/imag", "bias/norm", "lapilli/bias")
+    for name in sized if layer.type == "input" else ("bias", "delay", *sized):
+        if name in data:
             _need(
                 name,
                 data[name].shape == (channels,),
                 f"has shape {data[name].shape}; expected {(channels,)}",
             )
     for name, value in data.items():
-        if ENTRIES[name].form == "channels" and value.ndim:
+        if (ENTRIES[name].form == "channels" or name == "lapilli/threshold") and value.ndim:
             _need(
                 name,
                 value.shape == (channels,),

@@ -127,7 +127,7 @@ def compare(calls: list[Call], blocks: Sequence[nn.Module], expected: Sequence[b
         raise ChainError(
             f"layer {i}, {call}: {values} differ between the network and its file, on a probe. "
             f"Something that a file does not hold changes what the block does: a forward or a "
-            f"neuron of its own, a hook, a parametrisation. Remove it, or pass verify=False"
+            f"neuron of its own, a hook, a parametrisation; remove it, or pass verify=False"
         )
 
 

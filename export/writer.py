@@ -17,7 +17,7 @@ from .build import Network, build, with_shape
 from .describe import blocks_of, describe
 from .errors import LayerError, NetxCompatibilityWarning, QuantisationWarning
 from .files import replacing
-from .layers import FORMAT, FORMAT_VERSION, Layer, check_chain
+from .layers import EXTENSIONS, FORMAT, FORMAT_VERSION, Layer, check_chain
 from .netx import incompatibilities
 from .probe import Call, ProbeError, compare, trace
 from .reader import read_network
@@ -297,7 +297,7 @@ def _set_text(owner: h5py.Group, name: str, text: str) -> None:
 def write_layer(group: h5py.Group, layer: Layer) -> None:
     group["type"] = np.array([layer.type], dtype="S10")
     for name, value in layer.data.items():
-        group[name] = value
+        group[f"lapilli/{name}" if name in EXTENSIONS else name] = value
     _set_text(group, "module", layer.module)
     _set_text(group, "block", layer.block)
     _set_text(group, "params", json.dumps(layer.params, sort_keys=True, allow_nan=False))
