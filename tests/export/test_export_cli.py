@@ -113,7 +113,7 @@ def test_inspect_and_its_picture(capsys):
     saved("conv")
     assert main(["inspect", "a.net", "--plot", "weights.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "format: lapilli-net 1"
+    assert lines[0] == "format: lapilli-net 2"
     assert lines[1].split() == [
         "layer", "type", "block", "shape", "neuron", "parameters", "synapses", "weights", "bits",
         "delays",
