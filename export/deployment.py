@@ -12,7 +12,7 @@ from .build import build
 from .describe import blocks_of, is_settled, kind_of, survey
 from .errors import LayerError, NetworkFileError
 from .layers import ENTRIES, MAX_DELAY, PARTS, STATE_LIMIT, STATE_UNITS, WEIGHT_RANGE, Layer
-from .netx import CAUSES
+from .netx import causes_of
 from .probe import Call, ChainError, ProbeError, trace
 from .reader import read_network
 from .writer import Plan, arrange
@@ -97,9 +97,12 @@ def check(
         found: list[Finding] = []
     else:
         layers, found = _survey(net, input_shape)
-    for i, layer in enumerate(layers):
-        if target == "loihi2-netx":
-            found += [*_of_netx(i, layer), *_of_chip(i, layer)]
+    if target == "loihi2-netx":
+        for i, cause in causes_of(layers):
+            name = f"{layers[i].module}.{layers[i].block}"
+            found.append(Finding(i, name, *cause[:3], blocks=cause.blocks))
+        for i, layer in enumerate(layers):
+            found += _of_chip(i, layer)
     return sorted(found, key=lambda f: -1 if f.layer is None else f.layer)
 
 
@@ -191,13 +194,6 @@ def _of_note(i: int, block: str, note: str) -> Finding:
         limit = "multiples of 1 over the scale"
         remedy = "nothing if the accuracy is right: lapilli keeps the exact value, netx does not"
     return Finding(i, block, note, limit, remedy, blocks=False)
-
-
-def _of_netx(i: int, layer: Layer) -> Iterator[Finding]:
-    block = f"{layer.module}.{layer.block}"
-    for cause in CAUSES:
-        if cause.applies(layer):
-            yield Finding(i, block, *cause[:3], blocks=cause.blocks)
 
 
 def _of_chip(i: int, layer: Layer) -> Iterator[Finding]:
