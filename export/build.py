@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.neurons.state import Stateful
 from torch import Tensor, nn
 
 from lapilli import neurons
-from lapilli.neurons.state import Stateful
 
 from .describe import describe
 from .errors import LayerError, NetworkFileError

@@ -35,7 +35,9 @@ def _competition_bias(layer: Layer) -> bool:
 
 def _normed(layer: Layer) -> bool:
     """Whether a norm that netx does not read has an effect."""
-    return any(layer.data[n].any() for n in ("bias/real", "bias/imag", "bias/norm") if _has(layer, n))
+    return any(
+        layer.data[n].any() for n in ("bias/real", "bias/imag", "bias/norm") if _has(layer, n)
+    )
 
 
 def _is_complex_dense(layer: Layer) -> bool:

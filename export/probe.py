@@ -290,8 +290,8 @@ class _Run:
         if i and self._comes_from(call.input, None):
             return f"{call} gets the network's input, not {expected}"
         return (
-            f"{call} does not get {expected}, but something computed in the network's forward, such "
-            f"as a sum, a concatenation or a function of it"
+            f"{call} does not get {expected}, but something computed in the network's forward, "
+            f"such as a sum, a concatenation or a function of it"
         )
 
 

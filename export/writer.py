@@ -61,7 +61,7 @@ def export_block(block: nn.Module, handle: h5py.Group) -> None:
     Plan([layer], notes, trace([block])).verify(build([layer], f"{where}: "))
     for category, message in _messages([layer], notes, "netx"):
         warnings.warn(message, category, stacklevel=2)
-    write_layer(handle, layer)
+    _write_layer(handle, layer)
 
 
 def save(
@@ -286,7 +286,7 @@ def _write_network(file: h5py.File, layers: list[Layer]) -> None:
     _set_text(file, "lapilli_version", __version__)
     file.attrs["num_layers"] = len(layers)
     for i, layer in enumerate(layers):
-        write_layer(file.create_group(f"layer/{i}"), layer)
+        _write_layer(file.create_group(f"layer/{i}"), layer)
 
 
 def _set_text(owner: h5py.Group, name: str, text: str) -> None:
@@ -294,7 +294,7 @@ def _set_text(owner: h5py.Group, name: str, text: str) -> None:
     owner.attrs[name] = np.bytes_(text.encode())
 
 
-def write_layer(group: h5py.Group, layer: Layer) -> None:
+def _write_layer(group: h5py.Group, layer: Layer) -> None:
     group["type"] = np.array([layer.type], dtype="S10")
     for name, value in layer.data.items():
         group[f"lapilli/{name}" if name in EXTENSIONS else name] = value

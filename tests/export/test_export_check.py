@@ -194,7 +194,8 @@ def assert_matches(text, pattern):
 WARNINGS = {
     "clamped": (lambda: dense(CUBA, pre_hook_fx=None), "pre_hook_fx is None"),
     "delay": (
-        lambda: changed(delay=70.0), "delay: 4 values beyond 0 to 62 steps .*as forward uses them",
+        lambda: changed(delay=70.0),
+        "delay: 4 values beyond 0 to 62 steps .*as forward uses them",
     ),
     "rotation": (lambda: dense(ROTATING, family=rf), "can be 1/4096 low"),
     "fan-in": (
