@@ -87,11 +87,8 @@ class Network(nn.Module):
 
     def reset_state(self) -> None:
         """Return to rest: the next call starts as the first one did."""
-        for module in self.modules():
-            if isinstance(module, Stateful):
-                module.reset_state()
-            if hasattr(module, "delay_buffer"):
-                module.delay_buffer = None
+        for block in self.blocks:
+            reset(block)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -101,6 +98,15 @@ class Network(nn.Module):
 
     def __getitem__(self, index: int) -> nn.Module:
         return self.blocks[index]
+
+
+def reset(block: nn.Module) -> None:
+    """Return a block to rest: its neuron's state, and the step between it and the next block."""
+    for module in block.modules():
+        if isinstance(module, Stateful):
+            module.reset_state()
+    if hasattr(block, "delay_buffer"):
+        block.delay_buffer = None
 
 
 class Grid:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lapilli.neurons.state import Stateful
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .build import reset
 from .describe import blocks_of, kind_of, survey
 from .layers import KINDS, smallest_input
 
@@ -173,7 +173,7 @@ class _Detached(TorchFunctionMode):
 
 
 def _copied(net: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Return a copy in eval mode, its state at rest; ``memo`` gets the copies by id."""
+    """Return a copy in eval mode; ``memo`` gets the copies of everything by id."""
     try:
         with _Detached():
             twin = copy.deepcopy(net, memo)
@@ -182,11 +182,6 @@ def _copied(net: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"the network cannot be copied to run it on a probe: {error}. Keep what cannot be "
             f"copied outside of it, or {_AS_LIST}"
         ) from error
-    for module in twin.modules():
-        if isinstance(module, Stateful):
-            module.reset_state()
-        if kind_of(module) is not None and hasattr(module, "delay_buffer"):
-            module.delay_buffer = None
     return twin.eval()
 
 
@@ -194,7 +189,6 @@ class _Run:
     """One run of a copy on the probe; ``calls`` is the chain."""
 
     def __init__(self, net: nn.Module, arguments: tuple[Any, ...], given: str):
-        self.net = net
         self.arguments = arguments
         self.calls: list[Call] = []
         self.generator = torch.Generator().manual_seed(1)
@@ -210,6 +204,7 @@ class _Run:
         # by the id of the copy: the block and its name
         self.blocks = {id(twins[i]): (b, names[i] or "the network") for i, b in every.items()}
         for i in every:
+            reset(twins[i].eval())  # a list of blocks is no part of what eval() reaches
             twins[i].register_forward_pre_hook(self._enters, prepend=True, with_kwargs=True)
             twins[i].register_forward_hook(self._leaves, with_kwargs=True)
         cuda = {t.device for t in _tensors(arguments) if t.device.type == "cuda"}

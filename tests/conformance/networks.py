@@ -295,8 +295,8 @@ FAULTS = [
           "cuba.KWTA(CUBA | {'threshold': 30.0}, 34, 16, 1, weight_scale=40)", (34,), "differs",
           options={"silent_first": True}),
     Fault("scale that is no power of two",
-          "*(cuba.Dense(CUBA | {'scale': 100}, n, 128, weight_scale=3) for n in (34, 128, 128))",
-          (34,), "differs"),
+          "*(cuba.Dense(CUBA | {'scale': 100, 'threshold': 1.0}, n, 128, weight_scale=3) "
+          "for n in (34, 128, 128))", (34,), "differs"),
     Fault("no positive weight, the least a power of two",
           "cuba.Affine(CUBA, 34, 8, pre_hook_fx=lambda w: (w > 0) * -3.96875 - 0.03125)", (34,),
           "differs", options={"reads": "voltage", "scale": EVENT, "lag": 1}),

@@ -141,6 +141,17 @@ def test_the_file_runs_as_the_network(name, tmp_path):
     assert not [f for f in export.check(net, "lapilli") if f.blocks]
 
 
+def test_blocks_that_torch_does_not_know_of(tmp_path):
+    """They are in a list of Python's: ``eval()`` does not reach them, but the file is for eval."""
+    block = settled_dense(params={"dropout": neurons.Dropout(0.9)}, weight_scale=3)
+    net = OfBlocks(loop, [])
+    del net.blocks
+    net.blocks = [block.train()]
+    export.save(net, tmp_path / "a.net")
+    x = spikes(2, 6, 60)
+    torch.testing.assert_close(export.load(tmp_path / "a.net")(x), block.eval()(x), rtol=0, atol=0)
+
+
 def test_a_compiled_network_is_saved_without_compiling(tmp_path):
     make, shape = CHAINS["compiled"]
     net = make()
