@@ -24,6 +24,7 @@ import torch
 from lapilli.kernels.dispatch import define_op, differentiable
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
+from lapilli.kernels.sums import row_norms
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 from torch.nn.utils.prune import BasePruningMethod
@@ -474,43 +475,58 @@ def _row_norms(weight: Tensor) -> Tensor:
     return norms.to(weight.dtype)
 
 
-def _divisors(direction: Tensor) -> Tensor:
-    """Norms of the rows; where a row is masked out altogether, what leaves it zero."""
-    return _row_norms(direction).clamp_min(torch.finfo(direction.dtype).tiny)
+def _divisors(norms: Tensor) -> Tensor:
+    """Return norms of rows; of one that is masked out altogether what leaves it zero."""
+    return norms.clamp_min(torch.finfo(norms.dtype).tiny)
 
 
 @define_op
-def normalized_weight(direction: Tensor, length: Tensor) -> Tensor:
-    """Return direction times length, of each entry of axis 0."""
-    return direction * (length / _divisors(direction))
+def normalize(direction: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Return direction times length, of each entry of axis 0, and the norms it was divided by."""
+    if direction.dtype == torch.float32:
+        norms = row_norms(direction.flatten(1)).view(length.shape)
+    else:
+        norms = _row_norms(direction)
+    norms = _divisors(norms)
+    return direction * (length / norms), norms
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*inputs, output[1])
 
 
-def _backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(ctx: Any, g: Tensor, _: Any) -> tuple[Tensor, Tensor]:
+    direction, length, norms = ctx.saved_tensors
     if torch.is_grad_enabled():  # for second derivatives
-        return _derivatives(g, *ctx.saved_tensors)
-    return normalized_weight_bwd(g, *ctx.saved_tensors)
+        return _derivatives(g, direction, length, _divisors(_row_norms(direction)))
+    return normalize_bwd(g, direction, length, norms)
 
 
 @define_op
-def normalized_weight_bwd(g: Tensor, direction: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+def normalize_bwd(
+    g: Tensor, direction: Tensor, length: Tensor, norms: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the gradients of direction and length."""
-    return _derivatives(g, direction, length)
+    return _derivatives(g, direction, length, norms)
 
 
-def _derivatives(g: Tensor, direction: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+def _derivatives(
+    g: Tensor, direction: Tensor, length: Tensor, norms: Tensor
+) -> tuple[Tensor, Tensor]:
     # twice as quick as torch's chain of derivatives
-    norms = _divisors(direction)
     factor = length / norms
     along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
     turn = torch.where(along == 0, 0, -factor * along / norms)
     return torch.addcmul(g * factor, direction, turn), along
 
 
-differentiable(normalized_weight, _backward, _save)
+differentiable(normalize, _backward, _save)
+
+
+def normalized_weight(direction: Tensor, length: Tensor) -> Tensor:
+    """Return direction times length, of each entry of axis 0."""
+    return normalize(direction, length)[0]
 
 
 def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:
