@@ -482,7 +482,8 @@ class AbstractTimeDecimation(_Block):
         rows = to_rows(x)
         N, T, C = rows.shape
         bins = -(-T // self.factor)
-        if torch.compiler.is_compiling() or bins * self.factor > T:  # a graph takes any T
+        any_steps = torch.compiler.is_compiling() or not isinstance(T, int)  # of a graph
+        if any_steps or bins * self.factor > T:
             rows = torch.nn.functional.pad(rows, (0, 0, 0, bins * self.factor - T))
         y = from_rows(rows.reshape(N, bins, self.factor, C).mean(2), self.shape)
         return (y, None) if self.count_log else y

@@ -144,9 +144,11 @@ def _exported(family, kind):
 
 def _traced(family, kind):
     block = trained(family, kind)
-    x = events(kind)
-    graph = torch.fx.experimental.proxy_tensor.make_fx(block, tracing_mode="fake")(x)
-    same(outputs(graph(x)), outputs(block(x)))
+    x = events(kind, 7)  # as many as nothing else, or torch takes both for one size
+    for options in ({}, {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}):
+        graph = torch.fx.experimental.proxy_tensor.make_fx(block, **options)(x)
+        for given in (x, *([events(kind, 5, 33)] if options else [])):
+            same(outputs(graph(given)), outputs(block(given)))
 
 
 def _loss(block, kind):
