@@ -189,7 +189,7 @@ class _NeuronBlock(_Block):
         return made
 
     def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
-        persists = bool(delay) and self.neuron.persistent_state
+        persists = bool(delay) and getattr(self.neuron, "persistent_state", False)
         self.delay = Delay(max_delay=MAX_DELAY, persistent_state=persists) if delay else None
         self.delay_shift = bool(delay_shift)
         self.count_log = bool(count_log)

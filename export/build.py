@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.neurons.state import Stateful
+from lapilli.neurons.state import Stateful, reset_state
 from torch import Tensor, nn
 
 from lapilli import neurons
@@ -101,12 +101,8 @@ class Network(nn.Module):
 
 
 def reset(block: nn.Module) -> None:
-    """Return a block to rest: its neuron's state, and the step between it and the next block."""
-    for module in block.modules():
-        if isinstance(module, Stateful):
-            module.reset_state()
-    if hasattr(block, "delay_buffer"):
-        block.delay_buffer = None
+    """Return a block, or whatever holds blocks, to rest."""
+    reset_state(block)
 
 
 class Grid:
