@@ -20,6 +20,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from lapilli.kernels.dispatch import define_op, differentiable
 from lapilli.kernels.fixed_point import is_power_of_two
@@ -460,8 +461,7 @@ def _drawn(weight: Tensor) -> Tensor:
     torch scales its numbers by one instruction or by two, as the processor has it, and these round
     differently. Here they are scaled in float64 and rounded once, like by one instruction.
     """
-    bound = 1 / math.sqrt(weight[0].numel())
-    bound = torch.tensor(bound, dtype=torch.float32).item()
+    bound = float(np.float32(1 / math.sqrt(weight[0].numel())))
     return (torch.rand_like(weight).double() * (2 * bound) - bound).to(weight.dtype)
 
 

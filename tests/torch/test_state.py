@@ -211,7 +211,7 @@ def test_recomputation_of_a_state_that_persists_is_refused(family, kind, reentra
 def test_recomputation_without_a_persistent_state_works(reentrant, norm):
     block = make("cuba", "Recurrent", {"norm": norm}).eval()
     gradients = []
-    for call in (block, lambda x: checkpoint(block, x, use_reentrant=True)):
+    for call in (block, lambda x: checkpoint(block, x, use_reentrant=reentrant)):
         x = events("Recurrent").requires_grad_()
         call(x).sum().backward()
         gradients.append(x.grad)
