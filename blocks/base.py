@@ -22,7 +22,7 @@ from . import complex_synapse
 from . import synapse as synapses
 from .delay import Delay
 from .documentation import continued, documented
-from .linear import Product
+from .maps import Product
 from .synapse import Hook, Pair, whole_number
 
 if TYPE_CHECKING:  # what ``__getattr__`` imports

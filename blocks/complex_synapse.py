@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import synapse
 from .documentation import continued
-from .linear import Product
+from .maps import Product
 from .synapse import GenericLayer, Hook
 
 P = ParamSpec("P")  # arguments of a real synapse

@@ -22,7 +22,8 @@ from torch import Tensor
 from .base import NEURON_HOOK, _dimensions, _NeuronBlock
 from .complex_synapse import ComplexLayer
 from .documentation import documented
-from .linear import Product, linear
+from .linear import linear
+from .maps import Product
 from .synapse import GenericLayer, Hook, whole_number
 
 Gradient = Literal["lava-dl", "full"]

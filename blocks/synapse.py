@@ -32,8 +32,10 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from .convolution import convolve
 from .documentation import documented
-from .linear import PRODUCTS, Product, convolve, linear
+from .linear import linear
+from .maps import PRODUCTS, Product
 
 Pair = int | tuple[int, int]
 Hook = Callable[..., Tensor]
