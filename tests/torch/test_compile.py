@@ -54,7 +54,7 @@ def _forget():
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("dynamic", "most"), [(None, 2), (True, 1)])
+@pytest.mark.parametrize(("dynamic", "most"), [(None, 2), (True, 2)])
 def test_two_compilations_serve_every_size(name, training, dynamic, most):
     make, shape = NETS[name]
     net, twin = make(), make()
