@@ -109,7 +109,9 @@ class _Block(KeepsState, torch.nn.Module):
         next call where the neuron's state persists; None at rest.
     """
 
-    delay_buffer = state_value("delay_buffer", "Last output before the hop; None at rest.")
+    delay_buffer: Tensor | None = state_value(
+        "delay_buffer", "Last output before the hop; None at rest."
+    )
 
     def __init__(self) -> None:
         super().__init__()

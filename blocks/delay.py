@@ -66,7 +66,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
     """
 
     lazy_sizes = ("delay",)
-    tail = state_value("tail", "The last steps of the input; None at rest.")
+    tail: Tensor | None = state_value("tail", "The last steps of the input; None at rest.")
 
     def __init__(
         self,

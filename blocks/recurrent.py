@@ -44,7 +44,7 @@ class _FeedbackBlock(_NeuronBlock):
         broadcast against ``[N, neurons..., T]``.
     """
 
-    spike_state = state_value("spike_state", "Spikes of the last step of the last call.")
+    spike_state: Tensor = state_value("spike_state", "Spikes of the last step of the last call.")
 
     def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
         if gradient not in GRADIENTS:

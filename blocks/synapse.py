@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.dispatch import define_op, differentiable
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
-from lapilli.kernels.sums import row_norms
+from lapilli.kernels.normalize import normalized_weight, norms_of_rows
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 from torch.nn.utils.prune import BasePruningMethod
@@ -167,7 +166,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             self._start_from(weight)
             stored.copy_(weight)
             if enabled:
-                self._stored("weight_g").copy_(_row_norms(weight))
+                self._stored("weight_g").copy_(norms_of_rows(weight))
             if self.bias is not None:
                 self.bias.zero_()
 
@@ -277,7 +276,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
                 "(pruning, a parametrisation, spectral norm) computes it; remove that first"
             )
         weight = self.weight.detach()
-        self._register_weights(weight_g=_row_norms(weight), weight_v=weight)
+        self._register_weights(weight_g=norms_of_rows(weight), weight_v=weight)
         self.register_forward_pre_hook(_SplitWeight("weight", 0))
 
     def disable_weight_norm(self) -> None:
@@ -465,70 +464,6 @@ def _drawn(weight: Tensor) -> Tensor:
     """
     bound = float(np.float32(1 / math.sqrt(weight[0].numel())))
     return (torch.rand_like(weight).double() * (2 * bound) - bound).to(weight.dtype)
-
-
-def _row_norms(weight: Tensor) -> Tensor:
-    """Euclidean norm over all axes but the first, which keep size 1.
-
-    Added up in float64 and rounded once: in float32 the sum depends on how many numbers the
-    processor adds at once.
-    """
-    norms = torch.linalg.vector_norm(weight, dim=(1, 2, 3, 4), keepdim=True, dtype=torch.float64)
-    return norms.to(weight.dtype)
-
-
-def _divisors(norms: Tensor) -> Tensor:
-    """Return norms of rows; of one that is masked out altogether what leaves it zero."""
-    return norms.clamp_min(torch.finfo(norms.dtype).tiny)
-
-
-@define_op
-def normalize(direction: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Return direction times length, of each entry of axis 0, and the norms it was divided by."""
-    if direction.dtype == torch.float32:
-        norms = row_norms(direction.flatten(1)).view(length.shape)
-    else:
-        norms = _row_norms(direction)
-    norms = _divisors(norms)
-    return direction * (length / norms), norms
-
-
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs, output[1])
-
-
-def _backward(ctx: Any, g: Tensor, _: Any) -> tuple[Tensor, Tensor]:
-    direction, length, norms = ctx.saved_tensors
-    if torch.is_grad_enabled():  # for second derivatives
-        return _derivatives(g, direction, length, _divisors(_row_norms(direction)))
-    return normalize_bwd(g, direction, length, norms)
-
-
-@define_op
-def normalize_bwd(
-    g: Tensor, direction: Tensor, length: Tensor, norms: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of direction and length."""
-    return _derivatives(g, direction, length, norms)
-
-
-def _derivatives(
-    g: Tensor, direction: Tensor, length: Tensor, norms: Tensor
-) -> tuple[Tensor, Tensor]:
-    # twice as quick as torch's chain of derivatives
-    factor = length / norms
-    along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
-    turn = torch.where(along == 0, 0, -factor * along / norms)
-    return torch.addcmul(g * factor, direction, turn), along
-
-
-differentiable(normalize, _backward, _save)
-
-
-def normalized_weight(direction: Tensor, length: Tensor) -> Tensor:
-    """Return direction times length, of each entry of axis 0."""
-    return normalize(direction, length)[0]
 
 
 def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what ``__getattr__`` imports
     from .blocks.tensor_cores import gradient_products, set_gradient_products
     from .kernels.decays import decay_gradient, set_decay_gradient
     from .kernels.memory import keep_memory
+    from .neurons.state import reset_state
 
 __version__ = "0.1.0"
 

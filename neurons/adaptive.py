@@ -30,8 +30,8 @@ class AdaptiveNeuron(FixedPointNeuron):
 
     threshold_decay: torch.nn.Parameter
     refractory_decay: torch.nn.Parameter
-    threshold_state = state_value("threshold_state", "Threshold that the last call left.")
-    refractory_state = state_value("refractory_state", "Refractory state that it left.")
+    threshold_state: Tensor = state_value("threshold_state", "Threshold that the last call left.")
+    refractory_state: Tensor = state_value("refractory_state", "Refractory state that it left.")
     cx_threshold_decay = chip_value("threshold_decay")
     cx_refractory_decay = chip_value("refractory_decay")
 

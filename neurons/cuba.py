@@ -73,8 +73,8 @@ class Neuron(FixedPointNeuron):
 
     current_decay: torch.nn.Parameter
     voltage_decay: torch.nn.Parameter
-    current_state = state_value("current_state", "Current that the last call left.")
-    voltage_state = state_value("voltage_state", "Voltage that the last call left.")
+    current_state: Tensor = state_value("current_state", "Current that the last call left.")
+    voltage_state: Tensor = state_value("voltage_state", "Voltage that the last call left.")
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps

@@ -57,9 +57,9 @@ class Delta(Stateful):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
-    pre_state = state_value("pre_state", "Input of the last step of the last call.")
-    residual_state = state_value("residual_state", "Residual that the last call left.")
-    error_state = state_value("error_state", "Accumulated error that the last call left.")
+    pre_state: Tensor = state_value("pre_state", "Input of the last step of the last call.")
+    residual_state: Tensor = state_value("residual_state", "Residual that the last call left.")
+    error_state: Tensor = state_value("error_state", "Accumulated error that the last call left.")
     _fixed = {"shared_param": "make another one, with shared_param"}  # noqa: RUF012 (a table)
     _derived = {"device": "move the module with .to(device)"}  # noqa: RUF012 (a table)
 

@@ -86,8 +86,12 @@ class ResonatorNeuron(FixedPointNeuron):
 
     sin_decay: torch.nn.Parameter
     cos_decay: torch.nn.Parameter
-    real_state = state_value("real_state", "Real part of the state that the last call left.")
-    imag_state = state_value("imag_state", "Imaginary part of the state that the last call left.")
+    real_state: Tensor = state_value(
+        "real_state", "Real part of the state that the last call left."
+    )
+    imag_state: Tensor = state_value(
+        "imag_state", "Imaginary part of the state that the last call left."
+    )
     cx_sin_decay = chip_value("sin_decay")
     cx_cos_decay = chip_value("cos_decay")
 

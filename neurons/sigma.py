@@ -30,7 +30,7 @@ class Sigma(Stateful):
         Sum after the last call where it persists; not in the state dict.
     """
 
-    pre_state = state_value("pre_state", "Sum that the last call left.")
+    pre_state: Tensor = state_value("pre_state", "Sum that the last call left.")
 
     def __init__(self, persistent_state: bool = False):
         super().__init__(persistent_state)

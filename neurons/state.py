@@ -20,11 +20,12 @@ from .lazy import LazySize
 from .precision import KeepsFloat32, keeping_type
 
 
-def state_value(name: str, meaning: str) -> property:
+def state_value(name: str, meaning: str) -> Any:
     """Make the property that reads and writes what a module keeps under a name.
 
     At rest nothing is stored, and reading gives one value, float32 ``[1]`` on the module's device,
-    or None where there is no value at rest.
+    or None where there is no value at rest. Type checkers take no type from a property that is
+    made by a call: the class writes ``name: Tensor = state_value(...)``, or ``Tensor | None``.
     """
 
     def get(self: "KeepsState") -> Tensor | None:

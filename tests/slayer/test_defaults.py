@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from public import parameters, public
+from torch.nn.parameter import is_lazy
 
 from lapilli import slayer
 
@@ -58,6 +59,8 @@ def classes():
 
 def held(value, seen):
     """Describe a value and all that it holds, so that equal ones have equal descriptions."""
+    if is_lazy(value):  # a parameter whose size the first call gives
+        return type(value), str(value.dtype), str(value.device), value.requires_grad
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return type(value), str(value.dtype), value.tolist()
     if isinstance(value, (list, tuple, set)):
