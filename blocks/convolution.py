@@ -97,7 +97,8 @@ def convolution_fwd(
         frames = x.new_empty(number_of_frames(x), *x.shape[1:-1], dtype=torch.float32)
         outputs = [torch.convolution(frames, w, None, *options).contiguous() for w in weights]
     else:
-        events = found_events(x, _most_of_frames(x, weights, product, options, learning), room)
+        most = _most_of_frames(x, weights, product, options, learning)
+        events, room = found_events(x, most, room)
         outputs, _ = _convolution(x, weights, step, events, options)
         outputs = [y.contiguous() for y in outputs]
     return outputs[0], outputs[1] if w_im is not None else None, *room

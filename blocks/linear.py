@@ -107,7 +107,8 @@ def linear_fwd(
         ]
     else:
         has_codes = _has_codes(x, weights, step)
-        events = found_events(x, _most_of_rows(x, weights, product, has_codes, learning), room)
+        most = _most_of_rows(x, weights, product, has_codes, learning)
+        events, room = found_events(x, most, room)
         outputs, _ = _linear(x, weights, step, events, has_codes)
     return outputs[0], outputs[1] if w_im is not None else None, *room
 

@@ -139,17 +139,17 @@ def room_for_events(x: Tensor, product: str, learning: bool) -> tuple[Tensor, Te
 _NOTHING, _GRADED = -1, -2  # in place of a frame's number of events; graded ones count down
 
 
-def found_events(x: Tensor, most: float, room: tuple[Tensor, Tensor]) -> Events | None:
-    """List the events of ``x`` and keep them as bits, which are as many whatever ``x`` holds."""
+def found_events(
+    x: Tensor, most: float, room: tuple[Tensor, Tensor]
+) -> tuple[Events | None, tuple[Tensor, Tensor]]:
+    """List the events of ``x``; return them and what to keep: bits and counts, as large as room."""
     found = find(x, most) if most > 0 else None
     bits, counts = room
     if found is None:
-        counts.fill_(_NOTHING)
-        return None
+        return None, (bits, counts.fill_(_NOTHING))
     if counts.numel():
-        bits.copy_(found.bits)
-        counts.copy_(_GRADED - found.counts if found.graded else found.counts)
-    return listed(x, found)
+        room = found.bits, _GRADED - found.counts if found.graded else found.counts
+    return listed(x, found), room
 
 
 def kept_events(x: Tensor, bits: Tensor, counts: Tensor) -> Events | None:
