@@ -97,6 +97,8 @@ def execute(
             f"T x neurons is {T} x {C}: a sample must have fewer than 2**31 / {span} neuron-steps. "
             "Run the sequence in chunks with persistent_state=True."
         )
+    strided = [a.stride() for a in args if isinstance(a, Tensor) and not a.is_contiguous()]
+    assert not strided, f"a kernel walks memory in order; got strides {strided}"
     shape = walk_constants(N * C, _gpu(device))
     launch(kernel, (-(-N * C // BLOCK),), (*args, T, C, N * C), (*constants, *shape))
 
