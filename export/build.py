@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.neurons.lazy import assign
 from lapilli.neurons.state import Stateful, reset_state
 from torch import Tensor, nn
 
@@ -444,12 +445,13 @@ class _Builder:
                 values = _tensor(value).reshape(-1)
                 if not neuron.shared_param:
                     values = values.expand(self.layer.shape[0]).clone()
-                getattr(neuron, parameter).data = values
+                assign(neuron, parameter, values)
             neuron._sized(parameter)
         if self.layer.module == "sigma_delta" and not neuron.shared_param:
             thresholds = _tensor(self.data["neuron/vThMant"]) / self.scale
             each = thresholds.expand(self.layer.shape[0]).clone()
-            neuron.delta.threshold.data = each.reshape(-1, *(1,) * (len(self.layer.shape) - 1))
+            each = each.reshape(-1, *(1,) * (len(self.layer.shape) - 1))
+            assign(neuron.delta, "threshold", each)
             neuron.clamp()
         own = self.data.get("lapilli/threshold")
         if own is not None:
@@ -489,7 +491,7 @@ class _Builder:
 
     def _set_delay(self) -> None:
         if "delay" in self.data:
-            self.block.delay.delay.data = _tensor(self.data["delay"])
+            assign(self.block.delay, "delay", _tensor(self.data["delay"]))
             self.block.delay.init = True
 
 

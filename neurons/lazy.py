@@ -54,6 +54,15 @@ def resize(entry: torch.Tensor, values: torch.Tensor) -> None:
         entry.data = values.to(device=entry.device, dtype=entry.dtype, copy=True)
 
 
+def assign(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+    """Give a parameter values that are its own, and their size; the object stays the same."""
+    if is_lazy(module._parameters[name]):
+        fill(module, name, values)
+    else:
+        resize(module._parameters[name], values)
+        unmark(module._parameters[name])
+
+
 def mark_provisional(parameter: Parameter) -> None:
     """Say that the values of a parameter are to be drawn at the first call."""
     # on the object: copies and substitutes do not have it

@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from lapilli.kernels import dispatch, memory, recurrent_triton
+from lapilli.kernels import dispatch, memory, recurrent_triton, transpose
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -45,6 +45,9 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if op.overloadpacket is torch.ops.lapilli.turned:  # the way into rows is part of a kernel
+            with self:  # that of torch, where it is short, counts
+                return transpose.transpose(*args)
         outputs = op(*args, **(kwargs or {}))
         given = {_storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         made = [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]

@@ -573,11 +573,16 @@ def test_numbers_of_any_type(number):
 def test_neurons_take_numbers_of_any_type(number, shared):
     neuron = cuba_neuron.Neuron(number, number, number, shared_param=shared)
     want = cuba_neuron.Neuron(0.5, 0.5, 0.5, shared_param=shared)
+    for each in (neuron, want):  # alone, it draws what belongs to a channel at the first call
+        torch.manual_seed(0)
+        each(torch.zeros(1, 3, 2))
+    assert neuron.current_decay.shape == ((1,) if shared else (3,))
     assert neuron.threshold == want.threshold
     torch.testing.assert_close(neuron.current_decay, want.current_decay, rtol=0, atol=0)
     block = cuba.Dense(CUBA, 3, 2, weight_scale=number)
     assert block.synapse.weight.dtype == torch.float32
     resonator = slayer.neuron.rf.Neuron(number, number * 16, number, shared_param=shared)
+    resonator((torch.zeros(1, 3, 2), torch.zeros(1, 3, 2)))
     assert torch.isfinite(resonator.sin_decay).all()
 
 

@@ -143,7 +143,9 @@ def test_affine_never_fires(tmp_path):
 
 
 def test_affine_without_dynamics_has_no_neuron(tmp_path):
-    data = saved([cuba.Affine(CUBA, 6, 4, dynamics=False)], tmp_path)
+    refused = r"adds up what an Affine without dynamics gives: layer 0 \(cuba.Affine\)"
+    with pytest.warns(export.NetxCompatibilityWarning, match=refused):
+        data = saved([cuba.Affine(CUBA, 6, 4, dynamics=False)], tmp_path)
     assert not [k for k in data if "neuron" in k]
 
 
