@@ -361,13 +361,13 @@ class Neuron(Stateful):
 
     @property
     def threshold(self) -> float:
-        """Quantised threshold in real units.
+        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out.
 
         Setting it does as the constructor does: the value is quantised, the surrogate gradient
         keeps its width relative to the threshold, and a threshold that adapts rests at the new
         value. What spikes have added to that stays.
         """
-        return self._threshold
+        return -1 if getattr(self, "no_reset", False) else self._threshold
 
     @threshold.setter
     def threshold(self, threshold: float) -> None:

@@ -105,11 +105,6 @@ class Neuron(FixedPointNeuron):
         self._add_states(current_state=0, voltage_state=0)
         self.clamp()
 
-    @FixedPointNeuron.threshold.getter
-    def threshold(self) -> float:
-        """Quantised threshold, real units, see ``Neuron``; -1 where ``no_reset`` leaves it out."""
-        return -1 if self.no_reset else self._threshold
-
     def _options(self) -> dict[str, Any]:
         return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
 

@@ -201,11 +201,6 @@ class ResonatorNeuron(FixedPointNeuron):
 
     # values
 
-    @FixedPointNeuron.threshold.getter
-    def threshold(self) -> float:
-        """Quantised threshold, real units, see ``Neuron``; -1 where ``no_reset`` leaves it out."""
-        return -1 if self.no_reset else self._threshold
-
     def _fractions(self) -> tuple[np.ndarray, np.ndarray]:
         sin, cos = (p.round().cpu().numpy() / np.float32(self.p_scale) for p in self._rotation())
         return sin, cos
