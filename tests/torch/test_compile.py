@@ -47,15 +47,22 @@ NETS = {family: (lambda family=family: network(family), (12,)) for family in NEU
 }
 
 
+def _quick(name):
+    return name if name in ("cuba", "images") else pytest.param(name, marks=pytest.mark.slow)
+
+
+each_net = pytest.mark.parametrize("name", [_quick(name) for name in NETS])
+
+
 @pytest.fixture(autouse=True)
 def _forget():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", NETS)
+@each_net
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("dynamic", "most"), [(None, 2), (True, 2)])
-def test_two_compilations_serve_every_size(name, training, dynamic, most):
+@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_compilations_serve_every_size(name, training, dynamic):
     make, shape = NETS[name]
     net, twin = make(), make()
     counter = CompileCounterWithBackend("aot_eager")
@@ -68,10 +75,10 @@ def test_two_compilations_serve_every_size(name, training, dynamic, most):
         for batch, steps in SIZES:
             x = spikes(batch, *shape, steps)
             assert torch.equal(compiled(x), twin(x))
-    assert counter.frame_count <= most
+    assert counter.frame_count <= 2
 
 
-@pytest.mark.parametrize("family", SPIKING)
+@pytest.mark.parametrize("family", [_quick(family) for family in SPIKING])
 def test_state_that_persists_needs_no_more_compilations(family):
     net, twin = (network(family, persistent_state=True) for _ in range(2))
     counter = CompileCounterWithBackend("aot_eager")
@@ -107,7 +114,7 @@ def trains_alike(make, shape, backend):
     assert any((p.grad != 0).any() for p in nets[0].parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("name", NETS)
+@each_net
 def test_training_has_the_same_bits(name):
     trains_alike(*NETS[name], "aot_eager")
 
