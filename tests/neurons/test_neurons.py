@@ -346,7 +346,7 @@ def test_thresholds_that_cannot_be_raise(row, threshold):
 
 
 @each_fixed_point
-@pytest.mark.parametrize("threshold", [0.0, 0.01])
+@pytest.mark.parametrize("threshold", [0.0, 0.01, -1.0])
 def test_thresholds_that_would_be_zero_raise(row, threshold):
     with pytest.raises(ArgumentError, match="threshold must be finite and at least 1 / scale"):
         row.make(threshold=threshold)
