@@ -20,7 +20,7 @@ from lapilli.neurons.lazy import (
     unmark,
 )
 from lapilli.neurons.limits import confined, own_parameter
-from lapilli.neurons.state import KeepsState, refuse_recomputation, state_value, to_keep
+from lapilli.neurons.state import KeepsState, refuse_lost_state, state_value, to_keep
 from torch import Tensor
 
 
@@ -162,7 +162,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
 
     def _continued(self, x: Tensor, delay: Tensor, options: dict[str, float]) -> Tensor:
         """Delay ``x`` after what was kept of the calls before, and keep the end of both."""
-        refuse_recomputation(self)
+        refuse_lost_state(self)
         require(self.max_delay is not None, "a Delay whose state persists needs a max_delay")
         steps = math.floor(self.max_delay / self.sampling_time)
         rows, shape, tail = to_rows(x), x.shape[1:-1], self._kept["tail"]

@@ -16,7 +16,7 @@ from lapilli.kernels.layout import check_input, from_rows
 from lapilli.kernels.recurrent import GRADIENTS
 from lapilli.neurons.dropout import Dropout
 from lapilli.neurons.limits import confined
-from lapilli.neurons.state import refuse_recomputation, state_value, stepping, to_keep, usable
+from lapilli.neurons.state import refuse_lost_state, state_value, stepping, to_keep, usable
 from torch import Tensor
 
 from .base import NEURON_HOOK, _dimensions, _NeuronBlock
@@ -156,7 +156,7 @@ class _FeedbackBlock(_NeuronBlock):
         """Call the neuron for each step, its state without gradient, as lava-dl does."""
         neuron = self.neuron
         if neuron.persistent_state:
-            refuse_recomputation(neuron)
+            refuse_lost_state(neuron)
         parts, weights = (z, feedback) if neuron.complex else ((z,), (feedback,))
         shape = parts[0].shape[1:-1]
         steps: list[Tensor] = []

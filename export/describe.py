@@ -469,7 +469,10 @@ class _Description:
 
 
 def _descaled(hook: Callable[..., Tensor], value: Tensor, scale: int) -> Tensor:
-    parameters = inspect.signature(hook).parameters.values()
+    try:
+        parameters = inspect.signature(hook).parameters.values()
+    except ValueError:  # a builtin such as torch.tanh does not tell its arguments
+        parameters = ()
     if any(p.name == "descale" or p.kind is p.VAR_KEYWORD for p in parameters):
         return hook(value, descale=True)
     return hook(value) * scale

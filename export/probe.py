@@ -22,7 +22,7 @@ from .build import reset
 from .describe import blocks_of, kind_of, survey
 from .layers import KINDS, smallest_input
 
-STEPS = 32
+SAMPLES, STEPS = 2, 32
 
 _AS_LIST = "give save the blocks as a list if they alone, in their order, are meant"
 
@@ -69,7 +69,7 @@ def trace(
     example
         Input ``[N, neurons..., T]``, or a tuple of the arguments of ``forward``.
     input_shape
-        Shape of a sample without time; one sample of ``STEPS`` steps is made of it. Without both,
+        Shape of a sample without time; ``SAMPLES`` of ``STEPS`` steps are made of it. Without both,
         the first block that tells the shape of its input decides.
 
     Raises
@@ -138,7 +138,7 @@ def _module(net: Any) -> nn.Module:
 def _probe(net: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor]:
     tensors = (*net.parameters(), *net.buffers())
     device = tensors[0].device if tensors else torch.device("cpu")
-    return (_stimulus((1, *shape, STEPS), torch.Generator().manual_seed(0)).to(device),)
+    return (_stimulus((SAMPLES, *shape, STEPS), torch.Generator().manual_seed(0)).to(device),)
 
 
 def _stimulus(shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -29,7 +29,7 @@ def export_block(block: nn.Module, handle: h5py.Group) -> None:
     """Write one block into an empty group, as ``block.export_hdf5(handle)`` does.
 
     Before anything is written, a copy of the block and what the file makes of it run on a probe of
-    one sample and 32 steps.
+    two samples and 32 steps.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def save(
     """Write a network as an HDF5 network file.
 
     The file holds the blocks in the order in which they run: a copy of the network runs once, on a
-    probe of one sample and 32 steps, and must be one chain of blocks from its input to its output.
+    probe of two samples and 32 steps, and must be one chain of blocks from its input to its output.
     The file is then read back, and its layers run on the same probe must give the same values. It
     appears at ``path`` complete or not at all; a file that was there stays until then.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .classifier import MovingWindow, flat_classes, whole_rate
 from .filter import FIR, conv, fast_conv, real
+from .kernels.dispatch import is_transformed
 
 Reduction = Literal["sum", "mean", "none"]
 MaxMode = Literal["probability", "softmax", "logsoftmax"]
@@ -50,9 +51,13 @@ class _Loss(torch.nn.Module):
 
 
 def _can_be_read(label: Tensor) -> bool:
-    """Whether labels can be looked at here without stalling a device, or breaking a graph."""
-    compiling = torch.compiler.is_compiling()
-    return not compiling and label.device.type == "cpu" and label.numel() > 0
+    """Whether labels can be looked at here without stalling a device, or breaking a graph.
+
+    Under ``torch.func.vmap`` they are several tensors in one.
+    """
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
+    return label.device.type == "cpu" and label.numel() > 0
 
 
 class SpikeTime(_Loss):

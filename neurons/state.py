@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
+from lapilli.kernels.dispatch import is_transformed
 from lapilli.kernels.layout import wrong_type
 from torch import Tensor
 
@@ -186,7 +187,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
     def _state(self, batch: int) -> tuple[Tensor, ...] | None:
         """State before this call, each ``[batch, neurons...]``; None at rest."""
         if self.persistent_state:
-            refuse_recomputation(self)
+            refuse_lost_state(self)
         states = [usable(self._kept[name]) for name in self._rest]
         resting = [s is None or s.ndim <= 1 for s in states]  # one value: somebody wrote it
         self._last_call["began_at_rest"] = any(resting)
@@ -264,13 +265,27 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         return bool(self._parameters) or any(s is not None for s in self._kept.values())
 
 
-def refuse_recomputation(module: torch.nn.Module) -> None:
-    """Raise where a module whose state persists is called by a backward pass.
+_CANNOT_PERSIST = (
+    "a state cannot persist through {}: build the neurons with persistent_state=False, or set "
+    "persistent_state of the neurons to False for this call"
+)
 
-    That is how activation checkpointing computes a part of a network again; the state has moved on
-    by then, so the gradients would be those of other numbers.
+
+def refuse_lost_state(module: torch.nn.Module) -> None:
+    """Raise where a module whose state persists is called by what cannot carry a state.
+
+    A backward pass calls it where activation checkpointing computes a part of a network again; the
+    state has moved on by then, so the gradients would be those of other numbers. Transforms of
+    ``torch.func`` would leave their own tensors in the module, and an exported program would begin
+    at each call with the state that the module happened to have.
     """
-    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+    if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():
+            raise RuntimeError(_CANNOT_PERSIST.format("torch.export"))
+        return
+    if is_transformed():
+        raise RuntimeError(_CANNOT_PERSIST.format("a transform of torch.func"))
+    if torch._C._current_graph_task_id() == -1:
         return
     if getattr(module, "_within_step", False):
         return

@@ -168,3 +168,33 @@ def test_a_whole_step_compiles_with_its_loss_and_optimiser():
     steps[0] = torch.compile(steps[0], backend="aot_eager")
     for _ in range(3):
         assert torch.equal(steps[0](x, label), steps[1](x, label))
+
+
+def test_the_page_s_gradients_of_each_sample():
+    net = network("cuba")
+    x, label = spikes(3, 12, 20), torch.tensor([1, 2, 3])
+    net(x)
+    rates = loss.SpikeRate(true_rate=0.2, false_rate=0.03)
+    learned = {name: p for name, p in net.named_parameters() if p.requires_grad}
+
+    def value(parameters, sample, label):
+        output = torch.func.functional_call(net, parameters, (sample.unsqueeze(0),))
+        return rates(output, label.unsqueeze(0))
+
+    each = torch.func.vmap(torch.func.grad(value), in_dims=(None, 0, 0))(learned, x, label)
+    rates(net(x), label).backward()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(each[name].sum(0), parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Recurrent"])
+def test_a_state_cannot_persist_through_transforms_and_export(kind):
+    block = trained("cuba", kind, persistent=True)
+    x = events(kind)
+    with pytest.raises(
+        RuntimeError, match=r"through a transform of torch\.func: build the neurons"
+    ):
+        torch.func.vmap(lambda sample: block(sample.unsqueeze(0))[0])(x)
+    with pytest.raises(RuntimeError, match=r"through torch\.export: build the neurons"):
+        torch.export.export(block, (x,))
+    block(x)
