@@ -85,7 +85,7 @@ def test_kernel_in_the_interpreter():
 
 
 @pytest.mark.parametrize("backend", ["auto", "interpret"])
-def test_a_gradient_that_is_one_number_reaches_every_weight(backend):
+def test_a_gradient_that_is_expanded_reaches_every_weight(backend):
     script = (
         "import torch; from lapilli.kernels.quantize import quantize_8bit\n"
         "w = torch.linspace(-1, 1, 300).requires_grad_()\n"

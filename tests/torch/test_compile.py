@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from cells import NEURONS, SPIKING, events
-from features import compared, trained
+from features import close, compared, trained
 from lapilli.blocks import cuba
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -131,13 +131,21 @@ def test_training_has_the_same_bits_by_the_default_backend(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [("cuba", k) for k in ("Input", "Affine", "Recurrent", "KWTA", "Conv", "ConvT", "Unpool")]
-    + [("rf", "Recurrent"), ("alif", "KWTA"), ("sigma_delta", "Input")],
+    [("cuba", k) for k in ("Affine", "Recurrent", "KWTA", "Conv", "ConvT", "Unpool")]
+    + [("rf", "Recurrent"), ("alif", "KWTA")],
     ids=str,
 )
 def test_default_backend_gives_the_same_bits(family, kind):
     block = trained(family, kind)
     compared(block, torch.compile(block, fullgraph=True), events(kind))
+
+
+@with_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["cuba", "sigma_delta"])
+def test_default_backend_adds_the_gradients_of_an_input_block_in_its_own_order(family):
+    block = trained(family, "Input")
+    compared(block, torch.compile(block, fullgraph=True), events("Input"), check=close)
 
 
 def test_a_whole_step_compiles_with_its_loss_and_optimiser():
