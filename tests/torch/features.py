@@ -14,6 +14,7 @@ import torch
 from cells import KINDS, events, make, same
 from tolerances import FLOAT32
 from torch.autograd import forward_ad
+from torch.testing import assert_close
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
