@@ -37,8 +37,12 @@ def stored(result):
 
 
 def test_pass_over_memory_is_found(monkeypatch):
-    before = stored(measured())
-    assert not judge.fallen(measured(), before)
+    for _ in range(judge.ATTEMPTS):  # as the gate does: other programs disturb a measurement
+        before = stored(measured())
+        if not judge.fallen(measured(), before):
+            break
+    else:
+        pytest.fail("the same code was taken for slower, however often it was measured")
     run_tiles = dispatch.run_tiles
 
     def run_twice(*args):
