@@ -37,12 +37,8 @@ def stored(result):
 
 
 def test_pass_over_memory_is_found(monkeypatch):
-    for _ in range(judge.ATTEMPTS):  # as the gate does: other programs disturb a measurement
-        before = stored(measured())
-        if not judge.fallen(measured(), before):
-            break
-    else:
-        pytest.fail("the same code was taken for slower, however often it was measured")
+    before = stored(measured())
+    assert not judge.fallen(measured(), before)
     run_tiles = dispatch.run_tiles
 
     def run_twice(*args):
