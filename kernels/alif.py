@@ -180,7 +180,7 @@ def _alif_bwd_rows(
             g_s = g_later
             g_later = gs[i]
         margin = margins[i].to(tl.float32) * unit
-        g_v, g_u = alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED)
+        g_v, g_u = alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED, SHAPE)
         store_row(ptrs[3], base, at + i * C, g_u, live)
     return g_v, g_u, a_v, a_u, g_later
 

@@ -58,8 +58,9 @@ if hasattr(os, "register_at_fork"):
 class CpuLoop:
     """A loop over ``[first, last)`` tiles, compiled at its first call.
 
-    Arguments annotated ``tl.constexpr``, which come last, are compile-time constants, step functions
-    among them, and so is the absence of an argument that is None: one module for each combination.
+    Arguments annotated ``tl.constexpr``, which come last, are compile-time constants (flags and
+    step functions), and so is the absence of an argument that is None: one module for each
+    combination.
     """
 
     def __init__(self, fn: Callable[..., None]):

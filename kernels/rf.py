@@ -63,7 +63,8 @@ def rf(
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True, tau_rho=tau_rho,
-        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 
@@ -104,7 +105,8 @@ def adrf(
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True,
         adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
-        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ def rf_iz(
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,
-        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 
@@ -67,7 +68,8 @@ def adrf_iz(
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False,
         adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
-        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 

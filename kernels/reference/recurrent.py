@@ -79,7 +79,8 @@ def _initial(state, shape, threshold, scale, turns, adapts, device):
 
 def recurrent(
     z, feedback, decays, threshold, scale, *, phase=False, threshold_step=0.0, bias=0.0,
-    quantum=None, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, spikes=None,
+    quantum=None, tau_rho=1.0, scale_rho=1.0, surrogate="exponential",
+    graded=False, shift=False, state=None, spikes=None,
     return_state=False, gradient="lava-dl",
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrent.recurrent``."""
@@ -103,11 +104,11 @@ def recurrent(
         arguments = threshold, threshold_step, scale
         if turns:
             now, (a, b), limit, fires = _resonator_step(now, x, each, *arguments, phase)
-            s = spike_of(a, b, fires, limit, phase, scale, tau_rho, scale_rho, graded)
+            s = spike_of(a, b, fires, limit, phase, scale, tau_rho, scale_rho, graded, surrogate)
         else:
             now, (a, b), limit, fires = _leaky_step(now, x[0], each, *arguments)
             voltage = fixed.to_float(b, scale)
-            s = spike(voltage, fires, limit, tau_rho, scale_rho, graded)
+            s = spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate)
         found.append(s)
     given = (*parts, *decays, *(r for r in weights if r is not None))
     nothing = 0 * sum(y.sum() for y in given)  # what cannot matter gets a gradient of zero
