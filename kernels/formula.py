@@ -25,6 +25,8 @@ from torch import Tensor
 from .language import jit, tl
 from .surrogate import BUILT_IN, SURROGATES, Surrogate, surrogate_named
 
+GivenSurrogate = str | Callable[[float], float]  # its name, or the function that defines it
+
 Shape = TypeVar("Shape", bound=Callable[[float], float])
 
 _WORDS = (
@@ -312,7 +314,7 @@ def surrogates() -> tuple[str, ...]:
     return tuple(SURROGATES)
 
 
-def name_of(given: str | Callable[[float], float]) -> str:
+def name_of(given: GivenSurrogate) -> str:
     """Return the name of a surrogate, which is given by it or by the function that defines it.
 
     Raises

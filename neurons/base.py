@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from lapilli.kernels.delay import step_delay
 from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
+from lapilli.kernels.formula import GivenSurrogate, name_of
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
-from .errors import require
+from .errors import finite, require, width
 from .lazy import (
     fill,
     is_to_be_drawn,
@@ -44,7 +46,7 @@ class Neuron(Stateful):
     threshold
         Firing threshold in real units, above 0; rounded down to a multiple of ``1 / w_scale``.
     tau_grad
-        Width of the surrogate gradient, relative to the threshold.
+        Width of the surrogate gradient, relative to the threshold; above 0.
     scale_grad
         Scale of the surrogate gradient.
     p_scale, w_scale, s_scale
@@ -71,6 +73,17 @@ class Neuron(Stateful):
         Learn the neuron's parameters.
     complex
         The input is a pair (real, imaginary).
+    surrogate
+        Shape h of the surrogate gradient, each of height 1 and integral 2: ``"exponential"``,
+        ``exp(-|z|)``, as in lava-dl; ``"fast_sigmoid"``, ``1 / (1 + |z|)**2``; ``"arctan"``,
+        ``1 / (1 + (pi z / 2)**2)``; ``"sigmoid"``, ``1 / cosh(z)**2``; ``"triangle"``,
+        ``max(0, 1 - |z| / 2)``; ``"boxcar"``, 1 where ``|z| <= 1``; or one of your own, see
+        ``lapilli.surrogate``. The derivative of a spike by the state that is tested is
+        ``scale / (2 tau) h(d / tau)``, of a graded one ``scale h(min(d, 0) / tau)``, where d is
+        how far that is above its threshold, tau is ``tau_grad`` times threshold and scale is
+        ``scale_grad``, both times a constant of the kind of neuron (``TAU_RHO_MULT`` and
+        ``SCALE_RHO_MULT`` of its module). Neurons that spike by their phase: see
+        ``lapilli/kernels/surrogate.py``. It is not in the state dict and not in network files.
 
     Attributes
     ----------
@@ -128,6 +141,7 @@ class Neuron(Stateful):
         shared_param: bool = True,
         requires_grad: bool = True,
         complex: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(persistent_state)
         self.p_scale = p_scale
@@ -139,8 +153,9 @@ class Neuron(Stateful):
             f"s_scale={s_scale}, w_scale={w_scale}",
         )
         self._threshold = self.quantize_threshold(threshold)
-        self.tau_rho = tau_grad * self._threshold
-        self.scale_rho = scale_grad
+        self.tau_grad = tau_grad
+        self.scale_grad = scale_grad
+        self.surrogate = surrogate
         self.shared_param = bool(shared_param)
         self.requires_grad = bool(requires_grad)
         self.debug = False
@@ -156,6 +171,13 @@ class Neuron(Stateful):
         cls._replaced = frozenset(
             name for name in _METHODS if getattr(cls, name, None) is not getattr(ours, name, None)
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tau_rho":
+            width(name, value)
+        elif name == "scale_rho":
+            finite(name, value)
+        super().__setattr__(name, value)
 
     _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
 
@@ -384,6 +406,33 @@ class Neuron(Stateful):
                 self._kept["threshold_state"] = kept + (self._threshold - before)
 
     @property
+    def tau_grad(self) -> float:
+        """Width of the surrogate gradient, relative to the threshold."""
+        return self.tau_rho / self._threshold
+
+    @tau_grad.setter
+    def tau_grad(self, tau_grad: float) -> None:
+        self.tau_rho = width("tau_grad", tau_grad) * self._threshold
+
+    @property
+    def scale_grad(self) -> float:
+        """Scale of the surrogate gradient."""
+        return self.scale_rho
+
+    @scale_grad.setter
+    def scale_grad(self, scale_grad: float) -> None:
+        self.scale_rho = finite("scale_grad", scale_grad)
+
+    @property
+    def surrogate(self) -> str:
+        """Name of the shape of the surrogate gradient; set by a name or a function."""
+        return self._surrogate_name
+
+    @surrogate.setter
+    def surrogate(self, surrogate: GivenSurrogate) -> None:
+        self._surrogate_name = name_of(surrogate)
+
+    @property
     def requires_grad(self) -> bool:
         """Whether the neuron's parameters are learned; setting it sets that of each of them."""
         return self._requires_grad
@@ -444,7 +493,7 @@ class FixedPointNeuron(Neuron):
     graded_spike
         Spikes carry the state that spikes instead of 1.
     threshold, tau_grad, scale_grad, norm, dropout, shared_param, persistent_state, requires_grad, \
-    complex
+    complex, surrogate
         See ``Neuron``.
     """
 
@@ -464,6 +513,7 @@ class FixedPointNeuron(Neuron):
         requires_grad: bool,
         graded_spike: bool,
         complex: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(
             threshold=threshold,
@@ -475,6 +525,7 @@ class FixedPointNeuron(Neuron):
             shared_param=shared_param,
             requires_grad=requires_grad,
             complex=complex,
+            surrogate=surrogate,
             **fixed_point_scales(scale),
         )
         self.graded_spike = bool(graded_spike)
@@ -484,6 +535,7 @@ class FixedPointNeuron(Neuron):
         return {
             "tau_rho": self.tau_rho * tau_mult,
             "scale_rho": self.scale_rho * scale_mult,
+            "surrogate": self._surrogate_name,
             "graded": self.graded_spike,
         }
 

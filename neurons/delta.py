@@ -3,13 +3,15 @@
 Source: lava-dl axon/delta.py.
 """
 
-import math
+from typing import Any
 
 import torch
 from lapilli.kernels import delta as kernel
+from lapilli.kernels.formula import GivenSurrogate, name_of
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
-from .errors import require
+from .errors import finite, require, width
 from .lazy import fill, is_distributed, resize
 from .limits import confined, own_parameter
 from .state import Stateful, state_value
@@ -29,7 +31,7 @@ class Delta(Stateful):
         Events are rounded down to multiples of ``1 / scale``. What the rounding loses is not made
         up for later.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient of the threshold.
+        Width, above 0, and scale of the surrogate gradient of the threshold.
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     shared_param
@@ -40,6 +42,9 @@ class Delta(Stateful):
         rest, and so does ``reset_state()``.
     requires_grad
         Learn the threshold.
+    surrogate
+        Shape h of that gradient, ``-d scale_grad / threshold h((|d| - threshold) / tau_grad)`` for
+        a change d that is sent. The names are those of ``lapilli.neurons.base.Neuron``.
 
     Attributes
     ----------
@@ -73,16 +78,14 @@ class Delta(Stateful):
         shared_param: bool = True,
         persistent_state: bool = False,
         requires_grad: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(persistent_state)
-        require(
-            math.isfinite(threshold) and scale > 0 and tau_grad > 0,
-            f"delta encoder needs a finite threshold, and scale and tau_grad above 0; got "
-            f"threshold={threshold}, scale={scale}, tau_grad={tau_grad}",
-        )
-        self.scale = scale
+        finite("threshold", threshold)
+        self.scale = width("scale", scale)
         self.tau_grad = tau_grad
         self.scale_grad = scale_grad
+        self.surrogate = surrogate
         self.cum_error = bool(cum_error)
         self.shared_param = bool(shared_param)
         self._first_threshold = float(threshold)
@@ -93,6 +96,22 @@ class Delta(Stateful):
         else:
             self._register_unsized("threshold", bool(requires_grad))
         self._add_states(pre_state=0, residual_state=0, error_state=0)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tau_grad":
+            width(name, value)
+        elif name == "scale_grad":
+            finite(name, value)
+        super().__setattr__(name, value)
+
+    @property
+    def surrogate(self) -> str:
+        """Name of the shape of the surrogate gradient; set by a name or a function."""
+        return self._surrogate_name
+
+    @surrogate.setter
+    def surrogate(self, surrogate: GivenSurrogate) -> None:
+        self._surrogate_name = name_of(surrogate)
 
     @property
     def requires_grad(self) -> bool:
@@ -175,11 +194,12 @@ class Delta(Stateful):
         return y
 
     @property
-    def _options(self) -> dict[str, float | bool]:
+    def _options(self) -> dict[str, Any]:
         """What the kernels want to know besides threshold, scale and state."""
         return {
             "tau_grad": self.tau_grad,
             "scale_grad": self.scale_grad,
+            "surrogate": self._surrogate_name,
             "cum_error": self.cum_error,
         }
 

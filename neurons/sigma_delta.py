@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from lapilli.kernels import sigma_delta as kernel
+from lapilli.kernels.formula import GivenSurrogate
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
 from . import base
@@ -43,7 +45,7 @@ class Neuron(base.Neuron):
     activation
         Callable from tensor to tensor of the same shape, usually ``torch.relu``; None for none.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient of the threshold.
+        Width, above 0, and scale of the surrogate gradient of the threshold.
     scale
         Integer units in 1 of weights; events are rounded down to 64 times as fine a grid.
     cum_error
@@ -60,6 +62,8 @@ class Neuron(base.Neuron):
         rest, and so does ``reset_state()``.
     requires_grad
         Learn threshold and bias.
+    surrogate
+        Shape of that gradient; see ``lapilli.neurons.delta.Delta``.
 
     Attributes
     ----------
@@ -81,6 +85,7 @@ class Neuron(base.Neuron):
     """
 
     lazy_sizes = ("bias",)
+    _derived = base.Neuron._derived | {"tau_rho": "set tau_grad", "scale_rho": "set scale_grad"}
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ class Neuron(base.Neuron):
         shared_param: bool = True,
         persistent_state: bool = False,
         requires_grad: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         require(
             activation is None or callable(activation),
@@ -109,6 +115,7 @@ class Neuron(base.Neuron):
             persistent_state=persistent_state,
             shared_param=shared_param,
             requires_grad=requires_grad,
+            surrogate=surrogate,
             **base.fixed_point_scales(scale) | {"p_scale": 1},
         )
         self.graded_spike = True
@@ -127,6 +134,7 @@ class Neuron(base.Neuron):
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
+            surrogate=surrogate,
         )
         self.clamp()
 
@@ -212,11 +220,49 @@ class Neuron(base.Neuron):
 
     @threshold.setter
     def threshold(self, threshold: float) -> None:
-        before, self._threshold = self._threshold, self.quantize_threshold(threshold)
-        if before > 0:
-            self.tau_rho *= self._threshold / before
+        self._threshold = self.quantize_threshold(threshold)
         self.delta.threshold.data.fill_(self._threshold)
         self.clamp()
+
+    @property
+    def tau_grad(self) -> float:
+        """Width of the surrogate gradient of the threshold, see ``delta.tau_grad``."""
+        return self.delta.tau_grad
+
+    @tau_grad.setter
+    def tau_grad(self, tau_grad: float) -> None:
+        if "delta" in self._modules:
+            self.delta.tau_grad = tau_grad
+
+    @property
+    def scale_grad(self) -> float:
+        """Scale of the surrogate gradient of the threshold, see ``delta.scale_grad``."""
+        return self.delta.scale_grad
+
+    @scale_grad.setter
+    def scale_grad(self, scale_grad: float) -> None:
+        if "delta" in self._modules:
+            self.delta.scale_grad = scale_grad
+
+    @property
+    def tau_rho(self) -> float:
+        """Width of the surrogate gradient times the threshold."""
+        return self.tau_grad * self._threshold
+
+    @property
+    def scale_rho(self) -> float:
+        """Scale of the surrogate gradient."""
+        return self.scale_grad
+
+    @property
+    def surrogate(self) -> str:
+        """Name of the shape of the surrogate gradient, see ``delta.surrogate``."""
+        return self.delta.surrogate
+
+    @surrogate.setter
+    def surrogate(self, surrogate: GivenSurrogate) -> None:
+        if "delta" in self._modules:
+            self.delta.surrogate = surrogate
 
     @base.Neuron.requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
