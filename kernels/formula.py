@@ -352,4 +352,9 @@ class _OnTensors:
 @functools.cache
 def on_tensors(shape: types.FunctionType) -> Callable[[Tensor, Tensor, float], Tensor]:
     """Return a shape of surrogate.py, or one that a user added, as a function of tensors."""
-    return types.FunctionType(shape.__code__, {"tl": _OnTensors, "__builtins__": builtins})
+    function = types.FunctionType(shape.__code__, {"tl": _OnTensors, "__builtins__": builtins})
+
+    def on(distance: Tensor, reach: Tensor, rate: float) -> Tensor:
+        return function(distance, reach, rate).to(distance.dtype)
+
+    return on
