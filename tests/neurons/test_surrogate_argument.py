@@ -1,4 +1,4 @@
-"""The surrogate of a neuron: argument and attribute, and what copies, files and torch make of it."""
+"""The surrogate of a neuron: argument, attribute, and what copies, files and tools make of it."""
 
 import copy
 import io
