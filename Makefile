@@ -36,10 +36,8 @@ peers:  ## measure lava-dl, snntorch, spikingjelly and norse too, which needs Py
 	build/peers/bin/python -m pip install --quiet --no-deps --requirement bench/peers.txt
 	OMP_NUM_THREADS=1 build/peers/bin/python -m pytest --peers -k test_peers
 
-gpu: $(INSTALLED)  ## on a machine with a GPU: test the kernels there, then measure them
-	$(VENV)/bin/python -c "import torch; assert torch.cuda.is_available(), 'no GPU in sight'"
-	$(RUN) pytest --numprocesses auto -k "cuda or gpu" tests/test_gpu.py tests
-	$(RUN) pytest --benchmark
+gpu:  ## on a machine with a GPU: smoke test, suite, benchmarks; STAGE=smoke for one of them
+	$(PYTHON) tests/gpu/run.py $(STAGE)
 
 conformance: $(INSTALLED)  ## run exported networks in Lava's netx, which needs Python 3.10
 	$(VENV)/bin/python tests/conformance/compare.py
