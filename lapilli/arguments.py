@@ -92,6 +92,19 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--target", default="loihi2-netx", help="loihi2-netx (default), or lapilli: the format only"
     )
+    check.add_argument(
+        "--budget", action="store_true",
+        help="also estimate what the network takes of a Loihi 2 chip, and which layer binds",
+    )  # fmt: skip
+    check.add_argument(
+        "--data", type=Path, metavar="INPUT.npy",
+        help="with --budget: count spikes and synaptic operations on these samples, "
+        "[batch, neurons..., time]",
+    )  # fmt: skip
+    check.add_argument(
+        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the data; default: 1"
+    )
+    check.add_argument("--json", action="store_true", help="print findings and budget as JSON")
     check.set_defaults(command="check")
 
     run = commands.add_parser(
