@@ -19,7 +19,7 @@ from lapilli.kernels.recurrent import recurrent
 from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
-from .errors import finite, require, width
+from .errors import ArgumentTypeError, finite, flag, function, number, require, width
 from .lazy import (
     fill,
     is_to_be_drawn,
@@ -156,11 +156,11 @@ class Neuron(Stateful):
         self.tau_grad = tau_grad
         self.scale_grad = scale_grad
         self.surrogate = surrogate
-        self.shared_param = bool(shared_param)
-        self.requires_grad = bool(requires_grad)
+        self.shared_param = flag("shared_param", shared_param)
+        self.requires_grad = requires_grad
         self.debug = False
         self.complex = bool(complex)
-        self.drop = dropout
+        self.drop = function("dropout", dropout, "a module")
         self._add_norms(norm)
         self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
         self._learned: tuple[str, ...] = ()  # the parameters of the kernels, in their order
@@ -203,6 +203,7 @@ class Neuron(Stateful):
 
     def _add_norms(self, norm: Callable[[], torch.nn.Module] | None) -> None:
         self.norm = None
+        function("norm", norm, "a callable that returns a norm, such as its class")
         names = ("real_norm", "imag_norm") if self.complex else ("norm",)
         for name in names:
             module = None if norm is None else norm()
@@ -213,7 +214,7 @@ class Neuron(Stateful):
     def quantize_threshold(self, threshold: float) -> float:
         """Round a threshold down to a multiple of ``1 / w_scale``."""
         require(
-            math.isfinite(threshold) and int(threshold * self.w_scale) > 0,
+            math.isfinite(number("threshold", threshold)) and int(threshold * self.w_scale) > 0,
             f"threshold must be finite and at least 1 / scale = {1 / self.w_scale:g}, or it "
             f"quantises to 0 and the surrogate gradient is undefined; got {threshold}. Raise the "
             f"threshold or the scale.",
@@ -235,6 +236,7 @@ class Neuron(Stateful):
     ) -> tuple[float, float]:
         """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
+        expected = f"expected {label} to be a scalar or a pair (min, max)"
         if isinstance(value, (np.ndarray, Tensor)):
             value = value.tolist()
         if self.shared_param:
@@ -243,15 +245,15 @@ class Neuron(Stateful):
                 f"expected {label} to be a scalar when shared_param is True; got {name}={value}. "
                 f"A range needs shared_param=False.",
             )
-            low = high = value
+            low = high = number(name, value)
         elif np.isscalar(value):
+            number(name, value)
             low, high = (1 - jitter) * value, (1 + jitter) * value
         else:
-            require(
-                len(value) == 2,
-                f"expected {label} to be a scalar or a pair (min, max); got {name}={value}",
-            )
-            low, high = value
+            if not isinstance(value, (tuple, list)):
+                raise ArgumentTypeError(f"{expected}; got {name}={value!r}")
+            require(len(value) == 2, f"{expected}; got {name}={value}")
+            low, high = (number(name, v) for v in value)
         require(
             all(limits[0] <= v <= limits[1] for v in np.ravel(value)),
             f"{label} must be in [{limits[0]:g}, {limits[1]:g}]; got {name}={value}",
@@ -439,7 +441,7 @@ class Neuron(Stateful):
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = flag("requires_grad", requires_grad)
         for parameter in self.parameters(recurse=False):
             parameter.requires_grad_(self._requires_grad)
 
@@ -480,6 +482,7 @@ class Neuron(Stateful):
 
 def fixed_point_scales(scale: int) -> dict[str, int]:
     """Return the three scales of a neuron with fixed-point dynamics."""
+    width("scale", scale)
     return {"p_scale": DECAY_SCALE, "w_scale": int(scale), "s_scale": int(scale * STATE_SCALE)}
 
 
@@ -528,7 +531,7 @@ class FixedPointNeuron(Neuron):
             surrogate=surrogate,
             **fixed_point_scales(scale),
         )
-        self.graded_spike = bool(graded_spike)
+        self.graded_spike = flag("graded_spike", graded_spike)
 
     def _surrogate(self, tau_mult: float, scale_mult: float) -> dict[str, Any]:
         """Return what the kernels want to know of the surrogate gradient."""

@@ -11,7 +11,7 @@ from lapilli.kernels.formula import GivenSurrogate, name_of
 from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
-from .errors import finite, require, width
+from .errors import finite, flag, require, width
 from .lazy import fill, is_distributed, resize
 from .limits import confined, own_parameter
 from .state import Stateful, state_value
@@ -86,15 +86,16 @@ class Delta(Stateful):
         self.tau_grad = tau_grad
         self.scale_grad = scale_grad
         self.surrogate = surrogate
-        self.cum_error = bool(cum_error)
-        self.shared_param = bool(shared_param)
+        self.cum_error = flag("cum_error", cum_error)
+        self.shared_param = flag("shared_param", shared_param)
+        requires_grad = flag("requires_grad", requires_grad)
         self._first_threshold = float(threshold)
         self.lazy_sizes = () if self.shared_param else ("threshold",)
         if self.shared_param:
             value = torch.tensor([self._first_threshold], dtype=torch.float32)
-            self.threshold = torch.nn.Parameter(value, requires_grad=bool(requires_grad))
+            self.threshold = torch.nn.Parameter(value, requires_grad=requires_grad)
         else:
-            self._register_unsized("threshold", bool(requires_grad))
+            self._register_unsized("threshold", requires_grad)
         self._add_states(pre_state=0, residual_state=0, error_state=0)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -120,7 +121,7 @@ class Delta(Stateful):
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self.threshold.requires_grad_(bool(requires_grad))
+        self.threshold.requires_grad_(flag("requires_grad", requires_grad))
 
     def clamp(self) -> None:
         """Raise the threshold to ``1 / scale`` where it is lower, in place.

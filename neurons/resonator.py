@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import FixedPointNeuron, Range, chip_value
-from .errors import ArgumentError, InputTypeError
+from .errors import ArgumentError, InputTypeError, flag
 from .limits import confined_together, own_parameter, require_finite, value_of
 from .state import state_value
 
@@ -121,7 +121,7 @@ class ResonatorNeuron(FixedPointNeuron):
             requires_grad, graded_spike, complex=True, surrogate=surrogate,
         )  # fmt: skip
         self.no_reset = False
-        self.log_init = bool(log_init)
+        self.log_init = flag("log_init", log_init)
         self._before: dict[str, Tensor] = {}  # imag_state as dynamics() found it, for spike()
         self._add_rotation(period, decay)
         self._add_states(real_state=0, imag_state=0)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import base
 from .delta import Delta
-from .errors import require
+from .errors import flag, number, require
 from .gradients import with_zero_gradients
 from .lazy import resize
 from .sigma import Sigma
@@ -130,7 +130,7 @@ class Neuron(base.Neuron):
             scale=self.s_scale,
             tau_grad=tau_grad,
             scale_grad=scale_grad,
-            cum_error=bool(cum_error),
+            cum_error=cum_error,
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
@@ -141,7 +141,7 @@ class Neuron(base.Neuron):
     def quantize_threshold(self, threshold: float) -> float:
         """Round a threshold down to a multiple of ``1 / w_scale``; 0 stands for the least one."""
         require(
-            math.isfinite(threshold) and threshold >= 0,
+            math.isfinite(number("threshold", threshold)) and threshold >= 0,
             f"threshold must be finite and at least 0; got {threshold}",
         )
         return int(threshold * self.w_scale) / self.w_scale
@@ -278,7 +278,7 @@ class Neuron(base.Neuron):
 
     @persistent_state.setter
     def persistent_state(self, persistent_state: bool) -> None:
-        self._persistent_state = bool(persistent_state)
+        self._persistent_state = flag("persistent_state", persistent_state)
         for name in ("sigma", "delta"):
             if name in self._modules:
                 self._modules[name].persistent_state = self._persistent_state
@@ -290,7 +290,7 @@ class Neuron(base.Neuron):
 
     @cum_error.setter
     def cum_error(self, cum_error: bool) -> None:
-        self.delta.cum_error = bool(cum_error)
+        self.delta.cum_error = flag("cum_error", cum_error)
 
     @property
     def v_th_mant(self) -> int | np.ndarray:
