@@ -58,4 +58,12 @@ class NeuronMixin(torch.nn.Module):
                 self.neuron = self._new_neuron(**params)
 
     def _new_neuron(self, **params: Any) -> torch.nn.Module:
-        return self.neurons.Neuron(**params)
+        kind = self.neurons.Neuron
+        signature = inspect.signature(kind)
+        try:
+            signature.bind(**params)
+        except TypeError as error:
+            raise TypeError(
+                f"neuron_params of a {type(self).__name__}: {error}; expected {signature}"
+            ) from None
+        return kind(**params)
