@@ -140,8 +140,9 @@ class Neuron(base.Neuron):
 
     def quantize_threshold(self, threshold: float) -> float:
         """Round a threshold down to a multiple of ``1 / w_scale``; 0 stands for the least one."""
+        threshold = number("threshold", threshold)
         require(
-            math.isfinite(number("threshold", threshold)) and threshold >= 0,
+            math.isfinite(threshold) and threshold >= 0,
             f"threshold must be finite and at least 0; got {threshold}",
         )
         return int(threshold * self.w_scale) / self.w_scale
