@@ -15,7 +15,13 @@ from torch import Tensor
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import FixedPointNeuron, Range, chip_value
 from .errors import ArgumentError, InputTypeError
-from .limits import confined_together, own_parameter, require_finite, value_of
+from .limits import (
+    confined_together,
+    decay_parameter,
+    own_parameter,
+    require_finite,
+    value_of,
+)
 from .state import state_value
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
@@ -84,8 +90,8 @@ class ResonatorNeuron(FixedPointNeuron):
     _run: Callable[..., Any]  # kernel: spikes and, if asked for, the last state
     _run_dynamics: Callable[..., tuple[Tensor, ...]]  # kernel: the states before each reset
 
-    sin_decay: torch.nn.Parameter
-    cos_decay: torch.nn.Parameter
+    sin_decay: torch.nn.Parameter = decay_parameter()
+    cos_decay: torch.nn.Parameter = decay_parameter()
     real_state: Tensor = state_value(
         "real_state", "Real part of the state that the last call left."
     )
