@@ -141,7 +141,8 @@ class Delta(Stateful):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         saved = state_dict.get(prefix + "threshold")
         if saved is not None and not is_lazy(saved) and saved.numel() and not saved.is_meta:
-            self.min_threshold = min(self.min_threshold, float(saved.detach().min()))
+            whole = saved.full_tensor() if hasattr(saved, "full_tensor") else saved  # of shards
+            self.min_threshold = min(self.min_threshold, float(whole.detach().min()))
 
     def _size(self, *shape: int) -> None:
         """Give the threshold its size ``[channels, 1, ..., 1]``, where it has none."""
