@@ -165,7 +165,8 @@ def budget(
     net
         A network file, or a network as ``save`` takes it.
     data
-        Input ``[N, neurons..., T]`` for the activity, as ``run`` takes it; None for none.
+        Input ``[N, neurons..., T]``, as ``run`` takes it, on which spikes and operations are
+        counted; None: they are not counted.
     unit
         Integers in 1 of ``data``, see ``run``.
     input_shape

@@ -201,7 +201,7 @@ class _Origins(TorchFunctionMode):
     """Knows which tensors have the values of a block's output only on the probe.
 
     ``acted`` holds, for tensors that descend from the network's input or a block's output, the name
-    of a function that is no part of any block and that they went through; None for none.
+    of a function that is no part of any block and that they went through, or None.
     """
 
     def __init__(self, run: "_Run"):
@@ -215,7 +215,7 @@ class _Origins(TorchFunctionMode):
             self.acted[id(x)] = x, None
 
     def of(self, x: Tensor) -> str | None:
-        """Return the name of a function that a tensor went through, None for none."""
+        """Return the name of a function that a tensor went through, or None."""
         return self.acted.get(id(x), (x, None))[1]
 
     def __torch_function__(

@@ -46,9 +46,22 @@ def _shape(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser; ``command`` of what it returns is the name of the command."""
-    root = _Parser(prog="lapilli", description="Train spiking networks for Loihi.")
+    root = _Parser(
+        prog="lapilli",
+        description="Train spiking networks for Loihi.",
+        epilog="Exit status: 0 done; 1 the network cannot be deployed, or its file differs from "
+        "it; 2 wrong input, with one line that says what; 130 interrupted; 141 nobody reads the "
+        "output.",
+    )
+    root.add_argument("--version", action="version", version=f"lapilli {_version()}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
 
     train = commands.add_parser(

@@ -62,6 +62,8 @@ class Neuron(base.Neuron):
         rest, and so does ``reset_state()``.
     requires_grad
         Learn threshold and bias.
+    min_threshold
+        What a learned threshold does not fall below, real units; None for half of ``threshold``.
     surrogate
         Shape of that gradient; see ``lapilli.neurons.delta.Delta``.
 
@@ -100,6 +102,7 @@ class Neuron(base.Neuron):
         shared_param: bool = True,
         persistent_state: bool = False,
         requires_grad: bool = False,
+        min_threshold: float | None = None,
         surrogate: GivenSurrogate = DEFAULT,
     ):
         require(
@@ -134,6 +137,7 @@ class Neuron(base.Neuron):
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
+            min_threshold=min_threshold,
             surrogate=surrogate,
         )
         self.clamp()
@@ -223,6 +227,7 @@ class Neuron(base.Neuron):
     def threshold(self, threshold: float) -> None:
         self._threshold = self.quantize_threshold(threshold)
         self.delta.threshold.data.fill_(self._threshold)
+        self.delta.min_threshold = min(self.delta.min_threshold, self._threshold / 2)
         self.clamp()
 
     @property
