@@ -553,7 +553,7 @@ class Neuron(Stateful):
 
 def fixed_point_scales(scale: int) -> dict[str, int]:
     """Return the three scales of a neuron with fixed-point dynamics."""
-    width("scale", scale)
+    finite("scale", scale)
     return {"p_scale": DECAY_SCALE, "w_scale": int(scale), "s_scale": int(scale * STATE_SCALE)}
 
 
