@@ -332,10 +332,8 @@ class Neuron(Stateful):
             if update is None:
                 continue
             settle_update(self, name)
-            if not is_lazy(update):
-                update = torch.zeros_like(
-                    (saved if assigning and saved is not None else update).data
-                )
+            like = saved if assigning and saved is not None else update
+            update = update if is_lazy(like) else torch.zeros_like(like.data)
             state_dict[prefix + name + UPDATE] = update
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
         self._size_updates()
