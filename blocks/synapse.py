@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
-from lapilli.kernels.normalize import normalized_weight, norms_of_rows
+from lapilli.kernels.normalize import normalized_8bit, normalized_weight, norms_of_rows
+from lapilli.neurons.base import Neuron
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 from torch.nn.utils.prune import BasePruningMethod
@@ -348,6 +349,10 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
 
     def forward_weight(self, mask: Tensor | None = None) -> Tensor:
         """Return the weight that ``forward`` uses, within a call of the module."""
+        hook = self._pre_hook_fx
+        eight_bits = getattr(hook, "__func__", None) is Neuron.quantize_8bit
+        if mask is None and eight_bits and self._computes_weight():
+            return normalized_8bit(self.weight_v, self.weight_g, hook.__self__.w_scale)
         return self._hooked(self._masked(mask))
 
     @property
