@@ -84,7 +84,9 @@ def execute(
         Values of the compile-time flags, last.
     """
     N, T, C = sizes
-    first = next(a for a in args if isinstance(a, Tensor))
+    first = args[0]
+    if first is None:
+        first = next(a for a in args if isinstance(a, Tensor))
     if has_no_memory(first) or N * C == 0 or T == 0:
         return
     device = first.device
@@ -146,7 +148,18 @@ def run_loop(
         As for ``execute``.
     """
     compiled = loop.specialise(tuple([a is None for a in args]), constants)
-    given = [_to_numba(a) for a in args if a is not None]
+    given: list[Any] = []
+    for a in args:  # written out: a call for each takes longer than a small loop
+        cast = _CASTS.get(type(a))
+        if cast is not None:
+            given.append(cast(a))
+        elif isinstance(a, Tensor):
+            assert a.is_contiguous(), f"a loop walks memory in order; got {a.stride()}"
+            place = a.data_ptr(), a.shape, a.dtype
+            array = _arrays.get(place)
+            given.append(_array(place) if array is None else array)
+        elif a is not None:
+            given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(LOOP + loop.__name__):
             run_tiles(compiled, tiles, work, given)
@@ -194,18 +207,6 @@ _NUMPY = {
 }
 
 
-def _to_numba(value: Tensor | float | int) -> Any:
-    cast = _CASTS.get(type(value))
-    if cast is not None:
-        return cast(value)
-    if isinstance(value, Tensor):
-        assert value.is_contiguous(), f"a loop walks memory in order; got {value.stride()}"
-        place = value.data_ptr(), value.shape, value.dtype
-        array = _arrays.get(place)
-        return _array(place) if array is None else array
-    return np.int32(value) if isinstance(value, np.integer) else np.float32(value)
-
-
 # Arrays by place: they own nothing, so one serves every tensor that lies there, while that lives.
 # Not numpy(), after which a storage cannot be resized any more, as FSDP does with parameters'.
 _arrays: dict[tuple[int, torch.Size, torch.dtype], Any] = {}
@@ -239,10 +240,14 @@ class Operator:
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
         self.__name__ = launch.__name__
         self.__doc__ = launch.__doc__
-        parameters = inspect.signature(launch).parameters.values()
+        parameters = list(inspect.signature(launch).parameters.values())
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
         self._samples = [p.name in samples.split() for p in parameters]
-        self._any_layout = [p.name in any_layout.split() for p in parameters]
+        self._in_order = [  # positions of the tensors that come contiguous
+            k
+            for k, p in enumerate(parameters)
+            if p.annotation not in (float, int, bool, str) and p.name not in any_layout.split()
+        ]
         self._save: Callable[..., None] = lambda ctx, inputs, output: None
         self._backward: Callable[..., Any] = self._has_no_derivative
         self.transformed = self._function(
@@ -298,14 +303,16 @@ class Operator:
 
     def implementation(self, *args: Any) -> Any:
         """Return the outputs of the launch function; an empty tensor in place of None."""
-        contiguous = [
-            a.contiguous() if isinstance(a, Tensor) and not any_layout else a
-            for a, any_layout in zip(args, self._any_layout, strict=True)
-        ]
-        outputs = self.launch(*contiguous)
+        for k in self._in_order:
+            a = args[k]
+            if a is not None and not a.is_contiguous():
+                args = (*args[:k], a.contiguous(), *args[k + 1 :])
+        outputs = self.launch(*args)
         if isinstance(outputs, Tensor):
             return outputs
-        like = next(a for a in args if isinstance(a, Tensor))
+        like = args[0]
+        if like is None:
+            like = next(a for a in args if isinstance(a, Tensor))
         return tuple([like.new_empty(0) if o is None else o for o in outputs])
 
     def _has_no_derivative(self, ctx: Any, *gradients: Any) -> Any:
