@@ -23,6 +23,7 @@ from . import synapse as synapses
 from .delay import Delay
 from .documentation import continued, documented
 from .maps import Product
+from .stream import Stream
 from .synapse import Hook, Pair, whole_number
 
 if TYPE_CHECKING:  # what ``__getattr__`` imports
@@ -116,6 +117,9 @@ class _Block(KeepsState, torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._add_states(delay_buffer=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_stream"}
 
     def reset_state(self) -> None:
         """Return to rest, the neuron included: the next call starts as the first one did."""
@@ -630,6 +634,22 @@ class AbstractDense(_MaskedBlock):
         )
         self._set_mask(mask)
         self._set_sizes(self.synapse, _dimensions(in_neurons))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102 (the base's)
+        if (
+            torch.compiler.is_compiling()
+            or torch.is_grad_enabled()
+            or not isinstance(x, Tensor)
+            or x.shape[-1:] != (1,)
+        ):
+            return super().forward(x)
+        stream = self.__dict__.get("_stream")
+        y = None if stream is None else stream(self, x)
+        if y is None:
+            y = super().forward(x)
+            if stream is None:
+                self.__dict__["_stream"] = Stream.of(self, x)
+        return y
 
 
 def _dimensions(in_neurons: Any) -> int:

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import math
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -154,10 +155,7 @@ def run_loop(
         if cast is not None:
             given.append(cast(a))
         elif isinstance(a, Tensor):
-            assert a.is_contiguous(), f"a loop walks memory in order; got {a.stride()}"
-            place = a.data_ptr(), a.shape, a.dtype
-            array = _arrays.get(place)
-            given.append(_array(place) if array is None else array)
+            given.append(array_of(a))
         elif a is not None:
             given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
     if torch.autograd._profiler_enabled():
@@ -165,6 +163,40 @@ def run_loop(
             run_tiles(compiled, tiles, work, given)
     else:
         run_tiles(compiled, tiles, work, given)
+    if LoopCalls.active is not None:
+        LoopCalls.active.add(compiled, tiles, [a for a in args if a is not None], given)
+
+
+class LoopCalls:
+    """Context that records the calls of CPU loops by this thread.
+
+    Attributes
+    ----------
+    calls
+        Of each call the compiled loop, its tiles, its arguments as they were given, and as the loop
+        takes them. A loop called again with the latter works on the same memory.
+    """
+
+    active: "LoopCalls | None" = None
+    _one = threading.Lock()
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., None], int, list[Any], list[Any]]] = []
+        self.thread = threading.get_ident()
+
+    def add(self, loop: Callable[..., None], tiles: int, args: list[Any], given: list[Any]) -> None:
+        """Record a call, if this thread made it."""
+        if threading.get_ident() == self.thread:
+            self.calls.append((loop, tiles, args, given))
+
+    def __enter__(self) -> "LoopCalls":
+        LoopCalls._one.acquire()
+        LoopCalls.active = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LoopCalls.active = None
+        LoopCalls._one.release()
 
 
 def has_no_memory(x: Tensor) -> bool:
@@ -211,6 +243,14 @@ _NUMPY = {
 # Not numpy(), after which a storage cannot be resized any more, as FSDP does with parameters'.
 _arrays: dict[tuple[int, torch.Size, torch.dtype], Any] = {}
 _MOST_ARRAYS = 4096
+
+
+def array_of(x: Tensor) -> Any:
+    """Return the memory of a contiguous CPU tensor as a loop takes it; it must stay alive."""
+    assert x.is_contiguous(), f"a loop walks memory in order; got {x.stride()}"
+    place = x.data_ptr(), x.shape, x.dtype
+    array = _arrays.get(place)
+    return _array(place) if array is None else array
 
 
 def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:

@@ -16,10 +16,13 @@ import math
 from collections.abc import Callable
 
 import torch
-from lapilli.kernels.dispatch import is_transformed
+from lapilli.kernels.dispatch import is_transformed, runs_loops
+from lapilli.kernels.frame import is_within
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def own_parameter(module: torch.nn.Module, name: str) -> Parameter | None:
@@ -59,9 +62,21 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
         with torch.no_grad():
             parameter.clamp_(low, high)
         return parameter
+    if _lies_within(parameter, low, high):
+        return parameter
     require_finite(module, name, parameter)
     parameter.data.clamp_(low, high)
     return parameter
+
+
+def _lies_within(parameter: Parameter, low: float, high: float | None) -> bool:
+    """Whether a parameter certainly needs neither a move nor a message: the usual case, quickly."""
+    if not runs_loops(parameter) or torch._C._len_torch_dispatch_stack():
+        return False
+    high = _LARGEST if high is None else high
+    if parameter.numel() == 1:
+        return low <= parameter.item() <= high
+    return parameter.ndim == 1 and parameter.is_contiguous() and is_within(parameter, low, high)
 
 
 def confined_together(
