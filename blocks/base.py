@@ -647,7 +647,7 @@ class AbstractDense(_MaskedBlock):
         y = None if stream is None else stream(self, x)
         if y is None:
             y = super().forward(x)
-            if stream is None:
+            if self.__dict__.get("_stream") is None:
                 self.__dict__["_stream"] = Stream.of(self, x)
         return y
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.delay import step_delay  # noqa: F401 (loads the kernels that are recorded)
 from lapilli.kernels.dispatch import LoopCalls, array_of, is_observed, runs_loops
 from lapilli.kernels.frame import frame_cpu, line_cpu
 from lapilli.kernels.layout import from_rows, neurons_a_parameter
@@ -46,8 +45,12 @@ class Stream:
             for name, weight in self.synapse._parameters.items()
             if weight is not None
         ]
+        self.matrix = None
+        if len(self.weights) == 1:  # else it is normalised first
+            self.matrix = array_of(self.weights[0][1].detach().flatten(1))
         self.pre_hooks = len(self.synapse._forward_pre_hooks)
         self.shifts = block.delay_shift
+        self.tail: Tensor | None = None  # once there is a line
         with torch.inference_mode(False), torch.no_grad():
             self.works = self._record(x.shape[0], self.synapse.out_channels)
 
@@ -55,7 +58,9 @@ class Stream:
     def of(block: Any, x: Tensor) -> "Stream | None":
         """Prepare a block that was just called with ``x``; None where it goes the usual way."""
         neuron, synapse, delay = block.neuron, block.synapse, block.delay
-        weights = () if synapse is None else [p for p in synapse._parameters.values() if p is not None]
+        weights = (
+            () if synapse is None else [p for p in synapse._parameters.values() if p is not None]
+        )
         if (
             type(synapse) is not Dense
             or not getattr(neuron, "persistent_state", False)
@@ -136,9 +141,8 @@ class Stream:
         neuron = self.neuron
         if neuron.rests:
             return False
-        for name, state in neuron._kept.items():
-            if state.shape != self.last.shape:
-                return False
+        if any(state.shape != self.last.shape for state in neuron._kept.values()):
+            return False
         with torch.inference_mode(False):
             for name, state in neuron._kept.items():
                 own = self.states[name] = neuron._kept[name] = state.detach().clone()
@@ -150,6 +154,8 @@ class Stream:
     def _adopt_shift(self, block: Any) -> bool:
         """Go on from the last output before the hop."""
         kept = block._kept["delay_buffer"]
+        if kept is self.last:
+            return True
         if kept is None or kept.shape != self.last.shape:
             return False
         self.last.copy_(kept)
@@ -161,6 +167,8 @@ class Stream:
         """Go on from the last steps that the delay keeps."""
         delay, (N, C) = self.delay, self.last.shape
         tail = delay._kept["tail"]
+        if tail is not None and tail is self.tail:
+            return True
         steps = math.floor(delay.max_delay / delay.sampling_time)
         if not delay.persistent_state or tail is None or tail.shape != (N, C, steps) or not steps:
             return False
@@ -168,7 +176,10 @@ class Stream:
         with torch.inference_mode(False):
             self.line = torch.zeros(N, 2 * steps + _LEAST_ROWS, C)
             self.line[:, :steps] = tail.movedim(-1, 1)
+        self.line_array = array_of(self.line)
         self.run_line = line_cpu.specialise((False,) * 6, ())
+        per = neurons_a_parameter(C, delay.delay)
+        self.per = np.int32(per), np.float32(delay.sampling_time)
         self.tail = delay._kept["tail"] = self._tail()
         delay.__dict__["_writes_in_place"] = True
         return True
@@ -181,21 +192,17 @@ class Stream:
     def __call__(self, block: Any, x: Tensor) -> Any:
         """Take a step; None, and nothing done, where the block has to do as ever."""
         neuron, synapse, delay = self.neuron, self.synapse, self.delay
+        if x.shape != self.shape or self._count(block) != self.changes:
+            block.__dict__["_stream"] = None
+            return None
         if (
-            x.shape != self.shape
+            not self.works
             or x.dtype is not torch.float32
             or not runs_loops(x)
             or not x.is_contiguous()
             or is_observed((x,))
             or _has_any_global_hook()
             or torch._C._current_graph_task_id() != -1
-        ):
-            return None
-        if self._count(block) != self.changes:
-            block.__dict__["_stream"] = None
-            return None
-        if (
-            not self.works
             or synapse._forward_hooks
             or len(synapse._forward_pre_hooks) != self.pre_hooks
             or neuron._forward_hooks
@@ -211,26 +218,23 @@ class Stream:
             if parameter.data_ptr() != place:
                 block.__dict__["_stream"] = None
                 return None
+        if delay is not None:
+            delays = confined(delay, "delay", 0, delay.max_delay)
+        matrix = self.matrix
+        if matrix is None:
+            w = normalized_8bit(synapse.weight_v, synapse.weight_g, synapse._scale_of_8_bits)
+            matrix = array_of(w.flatten(1))
+        if not self.frame(0, 1, array_of(x), matrix, self.z_array, *self.step):
+            return None
         kept = neuron._kept
         for name, state in self.states.items():
             if kept[name] is not state or state is None:
                 if not self._adopt():
                     return None
                 break
-        if self.shifts and block._kept["delay_buffer"] is not self.last:
-            if not self._adopt_shift(block):
-                return None
-        if delay is not None:
-            if delay._kept["tail"] is not getattr(self, "tail", self) and not self._adopt_line():
-                return None
-            delays = confined(delay, "delay", 0, delay.max_delay)
-        if len(self.weights) == 1:
-            w = self.weights[0][1]
-        else:
-            w = normalized_8bit(synapse.weight_v, synapse.weight_g, synapse._scale_of_8_bits)
-        inverse, step, limit = self.step
-        if not self.frame(0, 1, array_of(x), array_of(w.detach().flatten(1)), self.z_array,
-                          inverse, step, limit):
+        if self.shifts and not self._adopt_shift(block):
+            return None
+        if delay is not None and not self._adopt_line():
             return None
         if self.shifts:
             rows = self.spikes.clone()  # of the call before
@@ -250,9 +254,7 @@ class Stream:
             line[:, :steps] = line[:, self.row - steps :]
             self.row = steps
         self.run_line(
-            0, 1, array_of(rows.view(self.last.shape)), array_of(line), array_of(delays.detach()),
-            np.int32(self.row), np.int32(neurons_a_parameter(line.shape[2], delays)),
-            np.float32(self.delay.sampling_time),
-        )  # fmt: skip
+            0, 1, array_of(rows), self.line_array, array_of(delays), np.int32(self.row), *self.per
+        )
         self.row += 1
         self.tail = self.delay._kept["tail"] = self._tail()

@@ -36,7 +36,7 @@ def frame_cpu(first, last, x, w, z, inverse, step, limit):
             row = w[o]
             units, other = np.int32(0), np.uint32(0)
             for k in range(len(row)):
-                level, inside = quantize_step(row[k] * inverse, np.float32(1), limit)
+                level, _ = quantize_step(row[k] * inverse, np.float32(1), limit)
                 units = np.int32(units + np.int32(level * whole[k]))
                 other |= np.uint32(row[k] != row[k])
             if other != 0:
@@ -47,11 +47,11 @@ def frame_cpu(first, last, x, w, z, inverse, step, limit):
 
 @cpu_loop
 def line_cpu(first, last, y, line, delay, row, per, sampling_time):
-    """Put ``y`` [N, C] into a row of ``line`` [N, rows, C], and what comes out into ``y``."""
+    """Put ``y`` [N, 1, C] into a row of ``line`` [N, rows, C], and what comes out into ``y``."""
     for n in range(len(y)):
-        for c in range(len(y[0])):
-            line[n, row, c] = y[n, c]
-            y[n, c] = line[n, row - whole_steps(delay[c // per], sampling_time), c]
+        for c in range(len(y[n, 0])):
+            line[n, row, c] = y[n, 0, c]
+            y[n, 0, c] = line[n, row - whole_steps(delay[c // per], sampling_time), c]
 
 
 @cpu_loop

@@ -63,7 +63,7 @@ def _normalize_cpu(
         for i in range(len(row)):
             w = row[i] * factor
             if QUANTIZED:
-                level, inside = quantize_step(w, step, limit)
+                level, _ = quantize_step(w, step, limit)
                 y_r[i] = np.float32(level) * unit if w == w else w
             else:
                 y_r[i] = w
@@ -80,7 +80,7 @@ def _normalize_bwd_cpu(
         factor = length[r] / norms[r]
         for i in range(len(row)):
             if QUANTIZED:
-                level, inside = quantize_step(row[i] * factor, step, limit)
+                _, inside = quantize_step(row[i] * factor, step, limit)
                 gx_r[i] = g_r[i] * unit if inside else np.float32(0)
             else:
                 gx_r[i] = g_r[i]

@@ -4,7 +4,6 @@ On a CPU numbers are added in float64, in one order, and the sum is rounded once
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .dispatch import TILE, define_op, differentiable, run_loop, runs_loops

@@ -18,7 +18,7 @@ def keeping_type(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 class CountsChanges:
-    """Mixin of modules that count how often one of their attributes was set, in eager mode.
+    """Mixin of modules that count how often an attribute, but no state, was set in eager mode.
 
     What was prepared for a module, as in ``lapilli.blocks.stream``, is good while the count stays.
     """
@@ -26,7 +26,7 @@ class CountsChanges:
     _changes = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and name not in self.__dict__.get("_rest", ()):
             self.__dict__["_changes"] = self._changes + 1
         super().__setattr__(name, value)
 
