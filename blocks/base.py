@@ -6,6 +6,7 @@ order. The concrete classes join a kind with the mixin of a neuron (family.py).
 Source: lava-dl block/base.py.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -247,6 +248,27 @@ class _NeuronBlock(_Block):
         if self.delay is not None:
             y = self._delayed(y)
         return self._counted(y)
+
+    def _synapses(self) -> tuple[Any, ...]:
+        """Return the synapses of a block that streams: that of the input, then that of spikes."""
+        raise NotImplementedError
+
+    def _streamed(self, x: Tensor, forward: Callable[[Tensor], Any]) -> Any:
+        """Run the block by ``forward``, or quicker where a call is one step: see stream.py."""
+        if (
+            torch.compiler.is_compiling()
+            or torch.is_grad_enabled()
+            or not isinstance(x, Tensor)
+            or x.shape[-1:] != (1,)
+        ):
+            return forward(x)
+        stream = self.__dict__.get("_stream")
+        y = None if stream is None else stream(self, x)
+        if y is None:
+            y = forward(x)
+            if self.__dict__.get("_stream") is None:
+                self.__dict__["_stream"] = Stream.of(self, x)
+        return y
 
     def _delayed(self, y: Tensor) -> Tensor:
         """Apply the axonal delay, which keeps its input as the neuron does its state."""
@@ -635,21 +657,11 @@ class AbstractDense(_MaskedBlock):
         self._set_mask(mask)
         self._set_sizes(self.synapse, _dimensions(in_neurons))
 
+    def _synapses(self) -> tuple[Any, ...]:
+        return (self.synapse,)
+
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102 (the base's)
-        if (
-            torch.compiler.is_compiling()
-            or torch.is_grad_enabled()
-            or not isinstance(x, Tensor)
-            or x.shape[-1:] != (1,)
-        ):
-            return super().forward(x)
-        stream = self.__dict__.get("_stream")
-        y = None if stream is None else stream(self, x)
-        if y is None:
-            y = super().forward(x)
-            if self.__dict__.get("_stream") is None:
-                self.__dict__["_stream"] = Stream.of(self, x)
-        return y
+        return self._streamed(x, super().forward)
 
 
 def _dimensions(in_neurons: Any) -> int:

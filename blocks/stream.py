@@ -1,11 +1,12 @@
-"""A step a call: a fully connected block on memory that stays from one call to the next.
+"""A step a call: a Dense or Recurrent block on memory that stays from one call to the next.
 
 A network that runs as its input comes calls each block with a single step, without gradient and
 with a state that persists. What the calls do is then always the same, and takes far less time than
 all that leads to it. So the first such call records the loops of the neuron with their memory, and
-the calls after it run them again: the weight is quantised and multiplied in one loop
-(kernels/frame.py), the state is written where it lies, the hop of one step hands out the spikes
-of the call before, and the axonal delay reads a line of rows that only grows.
+the calls after it run them again: each weight is quantised and multiplied in one loop
+(kernels/frame.py), that of a Recurrent block with the spikes of the call before; the state is
+written where it lies, the hop of one step hands out those spikes, and the axonal delay reads a line
+of rows that only grows.
 
 Whatever makes a difference is looked at in each call: where the weight, the parameters and the
 states lie, hooks, attributes that were set, and the input. Then, or for sums that are not exact
@@ -33,54 +34,96 @@ _SAMPLES = 8  # beyond, the usual way is quicker: it quantises the weight once f
 _LEAST_ROWS = 64  # of a delay line, that are written before the kept ones move to its start
 
 
+class _Tap:
+    """A synapse of the block, and where its weight lies."""
+
+    def __init__(self, synapse: Dense):
+        self.synapse = synapse
+        self.changes = synapse._changes
+        self.hooks = len(synapse._forward_pre_hooks)
+        stored = {n: p for n, p in synapse._parameters.items() if p is not None}
+        self.weights = [(name, weight, weight.data_ptr()) for name, weight in stored.items()]
+        # under weight norm it is computed in each call
+        self.matrix = array_of(synapse.weight.detach().flatten(1)) if len(stored) == 1 else None
+        step = synapse._step
+        self.numbers = np.float32(1 / step), np.float32(step), np.int32(1 << WEIGHT_BITS)
+
+    @staticmethod
+    def suits(synapse: Any) -> bool:
+        """Whether nothing but 8-bit weights of compiled loops is at work."""
+        return (
+            type(synapse) is Dense
+            and not synapse._takes_image
+            and synapse.bias is None
+            and synapse.is_plain
+            and synapse._step > 0
+            and synapse._scale_of_8_bits > 0
+            and all(
+                p is None or (runs_loops(p) and p.is_contiguous())
+                for p in synapse._parameters.values()
+            )
+        )
+
+    def is_as_before(self) -> bool:
+        """Whether the synapse is what it was, up to the values of its weight."""
+        synapse = self.synapse
+        if (
+            synapse._changes != self.changes
+            or synapse._forward_hooks
+            or len(synapse._forward_pre_hooks) != self.hooks
+        ):
+            return False
+        stored = synapse._parameters
+        for name, weight, place in self.weights:
+            if stored.get(name) is not weight or weight.data_ptr() != place:
+                return False
+        return True
+
+    def add(self, frame: Any, x: Any, z: Any) -> bool:
+        """Multiply ``x`` into ``z``; False where the sums are not exact."""
+        if self.matrix is not None:
+            return bool(frame(0, 1, x, self.matrix, z, *self.numbers))
+        synapse = self.synapse
+        w = normalized_8bit(synapse.weight_v, synapse.weight_g, synapse._scale_of_8_bits)
+        return bool(frame(0, 1, x, array_of(w.flatten(1)), z, *self.numbers))
+
+
 class Stream:
     """What a block needs to take a step, see the module's docstring."""
 
     def __init__(self, block: Any, x: Tensor):
         self.shape = x.shape
-        self.neuron, self.synapse, self.delay = block.neuron, block.synapse, block.delay
+        self.neuron, self.delay = block.neuron, block.delay
+        self.taps = [_Tap(synapse) for synapse in block._synapses()]
         self.changes = self._count(block)
-        self.weights = [
-            (name, weight, weight.data_ptr())
-            for name, weight in self.synapse._parameters.items()
-            if weight is not None
-        ]
-        self.matrix = None
-        if len(self.weights) == 1:  # else it is normalised first
-            self.matrix = array_of(self.weights[0][1].detach().flatten(1))
-        self.pre_hooks = len(self.synapse._forward_pre_hooks)
         self.shifts = block.delay_shift
+        # where the block keeps the last spikes, before the hop
+        self.kept_spikes = ["delay_buffer"] * self.shifts + ["spike_state"] * (len(self.taps) > 1)
         self.tail: Tensor | None = None  # once there is a line
         with torch.inference_mode(False), torch.no_grad():
-            self.works = self._record(x.shape[0], self.synapse.out_channels)
+            self.works = self._record(x.shape[0], self.taps[0].synapse.out_channels)
 
     @staticmethod
     def of(block: Any, x: Tensor) -> "Stream | None":
         """Prepare a block that was just called with ``x``; None where it goes the usual way."""
-        neuron, synapse, delay = block.neuron, block.synapse, block.delay
-        weights = (
-            () if synapse is None else [p for p in synapse._parameters.values() if p is not None]
-        )
+        neuron, delay = block.neuron, block.delay
         if (
-            type(synapse) is not Dense
-            or not getattr(neuron, "persistent_state", False)
+            not getattr(neuron, "persistent_state", False)
             or not type(neuron).__module__.startswith("lapilli.neurons.")
-            or synapse._takes_image
-            or synapse.bias is not None
-            or not synapse.is_plain
-            or not (synapse._step and synapse._scale_of_8_bits)
             or neuron.complex
             or neuron.norm is not None
             or neuron.drop is not None
             or neuron.is_observed
             or neuron._replaces_stages
-            or block.mask is not None
+            or neuron.rests
             or (delay is not None and (type(delay) is not Delay or delay.max_delay is None))
             or x.ndim != 3
             or x.shape[0] > _SAMPLES
-            or is_observed((x, *weights))
-            or not all(runs_loops(w) and w.is_contiguous() for w in (x, *weights))
-            or neuron.rests
+            or is_observed((x,))
+            or not runs_loops(x)
+            or getattr(block, "mask", None) is not None
+            or getattr(block, "bias", None) is not None
+            or not all(_Tap.suits(synapse) for synapse in block._synapses())
         ):
             return None
         return Stream(block, x)
@@ -88,20 +131,14 @@ class Stream:
     def _count(self, block: Any) -> tuple[int, ...]:
         """Return how often attributes were set that make a difference."""
         delay = self.delay
-        return (
-            block._changes,
-            self.synapse._changes,
-            self.neuron._changes,
-            0 if delay is None else delay._changes,
-        )
+        return block._changes, self.neuron._changes, 0 if delay is None else delay._changes
 
     def _record(self, batch: int, channels: int) -> bool:
         """Record the neuron's loops; False where they are not all that it does."""
-        neuron, step = self.neuron, self.synapse._step
+        neuron = self.neuron
         self.z = torch.zeros(batch, 1, channels)
         self.z_array = array_of(self.z)
-        self.frame = frame_cpu.specialise((False,) * 6, ())
-        self.step = np.float32(1 / step), np.float32(step), np.int32(1 << WEIGHT_BITS)
+        self.frame, self.frame_added = (frame_cpu.specialise((False,) * 6, (a,)) for a in (0, 1))
         kept, left = dict(neuron._kept), {}
         states = {name: state.clone() for name, state in kept.items()}
         neuron._kept.update(states)
@@ -115,6 +152,7 @@ class Stream:
         self.parameters = [p.data_ptr() for p in neuron._parameters_used()]
         self.spikes = spikes.movedim(-1, 1)
         self.last = self.spikes.view(batch, channels)
+        self.last_array = array_of(self.last.unsqueeze(-1))
         self.memory = [a for call in recorded.calls for a in call[2]]  # that the arrays point to
         self.calls = [(loop, tiles, given) for loop, tiles, _, given in recorded.calls]
         if left.keys() != states.keys():
@@ -133,12 +171,14 @@ class Stream:
                     self.places[name].append((given, k))
                 elif a.data_ptr() not in known:
                     return False
-        self.states: dict[str, Tensor | None] = dict.fromkeys(states)
+        self.states: dict[str, Tensor] = states  # to be replaced at the first step
         return found >= {*known, *places}
 
-    def _adopt(self) -> bool:
+    def _adopt_states(self) -> bool:
         """Go on from the states that the neuron keeps, which others may hold as well."""
         neuron = self.neuron
+        if all(neuron._kept[name] is state for name, state in self.states.items()):
+            return True
         if neuron.rests:
             return False
         if any(state.shape != self.last.shape for state in neuron._kept.values()):
@@ -151,15 +191,18 @@ class Stream:
         neuron.__dict__["_writes_in_place"] = True
         return True
 
-    def _adopt_shift(self, block: Any) -> bool:
-        """Go on from the last output before the hop."""
-        kept = block._kept["delay_buffer"]
-        if kept is self.last:
+    def _adopt_spikes(self, block: Any) -> bool:
+        """Go on from the last spikes that the block keeps."""
+        kept = block._kept
+        spikes = [kept[name] for name in self.kept_spikes]
+        if all(s is self.last for s in spikes):
             return True
-        if kept is None or kept.shape != self.last.shape:
+        if any(s is None or s.shape != self.last.shape for s in spikes):
             return False
-        self.last.copy_(kept)
-        block._kept["delay_buffer"] = self.last
+        if not all(torch.equal(s, spikes[0]) for s in spikes[1:]):
+            return False  # somebody wrote one of them
+        self.last.copy_(spikes[0])
+        kept.update(dict.fromkeys(self.kept_spikes, self.last))
         block.__dict__["_writes_in_place"] = True
         return True
 
@@ -191,10 +234,16 @@ class Stream:
 
     def __call__(self, block: Any, x: Tensor) -> Any:
         """Take a step; None, and nothing done, where the block has to do as ever."""
-        neuron, synapse, delay = self.neuron, self.synapse, self.delay
-        if x.shape != self.shape or self._count(block) != self.changes:
-            block.__dict__["_stream"] = None
-            return None
+        neuron, delay = self.neuron, self.delay
+        if (
+            x.shape != self.shape
+            or self._count(block) != self.changes
+            or neuron._forward_hooks
+            or neuron._forward_pre_hooks
+            or (delay is not None and (delay._forward_hooks or delay._forward_pre_hooks))
+            or not all(tap.is_as_before() for tap in self.taps)
+        ):
+            return self._end(block)
         if (
             not self.works
             or x.dtype is not torch.float32
@@ -203,39 +252,22 @@ class Stream:
             or is_observed((x,))
             or _has_any_global_hook()
             or torch._C._current_graph_task_id() != -1
-            or synapse._forward_hooks
-            or len(synapse._forward_pre_hooks) != self.pre_hooks
-            or neuron._forward_hooks
-            or neuron._forward_pre_hooks
-            or (delay is not None and (delay._forward_hooks or delay._forward_pre_hooks))
         ):
             return None
-        for name, weight, place in self.weights:
-            if synapse._parameters.get(name) is not weight or weight.data_ptr() != place:
-                block.__dict__["_stream"] = None
-                return None
         for parameter, place in zip(neuron._parameters_used(), self.parameters, strict=True):
             if parameter.data_ptr() != place:
-                block.__dict__["_stream"] = None
-                return None
+                return self._end(block)
         if delay is not None:
             delays = confined(delay, "delay", 0, delay.max_delay)
-        matrix = self.matrix
-        if matrix is None:
-            w = normalized_8bit(synapse.weight_v, synapse.weight_g, synapse._scale_of_8_bits)
-            matrix = array_of(w.flatten(1))
-        if not self.frame(0, 1, array_of(x), matrix, self.z_array, *self.step):
+        if not self.taps[0].add(self.frame, array_of(x), self.z_array):
             return None
-        kept = neuron._kept
-        for name, state in self.states.items():
-            if kept[name] is not state or state is None:
-                if not self._adopt():
-                    return None
-                break
-        if self.shifts and not self._adopt_shift(block):
+        if not (self._adopt_states() and self._adopt_spikes(block)):
             return None
         if delay is not None and not self._adopt_line():
             return None
+        for tap in self.taps[1:]:
+            if not tap.add(self.frame_added, self.last_array, self.z_array):
+                return None
         if self.shifts:
             rows = self.spikes.clone()  # of the call before
         for loop, tiles, given in self.calls:
@@ -246,6 +278,11 @@ class Stream:
         if delay is not None:
             self._pass_line(rows, delays)
         return block._counted(rows.movedim(1, -1))
+
+    @staticmethod
+    def _end(block: Any) -> None:
+        """Let the block do as ever, and prepare anew."""
+        block.__dict__["_stream"] = None
 
     def _pass_line(self, rows: Tensor, delays: Tensor) -> None:
         """Delay the rows in place, and keep them."""

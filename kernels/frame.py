@@ -16,12 +16,15 @@ from .language import tl
 from .lift import cpu_loop
 from .quantize import quantize_step
 
-_EXACT = tl.constexpr(16777216)  # float32 holds the integers below
+_EXACT = tl.constexpr(8388608)  # float32 holds the integers below, and sums of two
 
 
 @cpu_loop
-def frame_cpu(first, last, x, w, z, inverse, step, limit):
-    """Multiply ``x`` [N, K, 1] by the levels of ``w`` [O, K]; whether the sums are exact."""
+def frame_cpu(first, last, x, w, z, inverse, step, limit, ADD: tl.constexpr):
+    """Multiply ``x`` [N, K, 1] by the levels of ``w`` [O, K]; whether the sums are exact.
+
+    With ``ADD`` they are added to what ``z`` holds, a frame's sums as well.
+    """
     K = len(w[0])
     whole = np.empty(K, np.int32)
     for n in range(len(x)):
@@ -41,7 +44,7 @@ def frame_cpu(first, last, x, w, z, inverse, step, limit):
                 other |= np.uint32(row[k] != row[k])
             if other != 0:
                 return False
-            z[n, 0, o] = np.float32(units) * step
+            z[n, 0, o] = (z[n, 0, o] if ADD else np.float32(0)) + np.float32(units) * step
     return True
 
 
