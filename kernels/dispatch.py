@@ -286,7 +286,7 @@ class Operator:
         self._in_order = [  # positions of the tensors that come contiguous
             k
             for k, p in enumerate(parameters)
-            if p.annotation not in (float, int, bool, str) and p.name not in any_layout.split()
+            if p.annotation in (Tensor, Tensor | None) and p.name not in any_layout.split()
         ]
         self._save: Callable[..., None] = lambda ctx, inputs, output: None
         self._backward: Callable[..., Any] = self._has_no_derivative
