@@ -44,11 +44,13 @@ def _divisors(norms: Tensor) -> Tensor:
 def _normalize_cpu(
     first, last, x, length, norms, y, tiny, step, limit, unit, R, K, QUANTIZED: tl.constexpr
 ):  # fmt: skip
+    x_rows, y_rows = x.reshape(R, K), y.reshape(R, K)
+    lengths, divisors = length.reshape(R), norms.reshape(R)
     total = np.empty(_LANES, np.float64)
     whole = K // _LANES * _LANES
     for r in range(first * _ROWS, min(last * _ROWS, R)):
         total[:] = 0
-        row, y_r = x[r], y[r]
+        row, y_r = x_rows[r], y_rows[r]
         for i in range(0, whole, _LANES):
             part = row[i : i + _LANES]
             for k in range(_LANES):
@@ -58,8 +60,8 @@ def _normalize_cpu(
         together = np.float64(0)
         for k in range(_LANES):
             together += total[k]
-        norms[r] = max(np.float32(np.sqrt(together)), tiny)
-        factor = length[r] / norms[r]
+        divisors[r] = max(np.float32(np.sqrt(together)), tiny)
+        factor = lengths[r] / divisors[r]
         for i in range(len(row)):
             w = row[i] * factor
             if QUANTIZED:
@@ -73,11 +75,13 @@ def _normalize_cpu(
 def _normalize_bwd_cpu(
     first, last, g, x, length, norms, gx, along, step, limit, unit, R, K, QUANTIZED: tl.constexpr
 ):  # fmt: skip
+    x_rows, g_rows, gx_rows = x.reshape(R, K), g.reshape(R, K), gx.reshape(R, K)
+    lengths, divisors, alongs = length.reshape(R), norms.reshape(R), along.reshape(R)
     total = np.empty(_LANES, np.float64)
     whole = K // _LANES * _LANES
     for r in range(first * _ROWS, min(last * _ROWS, R)):
-        row, g_r, gx_r = x[r], g[r], gx[r]
-        factor = length[r] / norms[r]
+        row, g_r, gx_r = x_rows[r], g_rows[r], gx_rows[r]
+        factor = lengths[r] / divisors[r]
         for i in range(len(row)):
             if QUANTIZED:
                 _, inside = quantize_step(row[i] * factor, step, limit)
@@ -94,10 +98,10 @@ def _normalize_bwd_cpu(
         together = np.float64(0)
         for k in range(_LANES):
             together += total[k]
-        along[r] = np.float32(together) / norms[r]
+        alongs[r] = np.float32(together) / divisors[r]
         turn = np.float32(0)
-        if along[r] != 0:
-            turn = -(factor * along[r]) / norms[r]
+        if alongs[r] != 0:
+            turn = -(factor * alongs[r]) / divisors[r]
         for i in range(len(row)):
             gx_r[i] = gx_r[i] * factor + row[i] * turn
 
@@ -105,9 +109,12 @@ def _normalize_bwd_cpu(
 def _in_loops(*tensors: Tensor) -> bool:
     """Whether compiled loops can read the tensors."""
     first = tensors[0]
-    return (
-        runs_loops(first) and first.numel() > 0 and all(t.dtype == torch.float32 for t in tensors)
-    )
+    if not runs_loops(first) or first.numel() == 0:
+        return False
+    for t in tensors:  # noqa: SIM110 (any() takes longer)
+        if t.dtype != torch.float32:
+            return False
+    return True
 
 
 @define_op
@@ -128,8 +135,7 @@ def normalize(
     K = direction.numel() // R
     run_loop(
         _normalize_cpu, -(-R // _ROWS), R * K,
-        (direction.view(R, K), length.view(R), norms.view(R), weight.view(R, K), _TINY, step,
-         limit, unit, R, K),
+        (direction, length, norms, weight, _TINY, step, limit, unit, R, K),
         (step > 0,),
     )  # fmt: skip
     return weight, norms
@@ -149,8 +155,7 @@ def normalize_bwd(
     K = direction.numel() // R
     run_loop(
         _normalize_bwd_cpu, -(-R // _ROWS), R * K,
-        (g.view(R, K), direction.view(R, K), length.view(R), norms.view(R), gx.view(R, K),
-         along.view(R), step, limit, unit, R, K),
+        (g, direction, length, norms, gx, along, step, limit, unit, R, K),
         (step > 0,),
     )  # fmt: skip
     return gx, along
