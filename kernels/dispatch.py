@@ -355,6 +355,16 @@ class Operator:
             like = next(a for a in args if isinstance(a, Tensor))
         return tuple([like.new_empty(0) if o is None else o for o in outputs])
 
+    def without_memory(self, *args: Any) -> Any:
+        """Return outputs without memory, while a graph is traced, which may become a compiled one.
+
+        There, operators that follow each other are joined.
+        """
+        from . import sequence  # which imports this module
+
+        sequence.install()
+        return self.implementation(*args)
+
     def _has_no_derivative(self, ctx: Any, *gradients: Any) -> Any:
         raise RuntimeError(
             f"lapilli::{self.__name__} cannot be differentiated. The gradient of a neuron is that "
@@ -489,7 +499,7 @@ def define_op(
     operator = Operator(launch, packet.default, packet.bare, samples, any_layout)
     for overload in (name, f"{name}.bare"):
         _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"lapilli::{overload}", operator.implementation, lib=_library)
+        torch.library.register_fake(f"lapilli::{overload}", operator.without_memory, lib=_library)
     _library.impl(name, operator.with_autograd, "Autograd")
     _library.impl(f"{name}.bare", torch.library.fallthrough_kernel, "Autograd")
     OPERATORS[name] = operator
@@ -507,6 +517,15 @@ def differentiable(
     operator.recorded = operator._function(
         forward=operator._forward_of(operator.implementation), backward=backward
     )
+
+
+def define_sequence(run: Callable[..., Any]) -> None:
+    """Register ``lapilli::sequence``, which stands for several operators in a compiled graph."""
+    schema = "(Tensor[] tensors, SymInt[] sizes, str text) -> Tensor[]"
+    _library.define(f"sequence{schema}", tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    _library.impl("sequence", run, "CompositeExplicitAutograd")
+    _library.impl("sequence", torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake("lapilli::sequence", run, lib=_library)
 
 
 def with_reference(function: Function) -> Function:
