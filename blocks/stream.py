@@ -42,9 +42,16 @@ class _Tap:
         self.changes = synapse._changes
         self.hooks = len(synapse._forward_pre_hooks)
         stored = {n: p for n, p in synapse._parameters.items() if p is not None}
-        self.weights = [(name, weight, weight.data_ptr()) for name, weight in stored.items()]
-        # under weight norm it is computed in each call
-        self.matrix = array_of(synapse.weight.detach().flatten(1)) if len(stored) == 1 else None
+        self.stored = [(name, weight, weight.data_ptr()) for name, weight in stored.items()]
+        with LoopCalls() as recorded:
+            if synapse.weight_norm_enabled:  # computed in each call
+                scale = synapse._scale_of_8_bits
+                self.weight = normalized_8bit(synapse.weight_v, synapse.weight_g, scale)
+            else:
+                self.weight = synapse.weight.detach()
+        self.calls = recorded.calls
+        matrix = self.weight.flatten(1)
+        self.matrix = array_of(matrix), array_of(matrix.view(torch.int32))
         step = synapse._step
         self.numbers = np.float32(1 / step), np.float32(step), np.int32(1 << WEIGHT_BITS)
 
@@ -74,18 +81,16 @@ class _Tap:
         ):
             return False
         stored = synapse._parameters
-        for name, weight, place in self.weights:
+        for name, weight, place in self.stored:
             if stored.get(name) is not weight or weight.data_ptr() != place:
                 return False
         return True
 
     def add(self, frame: Any, x: Any, z: Any) -> bool:
         """Multiply ``x`` into ``z``; False where the sums are not exact."""
-        if self.matrix is not None:
-            return bool(frame(0, 1, x, self.matrix, z, *self.numbers))
-        synapse = self.synapse
-        w = normalized_8bit(synapse.weight_v, synapse.weight_g, synapse._scale_of_8_bits)
-        return bool(frame(0, 1, x, array_of(w.flatten(1)), z, *self.numbers))
+        for loop, tiles, _, given in self.calls:
+            loop(0, tiles, *given)
+        return bool(frame(0, 1, x, *self.matrix, z, *self.numbers))
 
 
 class Stream:
@@ -94,11 +99,13 @@ class Stream:
     def __init__(self, block: Any, x: Tensor):
         self.shape = x.shape
         self.neuron, self.delay = block.neuron, block.delay
-        self.taps = [_Tap(synapse) for synapse in block._synapses()]
+        with torch.inference_mode(False), torch.no_grad():
+            self.taps = [_Tap(synapse) for synapse in block._synapses()]
         self.changes = self._count(block)
         self.shifts = block.delay_shift
         # where the block keeps the last spikes, before the hop
         self.kept_spikes = ["delay_buffer"] * self.shifts + ["spike_state"] * (len(self.taps) > 1)
+        self.delays = None if self.delay is None else self.delay.shape
         self.tail: Tensor | None = None  # once there is a line
         with torch.inference_mode(False), torch.no_grad():
             self.works = self._record(x.shape[0], self.taps[0].synapse.out_channels)
@@ -138,7 +145,7 @@ class Stream:
         neuron = self.neuron
         self.z = torch.zeros(batch, 1, channels)
         self.z_array = array_of(self.z)
-        self.frame, self.frame_added = (frame_cpu.specialise((False,) * 6, (a,)) for a in (0, 1))
+        self.frame, self.frame_added = (frame_cpu.specialise((False,) * 7, (a,)) for a in (0, 1))
         kept, left = dict(neuron._kept), {}
         states = {name: state.clone() for name, state in kept.items()}
         neuron._kept.update(states)
@@ -153,8 +160,7 @@ class Stream:
         self.spikes = spikes.movedim(-1, 1)
         self.last = self.spikes.view(batch, channels)
         self.last_array = array_of(self.last.unsqueeze(-1))
-        self.memory = [a for call in recorded.calls for a in call[2]]  # that the arrays point to
-        self.calls = [(loop, tiles, given) for loop, tiles, _, given in recorded.calls]
+        self.calls = recorded.calls  # with the tensors, to whose memory the arrays point
         if left.keys() != states.keys():
             return False
         known = {self.z.data_ptr(), self.spikes.data_ptr(), *self.parameters}
@@ -177,7 +183,11 @@ class Stream:
     def _adopt_states(self) -> bool:
         """Go on from the states that the neuron keeps, which others may hold as well."""
         neuron = self.neuron
-        if all(neuron._kept[name] is state for name, state in self.states.items()):
+        kept = neuron._kept
+        for name, state in self.states.items():
+            if kept[name] is not state:
+                break
+        else:
             return True
         if neuron.rests:
             return False
@@ -194,9 +204,12 @@ class Stream:
     def _adopt_spikes(self, block: Any) -> bool:
         """Go on from the last spikes that the block keeps."""
         kept = block._kept
-        spikes = [kept[name] for name in self.kept_spikes]
-        if all(s is self.last for s in spikes):
+        for name in self.kept_spikes:
+            if kept[name] is not self.last:
+                break
+        else:
             return True
+        spikes = [kept[name] for name in self.kept_spikes]
         if any(s is None or s.shape != self.last.shape for s in spikes):
             return False
         if not all(torch.equal(s, spikes[0]) for s in spikes[1:]):
@@ -241,13 +254,15 @@ class Stream:
             or neuron._forward_hooks
             or neuron._forward_pre_hooks
             or (delay is not None and (delay._forward_hooks or delay._forward_pre_hooks))
-            or not all(tap.is_as_before() for tap in self.taps)
         ):
             return self._end(block)
+        for tap in self.taps:
+            if not tap.is_as_before():
+                return self._end(block)
         if (
             not self.works
             or x.dtype is not torch.float32
-            or not runs_loops(x)
+            or not x.is_cpu
             or not x.is_contiguous()
             or is_observed((x,))
             or _has_any_global_hook()
@@ -259,6 +274,8 @@ class Stream:
                 return self._end(block)
         if delay is not None:
             delays = confined(delay, "delay", 0, delay.max_delay)
+            if delays.shape != self.delays:
+                return self._end(block)
         if not self.taps[0].add(self.frame, array_of(x), self.z_array):
             return None
         if not (self._adopt_states() and self._adopt_spikes(block)):
@@ -270,7 +287,7 @@ class Stream:
                 return None
         if self.shifts:
             rows = self.spikes.clone()  # of the call before
-        for loop, tiles, given in self.calls:
+        for loop, tiles, _, given in self.calls:
             loop(0, tiles, *given)
         neuron._last_call["began_at_rest"] = False
         if not self.shifts:

@@ -16,13 +16,16 @@ from .language import tl
 from .lift import cpu_loop
 from .quantize import quantize_step
 
+_MAGNITUDE = tl.constexpr(0x7FFFFFFF)  # of the bits of a float32
+_INFINITE = tl.constexpr(0x7F800000)
 _EXACT = tl.constexpr(8388608)  # float32 holds the integers below, and sums of two
 
 
 @cpu_loop
-def frame_cpu(first, last, x, w, z, inverse, step, limit, ADD: tl.constexpr):
+def frame_cpu(first, last, x, w, bits, z, inverse, step, limit, ADD: tl.constexpr):
     """Multiply ``x`` [N, K, 1] by the levels of ``w`` [O, K]; whether the sums are exact.
 
+    ``bits`` is the memory of ``w`` as int32, in which it is quicker to find what is not a number.
     With ``ADD`` they are added to what ``z`` holds, a frame's sums as well.
     """
     K = len(w[0])
@@ -36,13 +39,13 @@ def frame_cpu(first, last, x, w, z, inverse, step, limit, ADD: tl.constexpr):
         if other != 0 or total * limit >= _EXACT:
             return False
         for o in range(len(w)):
-            row = w[o]
-            units, other = np.int32(0), np.uint32(0)
+            row, pattern = w[o], bits[o]
+            units, highest = np.int32(0), np.int32(0)
             for k in range(len(row)):
                 level, _ = quantize_step(row[k] * inverse, np.float32(1), limit)
                 units = np.int32(units + np.int32(level * whole[k]))
-                other |= np.uint32(row[k] != row[k])
-            if other != 0:
+                highest = max(highest, np.int32(pattern[k] & _MAGNITUDE))
+            if highest > _INFINITE:  # what is not a number
                 return False
             z[n, 0, o] = (z[n, 0, o] if ADD else np.float32(0)) + np.float32(units) * step
     return True
