@@ -283,7 +283,7 @@ class Operator:
         parameters = list(inspect.signature(launch).parameters.values())
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
         self._samples = [p.name in samples.split() for p in parameters]
-        self._in_order = [  # positions of the tensors that come contiguous
+        self.in_order = [  # positions of the tensors that come contiguous
             k
             for k, p in enumerate(parameters)
             if p.annotation in (Tensor, Tensor | None) and p.name not in any_layout.split()
@@ -343,7 +343,7 @@ class Operator:
 
     def implementation(self, *args: Any) -> Any:
         """Return the outputs of the launch function; an empty tensor in place of None."""
-        for k in self._in_order:
+        for k in self.in_order:
             a = args[k]
             if a is not None and not a.is_contiguous():
                 args = (*args[:k], a.contiguous(), *args[k + 1 :])

@@ -32,8 +32,8 @@ _VIEWS = {
 @functools.cache
 def _compiled(text: str) -> Callable[..., list[Tensor]]:
     """Turn the text of a sequence into a function of the list of tensors and that of sizes."""
-    scope: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
-    scope |= {name: known.implementation for name, known in dispatch.OPERATORS.items()}
+    scope: dict[str, Any] = {"inf": math.inf, "nan": math.nan, "torch": torch}
+    scope |= {name: known.launch for name, known in dispatch.OPERATORS.items()}
     exec(compile(text, "<lapilli::sequence>", "exec"), scope)
     return scope["sequence"]
 
@@ -140,10 +140,18 @@ def _replace(graph: Graph, run: list[Node], behind: list[Node]) -> None:
         first, *rest = node.args
         if node.target is operator.getitem:
             value = f"{written(first)}[{rest[0]}]"
+            like = node.meta["val"]
+            if like.shape == (0,):  # stands for None, see ``Operator.implementation``
+                value += f"\n if v{k} is None: v{k} = tensors[0].new_empty(0, dtype={like.dtype})"
         elif node.target in _VIEWS:
             value = f"{written(first)}.{_VIEWS[node.target]}({', '.join(map(written, rest))})"
         else:
-            value = f"{node.target._opname}({', '.join(map(written, node.args))})"
+            name, ordered = node.target._opname, dispatch.OPERATORS[node.target._opname].in_order
+            given = [
+                written(a) + ".contiguous()" * (i in ordered and isinstance(a, Node))
+                for i, a in enumerate(node.args)
+            ]
+            value = f"{name}({', '.join(given)})"
         names[node] = f"v{k}"
         lines.append(f" v{k} = {value}")
         done = [names[n] for n, use in last_use.items() if use is node and n not in wanted]
