@@ -21,6 +21,9 @@ from torch.fx import Graph, Node
 
 from . import dispatch
 
+# Bytes of a tensor whose loops take so much longer than a call that its memory matters more: within
+# a sequence no input is given back before the end.
+_LARGE = 1 << 22
 _VIEWS = {
     torch.ops.aten.view.default: "view",
     torch.ops.aten.reshape.default: "reshape",
@@ -74,11 +77,24 @@ def join(graph: Graph) -> None:
         run = _run_of_operators(graph)
 
 
-def _is_operator(node: Node) -> bool:
+def _joins(node: Node) -> bool:
+    """Whether a node is an operator of lapilli's, over tensors that are not large."""
     target = node.target
-    return isinstance(target, torch._ops.OpOverload) and (
-        target.namespace == "lapilli" and target._overloadname == "bare"
-    )
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "lapilli":
+        return False
+    if target._overloadname != "bare":
+        return False
+    values = [n.meta["val"] for n in node.all_input_nodes] + [node.meta["val"]]
+    return all(_bytes(v) < _LARGE for v in torch.utils._pytree.tree_leaves(values))
+
+
+def _bytes(value: Any) -> int:
+    if not isinstance(value, Tensor):
+        return 0
+    entries: Any = value.numel()
+    if isinstance(entries, torch.SymInt):  # as many as in the call that the graph is made for
+        entries = entries.node.hint or 0
+    return entries * value.element_size()
 
 
 def _run_of_operators(graph: Graph) -> tuple[list[Node], list[Node]] | None:
@@ -90,17 +106,20 @@ def _run_of_operators(graph: Graph) -> tuple[list[Node], list[Node]] | None:
     run: dict[Node, None] = {}
     behind: dict[Node, None] = {}
     found: tuple[list[Node], list[Node]] | None = None
+    operators = 0
     for node in graph.nodes:
         inputs = node.all_input_nodes
         waits = any(n in behind for n in inputs)
-        if _is_operator(node):
+        if _joins(node):
             if waits:
                 if found:
                     return found
                 run.clear()
                 behind.clear()
+                operators = 0
             run[node] = None
-            if sum(map(_is_operator, run)) > 1:
+            operators += 1
+            if operators > 1:
                 found = list(run), list(behind)
         elif not waits and inputs and inputs[0] in run and _is_part(node):
             run[node] = None
@@ -114,10 +133,10 @@ def _is_part(node: Node) -> bool:
 
 
 def _replace(graph: Graph, run: list[Node], behind: list[Node]) -> None:
-    members = list(run)
+    every = dict.fromkeys(run)
     for node in run:  # what an operator returns is unpacked with it
-        members += [u for u in node.users if u.target is operator.getitem and u not in run]
-    within = set(members)
+        every |= dict.fromkeys(u for u in node.users if u.target is operator.getitem)
+    members, within = list(every), set(every)
     tensors: dict[Node, int] = {}
     sizes: dict[Node, int] = {}
     names: dict[Node, str] = {}

@@ -87,6 +87,18 @@ def test_what_depends_on_an_operator_parts_a_run():
     assert operators_in(codes[0]) == ["sequence"] * 2
 
 
+def test_operators_over_large_tensors_stay(monkeypatch):
+    monkeypatch.setattr(sequence, "_LARGE", 3 * 11 * 9 * 4)
+    net = net_of()
+    got, codes = run_and_get_code(
+        lambda: result_of(net, torch.compile(net, fullgraph=True), (3, 7, 11))
+    )
+    assert_same(got, result_of(net, net, (3, 7, 11)))
+    # those of the layer of 9 neurons
+    assert {"normalize", "linear_fwd", "cuba_fwd", "delay_fwd"} <= set(operators_in(codes[0]))
+    assert "sequence" in operators_in(codes[0])
+
+
 @pytest.mark.parametrize("without_grad", [torch.no_grad, torch.inference_mode])
 def test_inference(without_grad):
     net = net_of()
