@@ -23,6 +23,8 @@ RF = {"threshold": 0.2, "period": 5, "decay": 0.1}
 @pytest.fixture(autouse=True)
 def _fresh():
     torch._dynamo.reset()
+    with config.patch(force_disable_caches=True):  # or graphs of another test would be found
+        yield
 
 
 def net_of(*between):
