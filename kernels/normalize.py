@@ -187,9 +187,11 @@ def _derivatives(
     if step > 0:
         # where the clip begins does not depend on the last digits of the weight
         g = quantize_clipped_bwd(g, (direction * factor).detach(), step, limit, unit)
-    along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
+    # the bits of the loop: the sum rounded once, every product by itself
+    total = torch.linalg.vecdot(g.flatten(1).double(), direction.flatten(1).double())
+    along = total.to(norms.dtype).view(norms.shape) / norms
     turn = torch.where(along == 0, 0, -factor * along / norms)
-    return torch.addcmul(g * factor, direction, turn), along
+    return g * factor + direction * turn, along
 
 
 differentiable(normalize, _backward, _save)
