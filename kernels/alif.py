@@ -104,7 +104,7 @@ def _alif_fwd_rows(
             u, v, th, r, to_fixed(xs[i], scale), keep_u, keep_v, keep_th, keep_r,
             theta, step, scale, EXACT)  # fmt: skip
         row = at + i * C
-        last = store_spike(ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT)
+        last = store_spike(ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT, 0)
         store_row(ptrs[2], base, row, margin, live)
         store_row(ptrs[3], base, row, v, live)
     return u, v, th, r, last

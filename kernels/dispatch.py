@@ -20,6 +20,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
+from .fixed_point import PLAIN, SATURATE
 from .language import BACKEND, HAS_TRITON
 from .lift import CpuLoop
 from .rows import BLOCK, CHUNK
@@ -83,7 +84,18 @@ def execute(
         return
     device = first.device
     if executor(device) == "numba":
-        run_loop(loop, N * -(-C // TILE), N * T * C, (*args, N, T, C), constants)
+        tiles = N * -(-C // TILE)
+        if loop.is_watched:
+            *flags, rule = constants
+            suspect = np.full(tiles + 1, rule != PLAIN.value, np.int32)
+            given = (*args, suspect, N, T, C)
+            if rule == PLAIN.value:
+                run_loop(loop, tiles, N * T * C, given, (*flags, rule))
+                rule = SATURATE.value
+            if suspect[0]:
+                run_loop(loop, tiles, N * T * C, given, (*flags, rule))
+        else:
+            run_loop(loop, tiles, N * T * C, (*args, N, T, C), constants)
         return
     span = -(-BLOCK // C) + 1  # samples that one program can touch
     if span * T * C >= 2**31:
@@ -190,6 +202,8 @@ def _to_numba(value: Tensor | float | int) -> Any:
     cast = _CASTS.get(type(value))
     if cast is not None:
         return cast(value)
+    if isinstance(value, np.ndarray):
+        return value
     if isinstance(value, Tensor):
         assert value.is_contiguous(), f"a loop walks memory in order; got {value.stride()}"
         place = value.data_ptr(), value.shape, value.dtype

@@ -31,6 +31,7 @@ Source: lava-dl block/base.py (AbstractRecurrent, AbstractKWTA).
 
 from .alif import alif_step
 from .cuba import cuba_step
+from .fixed_point import PLAIN
 from .language import jit, tl
 from .resonator_steps import resonator_after, resonator_spike_bwd, resonator_step
 
@@ -57,7 +58,7 @@ def advance(
         )
         return u, v, c, d, u, v, v, above, s
     else:
-        u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT)
+        u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT, PLAIN)
         return u, w, c, d, u, v, v, v - theta, s
 
 

@@ -69,7 +69,7 @@ def _resonator_fwd_rows(
             re, im, th, r, to_fixed(res[i], scale), to_fixed(ims[i], scale),
             sin, cos, keep_th, keep_r, theta, PHASE, ADAPT)  # fmt: skip
         row = at + i * C
-        last = store_spike(ptrs[2], base, row, s, tested, last, live, scale, GRADED, SHIFT, EXACT)
+        last = store_spike(ptrs[2], base, row, s, tested, last, live, scale, GRADED, SHIFT, EXACT, 0)
         store_row(ptrs[3], base, row, to_float(re, scale, EXACT), live)
         store_row(ptrs[4], base, row, to_float(im, scale, EXACT), live)
         store_row(ptrs[5], base, row, to_float(margin_above(tested, limit), scale, EXACT), live)

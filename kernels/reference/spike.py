@@ -8,7 +8,8 @@ class _Spike(torch.autograd.Function):
     def forward(ctx, voltage, fires, threshold, tau, scale, graded):
         ctx.save_for_backward(voltage)
         ctx.constants = threshold, tau, scale, graded
-        return fires * voltage if graded else fires.to(torch.float32)
+        out = fires * voltage if graded else fires.to(torch.float32)
+        return torch.where(voltage.isnan(), voltage, out)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -30,7 +31,8 @@ class _ComplexSpike(torch.autograd.Function):
     def forward(ctx, real, imag, fires, threshold, tau, scale, graded):
         ctx.save_for_backward(real, imag)
         ctx.constants = threshold, tau, scale, graded
-        return fires * real if graded else fires.to(torch.float32)
+        out = fires * real if graded else fires.to(torch.float32)
+        return torch.where(real.isnan(), real, out)
 
     @staticmethod
     def backward(ctx, gradient):
