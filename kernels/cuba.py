@@ -37,17 +37,18 @@ from .fixed_point import (
     decay,
     fraction_of,
     gradient_after,
-    is_any,
+    is_calm,
     is_power_of_two,
     keep_of,
     kept,
+    larger,
     plus,
     rest_of,
     spike_value,
     to_next,
     to_real,
     to_state,
-    within,
+    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -104,18 +105,18 @@ def cuba_step_dynamics_bwd(g_v, g_u, g_voltage, g_current, lam_u, lam_v):
 def _cuba_fwd_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    u, w, last, calm = carry
-    keep_u, keep_v, scale, theta, most = fixed
+    u, w, last, top = carry
+    keep_u, keep_v, scale, theta = fixed
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
     RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
-        calm = within(within(calm, u, CALM_STATE), w, CALM_STATE)
+        top = watched(top, tl.abs(u) | tl.abs(w), CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
     for i in tl.static_range(U):
-        if not RULE:
-            calm = within(calm, xs[i], most)
         x = to_state(xs[i], scale, RULE)
         u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT, RULE)
         row = at + i * C
@@ -124,24 +125,33 @@ def _cuba_fwd_rows(
         store_row(ptrs[2], base, row, v, live)
         store_row(ptrs[3], base, row, to_real(u, scale, EXACT, RULE), live)
         store_row(ptrs[4], base, row, to_real(v, scale, EXACT, RULE), live)
-    return u, w, last, calm
+    return u, w, last, top
 
 
 @jit
 def _cuba_fwd_walk(
-    u, w, calm, ptrs, last_ptrs, fixed, base, at, live, j, T, C, flags: tl.constexpr,
-    U: tl.constexpr, STAGES: tl.constexpr,
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M, flags: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    scale = fixed[2]
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
     EXACT: tl.constexpr = flags[2]
     RULE: tl.constexpr = flags[3]
-    u, w, _, calm = walk_forward(
+    decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    rest = rest_of(decay_u, decay_v)
+    u = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    w = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    top = larger(tl.abs(u), w) * (CALM_INPUT / CALM_STATE)
+    u, w, _, top = walk_forward(
         _cuba_fwd_rows,
-        (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u), calm),
-        ptrs, fixed, base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+        (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u), top), ptrs,
+        (keep_of(decay_u), keep_of(decay_v), scale, theta),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(w, scale, EXACT, RULE), live)
-    return calm
+    return top
 
 
 @jit
@@ -157,29 +167,24 @@ def _cuba_fwd_kernel(
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    decay_u = tl.load(current_decay_ptr + c // per, mask=live, other=0.0)
-    decay_v = tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0)
-    rest = rest_of(decay_u, decay_v)
-    u = rest + load_or_zero(current0_ptr, j, live, rest)
-    w = rest + load_or_zero(voltage0_ptr, j, live, rest)
     ptrs = (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr)
-    last_ptrs = (current1_ptr, voltage1_ptr)
-    fixed = (keep_of(decay_u), keep_of(decay_v), scale, theta, CALM_INPUT / scale)
-    calm = within(within(j >= 0, u, CALM_STATE / scale), w, CALM_STATE / scale)
+    decay_ptrs = (current_decay_ptr, voltage_decay_ptr)
+    first_ptrs, last_ptrs = (current0_ptr, voltage0_ptr), (current1_ptr, voltage1_ptr)
     if RULE == PLAIN:
-        calm = _cuba_fwd_walk(
-            u, w, calm, ptrs, last_ptrs, fixed, base, at, live, j, T, C,
-            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES)  # fmt: skip
-        if is_any(calm == 0):
+        top = _cuba_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
             _cuba_fwd_walk(
-                u, w, calm, ptrs, last_ptrs, fixed, base, at, live, j, T, C,
-                (GRADED, SHIFT, EXACT, SATURATE), 1, 1)  # fmt: skip
+                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
+                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
     else:
         _cuba_fwd_walk(
-            u, w, calm, ptrs, last_ptrs, fixed, base, at, live, j, T, C,
-            (GRADED, SHIFT, EXACT, RULE), 1, 1)  # fmt: skip
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_cuba_fwd_kernel.registers = 64  # the careful walk would take more, and slow the other down
 
 
 @jit

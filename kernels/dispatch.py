@@ -126,7 +126,7 @@ def launch(
     """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
     device = next(a for a in args if isinstance(a, Tensor)).device
     with _on(device):
-        kernel[grid](*args, *constants, **launch_options(_gpu(device), threads))
+        kernel[grid](*args, *constants, **launch_options(_gpu(device), threads, kernel))
 
 
 def run_loop(
@@ -168,15 +168,17 @@ def runs_loops(x: Tensor) -> bool:
     return type(x) in _OWN and x.device.type == "cpu" and executor(x.device) == "numba"
 
 
-def launch_options(gpu: str, threads: int = BLOCK) -> dict[str, Any]:
-    """Compiler options of every kernel: its threads, and rounding that is written down.
+def launch_options(gpu: str, threads: int = BLOCK, kernel: Any = None) -> dict[str, Any]:
+    """Compiler options of a kernel: its threads, and rounding that is written down.
 
     Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
+    A kernel with an attribute ``registers`` has no more than those.
     """
     warps = threads // _WARP.get(gpu, 32)
     options: dict[str, Any] = {"num_warps": warps, "enable_fp_fusion": False}
     if gpu == "cuda" and threads == BLOCK:
-        options["maxnreg"] = 128  # ptxas would trade loads in flight for occupancy
+        # ptxas would trade loads in flight for occupancy
+        options["maxnreg"] = getattr(kernel, "registers", 128)
     return options
 
 

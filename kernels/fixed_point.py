@@ -53,10 +53,10 @@ NAN = tl.constexpr(-(2**31))  # the state that is not a number
 # and states up to 2**25, a current stays below 2**26 and a voltage below 17 * 2**25; a threshold
 # that rises by 2**22 a step below 2**26 and its refractory state below 41 * 2**25.
 CHUNK = tl.constexpr(8)  # steps
-CALM_INPUT = 2.0**22
+CALM_INPUT = tl.constexpr(2.0**22)
 CALM_STATE = tl.constexpr(2**25)
 # A rotation can double the state in each step: 2**21 * 2**8 from the state, as much from inputs.
-CALM_ROTATION_INPUT = 2.0**21
+CALM_ROTATION_INPUT = tl.constexpr(2.0**21)
 CALM_ROTATION = tl.constexpr(2**21)
 
 
@@ -196,15 +196,31 @@ def gradient_after(last):
 
 
 @jit
-def is_any(lanes):
-    """Whether a condition holds in any lane of a program."""
-    return tl.max(lanes.to(tl.int32), 0) > 0
+def larger(top, x):
+    """Return the larger of a magnitude and that of ``x``, float32; NaN is the largest of all."""
+    return tl.maximum(top, tl.abs(x), propagate_nan=tl.PropagateNan.ALL)
 
 
 @jit
-def within(calm, y, most):
-    """Narrow ``calm`` to where a state is within [-most, most]."""
-    return calm & (tl.abs(y) <= most)
+def watched(top, y, most: tl.constexpr):
+    """Return ``top``, or infinity where a state is beyond ``most``, a power of two."""
+    return tl.where(tl.abs(y) < most, top, float("inf"))
+
+
+@jit
+def is_calm(top, most):
+    """Whether no lane of a program has seen more than ``most``."""
+    return tl.max(top.to(tl.int32, bitcast=True), 0) <= most.to(tl.int32, bitcast=True)
+
+def units_of(value: float, scale: float) -> int:
+    """Return the state nearest to a real value."""
+    return max(LEAST.value, min(round(value * scale), MOST.value))
+
+
+def rule_for(theta: int, step: int) -> int:
+    """Return the rule to begin with for an adaptive threshold at rest and what a spike adds."""
+    calm = abs(theta) < CALM_STATE.value and abs(step) <= CALM_INPUT.value
+    return PLAIN.value if calm else SATURATE.value
 
 
 def is_power_of_two(scale: float) -> bool:

@@ -32,16 +32,17 @@ from .fixed_point import (
     SATURATE,
     fraction_of,
     gradient_after,
-    is_any,
+    is_calm,
     is_power_of_two,
     keep_of,
     kept,
+    larger,
     plus,
     rest_of,
     spike_value,
     to_real,
     to_state,
-    within,
+    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -89,40 +90,47 @@ def leaky_step_bwd(g_y, g_s, y, lam, threshold, height, rate, GRADED: tl.constex
 def _leaky_fwd_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    w, last, calm = carry
-    keep, scale, theta, most = fixed
+    w, last, top = carry
+    keep, scale, theta = fixed
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
     RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
-        calm = within(calm, w, CALM_STATE)
+        top = watched(top, w, CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
     for i in tl.static_range(U):
-        if not RULE:
-            calm = within(calm, xs[i], most)
         y, s, w = leaky_step(w, to_state(xs[i], scale, RULE), keep, theta, RULE)
         row = at + i * C
         last = store_spike(
             ptrs[1], base, row, s, y, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
         store_row(ptrs[2], base, row, y, live)
         store_row(ptrs[3], base, row, to_real(y, scale, EXACT, RULE), live)
-    return w, last, calm
+    return w, last, top
 
 
 @jit
 def _leaky_fwd_walk(
-    w, calm, ptrs, last_ptr, fixed, base, at, live, j, T, C, flags: tl.constexpr,
-    U: tl.constexpr, STAGES: tl.constexpr,
+    ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M, flags: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    scale = fixed[1]
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
     EXACT: tl.constexpr = flags[2]
     RULE: tl.constexpr = flags[3]
-    w, _, calm = walk_forward(
-        _leaky_fwd_rows, (to_state(w, scale, RULE), tl.zeros_like(w), calm),
-        ptrs, fixed, base, at, live, T, C, flags, U, STAGES)  # fmt: skip
-    store_row(last_ptr, 0, j, to_real(w, scale, EXACT, RULE), live)
-    return calm
+    decay = tl.load(decay_ptr + c // per, mask=live, other=0.0)
+    rest = rest_of(decay, decay)
+    w = rest + load_or_zero(state0_ptr, j, live, rest)
+    w, _, top = walk_forward(
+        _leaky_fwd_rows,
+        (to_state(w, scale, RULE), tl.zeros_like(w), tl.abs(w) * (CALM_INPUT / CALM_STATE)),
+        ptrs, (keep_of(decay), scale, theta),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+    store_row(state1_ptr, 0, j, to_real(w, scale, EXACT, RULE), live)
+    return top
 
 
 @jit
@@ -138,26 +146,22 @@ def _leaky_fwd_kernel(
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    decay = tl.load(decay_ptr + c // per, mask=live, other=0.0)
-    rest = rest_of(decay, decay)
-    w = rest + load_or_zero(state0_ptr, j, live, rest)
     ptrs = (x_ptr, spike_ptr, saved_ptr, y_ptr)
-    fixed = (keep_of(decay), scale, theta, CALM_INPUT / scale)
-    calm = within(j >= 0, w, CALM_STATE / scale)
     if RULE == PLAIN:
-        calm = _leaky_fwd_walk(
-            w, calm, ptrs, state1_ptr, fixed, base, at, live, j, T, C,
-            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES)  # fmt: skip
-        if is_any(calm == 0):
+        top = _leaky_fwd_walk(
+            ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
             _leaky_fwd_walk(
-                w, calm, ptrs, state1_ptr, fixed, base, at, live, j, T, C,
-                (GRADED, SHIFT, EXACT, SATURATE), 1, 1)  # fmt: skip
+                ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
+                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
     else:
         _leaky_fwd_walk(
-            w, calm, ptrs, state1_ptr, fixed, base, at, live, j, T, C,
-            (GRADED, SHIFT, EXACT, RULE), 1, 1)  # fmt: skip
+            ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_leaky_fwd_kernel.registers = 56  # the careful walk would take more, and slow the other down
 
 
 @jit

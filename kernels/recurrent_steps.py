@@ -53,8 +53,8 @@ def advance(
         a, b, c, d = resonator_after(re, im, c, d, s, theta, step, PHASE, ADAPT)
         return a, b, c, d, re, im, tested, tested - limit, s
     elif ADAPT:
-        u, v, c, d, above, s = alif_step(
-            a, b, c, d, x, k_a, k_b, k_c, k_d, theta, step, scale, EXACT
+        u, v, c, d, above, _, s = alif_step(
+            a, b, c, d, x, k_a, k_b, k_c, k_d, theta, step, scale, EXACT, PLAIN
         )
         return u, v, c, d, u, v, v, above, s
     else:

@@ -32,6 +32,11 @@ def saturated(units: Tensor) -> Tensor:
     return straight_through(units.clamp(-MOST, MOST), units)
 
 
+def units(value: float, scale: float) -> int:
+    """Nearest state to a real number."""
+    return max(-MOST, min(round(value * scale), MOST))
+
+
 def to_fixed(x: Tensor, scale: float) -> Tensor:
     """Float input to integer state: one float32 product, then truncation."""
     product = x.to(torch.float32) * torch.tensor(scale, dtype=torch.float32)

@@ -6,7 +6,7 @@ RF, RF-Izhikevich, ADRF and ADRF-Izhikevich are in rf.py and rf_iz.py.
 import torch
 
 from . import fixed
-from .adaptive_threshold import adapt
+from .adaptive_threshold import adapt, decided
 from .spike import complex_spike, spike
 
 
@@ -108,7 +108,7 @@ def _adapted(
     steps, initial = states(x, sin_decay, cos_decay, scale, state)
     parts = tested(steps, initial, phase)
     adaptation = adapt(
-        lambda t, limit: parts[t][1] & (parts[t][0] >= limit), x[0], threshold_decay,
+        lambda t, limit: decided(parts[t][0], limit, parts[t][1]), x[0], threshold_decay,
         refractory_decay, threshold, threshold_step, scale, state and state[2:],
     )  # fmt: skip
     found = [next(adaptation) for _ in steps]
@@ -129,7 +129,7 @@ def adaptive_threshold(
     )  # fmt: skip
     spikes = []
     for step, (th, r, fires) in zip(steps, found, strict=True):
-        limit = fixed.to_float(th + r, scale)
+        limit = fixed.to_float(fixed.saturated(th + r), scale)
         spikes.append(spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded))
     spikes[0] = spikes[0] + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of 0
     return outputs(spikes, (*steps[-1][2:], *last), scale, shift, return_state)
