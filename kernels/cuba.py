@@ -246,11 +246,13 @@ def _cuba_bwd_kernel(
     lam_v = fraction_of(keep_v)
     rest = tl.zeros([BLOCK], tl.float32)
     w0 = to_state(load_or_zero(voltage0_ptr, j, live, rest), scale, SATURATE)
-    behind = rest
+    g, a = rest, rest
     if saved_ptr is not None:
-        behind = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        a = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        if g_spike_ptr is not None:
+            g = a
     _, _, a_v, a_u, _ = walk_backward(
-        _cuba_bwd_rows, (behind, rest, rest, rest, rest),
+        _cuba_bwd_rows, (g, rest, a, a, rest),
         (g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, w0, unit, theta, threshold, height, rate),
         base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
@@ -339,16 +341,17 @@ def _cuba_bwd_cpu(
     for tile in range(first, last):
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        g_u[:], a_v[:], a_u[:] = 0, 0, 0
+        g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
         for i in range(c1 - c0):
             keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
             lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
             lam_v[i] = fraction_of(keep_v[i])
             if voltage0 is not None:
                 w0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
-            g_v[i] = 0
             if saved is not None:
-                g_v[i] = gradient_after(saved[n, T - 1, c0 + i])
+                a_v[i] = a_u[i] = gradient_after(saved[n, T - 1, c0 + i])
+                if g_spike is not None:
+                    g_v[i] = a_v[i]
         for t in range(T - 1, -1, -1):
             gx_t = gx[n, t, c0:c1]
             if saved is not None:

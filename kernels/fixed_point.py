@@ -55,9 +55,10 @@ NAN = tl.constexpr(-(2**31))  # the state that is not a number
 CHUNK = tl.constexpr(8)  # steps
 CALM_INPUT = tl.constexpr(2.0**22)
 CALM_STATE = tl.constexpr(2**25)
-# A rotation can double the state in each step: 2**21 * 2**8 from the state, as much from inputs.
-CALM_ROTATION_INPUT = tl.constexpr(2.0**21)
-CALM_ROTATION = tl.constexpr(2**21)
+# A rotation can double the state in each step: 2**20 * 2**8 from the state, as much from inputs.
+CALM_ROTATION_INPUT = tl.constexpr(2.0**20)
+CALM_ROTATION = tl.constexpr(2**20)
+CALMER = tl.constexpr(5)  # CALM_STATE is so many bits above CALM_ROTATION
 
 
 @jit
@@ -178,9 +179,15 @@ def keep_of(decay_parameter):
 
 
 @jit
+def less_itself(x):
+    """Return 0 for a finite number, NaN for infinity and NaN."""
+    return x - x
+
+
+@jit
 def rest_of(decay_a, decay_b):
     """Return what a neuron's states are before the first step: 0, or NaN by a decay."""
-    return (decay_a - decay_a) + (decay_b - decay_b)  # infinity less itself is NaN
+    return less_itself(decay_a) + less_itself(decay_b)
 
 
 @jit

@@ -208,11 +208,13 @@ def _leaky_bwd_kernel(
     live = j < M
     lam = fraction_of(keep_of(tl.load(decay_ptr + c // per, mask=live, other=0.0)))
     rest = tl.zeros([BLOCK], tl.float32)
-    behind = rest
+    g, a = rest, rest
     if saved_ptr is not None:
-        behind = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        a = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        if g_spike_ptr is not None:
+            g = a
     _, a, _ = walk_backward(
-        _leaky_bwd_rows, (behind, rest, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
+        _leaky_bwd_rows, (g, a, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
         (lam, unit, threshold, height, rate),
         base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
     store_row(a_ptr, 0, j, a * unit, live)
@@ -290,12 +292,13 @@ def _leaky_bwd_cpu(
     for tile in range(first, last):
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        a[:] = 0
+        g[:], a[:] = 0, 0
         for i in range(c1 - c0):
             lam[i] = fraction_of(keep_of(decays[(c0 + i) // per]))
-            g[i] = 0
             if saved is not None:
-                g[i] = gradient_after(saved[n, T - 1, c0 + i])
+                a[i] = gradient_after(saved[n, T - 1, c0 + i])
+                if g_spike is not None:
+                    g[i] = a[i]
         for t in range(T - 1, -1, -1):
             gx_t = gx[n, t, c0:c1]
             if saved is not None:

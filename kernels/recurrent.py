@@ -30,6 +30,7 @@ from .fixed_point import (
     multiplier_of,
     to_fixed,
     to_float,
+    units_of,
 )
 from .language import tl
 from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
@@ -448,7 +449,7 @@ def recurrent(
         height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded)
     else:
         (height, rate), excess = surrogate_constants(tau_rho, scale_rho, graded), 0.0
-    theta, offset = round(threshold * scale), 0.0
+    theta, offset = units_of(threshold, scale), 0.0
     if not turns and not adapts:
         theta = lowest_spiking(threshold, scale)
         offset = (1 - EPSILON) / scale  # from the lowest state that spikes to the threshold
@@ -459,7 +460,7 @@ def recurrent(
     out, _, _, _, _, *last = recurrent_fwd(
         *rows, *weights, *decays, *(None,) * (4 - len(decays)),
         *initial, *(None,) * (4 - len(initial)), state_rows(spikes),
-        bias, quantum or 0.0, scale, theta, round(threshold_step * scale), phase,
+        bias, quantum or 0.0, scale, theta, units_of(threshold_step, scale), phase,
         saving, learning, return_state, graded, shift,
         offset, height, excess, rate, full, decay_sign(),
     )  # fmt: skip

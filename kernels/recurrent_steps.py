@@ -48,9 +48,9 @@ def advance(
     """
     if COMPLEX:
         re, im, c, d, tested, limit, s = resonator_step(
-            a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, PHASE, ADAPT
+            a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, PHASE, ADAPT, PLAIN
         )
-        a, b, c, d = resonator_after(re, im, c, d, s, theta, step, PHASE, ADAPT)
+        a, b, c, d = resonator_after(re, im, c, d, s, tested, theta, step, PHASE, ADAPT, PLAIN)
         return a, b, c, d, re, im, tested, tested - limit, s
     elif ADAPT:
         u, v, c, d, above, _, s = alif_step(

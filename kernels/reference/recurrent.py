@@ -7,7 +7,7 @@ are not. Either way the surrogate gradient is autograd's own.
 import torch
 
 from . import fixed
-from .resonator import outputs, spike_of, turned
+from .resonator import outputs, rotated, spike_of
 from .spike import spike
 
 
@@ -35,10 +35,7 @@ def _resonator_step(state, x, rates, threshold, step, scale, phase):
     before = after_im
     sin, cos = rates[:2]
     x_re, x_im = (fixed.to_fixed(part, scale) for part in x)
-    re, im = (
-        turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
-        turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
-    )
+    re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im)
     tested = (re if phase else im).detach()
     may = (before < 0) & (im.detach() >= 0) if phase else True
     after_re, after_im = re.detach(), im.detach()

@@ -16,6 +16,15 @@ def turned(after, before, factor):
     return fixed.straight_through(kept, before * factor / 4096)
 
 
+def rotated(after_re, after_im, re, im, sin, cos, x_re, x_im):
+    """Turn the state, saturate, add the input, saturate; not a number in one part is in both."""
+    a = turned(after_re, re, cos) - turned(after_im, im, sin)
+    b = turned(after_re, re, sin) + turned(after_im, im, cos)
+    a, b = (fixed.saturated(fixed.saturated(y) + x) for y, x in ((a, x_re), (b, x_im)))
+    missing = (a + b).isnan()
+    return tuple(fixed.straight_through(torch.where(missing, torch.nan, y), y) for y in (a, b))
+
+
 def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
     """Return each step's real and imaginary part before and after the reset, and the state before.
 
@@ -37,13 +46,10 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
         x_re, x_im = (fixed.to_fixed(part[..., t], scale) for part in (real, imag))
         if t == 0:  # what cannot matter in a single step gets a gradient of zero, not none
             x_re, x_im = x_re + nothing, x_im + nothing
-        re, im = (
-            turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
-            turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
-        )
+        re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im)
         after_re, after_im = re.detach(), im.detach()
         if threshold is not None:
-            theta = round(threshold * scale)
+            theta = fixed.units(threshold, scale)
             fires = after_im >= theta
             after_re = torch.where(fires, 0.0, after_re)
             after_im = torch.where(fires, theta - 1.0, after_im)
@@ -93,7 +99,7 @@ def constant_threshold(
     steps, initial = states(x, sin_decay, cos_decay, scale, state, reset)
     spikes = []
     for step, (part, may) in zip(steps, tested(steps, initial, phase), strict=True):
-        fires = may & (part >= round(threshold * scale))
+        fires = may & (part >= fixed.units(threshold, scale))
         spikes.append(
             spike_of(*step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded)
         )
