@@ -301,7 +301,8 @@ def adaptive_phase_threshold(
     """
     last = 0.0 if imag_before is None else _units(imag_before, scale)
     spiking = turns(_units(imag, scale), last)
+    tested = torch.where(spiking | real.isnan(), real.detach().to(torch.float32), -(2.0**30) / scale)
     return adaptive_threshold(
-        torch.where(spiking, real.detach().to(torch.float32), -(2.0**30) / scale),
+        torch.where(imag.isnan(), torch.nan, tested),
         threshold_decay, refractory_decay, threshold, threshold_step, scale, state=state,
     )  # fmt: skip

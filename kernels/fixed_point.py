@@ -13,7 +13,8 @@ and each sum that becomes a state. Nothing wraps. A number that is not one (NaN)
 NAN, -2**31: a state that it is added to is NAN as well, from that step on, and where a state is NAN
 so are the neuron's spike and all of its other states after that step. A decay that is not finite
 makes its neuron NAN from the start. Backward, the gradient of a neuron that became NAN is NaN at
-every step; saturation is not differentiated, just as truncation is not. Sums of float32 (sigma,
+every step; saturation is not differentiated, just as truncation is not. A current that is rebuilt
+from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of float32 (sigma,
 delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
 
 With ``overflow="loihi"`` a state has 24 bits, and what does not fit does as in Lava's bit-accurate
@@ -124,7 +125,7 @@ def to_real(y, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
 def to_next(y, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Pass a state from one stage to the next by the rule."""
     if RULE:
-        return to_state(to_real(y, scale, EXACT, RULE), scale, RULE)
+        return y if EXACT else to_state(to_real(y, scale, EXACT, RULE), scale, RULE)
     else:
         return through_float(y, scale, EXACT)
 

@@ -181,7 +181,7 @@ def _resonator_fwd_kernel(
             (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
 
 
-_resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
+_resonator_fwd_kernel.registers = 96  # the careful walk would take more, and slow the other down
 
 
 @jit
@@ -337,7 +337,7 @@ def _resonator_fwd_cpu(
                 threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    inputs = max(inputs, magnitude(x_re_t[i]), magnitude(x_im_t[i]))
+                    inputs = max(inputs, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
                 a, b, th_i, r_i, tested, limit, s = resonator_step(
                     re[i], im[i], th[i], r[i],
                     to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE),

@@ -27,6 +27,22 @@ def straight_through(value: Tensor, gradient_of: Tensor) -> Tensor:
     return _StraightThrough.apply(value.detach(), gradient_of)
 
 
+class _Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y):
+        ctx.save_for_backward(y)
+        return torch.zeros((), dtype=torch.float64, device=y.device)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(ctx.saved_tensors[0])
+
+
+def nothing_of(y: Tensor) -> Tensor:
+    """Return a zero, float64, that gives ``y`` a gradient of zero, whatever its values are."""
+    return _Nothing.apply(y)
+
+
 def saturated(units: Tensor) -> Tensor:
     """Keep a state within its range; its gradient knows nothing of that."""
     return straight_through(units.clamp(-MOST, MOST), units)

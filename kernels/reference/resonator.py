@@ -36,7 +36,7 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
     else:
         re, im = (fixed.to_fixed(s.detach(), scale) for s in state[:2])
     after_re, after_im = initial = re, im
-    nothing = 0 * sum(y.sum() for y in (real, imag, sin_decay, cos_decay))
+    nothing = sum(fixed.nothing_of(y) for y in (real, imag, sin_decay, cos_decay))
     steps = []
     for t in range(real.shape[-1]):
         sin, cos = (
