@@ -15,6 +15,8 @@ step functions; the kernel serves dynamics that are computed apart.
 Source: lava-dl neuron/dynamics/adaptive_threshold.py, neuron/dynamics/adaptive_phase_th.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,6 +48,9 @@ from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward
 from .spike import turns
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -175,9 +180,8 @@ def _adaptive_threshold_cpu(
     keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
-        if RULE:
-            if suspect[1 + tile] == 0:
-                continue
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
@@ -195,10 +199,9 @@ def _adaptive_threshold_cpu(
             if not RULE:
                 initial = max(initial, magnitude(r0))
         for t in range(T):
-            if not RULE:
-                if t % CHUNK == 0:
-                    for i in range(c1 - c0):
-                        states = max(states, abs(th[i]), abs(r[i]))
+            if not RULE and t % CHUNK == 0:
+                for i in range(c1 - c0):
+                    states = max(states, abs(th[i]), abs(r[i]))
             x_t = x[n, t, c0:c1]
             threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
@@ -301,7 +304,9 @@ def adaptive_phase_threshold(
     """
     last = 0.0 if imag_before is None else _units(imag_before, scale)
     spiking = turns(_units(imag, scale), last)
-    tested = torch.where(spiking | real.isnan(), real.detach().to(torch.float32), -(2.0**30) / scale)
+    tested = torch.where(
+        spiking | real.isnan(), real.detach().to(torch.float32), -(2.0**30) / scale
+    )
     return adaptive_threshold(
         torch.where(imag.isnan(), torch.nan, tested),
         threshold_decay, refractory_decay, threshold, threshold_step, scale, state=state,

@@ -22,6 +22,8 @@ is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
 Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -76,6 +78,9 @@ from .rows import (
     walk_forward,
 )
 from .surrogate import surrogate, surrogate_constants
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -189,8 +194,7 @@ def _alif_fwd_kernel(
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     ptrs = (x_ptr, spike_ptr, margin_ptr, saved_ptr)
-    decay_ptrs = (
-        current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr)  # fmt: skip
+    decay_ptrs = (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr)
     first_ptrs = (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr)
     last_ptrs = (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr)
     if RULE == PLAIN:
@@ -291,9 +295,8 @@ def _alif_fwd_cpu(
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
-        if RULE:
-            if suspect[1 + tile] == 0:
-                continue
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
@@ -318,10 +321,9 @@ def _alif_fwd_cpu(
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE:
-                if t % CHUNK == 0:
-                    for i in range(c1 - c0):
-                        states = max(states, abs(u[i]), abs(v[i]), abs(th[i]), abs(r[i]))
+            if not RULE and t % CHUNK == 0:
+                for i in range(c1 - c0):
+                    states = max(states, abs(u[i]), abs(v[i]), abs(th[i]), abs(r[i]))
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
             if SHIFT:

@@ -14,18 +14,16 @@ NAN, -2**31: a state that it is added to is NAN as well, from that step on, and 
 so are the neuron's spike and all of its other states after that step. A decay that is not finite
 makes its neuron NAN from the start. Backward, the gradient of a neuron that became NAN is NaN at
 every step; saturation is not differentiated, just as truncation is not. A current that is rebuilt
-from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of float32 (sigma,
-delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
-
-With ``overflow="loihi"`` a state has 24 bits, and what does not fit does as in Lava's bit-accurate
-models: see ``LOIHI``.
+from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of
+float32 (sigma, delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
+Recurrent layers (recurrent.py) do not follow the rule yet: they take PLAIN steps.
 
 **Where it is computed.** Every executor runs one loop that knows nothing of all this, and watches
 that nothing of it can happen: in each chunk of CHUNK steps all inputs are within ``calm`` bounds,
 and so were the states when it began, so that no sum in it leaves an int32. If something is out of
-bounds the neurons of that tile are computed again from their first step by CAREFUL arithmetic, the
-functions ``to_state``, ``kept``, ``plus``, ``shown`` below. Both give the same bits where both are
-right, so nobody can tell which has run but by the time it took.
+bounds the neurons of that tile are computed again from their first step with the rule SATURATE of
+``to_state``, ``kept``, ``plus`` and ``to_real``. Both give the same bits where both are right, so
+nobody can tell which has run but by the time it took.
 
 Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py.
 """
@@ -219,6 +217,7 @@ def watched(top, y, most: tl.constexpr):
 def is_calm(top, most):
     """Whether no lane of a program has seen more than ``most``."""
     return tl.max(top.to(tl.int32, bitcast=True), 0) <= most.to(tl.int32, bitcast=True)
+
 
 def units_of(value: float, scale: float) -> int:
     """Return the state nearest to a real value."""

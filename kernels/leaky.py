@@ -17,6 +17,8 @@ A CUBA neuron with a norm between its filters is two of these; without one it is
 Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -67,6 +69,9 @@ from .rows import (
 )
 from .surrogate import surrogate, surrogate_constants
 from .threshold import EPSILON, lowest_spiking
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -233,9 +238,8 @@ def _leaky_fwd_cpu(
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
-        if RULE:
-            if suspect[1 + tile] == 0:
-                continue
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
@@ -250,10 +254,9 @@ def _leaky_fwd_cpu(
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE:
-                if t % CHUNK == 0:
-                    for i in range(c1 - c0):
-                        states = max(states, abs(w[i]))
+            if not RULE and t % CHUNK == 0:
+                for i in range(c1 - c0):
+                    states = max(states, abs(w[i]))
             x_t = x[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]

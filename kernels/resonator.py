@@ -4,6 +4,8 @@ Equations and step functions: resonator_steps.py. The functions to call: rf.py a
 ``resonator`` here for the state without spikes.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,6 +65,9 @@ from .rows import (
     walk_forward,
 )
 from .surrogate import complex_surrogate_constants, surrogate_constants
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import magnitude, note
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -245,7 +250,7 @@ def _resonator_bwd_kernel(
     sin = fraction_of(multiplier_of(tl.load(sin_ptr + c // per, mask=live, other=0.0)))
     cos = fraction_of(multiplier_of(tl.load(cos_ptr + c // per, mask=live, other=0.0)))
     rest = tl.zeros([BLOCK], tl.float32)
-    g, a = rest, rest
+    g_re, g_im, a = rest, rest, rest
     if re_ptr is not None:
         a += less_itself(load_last(re_ptr, base, at, live, T, C))
     if im_ptr is not None:
@@ -253,9 +258,9 @@ def _resonator_bwd_kernel(
     if distance_ptr is not None:
         a += less_itself(load_last(distance_ptr, base, at, live, T, C))
     if g_spike_ptr is not None:
-        g = a
+        g_re, g_im = a, a
     _, _, a_sin, a_cos, _ = walk_backward(
-        _resonator_bwd_rows, (g, g, a, a, rest),
+        _resonator_bwd_rows, (g_re, g_im, a, a, rest),
         (g_spike_ptr, g_re_ptr, g_im_ptr, re_ptr, im_ptr, distance_ptr, gx_re_ptr, gx_im_ptr),
         (sin, cos, threshold, height, excess, rate),
         base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN), U, STAGES)  # fmt: skip
@@ -282,9 +287,8 @@ def _resonator_fwd_cpu(
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
-        if RULE:
-            if suspect[1 + tile] == 0:
-                continue
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
@@ -315,13 +319,12 @@ def _resonator_fwd_cpu(
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE:
-                if t % CHUNK == 0:
+            if not RULE and t % CHUNK == 0:
+                for i in range(c1 - c0):
+                    states = max(states, abs(re[i]), abs(im[i]))
+                if ADAPT:
                     for i in range(c1 - c0):
-                        states = max(states, abs(re[i]), abs(im[i]))
-                    if ADAPT:
-                        for i in range(c1 - c0):
-                            states = max(states, abs(th[i]) >> CALMER, abs(r[i]) >> CALMER)
+                        states = max(states, abs(th[i]) >> CALMER, abs(r[i]) >> CALMER)
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]

@@ -111,7 +111,7 @@ class Neuron(Stateful):
     def quantize_threshold(self, threshold: float) -> float:
         """Round a threshold down to a multiple of ``1 / w_scale``."""
         require(
-            math.isfinite(threshold) and int(threshold * self.w_scale) != 0,
+            math.isfinite(threshold) and int(threshold * self.w_scale) > 0,
             f"threshold must be finite and at least 1 / scale = {1 / self.w_scale:g}, or it "
             f"quantises to 0 and the surrogate gradient is undefined; got {threshold}. Raise the "
             f"threshold or the scale.",

@@ -6,7 +6,7 @@ from . import fixed
 
 
 def decided(tested, limit, may=True):
-    """Decision to spike, float64: 1 where ``tested`` reaches the limit, NaN where either is NaN."""
+    """Decision to spike, float64: 1 from the limit on, NaN where either is NaN."""
     fires = ((tested >= limit) & may).to(torch.float64)
     return torch.where((tested - limit).isnan(), torch.nan, fires)
 
@@ -14,8 +14,8 @@ def decided(tested, limit, may=True):
 def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, scale, state):
     """Yield threshold, refractory and spike decision of each step (units, float64), not learned.
 
-    ``fires(t, limit)`` is ``decided``. ``shape_of`` is a ``[N, channels, ..., T]`` tensor. The generator
-    returns the state after the last step.
+    ``fires(t, limit)`` is ``decided``. ``shape_of`` is a ``[N, channels, ..., T]`` tensor. The
+    generator returns the state after the last step.
     """
     rest = fixed.units(threshold, scale)
     rate_th, rate_r = (

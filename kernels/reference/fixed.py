@@ -8,7 +8,6 @@ import torch
 from lapilli.kernels.decays import decay_gradient
 from torch import Tensor
 
-
 MOST = 2**31 - 128  # the largest float32 that an int32 holds
 
 

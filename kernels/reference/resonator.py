@@ -73,7 +73,7 @@ def spike_of(re, im, fires, limit, phase, scale, tau_rho, scale_rho, graded):
     real, imag = (fixed.to_float(y, scale) for y in (re, im))
     if phase:
         return complex_spike(real, imag, fires, limit, tau_rho, scale_rho, graded)
-    return spike(imag, fires, limit, tau_rho, scale_rho, graded)
+    return spike(imag + 0 * real, fires, limit, tau_rho, scale_rho, graded)
 
 
 def outputs(spikes, last, scale, shift, return_state):

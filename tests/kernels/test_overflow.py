@@ -1,4 +1,4 @@
-"""Numbers that a fixed point cannot hold: the rule of kernels/fixed_point.py, for every recurrence."""
+"""Numbers that a fixed point cannot hold: every recurrence by the rule of fixed_point.py."""
 
 import dataclasses
 import math
@@ -30,7 +30,9 @@ def spoilt(recurrence, value, **choices):
     inputs, _, _ = problem.tensors()
     rows = inputs[0].detach().movedim(1, 0)[0].clone()
     rows[0, 6] = value
-    rows[1, 6:14] = value  # the imaginary part is the real one a step later, and begins with its last
+    rows[1, 6:14] = (
+        value  # the imaginary part is the real one a step later, and begins with its last
+    )
     return dataclasses.replace(problem, shape=(1,), rows=rows.tolist())
 
 
