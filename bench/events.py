@@ -16,8 +16,9 @@ from typing import Any
 from unittest import mock
 
 import torch
+from lapilli.blocks.convolution import convolve
 from lapilli.blocks.crossover import LIMITS
-from lapilli.blocks.linear import convolve, linear
+from lapilli.blocks.linear import linear
 from lapilli.kernels import codes, event_convolution, events
 from lapilli.kernels.event_convolution import Geometry
 from lapilli.kernels.memory import keep_memory

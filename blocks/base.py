@@ -6,26 +6,38 @@ order. The concrete classes join a kind with the mixin of a neuron (family.py).
 Source: lava-dl block/base.py.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows, to_rows
 from lapilli.neurons.errors import require
+from lapilli.neurons.gradients import with_zero_gradients
 from lapilli.neurons.norm import identity
-from lapilli.neurons.precision import KeepsFloat32
+from lapilli.neurons.state import KeepsState, reset_state, state_value, to_keep
 from torch import Tensor
 
 from . import complex_synapse
 from . import synapse as synapses
 from .delay import Delay
-from .documentation import documented
-from .linear import Product
+from .documentation import continued, documented
+from .maps import Product
 from .synapse import Hook, Pair, whole_number
 
+if TYPE_CHECKING:  # what ``__getattr__`` imports
+    from .recurrent import AbstractKWTA as AbstractKWTA
+    from .recurrent import AbstractRecurrent as AbstractRecurrent
+
 MAX_DELAY = 62  # steps; the chip's axonal delay has six bits
-NEURON_HOOK = object()  # as ``pre_hook_fx``: the neuron's own quantisation
+
+
+class _HookOfTheNeuron:
+    def __repr__(self) -> str:
+        return "neuron.quantize_8bit"
+
+
+NEURON_HOOK: Any = _HookOfTheNeuron()  # as ``pre_hook_fx``: the neuron's own quantisation
 
 _SIZES = "For arguments out of range or of a wrong length, or input of another shape."
 _CONVOLVED = "For arguments out of range or of a wrong length, or input that is not NCHWT."
@@ -37,19 +49,22 @@ _POOLED = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("AbstractKWTA", "AbstractRecurrent"):
-        from . import recurrent  # which imports this module
+if not TYPE_CHECKING:  # or checkers would take every name for one that is here
 
-        return getattr(recurrent, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in ("AbstractKWTA", "AbstractRecurrent"):
+            from . import recurrent  # which imports this module
+
+            return getattr(recurrent, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
     """Delay ``x`` by one step; the last frame drops out.
 
     Where ``module.neuron.persistent_state`` is true, the last frame is kept in
-    ``module.delay_buffer``, detached, and comes out first at the next call with this batch size.
+    ``module.delay_buffer``, detached, and comes out first at the next call with this batch size,
+    unless the neuron began that call at rest.
 
     Parameters
     ----------
@@ -63,12 +78,14 @@ def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
     Tensor
         Of the shape of ``x``; a new tensor.
     """
-    if not getattr(getattr(module, "neuron", None), "persistent_state", False):
+    neuron = getattr(module, "neuron", None)
+    if not getattr(neuron, "persistent_state", False):
         return shift_by_one(x)
     first = getattr(module, "delay_buffer", None)
-    if first is not None and first.shape != x.shape[:-1]:
+    if getattr(neuron, "began_at_rest", False) or getattr(first, "shape", None) != x.shape[:-1]:
         first = None
-    module.delay_buffer = x[..., -1].detach().clone()
+    if x.shape[-1] > 0:
+        module.delay_buffer = to_keep(x[..., -1])
     return shift_by_one(x, None if first is None else first.to(x.device))
 
 
@@ -82,10 +99,37 @@ class AbstractResidual(torch.nn.Module):
     """Base of residual blocks; has nothing of its own."""
 
 
-class _Block(KeepsFloat32, torch.nn.Module):
-    """Base of all blocks."""
+class _Block(KeepsState, torch.nn.Module):
+    """Base of all blocks.
+
+    Attributes
+    ----------
+    delay_buffer : Tensor or None
+        Output ``[N, neurons...]`` of the last step, which the hop of one step puts first into the
+        next call where the neuron's state persists; None at rest.
+    """
+
+    delay_buffer: Tensor | None = state_value(
+        "delay_buffer", "Last output before the hop; None at rest."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_states(delay_buffer=None)
+
+    def reset_state(self) -> None:
+        """Return to rest, the neuron included: the next call starts as the first one did."""
+        super().reset_state()
+        for part in self.children():
+            reset_state(part)
 
     shown: tuple[str, ...] = ()  # attributes that repr shows
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the docstring of a class with the arguments of its kind."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            continued(cls, *cls.__mro__[1:])
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.shown)
@@ -102,20 +146,44 @@ class _NeuronBlock(_Block):
 
     neuron: Any
     delay: Delay | None
+    neuron_params: dict[str, Any] | None  # until the neuron is there
+    synapse_params: dict[str, Any] | None  # of a class that makes its own synapse
 
-    def _set_neuron(self, neuron_params: dict[str, Any], **fixed: Any) -> None:
-        self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
+    def _set_neuron(self, neuron_params: dict[str, Any] | None, **fixed: Any) -> None:
+        """Make the neuron; without a mixin, keep what it is to be made of."""
+        self.neuron = None
+        if not hasattr(self, "_new_neuron"):
+            self.neuron_params = None if neuron_params is None else dict(neuron_params) | fixed
+        elif neuron_params is not None:
+            self.neuron = self._new_neuron(**(dict(neuron_params) | fixed))
 
-    def _new_neuron(self, **params: Any) -> torch.nn.Module:
-        raise TypeError(
-            f"{type(self).__name__} does not say which neuron it has; use a class of "
-            f"lapilli.blocks.<neuron>, or derive from the mixin there first"
+    @property
+    def _makes_synapse(self) -> bool:
+        """Whether the constructor of a user's class is to make the synapse, as in lava-dl.
+
+        Such a class joins a kind with a mixin itself, and has a constructor that reads
+        ``synapse_params``.
+        """
+        from .family import NeuronMixin  # which imports this module
+
+        joined = getattr(type(self), "_is_joined", False)
+        return not joined and type(self).__init__ is not NeuronMixin.__init__
+
+    def _missing(self, name: str) -> TypeError:
+        return TypeError(
+            f"{type(self).__name__} has no {name}: a block that joins a kind with a mixin of its "
+            f"own makes it in its constructor, as self.{name} = ...(**self.{name}_params). Or use "
+            f"a class of lapilli.blocks.<neuron>, or derive from the mixin there first."
         )
 
     def _new_synapse(
         self, kind: str, pre_hook_fx: Any, product: Product = "auto", **arguments: Any
-    ) -> torch.nn.Module:
-        """Make a synapse, complex for complex neurons."""
+    ) -> Any:
+        """Make a synapse, complex for complex neurons; None if that is left to the class."""
+        if self._makes_synapse:
+            hook = None if pre_hook_fx is NEURON_HOOK else pre_hook_fx
+            self.synapse_params = {**arguments, "pre_hook_fx": hook}
+            return None
         module = complex_synapse if self.neuron.complex else synapses
         hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
         made = getattr(module, kind)(**arguments, pre_hook_fx=hook)
@@ -123,7 +191,8 @@ class _NeuronBlock(_Block):
         return made
 
     def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
-        self.delay = Delay(max_delay=MAX_DELAY) if delay else None
+        persists = bool(delay) and getattr(self.neuron, "persistent_state", False)
+        self.delay = Delay(max_delay=MAX_DELAY, persistent_state=persists) if delay else None
         self.delay_shift = bool(delay_shift)
         self.count_log = bool(count_log)
 
@@ -132,14 +201,31 @@ class _NeuronBlock(_Block):
         """Shape of the neurons, without batch and time; None before the first call."""
         return self.neuron.shape
 
+    def _set_sizes(self, synapse: Any, dimensions: int = 1) -> None:
+        """Size what has one value a channel, for as many neuron dimensions as a sample has.
+
+        Where a user's class makes the neuron or the synapse itself, the first call sizes it.
+        """
+        if None in (self.neuron, synapse):
+            return
+        channels = synapse.out_channels
+        with torch.random.fork_rng(devices=[]):  # the draws of a seeded script are lava-dl's
+            if hasattr(self.neuron, "_size"):
+                self.neuron._size(channels, dimensions)
+            if self.delay is not None:
+                self.delay._size(channels)
+
     def _spikes(self, z: Any, **options: Any) -> Tensor:
         """Run the neuron on its input."""
         return self.neuron(z, **options)
 
     def _output(self, z: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run the neuron on its input, then the hop, the delay and the count."""
+        if self.neuron is None:
+            raise self._missing("neuron")
+        neuron = self.neuron
         # a hook on the neuron is to see spikes in their own step
-        fused = not (self.neuron.persistent_state or self.neuron._forward_hooks)
+        fused = not (neuron.persistent_state or getattr(neuron, "is_observed", True))
         if self.delay_shift and fused:
             y = self._spikes(z, delay_shift=True)
         else:
@@ -147,8 +233,17 @@ class _NeuronBlock(_Block):
             if self.delay_shift:
                 y = step_delay(self, y)
         if self.delay is not None:
-            y = self.delay(y)
+            y = self._delayed(y)
         return self._counted(y)
+
+    def _delayed(self, y: Tensor) -> Tensor:
+        """Apply the axonal delay, which keeps its input as the neuron does its state."""
+        delay, neuron = self.delay, self.neuron
+        if delay.persistent_state != neuron.persistent_state:
+            delay.persistent_state = neuron.persistent_state
+        if neuron.persistent_state and getattr(neuron, "began_at_rest", False):
+            delay.reset_state()
+        return delay(y)
 
     def _counted(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return (y, event_rate(y)) if self.count_log else y
@@ -157,14 +252,17 @@ class _NeuronBlock(_Block):
 class _SynapseBlock(_NeuronBlock):
     """Base of the blocks with a synapse."""
 
-    synapse: Any
+    synapse: synapses.GenericLayer | complex_synapse.ComplexLayer
 
     def _set_synapse(self, kind: str, pre_hook_fx: Any, **arguments: Any) -> None:
         self.synapse = self._new_synapse(kind, pre_hook_fx, **arguments)
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
-        return self.synapse(x)
+        synapse = self.synapse
+        if synapse is None:
+            raise self._missing("synapse")
+        return synapse(x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Run the block over time.
@@ -187,24 +285,37 @@ class _MaskedBlock(_SynapseBlock):
 
     mask: Tensor | None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "mask" and value is not None:
+            value = self._five_dimensional(value)
+        super().__setattr__(name, value)
+
     def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
-        """Keep a copy of a mask ``[out, in]`` in the weight's five dimensions."""
-        if mask is not None:
+        """Register a mask ``[out, in]``; None for none. It can be set later as well."""
+        self.register_buffer("mask", None if mask is None else self._five_dimensional(mask))
+
+    def _five_dimensional(self, mask: Tensor | np.ndarray) -> Tensor:
+        """Return a copy of a mask ``[out, in]`` in the weight's five dimensions."""
+        if self.synapse is not None:
             shape = (self.synapse.out_channels, self.synapse.in_channels)
-            mask = torch.as_tensor(mask).detach().clone()
-            if tuple(mask.shape) != shape:
-                raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
-            if not bool(((mask == 0) | (mask == 1)).all()):
-                raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
-            mask = mask.view(*shape, 1, 1, 1)
-        self.register_buffer("mask", mask)
+        else:
+            shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
+        mask = torch.as_tensor(mask).detach().clone()
+        if tuple(mask.shape) not in (shape, (*shape, 1, 1, 1)):
+            raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError("mask must hold 0 and 1 only, or be bool; it holds other values")
+        return mask.view(*shape, 1, 1, 1)
 
     def _dendrite(self, x: Tensor) -> Any:
         """Return the weighted input of the neuron; a pair for complex neurons."""
         if self.mask is None:
             return super()._dendrite(x)
-        self.synapse.apply_mask(self.mask)
-        return self.synapse(x, self.mask)
+        synapse = self.synapse
+        if synapse is None:
+            raise self._missing("synapse")
+        synapse.apply_mask(self.mask)
+        return synapse(x, self.mask)
 
 
 @documented(
@@ -216,6 +327,10 @@ class _MaskedBlock(_SynapseBlock):
 class AbstractInput(_NeuronBlock):
     """Input layer: scale, shift and quantise the input, and encode it in spikes."""
 
+    weight: torch.nn.Parameter | None
+    bias: torch.nn.Parameter | None
+    pre_hook_fx: Hook
+
     def __init__(
         self,
         neuron_params: dict[str, Any] | None = None,
@@ -225,9 +340,8 @@ class AbstractInput(_NeuronBlock):
         count_log: bool = False,
     ):
         super().__init__()
-        self.neuron = None
-        if neuron_params is not None:
-            self._set_neuron(neuron_params)
+        self._set_neuron(neuron_params)
+        self.synapse_params = None
         self._set_output(False, delay_shift, count_log)
         self.register_parameter("weight", _one_value("weight", weight))
         self.register_parameter("bias", _one_value("bias", bias))
@@ -370,7 +484,8 @@ class AbstractTimeDecimation(_Block):
         rows = to_rows(x)
         N, T, C = rows.shape
         bins = -(-T // self.factor)
-        if torch.compiler.is_compiling() or bins * self.factor > T:  # a graph takes any T
+        any_steps = torch.compiler.is_compiling() or not isinstance(T, int)  # of a graph
+        if any_steps or bins * self.factor > T:
             rows = torch.nn.functional.pad(rows, (0, 0, 0, bins * self.factor - T))
         y = from_rows(rows.reshape(N, bins, self.factor, C).mean(2), self.shape)
         return (y, None) if self.count_log else y
@@ -394,7 +509,7 @@ class AbstractAffine(_MaskedBlock):
         out_neurons: int,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         dynamics: bool = True,
         mask: Tensor | np.ndarray | None = None,
         count_log: bool = False,
@@ -403,7 +518,6 @@ class AbstractAffine(_MaskedBlock):
     ):
         super().__init__()
         self._set_neuron(neuron_params)
-        self.neuron.no_reset = True
         self._set_output(False, False, count_log)
         self._set_synapse(
             "Dense",
@@ -415,7 +529,10 @@ class AbstractAffine(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
-        self.neuron.shape = torch.Size((self.synapse.out_channels,))
+        self._set_sizes(self.synapse)
+        if None not in (self.neuron, self.synapse):
+            self.neuron.no_reset = True
+            self.neuron.shape = torch.Size((self.synapse.out_channels,))
         self.dynamics = bool(dynamics)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
@@ -431,6 +548,7 @@ class AbstractAffine(_MaskedBlock):
         Tensor
             State or weighted input; with ``count_log`` also None.
         """
+        check_input(x, "Affine")
         if self.dynamics and x.ndim != 3:
             raise ValueError(
                 f"Affine with dynamics takes [batch, channels, time]; got shape {tuple(x.shape)}. "
@@ -438,9 +556,13 @@ class AbstractAffine(_MaskedBlock):
             )
         z = self._dendrite(x)
         if self.dynamics:
+            if not getattr(self.neuron, "no_reset", True):  # made by a user's class
+                self.neuron.no_reset = True
             z = self.neuron.dynamics(z)
         # voltage of (current, voltage), imaginary part of (real, imaginary)
         y = z if isinstance(z, Tensor) else z[-1]
+        if not self.dynamics:
+            y = with_zero_gradients(y, *self.neuron.parameters())
         return (y, None) if self.count_log else y
 
 
@@ -459,7 +581,7 @@ class AbstractDense(_MaskedBlock):
         out_neurons: int,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay: bool = False,
         delay_shift: bool = True,
         mask: Tensor | np.ndarray | None = None,
@@ -480,6 +602,12 @@ class AbstractDense(_MaskedBlock):
             weight_norm=weight_norm,
         )
         self._set_mask(mask)
+        self._set_sizes(self.synapse, _dimensions(in_neurons))
+
+
+def _dimensions(in_neurons: Any) -> int:
+    """Neuron dimensions that a fully connected synapse gives to a sample, as a rule."""
+    return 3 if isinstance(in_neurons, (tuple, list)) else 1
 
 
 class _Convolving(_SynapseBlock):
@@ -499,7 +627,7 @@ class _Convolving(_SynapseBlock):
         groups: int = 1,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
@@ -523,6 +651,7 @@ class _Convolving(_SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
+        self._set_sizes(self.synapse, 3)
 
 
 @documented(_CONVOLVED)
@@ -559,7 +688,7 @@ class _Pooling(_SynapseBlock):
         dilation: Pair = 1,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,

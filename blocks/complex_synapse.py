@@ -6,19 +6,21 @@ Source: lava-dl synapse/complex.py.
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
 
 from . import synapse
-from .linear import Product
+from .documentation import continued
+from .maps import Product
 from .synapse import GenericLayer, Hook
 
-_OF_REAL = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
-    "weight_norm_enabled", "shape",
-)  # fmt: skip
+P = ParamSpec("P")  # arguments of a real synapse
+
+_SIZES = ("stride", "padding", "dilation", "groups")
+_OF_REAL = ("in_channels", "out_channels", "kernel_size", "shape", *_SIZES)
+_OF_EACH = ("weight", "weight_g", "weight_v", "bias", *_OF_REAL)
 
 
 class ComplexLayer(torch.nn.Module):
@@ -27,11 +29,18 @@ class ComplexLayer(torch.nn.Module):
     Attributes
     ----------
     real, imag : GenericLayer
-        Two synapses of the same arguments, drawn in this order.
+        Two synapses of the same arguments, drawn in this order. Weight and bias are theirs; setting
+        one on the pair raises AttributeError. Both are multiplied at once, unless one of them is of
+        another class, has hooks, or sizes of its own: then each is called.
     """
 
     complex = True
-    layer: Callable[..., GenericLayer]  # class of the two
+    layer: type[GenericLayer]  # class of the two
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the docstring of a class with the arguments of the real synapse."""
+        super().__init_subclass__(**kwargs)
+        continued(cls, cls.layer)
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
@@ -42,6 +51,23 @@ class ComplexLayer(torch.nn.Module):
         if name in _OF_REAL:
             return getattr(self.real, name)
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_EACH:
+            raise AttributeError(
+                f"a complex synapse has two of {name!r}; set synapse.real.{name} and "
+                f"synapse.imag.{name}"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def weight_norm_enabled(self) -> bool:
+        """Whether both weights are stored as directions and lengths; it can be set."""
+        return self.real.weight_norm_enabled
+
+    @weight_norm_enabled.setter
+    def weight_norm_enabled(self, enabled: bool) -> None:
+        self.real.weight_norm_enabled = self.imag.weight_norm_enabled = enabled
 
     def enable_weight_norm(self) -> None:
         """Store both weights as directions and lengths."""
@@ -87,21 +113,86 @@ class ComplexLayer(torch.nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map ``input`` with the real and the imaginary weight."""
-        real, imag = self.real.map(input, *self.effective_weight(mask))
-        return real, imag
+        real, imag = self.real, self.imag
+        if not _alike(real, imag):
+            options = () if mask is None else (mask,)
+            return real(input, *options), imag(input, *options)
+        weights = real.forward_weight(mask), imag.forward_weight(mask)
+        return self.biased(real.map(input, *weights))
+
+    def biased(self, y: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Add the biases, if there are any, to a pair of outputs ``[N, C, ..., T]``."""
+        real, imag = y
+        return self.real.biased(real), self.imag.biased(imag)
 
 
-def _complex(layer: type[GenericLayer]) -> type[ComplexLayer]:
-    """Make the complex form of a synapse, with the same arguments."""
-    summary, _, rest = (layer.__doc__ or "").partition("\n")
-    made = type(layer.__name__, (ComplexLayer,), {"layer": layer, "__module__": __name__})
-    made.__doc__ = f"{summary}\n\nReal and imaginary; returns a pair.\n{rest}"
-    made.__signature__ = inspect.signature(layer)
-    return made
+def _alike(real: Any, imag: Any) -> bool:
+    """Whether two parts can be multiplied at once."""
+    return (
+        getattr(real, "is_plain", False)
+        and getattr(imag, "is_plain", False)
+        and type(real) is type(imag)
+        and all(getattr(real, size) == getattr(imag, size) for size in _SIZES)
+    )
 
 
-Dense = _complex(synapse.Dense)
-Conv = _complex(synapse.Conv)
-Pool = _complex(synapse.Pool)
-ConvTranspose = _complex(synapse.ConvTranspose)
-Unpool = _complex(synapse.Unpool)
+def _takes(
+    layer: Callable[P, GenericLayer],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give a constructor the signature of the real synapse, for readers and checkers."""
+
+    def typed(constructor: Any) -> Any:
+        constructor.__signature__ = inspect.signature(layer.__init__)  # type: ignore[misc]
+        return constructor
+
+    return typed
+
+
+class Dense(ComplexLayer):
+    """Fully connected synapse of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Dense
+
+    @_takes(synapse.Dense)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class Conv(ComplexLayer):
+    """Convolution of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Conv
+
+    @_takes(synapse.Conv)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class Pool(ComplexLayer):
+    """Sum pooling of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Pool
+
+    @_takes(synapse.Pool)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class ConvTranspose(ComplexLayer):
+    """Transposed convolution of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.ConvTranspose
+
+    @_takes(synapse.ConvTranspose)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+
+
+class Unpool(ComplexLayer):
+    """Unpooling of a real and an imaginary weight; returns a pair."""
+
+    layer = synapse.Unpool
+
+    @_takes(synapse.Unpool)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)

@@ -3,22 +3,32 @@
 Source: lava-dl axon/delay.py.
 """
 
+import math
 from typing import Any
 
 import torch
 from lapilli.kernels.delay import channel_delay
-from lapilli.neurons.errors import require
-from lapilli.neurons.lazy import LazySize, resize
-from lapilli.neurons.precision import KeepsFloat32
+from lapilli.kernels.dispatch import is_learned
+from lapilli.kernels.layout import from_rows, to_rows, wrong_type
+from lapilli.neurons.errors import InputTypeError, require
+from lapilli.neurons.lazy import (
+    LazySize,
+    fill,
+    is_lazy,
+    is_to_be_drawn,
+    size_provisionally,
+    unmark,
+)
+from lapilli.neurons.limits import confined, own_parameter
+from lapilli.neurons.state import KeepsState, refuse_lost_state, state_value, to_keep
 from torch import Tensor
 
 
-class Delay(KeepsFloat32, LazySize, torch.nn.Module):
+class Delay(KeepsState, LazySize, torch.nn.Module):
     """Delay each channel by its own whole number of steps.
 
-    The delays are drawn from [0, 1) at the first call, when the number of channels is known, or
-    come from a checkpoint. They are used rounded down. What leaves the sequence is lost, also from
-    one call to the next.
+    They are used rounded down. What leaves the sequence is lost, unless ``persistent_state`` keeps
+    it for the next call.
 
     Parameters
     ----------
@@ -28,57 +38,109 @@ class Delay(KeepsFloat32, LazySize, torch.nn.Module):
         Delays stay within [0, ``max_delay``]; None for no limit.
     grad_scale
         Factor of the gradient of the delays.
+    persistent_state
+        Keep the last ``max_delay`` of the input from one call to the next (detached), so that a
+        sequence in pieces is delayed as the whole; a change of batch size starts anew, and so does
+        ``reset_state()``. Needs a ``max_delay``.
 
     Attributes
     ----------
     delay : Parameter
-        ``[1]`` zero at first, then ``[channels]``.
+        ``[channels]``. A block sizes it when it is built; of a delay alone it is torch's
+        ``UninitializedParameter`` until the first call. The values are drawn from [0, 1) at the
+        first call, unless they come from a checkpoint; what they hold before is explained at
+        ``shared_param`` of ``lapilli.neurons.base.Neuron``.
     init : bool
-        Whether the delays have been drawn or loaded; set it after writing them by hand.
+        Whether the delays have been drawn or loaded; set it after assigning ``delay.data``.
+    tail : Tensor or None
+        The input ``[N, channels, (height, width,) steps]`` that is kept; None at rest.
 
     Raises
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For an input with fewer than three dimensions or
-        another number of channels; a ``sampling_time`` that is not positive.
+        another number of channels; a ``sampling_time`` that is not positive; a state that persists
+        without ``max_delay``. For an input that is no dense tensor also a TypeError.
+    ValueError
+        For a delay that is not finite, in eager mode on the CPU.
     """
 
     lazy_sizes = ("delay",)
+    tail: Tensor | None = state_value("tail", "The last steps of the input; None at rest.")
 
     def __init__(
-        self, sampling_time: float = 1, max_delay: float | None = None, grad_scale: float = 1
+        self,
+        sampling_time: float = 1,
+        max_delay: float | None = None,
+        grad_scale: float = 1,
+        *,
+        persistent_state: bool = False,
     ):
         super().__init__()
         require(sampling_time > 0, f"sampling_time must be above 0; got {sampling_time}")
+        require(
+            max_delay is not None or not persistent_state,
+            "persistent_state=True keeps max_delay of the input; give a max_delay",
+        )
         self.sampling_time = sampling_time
         self.max_delay = max_delay
         self.grad_scale = grad_scale
+        self.persistent_state = bool(persistent_state)
         self.init = False
-        self.delay = torch.nn.Parameter(torch.zeros(1))
+        self._register_unsized("delay", requires_grad=True)
+        self._add_states(tail=None)
 
     def _sized(self, name: str) -> None:
         self.init = True
 
+    def _holds_nothing(self, name: str, saved: Tensor) -> bool:
+        # the zero of a module that was never called; else the value of a single channel
+        return not self.init and not bool(saved.any())
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        saved = state_dict.get(prefix + "delay")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        # one value: that of a single channel, or the zero of a module that was never called
-        if not self.init and bool(self.delay.detach().any()):
+        if saved is not None and not is_lazy(saved) and bool(saved.detach().any()):
             self.init = True
+
+    def _size(self, channels: int) -> None:
+        """Give the delays their size, and values until the first call."""
+        values = torch.rand(channels, dtype=torch.float32, device="cpu")
+        size_provisionally(self, "delay", values)
+
+    def _settle(self, channels: int) -> None:
+        """Draw the delays where they wait for the first call, see ``lapilli.neurons.lazy``."""
+        if torch.compiler.is_compiling():
+            self._require_sizes()
+            if not torch.compiler.is_exporting():
+                self.init = True
+            return
+        delay = self._parameters.get("delay")
+        if delay is not None and not isinstance(delay, torch.nn.Parameter):
+            return  # that of torch.func.functional_call
+        if delay is not None:
+            if is_to_be_drawn(delay):
+                fill(self, "delay", torch.rand(channels, dtype=torch.float32, device="cpu"))
+            unmark(self._parameters["delay"])
+        self.init = True
 
     @property
     def shape(self) -> torch.Size | None:
         """Shape of the delays, ``[channels]``; None before they are known."""
-        return self.delay.shape if self.init else None
+        return None if self._unsized else self.delay.shape
 
     def clamp(self) -> None:
         """Move the delays back into [0, ``max_delay``], in place."""
-        if self.init:
-            self.delay.data.clamp_(0, self.max_delay)
+        if own_parameter(self, "delay") is not None:
+            confined(self, "delay", 0, self.max_delay)
 
     def forward(self, input: Tensor) -> Tensor:
         """Delay ``[N, channels, (height, width,) T]``."""
+        wrong = wrong_type(input)
+        if wrong is not None:
+            raise InputTypeError(f"Delay input {wrong}")
         require(
             input.ndim >= 3,
             f"expected input to have at least 3 dimensions [batch, channels, ..., time]; got shape "
@@ -86,17 +148,42 @@ class Delay(KeepsFloat32, LazySize, torch.nn.Module):
         )
         channels = input.shape[1]
         if not self.init:
-            resize(self.delay, torch.rand(channels))
-            self.init = True
+            self._settle(channels)
+        delay = confined(self, "delay", 0, self.max_delay)
         require(
-            self.delay.numel() == channels,
-            f"expected input with {self.delay.numel()} channels, one a delay; got {channels} "
+            delay.numel() == channels,
+            f"expected input with {delay.numel()} channels, one a delay; got {channels} "
             f"(input shape {tuple(input.shape)})",
         )
-        self.clamp()
-        return channel_delay(
-            input, self.delay, sampling_time=self.sampling_time, grad_scale=self.grad_scale
-        )
+        options = {"sampling_time": self.sampling_time, "grad_scale": self.grad_scale}
+        if not self.persistent_state:
+            return channel_delay(input, delay, **options)
+        return self._continued(input, delay, options)
+
+    def _continued(self, x: Tensor, delay: Tensor, options: dict[str, float]) -> Tensor:
+        """Delay ``x`` after what was kept of the calls before, and keep the end of both."""
+        refuse_lost_state(self)
+        require(self.max_delay is not None, "a Delay whose state persists needs a max_delay")
+        steps = math.floor(self.max_delay / self.sampling_time)
+        rows, shape, tail = to_rows(x), x.shape[1:-1], self._kept["tail"]
+        if tail is None or tail.shape[:-1] != x.shape[:-1]:
+            before = rows.new_zeros(rows.shape[0], steps, rows.shape[2])
+        else:
+            before = to_rows(tail)
+        whole = torch.cat((before, rows), 1)
+        self._kept["tail"] = from_rows(to_keep(whole[:, whole.shape[1] - steps :]), shape)
+        if is_learned(x, delay):
+            return channel_delay(from_rows(whole, shape), delay, **options)[..., steps:]
+        # the same values, without a walk over what came before
+        T, C = rows.shape[1:]
+        back = torch.div(delay, self.sampling_time).to(torch.int64)
+        source = torch.arange(steps, steps + T, device=x.device).unsqueeze(1) - back
+        source = source.repeat_interleave(C // delay.numel(), 1)
+        return from_rows(whole.gather(1, source.expand(rows.shape)), shape)
 
     def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
-        return f"channels={self.delay.numel() if self.init else None}, max_delay={self.max_delay}"
+        channels = None if self._unsized else self.delay.numel()
+        return (
+            f"channels={channels}, max_delay={self.max_delay}, "
+            f"persistent_state={self.persistent_state}"
+        )

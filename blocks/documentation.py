@@ -25,7 +25,7 @@ _PARAMETERS = {
         "Function applied to the weight before use, called ``fx(weight)`` and, for export,\n"
         "``fx(weight, descale=True)``. Left out: the neuron's ``quantize_8bit``. None: no function."
     ),
-    "delay": "Learn an axonal delay of each channel, 0 to 62 steps.",
+    "delay": "Learn an axonal delay of each channel, 0 to 62 steps; see ``axon.Delay``.",
     "delay_shift": "Delay the output by one step, as the hop to the next layer takes on the chip.",
     "count_log": "Also return the event rate, the share of non-zero outputs.",
     "num_winners": "Neurons that may be active at once, 1 to ``out_neurons``.",
@@ -65,3 +65,13 @@ def documented(raises: str, **parameters: str) -> Callable[[Class], Class]:
         return cls
 
     return complete
+
+
+def continued(cls: type, *kinds: type) -> None:
+    """Let the docstring of a class go on with that of the first kind that lists its parameters."""
+    own = vars(cls).get("__doc__")
+    for kind in kinds if own else ():
+        text = vars(kind).get("__doc__") or ""
+        if "\nParameters\n" in text:
+            cls.__doc__ = f"{inspect.cleandoc(own)}\n\n{text}"
+            return

@@ -1,25 +1,32 @@
 """Blocks whose spikes come back to their own neurons: Recurrent, and KWTA, a competition.
 
 Equations: kernels/recurrent_steps.py. The loop over time is one kernel. Only what acts step by step
-(norm, dropout in training, a forward hook of the neuron) calls the neuron for each step.
+(norm, dropout in training, a hook of the neuron, a ``forward``, ``dynamics`` or ``spike`` that a
+subclass or an assignment gave it) calls the neuron for each step.
 
 Source: lava-dl block/base.py.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows
 from lapilli.kernels.recurrent import GRADIENTS
 from lapilli.neurons.dropout import Dropout
+from lapilli.neurons.limits import confined
+from lapilli.neurons.state import refuse_lost_state, state_value, stepping, to_keep, usable
 from torch import Tensor
 
-from .base import _NeuronBlock
+from .base import NEURON_HOOK, _dimensions, _NeuronBlock
+from .complex_synapse import ComplexLayer
 from .documentation import documented
-from .linear import Product, linear
-from .synapse import Hook, whole_number
+from .linear import linear
+from .maps import Product
+from .synapse import GenericLayer, Hook, whole_number
+
+Gradient = Literal["lava-dl", "full"]
 
 _RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
 
@@ -37,7 +44,9 @@ class _FeedbackBlock(_NeuronBlock):
         broadcast against ``[N, neurons..., T]``.
     """
 
-    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: str) -> None:
+    spike_state: Tensor = state_value("spike_state", "Spikes of the last step of the last call.")
+
+    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
         if gradient not in GRADIENTS:
             raise ValueError(
                 f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
@@ -46,8 +55,9 @@ class _FeedbackBlock(_NeuronBlock):
         self.requires_grad = bool(requires_grad)
         self.gradient = gradient
         self.bias: Tensor | None = None
-        self.register_buffer("spike_state", torch.zeros(1))
-        self._acts_by_step()
+        self._add_states(spike_state=0)
+        if self.neuron is not None:
+            self._acts_by_step()
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         """Return weight, bias and the step of the weight's grid, None if it is on none."""
@@ -59,8 +69,28 @@ class _FeedbackBlock(_NeuronBlock):
 
     @property
     def persistent_state(self) -> bool:
-        """Whether state and last spikes are kept from one call to the next."""
+        """Whether state and last spikes are kept from one call to the next: the neuron's."""
         return self.neuron.persistent_state
+
+    @persistent_state.setter
+    def persistent_state(self, persistent: bool) -> None:
+        self.neuron.persistent_state = bool(persistent)
+
+    def _learned(self) -> torch.nn.Parameter | torch.nn.Module | None:
+        """Return what is learned of the feedback; None before it is there."""
+        raise NotImplementedError
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the feedback is learned."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self._requires_grad = bool(requires_grad)
+        learned = self._learned()
+        if learned is not None:
+            learned.requires_grad_(self._requires_grad)
 
     @property
     def _tested(self) -> int:
@@ -77,16 +107,21 @@ class _FeedbackBlock(_NeuronBlock):
     def _acts_by_step(self) -> bool:
         """Whether something acts on each step by itself; the full gradient cannot go through it."""
         neuron, drop = self.neuron, self.neuron.drop
-        norm = neuron.real_norm if neuron.complex else neuron.norm
+        norms = (neuron.real_norm, neuron.imag_norm) if neuron.complex else (neuron.norm,)
         passes = drop is None or (
             isinstance(drop, (Dropout, torch.nn.Dropout)) and not drop.training
         )
         causes = [
             name
             for name, acts in (
-                ("a norm", norm is not None),
+                ("a norm", any(norm is not None for norm in norms)),
                 ("dropout", not passes),
                 ("a forward hook of the neuron", bool(neuron._forward_hooks)),
+                ("another hook or a forward that the neuron was given", neuron.is_observed),
+                (
+                    "dynamics or spike that the neuron was given",
+                    neuron._replaces_stages,
+                ),
             )
             if acts
         ]
@@ -98,10 +133,10 @@ class _FeedbackBlock(_NeuronBlock):
         return bool(causes)
 
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
-        batch = (z[0] if self.neuron.complex else z).shape[0]
+        batch, *_, steps = (z[0] if self.neuron.complex else z).shape
         feedback, bias, quantum = self._feedback()
-        before = self.spike_state
-        if not self.persistent_state or before.ndim == 1 or before.shape[0] != batch:
+        before = usable(self._kept["spike_state"]) if self.persistent_state else None
+        if before is not None and (before.ndim <= 1 or before.shape[0] != batch):
             before = None
         if self._acts_by_step():
             y, last = self._step_by_step(z, feedback, bias, before)
@@ -111,8 +146,8 @@ class _FeedbackBlock(_NeuronBlock):
                 z, feedback, spikes=before, bias=bias, quantum=quantum, shift=delay_shift,
                 gradient=self.gradient,
             )  # fmt: skip
-        if self.persistent_state:
-            self.spike_state = last.detach()
+        if self.persistent_state and steps > 0:
+            self._kept["spike_state"] = to_keep(last)
         return y
 
     def _step_by_step(
@@ -120,16 +155,17 @@ class _FeedbackBlock(_NeuronBlock):
     ) -> tuple[Tensor, Tensor]:
         """Call the neuron for each step, its state without gradient, as lava-dl does."""
         neuron = self.neuron
+        if neuron.persistent_state:
+            refuse_lost_state(neuron)
         parts, weights = (z, feedback) if neuron.complex else ((z,), (feedback,))
         shape = parts[0].shape[1:-1]
-        kept = {name: getattr(neuron, name) for name in neuron._rest}
-        persistent, neuron.persistent_state = neuron.persistent_state, True
-        at_rest = before is None or all(state.ndim == 1 for state in kept.values())
-        s = torch.zeros_like(parts[0][..., 0]) if at_rest else before
-        steps = []
-        try:
+        steps: list[Tensor] = []
+        s = torch.zeros_like(parts[0][..., 0]) if before is None else before
+        with stepping(neuron):
             # unbound: the gradient of each indexed step would be as large as the whole input
             for frames in zip(*(part.unbind(-1) for part in parts), strict=True):
+                if not steps and before is not None and neuron.rests:
+                    s = torch.zeros_like(s)
                 x = list(frames)
                 for k, weight in enumerate(weights):
                     if weight is not None:
@@ -139,12 +175,12 @@ class _FeedbackBlock(_NeuronBlock):
                 x[self._tested] = x[self._tested] + bias
                 x = [part.unsqueeze(-1) for part in x]
                 s = neuron(tuple(x) if neuron.complex else x[0]).squeeze(-1)
+                if not steps:
+                    began_at_rest = neuron.began_at_rest
                 steps.append(s)
-        finally:
-            neuron.persistent_state = persistent
-            if not persistent:
-                for name, state in kept.items():
-                    setattr(neuron, name, state)
+        if not steps:
+            return torch.zeros_like(parts[0]), s
+        neuron._last_call["began_at_rest"] = began_at_rest
         return from_rows(torch.stack(steps, 1).flatten(2), shape), s
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -166,14 +202,9 @@ class _FeedbackBlock(_NeuronBlock):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "spike_state"] = self.spike_state.new_zeros(1)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        if prefix + "spike_state" in state_dict:
-            state_dict[prefix + "spike_state"] = self.spike_state
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        destination[prefix + "spike_state"] = torch.zeros(
+            1, dtype=torch.float32, device=self.device
+        )
 
 
 @documented(
@@ -189,8 +220,12 @@ class AbstractRecurrent(_FeedbackBlock):
     """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
 
     ``[N, in, T]`` to ``[N, out, T]``. A spike comes back one step later. Both weights are always
-    quantised: without a ``pre_hook_fx``, as the neuron does.
+    quantised: without a ``pre_hook_fx``, as the neuron does. A bias of either synapse is added to
+    the weighted input at every step.
     """
+
+    input_synapse: GenericLayer | ComplexLayer
+    recurrent_synapse: GenericLayer | ComplexLayer
 
     def __init__(
         self,
@@ -204,24 +239,36 @@ class AbstractRecurrent(_FeedbackBlock):
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
-        gradient: str = "lava-dl",
+        gradient: Gradient = "lava-dl",
         *,
         synapse: Product = "auto",
     ):
         super().__init__()
         self._set_neuron(neuron_params)
         self._set_output(delay, delay_shift, count_log)
-        hook = self.neuron.quantize_8bit if pre_hook_fx is None else pre_hook_fx
-        options = {"weight_scale": weight_scale, "weight_norm": weight_norm}
         in_neurons = whole_number("in_neurons", in_neurons)
         out_neurons = whole_number("out_neurons", out_neurons)
-        self.input_synapse, self.recurrent_synapse = (
-            self._new_synapse("Dense", hook, in_neurons=n, out_neurons=out_neurons, **options)
-            for n in (in_neurons, out_neurons)
-        )
-        self.input_synapse.product = synapse
-        self.recurrent_synapse.requires_grad_(bool(requires_grad))
+        options = {
+            "in_neurons": in_neurons,
+            "out_neurons": out_neurons,
+            "weight_scale": weight_scale,
+            "weight_norm": weight_norm,
+        }
+        hook = pre_hook_fx
+        if hook is None and self.neuron is not None:
+            hook = self.neuron.quantize_8bit
+        self.input_synapse = self._new_synapse("Dense", hook, product=synapse, **options)
+        options["in_neurons"] = out_neurons
+        if self.input_synapse is None:
+            self.recurrent_synapse = None
+            self.recurrent_params = self.synapse_params | options
+        else:
+            self.recurrent_synapse = self._new_synapse("Dense", hook, **options)
+        self._set_sizes(self.input_synapse)
         self._set_feedback(out_neurons, requires_grad, gradient)
+
+    def _learned(self) -> torch.nn.Module | None:
+        return self.recurrent_synapse
 
     def _dendrite(self, x: Tensor) -> Any:
         check_input(x, "Recurrent")
@@ -230,7 +277,9 @@ class AbstractRecurrent(_FeedbackBlock):
                 f"Recurrent takes [batch, channels, time]; got shape {tuple(x.shape)}. Put a "
                 f"Flatten before it."
             )
-        return self.input_synapse(x)
+        if self.input_synapse is None or self.recurrent_synapse is None:
+            raise self._missing("synapse")
+        return self.recurrent_synapse.biased(self.input_synapse(x))
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         neuron, synapse = self.neuron, self.recurrent_synapse
@@ -253,6 +302,7 @@ class AbstractKWTA(_FeedbackBlock):
     """
 
     shown = ("num_winners",)
+    synapse: GenericLayer | ComplexLayer
 
     def __init__(
         self,
@@ -263,11 +313,11 @@ class AbstractKWTA(_FeedbackBlock):
         self_excitation: float = 0.5,
         weight_scale: float = 1,
         weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
+        pre_hook_fx: Hook | None = NEURON_HOOK,
         delay_shift: bool = True,
         requires_grad: bool = True,
         count_log: bool = False,
-        gradient: str = "lava-dl",
+        gradient: Gradient = "lava-dl",
         *,
         synapse: Product = "auto",
     ):
@@ -283,23 +333,33 @@ class AbstractKWTA(_FeedbackBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        neurons = self.synapse.out_channels
+        neurons = whole_number("out_neurons", out_neurons)
         self.num_winners = whole_number("num_winners", num_winners)
         if self.num_winners > neurons:
             raise ValueError(
                 f"num_winners must be between 1 and out_neurons = {neurons}; got {num_winners}"
             )
         self.self_excitation = torch.nn.Parameter(
-            torch.tensor([float(self_excitation)]), requires_grad=bool(requires_grad)
+            torch.tensor([float(self_excitation)], dtype=torch.float32),
+            requires_grad=bool(requires_grad),
         )
+        self._inhibition: tuple[Any, float] = (None, 0.0)
+        self._set_sizes(self.synapse, _dimensions(in_neurons))
         self._set_feedback(neurons, requires_grad, gradient)
+
+    def _learned(self) -> torch.nn.Parameter:
+        return self.self_excitation
 
     def clamp(self) -> None:
         """Move the self-excitation back into [0, 1], in place."""
-        self.self_excitation.data.clamp_(0, 1)
+        self._own_weight()
+
+    def _own_weight(self) -> Tensor:
+        return confined(self, "self_excitation", 0, 1)
 
     def _dendrite(self, x: Tensor) -> Any:
-        self.clamp()
+        if self.synapse is None:
+            raise self._missing("synapse")
         z = self.synapse(x)
         shape = (z[0] if self.neuron.complex else z).shape
         if math.prod(shape[2:-1]) != 1:
@@ -311,9 +371,18 @@ class AbstractKWTA(_FeedbackBlock):
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         neuron, n = self.neuron, self.num_neurons
-        own = torch.eye(n, device=self.self_excitation.device) * (1 + self.self_excitation)
+        excitation = self._own_weight()
+        own = torch.eye(n, dtype=torch.float32, device=excitation.device) * (1 + excitation)
         weight = neuron.quantize_8bit(own - 1)
-        excess = neuron.threshold * (n - 2 * self.num_winners) / (n * neuron.w_scale)
-        bias = neuron.quantize_8bit(torch.tensor(excess, device="cpu")).item()
         parts = (None, weight) if self._tested else (weight, None)
-        return parts if neuron.complex else weight, bias, 2 / neuron.w_scale
+        return parts if neuron.complex else weight, self._bias(), 2 / neuron.w_scale
+
+    def _bias(self) -> float:
+        """Return what shifts the threshold to where ``num_winners`` inhibit the others."""
+        neuron, n = self.neuron, self.num_neurons
+        given = neuron.threshold, neuron.w_scale, self.num_winners
+        if self._inhibition[0] != given:  # once: a graph cannot take a number from a tensor
+            excess = neuron.threshold * (n - 2 * self.num_winners) / (n * neuron.w_scale)
+            value = torch.tensor(excess, dtype=torch.float32, device="cpu")
+            self._inhibition = given, neuron.quantize_8bit(value).item()
+        return self._inhibition[1]

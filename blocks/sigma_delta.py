@@ -8,11 +8,12 @@ Source: lava-dl block/sigma_delta.py.
 from typing import Any
 
 from lapilli.neurons import sigma_delta
+from lapilli.neurons.gradients import with_zero_gradients
 from torch import Tensor
 
 from . import base
 from .documentation import documented
-from .family import NeuronMixin, blocks
+from .family import NeuronMixin
 
 __all__ = [
     "AbstractSDRelu", "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Output", "Pool",
@@ -24,21 +25,46 @@ class AbstractSDRelu(NeuronMixin):
     """Mixin of the blocks of sigma-delta neurons."""
 
     neurons = sigma_delta
-    defaults = NeuronMixin.defaults | {"delay_shift": False}
+    neuron: sigma_delta.Neuron
+    defaults = {"delay_shift": False}  # noqa: RUF012 (a table)
 
 
-Average, Conv, ConvT, Dense, Flatten, _Input, Pool, Unpool = blocks(
-    AbstractSDRelu, "Average", "Conv", "ConvT", "Dense", "Flatten", "Input", "Pool", "Unpool"
-)
+class Average(base.AbstractAverage):
+    """Average of groups of neurons."""
 
 
-class Input(_Input):  # noqa: D101 (from the kind)
-    __doc__ = _Input.__doc__.replace(
-        "encode it in spikes.", "send its changes: no sum, no activation."
-    )
+class Conv(AbstractSDRelu, base.AbstractConv):
+    """Convolution layer of sigma-delta neurons."""
+
+
+class ConvT(AbstractSDRelu, base.AbstractConvT):
+    """Transposed convolution layer of sigma-delta neurons."""
+
+
+class Dense(AbstractSDRelu, base.AbstractDense):
+    """Dense layer of sigma-delta neurons."""
+
+
+class Flatten(base.AbstractFlatten):
+    """Flattening of the neurons."""
+
+
+class Input(AbstractSDRelu, base.AbstractInput):
+    """Input layer of sigma-delta neurons: its spikes are changes, without sum and activation."""
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
-        return self.neuron.delta(self.neuron._enter(z), **options)
+        neuron = self.neuron
+        used = neuron.delta.threshold
+        y = neuron.delta(neuron._enter(z), **options)
+        return with_zero_gradients(y, *[p for p in neuron.parameters() if p is not used])
+
+
+class Pool(AbstractSDRelu, base.AbstractPool):
+    """Pooling layer of sigma-delta neurons."""
+
+
+class Unpool(AbstractSDRelu, base.AbstractUnpool):
+    """Unpooling layer of sigma-delta neurons."""
 
 
 @documented("For sizes that are not positive integers, or input of another shape.")
@@ -47,6 +73,8 @@ class _Output(base._SynapseBlock):
 
     ``[N, in, T]`` to ``[N, out, T]``; no activation, no threshold, no delay.
     """
+
+    _is_joined = True
 
     def __init__(
         self,
@@ -68,10 +96,12 @@ class _Output(base._SynapseBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
+        self._set_sizes(self.synapse, base._dimensions(in_neurons))
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
-        return self.neuron.sigma(self.neuron._enter(z))
+        neuron = self.neuron
+        return with_zero_gradients(neuron.sigma(neuron._enter(z)), *neuron.parameters())
 
 
-class Output(AbstractSDRelu, _Output):  # noqa: D101 (from the kind)
-    __doc__ = _Output.__doc__
+class Output(AbstractSDRelu, _Output):
+    """Output layer of sigma-delta neurons."""

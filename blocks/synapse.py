@@ -4,6 +4,14 @@ Weights keep lava-dl's five dimensions (the last is time, of size 1), so that ch
 exchanged. Inputs and outputs are ``[N, C, H, W, T]`` or, for ``Dense``, ``[N, C, T]``; outputs are
 views of time-major rows (kernels/layout.py), which the next layer reads without a copy.
 
+As in lava-dl, the synapses are subclasses of ``torch.nn.Conv3d`` and ``torch.nn.ConvTranspose3d``,
+because that is what they compute: each has the weight, the bias and the attributes of a convolution
+over (height, width, time) whose kernel is one step long. So whatever looks for convolutions finds
+them: functions that draw initial weights, torch's pruning, parametrisations, spectral and weight
+norm, the fusion of batch norms. Tools that exchange convolutions for quantised ones go by the exact
+class and leave synapses alone. What a convolution has and a synapse has not, such as an
+``output_padding``, raises where it is set.
+
 Source: lava-dl synapse/layer.py.
 """
 
@@ -12,15 +20,21 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from lapilli.kernels.dispatch import define_op, differentiable
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
+from lapilli.kernels.normalize import normalized_weight, norms_of_rows
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from .convolution import convolve
 from .documentation import documented
-from .linear import PRODUCTS, Product, convolve, linear
+from .linear import linear
+from .maps import PRODUCTS, Product
 
 Pair = int | tuple[int, int]
 Hook = Callable[..., Tensor]
@@ -45,9 +59,19 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def _values(value: Any) -> tuple[Any, ...] | None:
+    """Return the entries of a tuple, list, array or tensor; None for a single number."""
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
+
+
 def _pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """Check an argument that is an integer or a pair (height, width)."""
-    values = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
+    values = _values(value)
+    if values is None:
+        values = (value, value)
     if len(values) != 2:
         raise ValueError(
             f"{name} must be an integer or a pair (height, width); got {value!r} of length "
@@ -56,56 +80,99 @@ def _pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     return whole_number(name, values[0], least), whole_number(name, values[1], least)
 
 
+_TIME = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}
+
+
+class _SplitWeight(WeightNorm):
+    """Mark of a weight that is stored as direction and length, by which torch finds it.
+
+    ``torch.nn.utils.remove_weight_norm`` looks for such a hook. It has nothing to do at a call: the
+    weight is computed whenever it is read.
+    """
+
+    def __call__(self, module: torch.nn.Module, inputs: Any) -> None:
+        """Do nothing."""
+
+    def remove(self, module: Any) -> None:
+        """Store the weight as it is."""
+        if not {"weight_g", "weight_v"} <= module._parameters.keys():
+            raise ValueError(
+                "weight norm cannot be removed while its direction or length is pruned; call "
+                "torch.nn.utils.prune.remove(synapse, 'weight_v') first"
+            )
+        module._register_weights(weight=module.weight)
+
+
 class GenericLayer(KeepsFloat32, torch.nn.Module):
     """Base of the real synapses: the weight, its normalisation and its quantisation.
+
+    It stands beside one of torch's convolutions among the bases of a class, before or after it, and
+    has no constructor of its own.
 
     Attributes
     ----------
     weight : Parameter or Tensor
         In five dimensions. Under weight norm it is computed from the parameters ``weight_g`` and
-        ``weight_v`` whenever it is read.
+        ``weight_v`` whenever it is read, and cannot be set.
+    bias : Parameter or None
+        ``[out_channels]``, of pooling ``[1]``, real units; None at first. Added to the output at
+        every step, in float32 and not quantised. Network files cannot hold it.
     in_channels, out_channels, groups : int
     kernel_size, stride, padding, dilation : tuple
         (height, width, time); the time entry is 1, of padding 0.
+    pre_hook_fx : Callable or None
+        Function applied to the weight before use.
     weight_norm_enabled : bool
+        Whether the weight is stored as length and direction. Setting it does as
+        ``enable_weight_norm`` and ``disable_weight_norm``.
     product : {"auto", "dense", "events"}
         How the synapse multiplies on a CPU, see ``lapilli.blocks.linear.linear``.
     """
 
+    weight: Tensor
+    weight_g: torch.nn.Parameter
+    weight_v: torch.nn.Parameter
     complex = False
     learned = True  # whether training changes the weight
     _product: Product = "auto"
+    _pre_hook_fx: Hook | None = None
+    _weight_scale = 1.0
 
-    def __init__(
-        self,
-        weight_shape: tuple[int, int, int, int],
-        channels: tuple[int, int],
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
-        dilation: tuple[int, int] = (1, 1),
-        groups: int = 1,
-        weight_scale: float = 1,
-        weight_norm: bool = False,
-        pre_hook_fx: Hook | None = None,
-    ):
-        super().__init__()
-        self.in_channels, self.out_channels = channels
-        self.kernel_size = (*kernel_size, 1)
-        self.stride = (*stride, 1)
-        self.padding = (*padding, 0)
-        self.dilation = (*dilation, 1)
-        self.groups = groups
+    def _begin(
+        self, weight_scale: float, weight_norm: bool, pre_hook_fx: Hook | None, *args: Any
+    ) -> None:
+        """Build the convolution of the given arguments, whose weight torch's generator draws."""
+        self._weight_scale = float(weight_scale)
+        super().__init__(*args, dtype=torch.float32)
+        self.weight.requires_grad_(self.learned)
         self._pre_hook_fx = pre_hook_fx
-        weight = torch.empty(*weight_shape, 1)
-        torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
-        self._register_weights(weight=self._initial(weight, weight_scale))
         if weight_norm:
             self.enable_weight_norm()
 
-    def _initial(self, drawn: Tensor, weight_scale: float) -> Tensor:
-        """Return the weight to start from."""
-        return drawn * weight_scale
+    def reset_parameters(self) -> None:
+        """Draw the weight anew, as at construction, in place; a bias becomes zero.
+
+        Raises
+        ------
+        ValueError
+            If a parametrisation computes the weight.
+        """
+        enabled = self.weight_norm_enabled
+        stored = self._stored("weight_v" if enabled else "weight")
+        if stored is None:
+            raise ValueError("a parametrisation computes the weight; remove it, then draw anew")
+        with torch.no_grad():
+            weight = _drawn(stored)
+            self._start_from(weight)
+            stored.copy_(weight)
+            if enabled:
+                self._stored("weight_g").copy_(norms_of_rows(weight))
+            if self.bias is not None:
+                self.bias.zero_()
+
+    def _start_from(self, weight: Tensor) -> None:
+        """Turn the weight that was drawn into the one to start from, in place."""
+        weight.mul_(self._weight_scale)
 
     def _register_weights(self, **weights: Tensor) -> None:
         for name in ("weight", "weight_g", "weight_v"):
@@ -116,25 +183,106 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             )
 
     def __getattr__(self, name: str) -> Any:
-        if name == "weight" and "weight_v" in self._parameters:
+        if name == "weight" and "weight" not in self._parameters and self.weight_norm_enabled:
             return normalized_weight(self.weight_v, self.weight_g)
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _TIME:
+            value = self._in_space(name, value)
+        elif name == "groups":
+            value = self._of_groups(whole_number(name, value))
+        elif name == "transposed" and value != self.__dict__.get(name, value):
+            raise AttributeError("transposed cannot be set; use a ConvTranspose or a Conv")
+        elif name == "padding_mode" and value != "zeros":
+            raise ValueError(
+                f"padding_mode must be 'zeros'; got {value!r}. Pad the input before the block, "
+                f"with torch.nn.functional.pad."
+            )
+        elif name == "weight" and self._computes_weight():
+            raise AttributeError(
+                "weight cannot be set under weight norm, which computes it from weight_v "
+                "(direction) and weight_g (length); set these, or call disable_weight_norm() first"
+            )
+        super().__setattr__(name, value)
+
+    def _in_space(self, name: str, value: Any) -> tuple[int, int, int]:
+        """Check what is set as size of a kernel, stride and so on; return all three entries."""
+        values = _values(value)
+        time = _TIME[name]
+        if values is not None and len(values) == 3:
+            if values[2] != time:
+                raise ValueError(
+                    f"{name} of a synapse must be (height, width, {time}): it maps every step by "
+                    f"itself; got {value!r}"
+                )
+            value = values[:2]
+        least = 0 if time == 0 else 1
+        pair = _pair(name, value, least)
+        if name == "output_padding" and any(pair):
+            raise ValueError(
+                f"output_padding must be 0; got {value!r}. Pad the output of the block, with "
+                f"torch.nn.functional.pad."
+            )
+        return (*self._of_space(name, pair), time)
+
+    def _of_space(self, name: str, pair: tuple[int, int]) -> tuple[int, int]:
+        return pair
+
+    def _of_groups(self, groups: int) -> int:
+        return groups
+
+    def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
+        """Register a parameter; raises where pruning wants to store a weight that is computed."""
+        if name == "weight_orig" and self._computes_weight():
+            raise ValueError(
+                "weight cannot be pruned under weight norm, which computes it from weight_v and "
+                "weight_g; prune 'weight_v', whose zeros are those of the weight, or call "
+                "disable_weight_norm() first"
+            )
+        super().register_parameter(name, param)
+
+    def _computes_weight(self) -> bool:
+        """Whether this class computes the weight when it is read; torch's tools do not count."""
+        hooks = self.__dict__.get("_forward_pre_hooks", {})
+        return any(type(hook) is _SplitWeight for hook in hooks.values())
 
     @property
     def weight_norm_enabled(self) -> bool:
         """Whether the weight is stored as length ``weight_g`` and direction ``weight_v``."""
-        return "weight_v" in self._parameters
+        stored = self._parameters
+        return "weight_g" in stored or "weight_v" in stored or "weight_g_orig" in stored
+
+    @weight_norm_enabled.setter
+    def weight_norm_enabled(self, enabled: bool) -> None:
+        if enabled:
+            self.enable_weight_norm()
+        else:
+            self.disable_weight_norm()
 
     def enable_weight_norm(self) -> None:
-        """Store the weight as a direction and a length for each entry of axis 0."""
-        if not self.weight_norm_enabled:
-            weight = self.weight.detach()
-            self._register_weights(weight_g=_row_norms(weight), weight_v=weight)
+        """Store the weight as a direction and a length for each entry of axis 0.
+
+        Raises
+        ------
+        ValueError
+            If the weight is no parameter, because one of torch's tools computes it.
+        """
+        if self.weight_norm_enabled:
+            return
+        if "weight" not in self._parameters:
+            raise ValueError(
+                "weight norm needs a weight that is a parameter, but one of torch's tools "
+                "(pruning, a parametrisation, spectral norm) computes it; remove that first"
+            )
+        weight = self.weight.detach()
+        self._register_weights(weight_g=norms_of_rows(weight), weight_v=weight)
+        self.register_forward_pre_hook(_SplitWeight("weight", 0))
 
     def disable_weight_norm(self) -> None:
         """Store the weight as it is; its value does not change."""
         if self.weight_norm_enabled:
-            self._register_weights(weight=self.weight)
+            torch.nn.utils.remove_weight_norm(self)
 
     @property
     def pre_hook_fx(self) -> Hook | None:
@@ -172,36 +320,92 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         """Shape of the weight."""
         return (self.weight_v if self.weight_norm_enabled else self.weight).shape
 
+    def _stored(self, name: str) -> torch.nn.Parameter | None:
+        """Return the parameter ``name``, also where pruning or spectral norm hold it."""
+        own = self._parameters
+        return own.get(name, own.get(f"{name}_orig"))
+
     @property
     def grad_norm(self) -> float:
         """Euclidean norm of the weight's gradient over its number of entries; 0 without one."""
-        gradient = (self.weight_g if self.weight_norm_enabled else self.weight).grad
+        stored = self._stored("weight_g" if self.weight_norm_enabled else "weight")
+        if stored is None:  # parametrised
+            stored = next(self.parametrizations["weight"].parameters())
+        gradient = stored.grad
         return 0.0 if gradient is None else torch.norm(gradient).item() / gradient.numel()
+
+    def _masked(self, mask: Tensor | None) -> Tensor:
+        """Return the weight before the hook under a mask."""
+        if mask is None:
+            return self.weight
+        if not self._computes_weight():
+            weight = self.weight
+            return weight * mask.to(weight.dtype)
+        return normalized_weight(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
+
+    def _hooked(self, weight: Tensor) -> Tensor:
+        return weight if self._pre_hook_fx is None else self._pre_hook_fx(weight)
+
+    def forward_weight(self, mask: Tensor | None = None) -> Tensor:
+        """Return the weight that ``forward`` uses, within a call of the module."""
+        return self._hooked(self._masked(mask))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a call does what this class says: nothing hooked, nothing overridden."""
+        hooked = self._forward_hooks or self._backward_hooks or self._backward_pre_hooks
+        return not (
+            hooked
+            or "forward" in self.__dict__
+            or type(self).forward is not GenericLayer.forward
+            or any(type(hook) is not _SplitWeight for hook in self._forward_pre_hooks.values())
+        )
 
     def raw_weight(self, mask: Tensor | None = None) -> Tensor:
         """Return the weight before the hook, as ``forward`` uses it under a mask.
 
-        Masked entries are zero and get no gradient. Nothing stored is changed.
+        Masked entries are zero and get no gradient. What torch's pruning, weight norm and spectral
+        norm compute before each call is computed here as well.
         """
-        if mask is None:
-            return self.weight
-        if not self.weight_norm_enabled:
-            return self.weight * mask.to(self.weight.dtype)
-        return normalized_weight(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
+        for hook in tuple(self._forward_pre_hooks.values()):
+            if isinstance(hook, (WeightNorm, BasePruningMethod)):
+                hook(self, ())
+            elif isinstance(hook, SpectralNorm):
+                learning = self.training and torch.is_grad_enabled()
+                setattr(self, hook.name, hook.compute_weight(self, do_power_iteration=learning))
+        return self._masked(mask)
 
     def effective_weight(self, mask: Tensor | None = None) -> Tensor:
         """Return the weight that ``forward`` uses, ``shape``."""
-        weight = self.raw_weight(mask)
-        return weight if self._pre_hook_fx is None else self._pre_hook_fx(weight)
+        return self._hooked(self.raw_weight(mask))
 
     def apply_mask(self, mask: Tensor) -> None:
-        """Set the masked entries of what is stored to zero."""
-        stored = self.weight_v if self.weight_norm_enabled else self.weight
-        stored.data.mul_(mask)
+        """Set the masked entries of what is stored to zero, but not behind a parametrisation."""
+        stored = self._stored("weight_v" if self.weight_norm_enabled else "weight")
+        if stored is not None:
+            stored.data.mul_(mask)
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``input``; a ``mask`` of 0 and 1, broadcast to the weight, cuts synapses."""
-        return self.map(input, self.effective_weight(mask))[0]
+        return self.biased(self.map(input, self.forward_weight(mask))[0])
+
+    def biased(self, y: Tensor) -> Tensor:
+        """Add the bias, if there is one, to an output ``[N, C, ..., T]``.
+
+        Raises
+        ------
+        ValueError
+            For a bias of another shape than ``[out_channels]``.
+        """
+        bias = self.bias
+        if bias is None:
+            return y
+        if bias.shape != (self.out_channels,):
+            raise ValueError(
+                f"bias of {type(self).__name__} must have shape ({self.out_channels},); got "
+                f"{tuple(bias.shape)}"
+            )
+        return y + bias.to(torch.float32).view(-1, *(1,) * (y.ndim - 2))
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the linear map with each of the given weights, all of ``shape``."""
@@ -252,48 +456,14 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             )
 
 
-def _row_norms(weight: Tensor) -> Tensor:
-    """Euclidean norm over all axes but the first, which keep size 1."""
-    return torch.linalg.vector_norm(weight, dim=(1, 2, 3, 4), keepdim=True)
+def _drawn(weight: Tensor) -> Tensor:
+    """Draw entries as torch does for a new convolution, uniform within 1 / sqrt(fan-in).
 
-
-def _divisors(direction: Tensor) -> Tensor:
-    """Norms of the rows; where a row is masked out altogether, what leaves it zero."""
-    return _row_norms(direction).clamp_min(torch.finfo(direction.dtype).tiny)
-
-
-@define_op
-def normalized_weight(direction: Tensor, length: Tensor) -> Tensor:
-    """Return direction times length, of each entry of axis 0."""
-    return direction * (length / _divisors(direction))
-
-
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
-    if torch.is_grad_enabled():  # for second derivatives
-        return _derivatives(g, *ctx.saved_tensors)
-    return normalized_weight_bwd(g, *ctx.saved_tensors)
-
-
-@define_op
-def normalized_weight_bwd(g: Tensor, direction: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of direction and length."""
-    return _derivatives(g, direction, length)
-
-
-def _derivatives(g: Tensor, direction: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    # twice as quick as torch's chain of derivatives
-    norms = _divisors(direction)
-    factor = length / norms
-    along = torch.linalg.vecdot(g.flatten(1), direction.flatten(1)).view(norms.shape) / norms
-    turn = torch.where(along == 0, 0, -factor * along / norms)
-    return torch.addcmul(g * factor, direction, turn), along
-
-
-differentiable(normalized_weight, _backward, _save)
+    torch scales its numbers by one instruction or by two, as the processor has it, and these round
+    differently. Here they are scaled in float64 and rounded once, like by one instruction.
+    """
+    bound = float(np.float32(1 / math.sqrt(weight[0].numel())))
+    return (torch.rand_like(weight).double() * (2 * bound) - bound).to(weight.dtype)
 
 
 def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:
@@ -304,7 +474,7 @@ def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:
 @documented(
     "For sizes that are not positive integers, or a tuple of another length.", pre_hook_fx=_HOOK
 )
-class Dense(GenericLayer):
+class Dense(GenericLayer, torch.nn.Conv3d):
     """Fully connected synapse: every output sums every input.
 
     ``[N, in, T]`` to ``[N, out, T]``; ``[N, in, H, W, T]`` to ``[N, out, H, W, T]``, each place by
@@ -319,26 +489,37 @@ class Dense(GenericLayer):
         weight_norm: bool = False,
         pre_hook_fx: Hook | None = None,
     ):
-        takes_image = isinstance(in_neurons, (tuple, list))
-        if takes_image:
-            if len(in_neurons) not in (2, 3):
-                raise ValueError(
-                    f"in_neurons must be an integer, (width, height) or (width, height, channels); "
-                    f"got {in_neurons!r} of length {len(in_neurons)}"
-                )
-            width, height, channels = (whole_number("in_neurons", n) for n in (*in_neurons, 1)[:3])
-        else:
+        image = _values(in_neurons)
+        if image is None:
             width, height, channels = 1, 1, whole_number("in_neurons", in_neurons)
+        elif len(image) in (2, 3):
+            width, height, channels = (whole_number("in_neurons", n) for n in (*image, 1)[:3])
+        else:
+            raise ValueError(
+                f"in_neurons must be an integer, (width, height) or (width, height, channels); "
+                f"got {in_neurons!r} of length {len(image)}"
+            )
+        self._takes_image = image is not None
         out_neurons = whole_number("out_neurons", out_neurons)
-        super().__init__(
-            (out_neurons, channels, height, width),
-            (channels, out_neurons),
-            (height, width),
-            weight_scale=weight_scale,
-            weight_norm=weight_norm,
-            pre_hook_fx=pre_hook_fx,
-        )
-        self._takes_image = takes_image
+        arguments = (channels, out_neurons, (height, width, 1), 1, 0, 1, 1, False)
+        self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
+
+    def _of_space(self, name: str, pair: tuple[int, int]) -> tuple[int, int]:
+        usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}.get(name, pair)
+        if pair != usual:
+            raise ValueError(
+                f"{name} of a Dense synapse must be {usual[0]}: each output sums every input; got "
+                f"{pair}. Use a Conv."
+            )
+        return pair
+
+    def _of_groups(self, groups: int) -> int:
+        if groups != 1:
+            raise ValueError(
+                f"groups of a Dense synapse must be 1: each output sums every input; got {groups}. "
+                f"Use a Conv."
+            )
+        return groups
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the linear map with each of the given weights, all of ``shape``."""
@@ -374,7 +555,7 @@ class Dense(GenericLayer):
 class _Convolving(GenericLayer):
     """What convolution and transposed convolution share: their arguments."""
 
-    transposed = False
+    _transposes = False  # before torch's ``transposed`` is there
 
     def __init__(
         self,
@@ -399,20 +580,13 @@ class _Convolving(GenericLayer):
                 f"groups must divide in_features and out_features; got groups={groups}, "
                 f"in_features={channels[0]}, out_features={channels[1]}"
             )
-        kernel = _pair("kernel_size", kernel_size)
-        first, second = channels if self.transposed else channels[::-1]
-        super().__init__(
-            (first, second // groups, *kernel),
-            channels,
-            kernel,
-            _pair("stride", stride),
-            _pair("padding", padding, least=0),
-            _pair("dilation", dilation),
-            groups,
-            weight_scale=weight_scale,
-            weight_norm=weight_norm,
-            pre_hook_fx=pre_hook_fx,
-        )
+        kernel = (*_pair("kernel_size", kernel_size), 1)
+        stride = (*_pair("stride", stride), 1)
+        padding = (*_pair("padding", padding, least=0), 0)
+        dilation = (*_pair("dilation", dilation), 1)
+        rest = (0, groups, False, dilation) if self._transposes else (dilation, groups, False)
+        arguments = (*channels, kernel, stride, padding, *rest)
+        self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the linear map with each of the given weights, all of ``shape``."""
@@ -427,7 +601,7 @@ class _Convolving(GenericLayer):
 
 
 @documented(_RAISES, pre_hook_fx=_HOOK)
-class Conv(_Convolving):
+class Conv(_Convolving, torch.nn.Conv3d):
     """Convolution of each frame: ``[N, in, H, W, T]`` to ``[N, out, H', W', T]``.
 
     H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
@@ -435,21 +609,21 @@ class Conv(_Convolving):
 
 
 @documented(_RAISES, pre_hook_fx=_HOOK)
-class ConvTranspose(_Convolving):
+class ConvTranspose(_Convolving, torch.nn.ConvTranspose3d):
     """Transposed convolution of each frame: ``[N, in, H, W, T]`` to ``[N, out, H', W', T]``.
 
     H' = (H - 1) stride - 2 padding + dilation (kernel_size - 1) + 1. The weight is
     ``[in, out / groups, kh, kw, 1]``, so weight norm is over input channels.
     """
 
-    transposed = True
+    _transposes = True
 
 
 class _Pooling(GenericLayer):
     """What pooling and unpooling share: one constant weight for every channel."""
 
     learned = False
-    transposed = False
+    _transposes = False
 
     def __init__(
         self,
@@ -462,21 +636,21 @@ class _Pooling(GenericLayer):
         pre_hook_fx: Hook | None = None,
     ):
         kernel = _pair("kernel_size", kernel_size)
-        super().__init__(
-            (1, 1, *kernel),
-            (1, 1),
-            kernel,
-            kernel if stride is None else _pair("stride", stride),
-            _pair("padding", padding, least=0),
-            _pair("dilation", dilation),
-            weight_scale=weight_scale,
-            weight_norm=weight_norm,
-            pre_hook_fx=pre_hook_fx,
-        )
+        stride = kernel if stride is None else _pair("stride", stride)
+        padding = (*_pair("padding", padding, least=0), 0)
+        dilation = (*_pair("dilation", dilation), 1)
+        rest = (0, 1, False, dilation) if self._transposes else (dilation, 1, False)
+        arguments = (1, 1, (*kernel, 1), (*stride, 1), padding, *rest)
+        self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
 
-    def _initial(self, drawn: Tensor, weight_scale: float) -> Tensor:
+    def _start_from(self, weight: Tensor) -> None:
         # drawn all the same: networks with one seed agree with lava-dl's layer by layer
-        return torch.full_like(drawn, weight_scale)
+        weight.fill_(self._weight_scale)
+
+    def _of_groups(self, groups: int) -> int:
+        if groups != 1:
+            raise ValueError(f"groups of pooling must be 1: a channel sees itself; got {groups}")
+        return groups
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the linear map with each of the given weights, all of ``shape``."""
@@ -495,7 +669,7 @@ class _Pooling(GenericLayer):
 
 
 @documented(_RAISES, pre_hook_fx=_HOOK, **_POOLED)
-class Pool(_Pooling):
+class Pool(_Pooling, torch.nn.Conv3d):
     """Sum pooling of each channel: ``[N, C, H, W, T]`` to ``[N, C, H', W', T]``.
 
     H' = floor((H + H mod kernel_size + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1:
@@ -505,10 +679,10 @@ class Pool(_Pooling):
 
 
 @documented(_RAISES, pre_hook_fx=_HOOK, **_POOLED)
-class Unpool(_Pooling):
+class Unpool(_Pooling, torch.nn.ConvTranspose3d):
     """Spread each value over a kernel: ``[N, C, H, W, T]`` to ``[N, C, H', W', T]``.
 
     H' = (H - 1) stride - 2 padding + dilation (kernel_size - 1) + 1. The weight is constant.
     """
 
-    transposed = True
+    _transposes = True

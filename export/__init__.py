@@ -2,11 +2,12 @@
 
 from .build import Network, load
 from .deployment import Finding, check
+from .describe import blocks_of
 from .errors import NetworkFileError, NetxCompatibilityWarning, QuantisationWarning
 from .interchange import from_nir, to_nir
 from .interpreter import Run, run
 from .summary import LayerInfo, format_table, inspect, weights
-from .writer import blocks_of, export_block, save
+from .writer import export_block, save
 
 __all__ = [
     "Finding",

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.neurons.lazy import assign
+from lapilli.neurons.state import Stateful, reset_state
 from torch import Tensor, nn
 
 from lapilli import neurons
@@ -18,6 +20,7 @@ from lapilli import neurons
 from .describe import describe
 from .errors import LayerError, NetworkFileError
 from .layers import (
+    ENTRIES,
     FAMILIES,
     FLAGS,
     KINDS,
@@ -62,6 +65,12 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Run ``x`` through all blocks.
 
+        Parameters
+        ----------
+        x
+            ``[N, neurons..., T]`` in real units. Where the blocks keep their state, as ``load``
+            makes them with ``persistent_state=True``, the next call goes on where this one ended.
+
         Returns
         -------
         Tensor
@@ -77,6 +86,11 @@ class Network(nn.Module):
                 counts.append(count)
         return (x, counts) if counting else x
 
+    def reset_state(self) -> None:
+        """Return to rest: the next call starts as the first one did."""
+        for block in self.blocks:
+            reset(block)
+
     def __len__(self) -> int:
         return len(self.blocks)
 
@@ -85,6 +99,11 @@ class Network(nn.Module):
 
     def __getitem__(self, index: int) -> nn.Module:
         return self.blocks[index]
+
+
+def reset(block: nn.Module) -> None:
+    """Return a block, or whatever holds blocks, to rest."""
+    reset_state(block)
 
 
 class Grid:
@@ -98,7 +117,7 @@ class Grid:
         return weight * self.scale if descale else weight
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], *, persistent_state: bool | None = None) -> Network:
     """Rebuild a network from a network file of lapilli or of lava-dl.
 
     In eval mode, in which it is returned, it gives the spikes of the network that was saved; no
@@ -110,6 +129,10 @@ def load(path: str | os.PathLike[str]) -> Network:
     ----------
     path
         The file; it is closed on return.
+    persistent_state
+        Whether the neurons keep their state from one call to the next, so that a sequence can be
+        given in pieces, down to one step at a time; ``net.reset_state()`` begins a new one. None:
+        as the file says, which for files of lava-dl means no.
 
     Raises
     ------
@@ -118,9 +141,32 @@ def load(path: str | os.PathLike[str]) -> Network:
     NetworkFileError
         (A ValueError.) If it is no network file, is damaged or breaks the format; names file and
         dataset.
+    ValueError
+        If the state shall persist and a layer cannot run in pieces: TimeDecimation, whose bins can
+        be longer than a piece, and an Input without neuron that delays by a step.
     """
     file = read_network(path)
-    return build(file.layers, where=f"{path}: ", verify=bool(file.version))
+    net = build(file.layers, where=f"{path}: ", verify=bool(file.version))
+    if persistent_state is not None:
+        _set_persistence(net, persistent_state)
+    return net
+
+
+def _set_persistence(net: Network, persistent: bool) -> None:
+    for i, block in enumerate(net):
+        reason = None
+        if getattr(block, "factor", 1) > 1:
+            reason = f"averages bins of {block.factor} steps"
+        elif getattr(block, "delay_shift", False) and block.neuron is None:
+            reason = "delays by one step without a neuron that keeps the step"
+        if persistent and reason:
+            raise ValueError(
+                f"block {i} ({type(block).__name__}) {reason}, so that pieces of a sequence would "
+                f"not give the whole; load the network without persistent_state"
+            )
+    for module in net.modules():
+        if isinstance(module, Stateful):
+            module.persistent_state = persistent
 
 
 def build(layers: list[Layer], where: str = "", verify: bool = False) -> Network:
@@ -139,7 +185,7 @@ def build(layers: list[Layer], where: str = "", verify: bool = False) -> Network
                         _check_same(blocks[-1], layer)
                 flat = _block_class(layer.module, "Flatten")
                 for _ in range(layer.flattens):
-                    blocks.append(_with_shape(flat(), (math.prod(layer.shape), 1, 1)))
+                    blocks.append(with_shape(flat(), (math.prod(layer.shape), 1, 1)))
             except LayerError as error:
                 raise NetworkFileError(
                     f"{where}/layer/{i}/{error.dataset}: {error.problem}"
@@ -155,7 +201,10 @@ def _check_same(block: nn.Module, layer: Layer) -> None:
     """Raise unless the block, written again, gives the layer: attributes and datasets agree."""
     again, _ = describe(block, "layer")
     for name in layer.data | again.data:
-        if not np.array_equal(layer.data.get(name), again.data.get(name)):
+        found, expected = layer.data.get(name), again.data.get(name)
+        if ENTRIES[name].form == "channels" and name in layer.data and name in again.data:
+            found, expected = np.broadcast_arrays(found, expected)  # one value may stand for all
+        if not np.array_equal(found, expected):
             raise LayerError(name, "does not agree with the attributes or the state of the layer")
 
 
@@ -168,7 +217,7 @@ def _block_class(module: str, name: str) -> type[nn.Module]:
         ) from None
 
 
-def _with_shape(block: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def with_shape(block: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Tell a block the shape that it would learn at its first forward."""
     size = torch.Size(shape)
     if hasattr(block, "input_shape"):
@@ -196,7 +245,7 @@ class _Builder:
         self._set_delay()
         if layer.state is not None:
             self.block.load_state_dict({k: torch.from_numpy(v) for k, v in layer.state.items()})
-        _with_shape(self.block, layer.shape)
+        with_shape(self.block, layer.shape)
 
     # constructor
 
@@ -294,6 +343,7 @@ class _Builder:
             for n, v in data.items()
             if n.startswith("neuron/") and n[7:] in self.family.decays
         )
+        per_channel |= data.get("neuron/vThMant", np.array(0)).ndim > 0  # of sigma-delta neurons
         arguments["shared_param"] = not per_channel and option(options, "shared_param", bool, True)
         arguments |= self._dynamics_arguments()
         if arguments["threshold"] * self.scale < 1 and self.layer.neuron != "SDNN":
@@ -392,17 +442,31 @@ class _Builder:
         for dataset, parameter in self.family.decays.items():
             value = self.data.get(f"neuron/{dataset}")
             if value is not None:
-                getattr(neuron, parameter).data = _tensor(value).reshape(-1)
+                values = _tensor(value).reshape(-1)
+                if not neuron.shared_param:
+                    values = values.expand(self.layer.shape[0]).clone()
+                assign(neuron, parameter, values)
             neuron._sized(parameter)
-        if self.layer.type != "input":
-            self._set_bias(neuron)
+        if self.layer.module == "sigma_delta" and not neuron.shared_param:
+            thresholds = _tensor(self.data["neuron/vThMant"]) / self.scale
+            each = thresholds.expand(self.layer.shape[0]).clone()
+            each = each.reshape(-1, *(1,) * (len(self.layer.shape) - 1))
+            assign(neuron.delta, "threshold", each)
+            neuron.clamp()
+        own = self.data.get("lapilli/threshold")
+        if own is not None:
+            threshold = neuron.delta.threshold
+            each = _tensor(own).reshape(-1).expand(threshold.numel())
+            threshold.data = each.reshape(threshold.shape).clone()
+        self._set_bias(neuron)
 
     def _set_bias(self, neuron: nn.Module) -> None:
         own = self.data.get("lapilli/bias")
         if own is not None:
             saved = (self.layer.state or {}).get("neuron.bias", own)  # one value may stand for all
             neuron.set_bias(_tensor(saved))
-        for part, name in (("", "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):
+        real = "/norm" if self.layer.type == "input" else ""
+        for part, name in ((real, "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):
             norm = getattr(neuron, name, None)
             bias = self.data.get(f"bias{part}")
             if norm is None:
@@ -416,6 +480,9 @@ class _Builder:
                 mean = mean + torch.round(_tensor(own) * self.scale) / self.scale
             norm.running_mean = mean
             norm._sized("running_mean")
+            quantized = norm.pre_hook_fx(mean)
+            if not torch.equal(quantized, mean):
+                norm.pre_hook_fx = Grid(self.scale)
             exponent = self.data.get(f"neuron/weight_exp{part}")
             if exponent is not None and hasattr(norm, "running_var"):
                 # the middle of the variances that round up to this exponent
@@ -424,7 +491,7 @@ class _Builder:
 
     def _set_delay(self) -> None:
         if "delay" in self.data:
-            self.block.delay.delay.data = _tensor(self.data["delay"])
+            assign(self.block.delay, "delay", _tensor(self.data["delay"]))
             self.block.delay.init = True
 
 

@@ -1,21 +1,21 @@
 """Whether a network can be deployed, said before it is trained or written."""
 
-import copy
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
-from .describe import is_settled, kind_of, survey
-from .errors import LayerError
-from .layers import ENTRIES, PARTS, STATE_LIMIT, STATE_UNITS, WEIGHT_RANGE, Layer
-from .netx import CAUSES
+from .build import build
+from .describe import blocks_of, is_settled, kind_of, survey
+from .errors import LayerError, NetworkFileError
+from .layers import ENTRIES, MAX_DELAY, PARTS, STATE_LIMIT, STATE_UNITS, WEIGHT_RANGE, Layer
+from .netx import causes_of
+from .probe import Call, ChainError, ProbeError, trace
 from .reader import read_network
-from .writer import arrange, blocks_of
+from .writer import Plan, arrange
 
 TARGETS = ("loihi2-netx", "lapilli")
 
@@ -27,12 +27,12 @@ _RUN_FORWARD = "run the network forward once, or pass input_shape"
 _REMEDIES = {
     "weight": "leave pre_hook_fx at its default, which clamps, or clamp in your own",
     "bias": "leave the norm's pre_hook_fx at its default, which clamps, or lower the bias",
-    "delay": "keep the delays in their range: block.delay.clamp() after each optimiser step",
     "neuron/vThMant": "choose a threshold from 1 / scale to 131071 / scale",
     "neuron/vThStep": "choose a threshold_step from 0 to 131071 / scale",
 }
 _DECAYS = "keep the decay in [0, 1]: neuron.clamp() after each optimiser step"
 _DIVERGED = "training has diverged: lower the learning rate"
+_FORMAT = "what the format holds, see docs/network-files.md"
 _OTHER = "build the layer otherwise; docs/network-files.md tells what a file can hold"
 
 
@@ -72,8 +72,9 @@ def check(
     target
         ``loihi2-netx``: lava netx on Loihi 2; ``lapilli``: only what the file can hold.
     input_shape
-        Shape of a sample without time, for a network that has not run forward yet: a copy of it
-        runs for one step. Without it such a network's shapes are among the findings.
+        Shape of a sample without time, for a network that has not run forward yet. A copy of the
+        network runs on a probe, as ``save`` says. Without it the shapes of a network that has not
+        run are among the findings.
 
     Returns
     -------
@@ -96,9 +97,12 @@ def check(
         found: list[Finding] = []
     else:
         layers, found = _survey(net, input_shape)
-    for i, layer in enumerate(layers):
-        if target == "loihi2-netx":
-            found += [*_of_netx(i, layer), *_of_chip(i, layer)]
+    if target == "loihi2-netx":
+        for i, cause in causes_of(layers):
+            name = f"{layers[i].module}.{layers[i].block}"
+            found.append(Finding(i, name, *cause[:3], blocks=cause.blocks))
+        for i, layer in enumerate(layers):
+            found += _of_chip(i, layer)
     return sorted(found, key=lambda f: -1 if f.layer is None else f.layer)
 
 
@@ -109,47 +113,54 @@ def _survey(net: Any, input_shape: Sequence[int] | None) -> tuple[list[Layer], l
     except TypeError as error:
         limit = "blocks of lapilli.blocks"
         return [], [Finding(None, "", str(error), limit, "build the network of blocks only")]
-    if input_shape is not None:
-        blocks = _settled(blocks, input_shape)
-    layers: list[Layer] = []
     found: list[Finding] = []
-    for i, block in enumerate(blocks):
-        layer, notes, faults = survey(block)
+    calls: list[Call] = []
+    untried: ProbeError | None = None
+    if input_shape is not None or all(map(is_settled, blocks)):
+        try:
+            calls = trace(net, None, input_shape)
+        except ChainError as error:
+            found.append(_of_chain(error))
+        except ProbeError as error:
+            if input_shape is not None:
+                raise
+            untried = error
+    described = [call.block if is_settled(call.block) else call.twin for call in calls] or blocks
+    layers: list[Layer] = []
+    notes: list[str] = []
+    for i, block in enumerate(described):
+        layer, said, faults = survey(block)
         layers.append(layer)
+        notes += said
         name = ".".join(kind_of(block))
         if not is_settled(block):
             problem = "does not know its shape or its parameters yet: it has not run forward"
             found.append(Finding(i, name, problem, "known shapes", _RUN_FORWARD))
             faults = [fault for fault in faults if fault.dataset != "shape"]
         found += [_of_fault(i, name, fault) for fault in faults]
-        found += [_of_note(i, name, note) for note in notes]
+        found += [_of_note(i, name, note) for note in said]
     if not any(f.blocks for f in found):
         try:
-            arrange(layers)
+            plan = Plan(arrange(layers), notes, calls)
+            if calls:
+                plan.verify(build(plan.layers))
+        except ChainError as error:
+            found.append(_of_chain(error))
+        except NetworkFileError as error:
+            found.append(Finding(None, "", f"the file would not load: {error}", _FORMAT, _OTHER))
         except ValueError as error:
             remedy = "make each layer take the shape of the one before"
             found.append(Finding(None, "", str(error), "layers that fit", remedy))
+        else:
+            if untried is not None:
+                limit, remedy = "an input that the network takes", "pass input_shape"
+                found.append(Finding(None, "", str(untried), limit, remedy, blocks=False))
     return layers, found
 
 
-def _settled(blocks: list[nn.Module], input_shape: Sequence[int]) -> list[nn.Module]:
-    """Return copies of the blocks that have run for one step on silence."""
-    copies = copy.deepcopy(blocks)
-    parameters = (p for block in copies for p in block.parameters())
-    device = next(parameters, torch.empty(0)).device
-    x: Any = torch.zeros(1, *input_shape, 1, device=device)
-    devices = [device] if device.type != "cpu" else []
-    with torch.no_grad(), torch.random.fork_rng(devices, device_type=device.type):
-        for i, block in enumerate(copies):
-            try:
-                y = block.eval()(x)
-            except (ValueError, RuntimeError, AssertionError) as error:
-                name = ".".join(kind_of(block))
-                raise ValueError(
-                    f"input_shape {tuple(input_shape)} does not suit layer {i} ({name}): {error}"
-                ) from error
-            x = y[0] if isinstance(y, tuple) else y
-    return copies
+def _of_chain(error: ChainError) -> Finding:
+    problem, _, remedy = str(error).partition("; ")
+    return Finding(None, "", problem, "one chain of blocks that the file can hold", remedy)
 
 
 def _of_fault(i: int, block: str, fault: LayerError) -> Finding:
@@ -165,7 +176,7 @@ def _of_fault(i: int, block: str, fault: LayerError) -> Finding:
 def _limit_of(dataset: str) -> str:
     entry = ENTRIES.get(dataset)
     if entry is None or entry.form in ("flag", "text", "floats"):
-        return "what the format holds, see docs/network-files.md"
+        return _FORMAT
     return f"{entry.low} to {entry.high}"
 
 
@@ -175,14 +186,14 @@ def _of_note(i: int, block: str, note: str) -> Finding:
     remedy = "nothing if the accuracy is right: the file holds what forward uses"
     if "pre_hook_fx" in note:
         remedy = "leave pre_hook_fx at its default, so that training sees the rounding"
+    elif note.startswith("delay"):
+        limit = f"0 to {MAX_DELAY} whole steps"
+        if "max_delay is" in note:
+            remedy = f"set max_delay to {MAX_DELAY}, so that training sees the limit"
+    elif note.startswith(("neuron/vThMant", "bias: rounded")):
+        limit = "multiples of 1 over the scale"
+        remedy = "nothing if the accuracy is right: lapilli keeps the exact value, netx does not"
     return Finding(i, block, note, limit, remedy, blocks=False)
-
-
-def _of_netx(i: int, layer: Layer) -> Iterator[Finding]:
-    block = f"{layer.module}.{layer.block}"
-    for cause in CAUSES:
-        if cause.applies(layer):
-            yield Finding(i, block, *cause[:3], blocks=cause.blocks)
 
 
 def _of_chip(i: int, layer: Layer) -> Iterator[Finding]:

@@ -1,12 +1,14 @@
 """From a block to the layer of the file: what forward uses, as integers, and nothing changed."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from lapilli.neurons import Dropout
 from lapilli.neurons import norm as norms
+from lapilli.neurons.base import Neuron
 from torch import Tensor, nn
 
 from .errors import LayerError
@@ -14,6 +16,7 @@ from .layers import (
     FAMILIES,
     FLAGS,
     KINDS,
+    MAX_DELAY,
     NEVER_FIRES,
     NORMS,
     Family,
@@ -34,6 +37,40 @@ def kind_of(block: nn.Module) -> tuple[str, str] | None:
         if package == "lapilli.blocks" and module in FAMILIES and cls.__name__ in KINDS:
             return module, cls.__name__
     return None
+
+
+def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
+    """Return the blocks of a network in order.
+
+    Raises
+    ------
+    TypeError
+        For a module that is no block and holds none, since the file would leave it out.
+    """
+    return list(_walk(net, type(net).__name__))
+
+
+def _walk(net: Any, name: str) -> Iterator[nn.Module]:
+    if isinstance(net, nn.Module) and kind_of(net) is not None:
+        yield net
+        return
+    if isinstance(net, list | tuple):
+        children = {str(i): child for i, child in enumerate(net)}
+    elif isinstance(net, nn.Module):
+        if isinstance(net, nn.Identity | nn.Flatten):
+            return
+        # _modules, not children(): the latter leaves out a block that is used twice
+        children = {"blocks": net.blocks} if hasattr(net, "blocks") else net._modules
+    else:
+        children = {}
+    if not children:
+        raise TypeError(
+            f"{name} is a {type(net).__name__}: neither a block of lapilli.blocks nor a container "
+            f"of blocks; a network file cannot hold it"
+        )
+    for key, child in children.items():
+        if child is not None:
+            yield from _walk(child, f"{name}.{key}")
 
 
 def describe(block: nn.Module, where: str, with_state: bool = False) -> tuple[Layer, list[str]]:
@@ -104,6 +141,7 @@ class _Description:
         self.family: Family = FAMILIES[module]
         self.neuron = getattr(block, "neuron", None)
         self.notes: list[str] = []
+        self.rounded = False  # whether the file holds other values than forward uses
         self.faults: list[LayerError] = []
         self.data: dict[str, Any] = {}
         steps = [self._add_shape, self._add_structure, self._add_weights]
@@ -114,7 +152,9 @@ class _Description:
                 step()
             except LayerError as error:
                 self.faults.append(error)
-        self.layer = Layer(self.kind.type, self.data, module, name, self._params())
+        self.layer = Layer(
+            self.kind.type, self.data, module, name, self._params(), rounded=self.rounded
+        )
 
     def _has_dynamics(self) -> bool:
         return self.neuron is not None and getattr(self.block, "dynamics", True) is not False
@@ -167,6 +207,12 @@ class _Description:
             parts = {"/real": synapse.real, "/imag": synapse.imag}
         mask = getattr(self.block, "mask", None)
         for part, real in parts.items():
+            if getattr(real, "bias", None) is not None:
+                raise LayerError(
+                    f"{name}{part}",
+                    "has a bias in its synapse, which acts on the current and is not in the "
+                    "format; set it to None, or use a norm",
+                )
             weight = self._integers(name + part, real.raw_weight(mask), real.pre_hook_fx)
             dense = self.kind.type in ("dense", "dense_rec")
             self.data[name + part] = (
@@ -183,6 +229,7 @@ class _Description:
             rounded = exact.round()
             error = (exact - rounded).abs().max().item()
             if error > _INTEGRAL:
+                self.rounded = True
                 self.notes.append(
                     f"{name}: pre_hook_fx gives values between the integers; rounded, largest "
                     f"error {error / scale:g}"
@@ -192,6 +239,7 @@ class _Description:
             if hook is None:
                 error = (rounded / scale - value).abs().max().item()
                 if error > 0:
+                    self.rounded = True
                     self.notes.append(
                         f"{name}: pre_hook_fx is None; rounded to 8 bit, largest error {error:g}"
                     )
@@ -226,6 +274,12 @@ class _Description:
     def _add_input_scale(self) -> None:
         if self.neuron is None:
             return
+        if getattr(self.block.pre_hook_fx, "__func__", None) is not Neuron.quantize_8bit:
+            raise LayerError(
+                "pre_hook_fx",
+                "of an Input block is not in the format, which has the neuron's quantize_8bit; "
+                "change the input before it enters the network instead",
+            )
         for name in ("weight", "bias"):
             value = getattr(self.block, name, None)
             if value is not None:
@@ -245,6 +299,23 @@ class _Description:
             self.data["neuron/vThMant"] = np.array(NEVER_FIRES)
         if self.name == "Output":
             self.data["neuron/sigma_output"] = True
+        elif self.module == "sigma_delta":
+            self._add_exact_threshold()
+
+    def _add_exact_threshold(self) -> None:
+        """Add a learned threshold that is on no grid: netx gets it rounded, lapilli as it is."""
+        delta, scale = self.neuron.delta, self.neuron.w_scale
+        exact = delta.threshold.float().cpu().reshape(-1).clamp(min=1 / delta.scale).numpy()
+        if not np.isfinite(exact).all():
+            raise LayerError("neuron/vThMant", "holds values that are not finite")
+        written = np.maximum(self.data["neuron/vThMant"] / scale, 1 / delta.scale)
+        error = np.abs(written - exact).max()
+        if error > 0:
+            self.notes.append(
+                f"neuron/vThMant: threshold rounded to 1/{scale}, largest error {error:g}"
+            )
+            own = delta.threshold.numel() > 1
+            self.data["lapilli/threshold"] = exact if own else exact.reshape(())
 
     def _check_decay(self, dataset: str, parameter: Tensor) -> None:
         if not torch.isfinite(parameter).all():
@@ -259,16 +330,16 @@ class _Description:
 
     def _norms(self) -> dict[str, nn.Module]:
         pairs = {"": "norm", "/real": "real_norm", "/imag": "imag_norm"}
+        if self.name == "Input":  # its ``bias`` is that of the block
+            pairs["/norm"] = pairs.pop("")
         found = {part: getattr(self.neuron, name, None) for part, name in pairs.items()}
         return {part: norm for part, norm in found.items() if norm is not None}
 
     def _add_bias(self) -> None:
-        if self.name == "Output":
-            return
+        if self.module == "sigma_delta" and self.name in ("Input", "Output"):
+            return  # they use neither norm nor bias of the neuron
         for part, norm in self._norms().items():
             name = f"bias{part}"
-            if self.name == "Input":
-                raise LayerError(name, "of the norm of an Input block is not in the format")
             _norm_class(norm)
             mean = self._integers(name, norm.running_mean, norm.pre_hook_fx)
             bias = self._spread(-mean) + 0.0
@@ -297,13 +368,25 @@ class _Description:
         self.data["lapilli/bias"] = exact
 
     def _add_delay(self) -> None:
-        if getattr(self.block, "delay", None) is None:
+        axon = getattr(self.block, "delay", None)
+        if axon is None:
             return
-        delay = self.block.delay.delay.cpu().numpy()
-        outside = delay[~((delay >= 0) & (delay < 63))]
-        if outside.size:
-            raise LayerError("delay", f"holds {outside[0]:g}; allowed are 0 to 62 whole steps")
-        self.data["delay"] = np.floor(self._spread(delay)).astype(np.float32)
+        delay = axon.delay / axon.sampling_time
+        if not delay.isfinite().all():
+            raise LayerError("delay", "holds values that are not finite")
+        steps = delay.clamp(0, MAX_DELAY).floor()
+        used = axon.delay.clamp(0, axon.max_delay).div(axon.sampling_time).floor()
+        beyond = int(((delay < 0) | (delay >= MAX_DELAY + 1)).sum())
+        clamped = f"{beyond} values beyond 0 to {MAX_DELAY} steps are written clamped"
+        if axon.max_delay is None or axon.max_delay / axon.sampling_time > MAX_DELAY:
+            self.notes.append(
+                f"delay: max_delay is {axon.max_delay}, but the chip delays by at most {MAX_DELAY} "
+                f"steps; {clamped}"
+            )
+        elif beyond:
+            self.notes.append(f"delay: {clamped}, as forward uses them")
+        self.rounded |= bool((steps != used).any())
+        self.data["delay"] = self._spread(steps.cpu().numpy().astype(np.float32))
 
     # constructor arguments
 
@@ -360,9 +443,10 @@ class _Description:
         if neuron is None:
             return None
         theta = float(neuron._threshold)
+        encoder = getattr(neuron, "delta", None)  # of sigma-delta neurons; theta can be 0
         params: dict[str, Any] = {
             "threshold": theta,
-            "tau_grad": float(neuron.tau_rho / theta),
+            "tau_grad": float(encoder.tau_grad if encoder else neuron.tau_rho / theta),
             "scale_grad": float(neuron.scale_rho),
             "scale": int(neuron.w_scale),
         }
@@ -380,15 +464,15 @@ class _Description:
         params |= {flag: bool(getattr(neuron, flag)) for flag in FLAGS if flag in arguments}
         norm = next(iter(self._norms().values()), None)
         params["norm"] = None if norm is None else _norm_params(norm)
-        drop = neuron.drop
-        params["dropout"] = (
-            None if drop is None else {"p": float(drop.p), "inplace": bool(drop.inplace)}
-        )
+        params["dropout"] = None if neuron.drop is None else _dropout_params(neuron.drop)
         return params
 
 
 def _descaled(hook: Callable[..., Tensor], value: Tensor, scale: int) -> Tensor:
-    parameters = inspect.signature(hook).parameters.values()
+    try:
+        parameters = inspect.signature(hook).parameters.values()
+    except ValueError:  # a builtin such as torch.tanh does not tell its arguments
+        parameters = ()
     if any(p.name == "descale" or p.kind is p.VAR_KEYWORD for p in parameters):
         return hook(value, descale=True)
     return hook(value) * scale
@@ -410,3 +494,13 @@ def _norm_class(norm: nn.Module) -> str:
 def _norm_params(norm: nn.Module) -> dict[str, Any]:
     names = ("momentum", "weight_exp_bits", "eps")
     return {"class": _norm_class(norm), **{n: getattr(norm, n) for n in names if hasattr(norm, n)}}
+
+
+def _dropout_params(drop: nn.Module) -> dict[str, Any]:
+    if not isinstance(drop, Dropout | nn.Dropout):
+        raise LayerError(
+            "@params",
+            f"dropout is a {type(drop).__name__}; the file can name lapilli.neurons.Dropout and "
+            f"torch.nn.Dropout only",
+        )
+    return {"p": float(drop.p), "inplace": bool(drop.inplace)}

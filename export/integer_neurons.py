@@ -97,15 +97,15 @@ class Neuron:
         self.graded = self.is_readout or layer.data.get("neuron/gradedSpike") is True
         self.unit = self.state_scale if self.graded else 1
         self.theta = STATE_UNITS * self.channels("neuron/vThMant")
+        # ``bias`` of an Input block is that of the block
+        norms = ("/norm",) if layer.type == "input" and self.parts == ("",) else self.parts
         self.exponents = [
-            int(layer.data.get(f"neuron/weight_exp{p}", np.zeros(1))[0]) for p in self.parts
+            int(layer.data.get(f"neuron/weight_exp{n}", np.zeros(1))[0]) for n in norms
         ]
-        if layer.type == "input":  # its bias is that of the block
-            self.norms = [np.int64(0) for _ in self.parts]
-        else:
-            self.norms = [
-                self.channels(f"bias{part}", 0) - self._other_bias(part) for part in self.parts
-            ]
+        self.norms = [
+            self.channels(f"bias{n}", 0) - self._other_bias(part)
+            for n, part in zip(norms, self.parts, strict=True)
+        ]
 
     def _other_bias(self, part: str) -> Array | int:
         """Return what the bias of the file holds besides that of the norm."""

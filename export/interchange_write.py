@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 import numpy as np
 from torch import nn
 
-from .describe import describe
 from .interchange_graph import load_nir
 from .layers import P_SCALE, Layer, competition_bias, input_shape_of, is_shifted, scale_of
 from .reader import read_network
-from .writer import arrange, blocks_of
+from .writer import planned
 
 DEFAULT_STEP = 1e-3  # seconds
 
@@ -57,7 +56,7 @@ def to_nir(
     if isinstance(net, str | os.PathLike):
         layers = read_network(net).layers
     else:
-        layers = arrange([describe(b, f"layer {i}")[0] for i, b in enumerate(blocks_of(net))])
+        layers = planned(net, input_shape=input_shape).layers
     graph = _Graph(nir, dt)
     shape = tuple(input_shape) if input_shape else input_shape_of(layers[0])
     if shape is None:

@@ -15,11 +15,12 @@ import numpy as np
 from .errors import LayerError
 
 FORMAT = "lapilli-net"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: extensions beside the datasets of lava-dl
 
 P_SCALE = 4096  # decay units in 1
 W_SCALE = 64  # weight units in 1, where the file does not say
 NEVER_FIRES = 262143  # vThMant of Affine
+MAX_DELAY = 62
 MAX_SIZE = 2**31 - 1
 MAX_SCALE = 2**20
 
@@ -73,9 +74,10 @@ ENTRIES: dict[str, Entry] = {
     "dilation": Entry("pair", 1),
     **dict.fromkeys(("weight", "weight/real", "weight/imag"), _WEIGHTS),
     **dict.fromkeys(("weight_rec", "weight_rec/real", "weight_rec/imag"), _WEIGHTS),
-    **dict.fromkeys(("bias", "bias/real", "bias/imag"), _BIAS),
-    "delay": Entry("values", 0, 62),
+    **dict.fromkeys(("bias", "bias/real", "bias/imag", "bias/norm"), _BIAS),
+    "delay": Entry("values", 0, MAX_DELAY),
     "lapilli/bias": Entry("floats"),
+    "lapilli/threshold": Entry("floats"),
     "neuron/type": Entry("text"),
     "neuron/iDecay": _DECAY,
     "neuron/vDecay": _DECAY,
@@ -89,10 +91,13 @@ ENTRIES: dict[str, Entry] = {
     "neuron/gradedSpike": Entry("flag"),
     "neuron/activation": Entry("text"),
     "neuron/sigma_output": Entry("flag"),
-    "neuron/weight_exp": Entry("values", -64, 64),
-    "neuron/weight_exp/real": Entry("values", -64, 64),
-    "neuron/weight_exp/imag": Entry("values", -64, 64),
+    **dict.fromkeys(
+        ("neuron/weight_exp", *(f"neuron/weight_exp/{p}" for p in ("real", "imag", "norm"))),
+        Entry("values", -64, 64),
+    ),
 }
+# what files of lava-dl have not: stored in the group ``lapilli`` of the layer
+EXTENSIONS = tuple(n for n in ENTRIES if n.startswith(("bias/", "neuron/weight_exp/")))
 OLD_NEURON_ENTRIES = ("wgtExp", "theta", "tauRho", "scaleRho")  # of old files; not needed
 
 # The ranges that depend on the layer: (dataset, HDF5 type or neuron type) -> range
@@ -227,7 +232,9 @@ class Layer:
     """One ``/layer/<i>`` group in memory.
 
     ``data`` maps dataset names (without ``type``) to canonical values: int64 or float32 arrays,
-    bool or str. ``params`` are constructor arguments, ``state`` the optional state dict.
+    bool or str. ``params`` are constructor arguments, ``state`` the optional state dict. The last
+    two are of a layer that is about to be written: whether it is a flatten that no block stands
+    for, and whether its values are rounded ones, not those of the block.
     """
 
     type: str
@@ -238,6 +245,8 @@ class Layer:
     inserted: bool = False
     flattens: int = 0
     state: dict[str, np.ndarray] | None = None
+    implied: bool = False
+    rounded: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -361,15 +370,16 @@ def _check_structure(layer: Layer) -> None:
         raise LayerError("neuron", f"is missing; a {layer.type} layer needs it")
     _CHECKS.get(layer.type, _check_one_input)(layer)
     channels = layer.shape[0]
-    for name in ("bias", "bias/real", "bias/imag", "delay", "lapilli/bias"):
-        if layer.type != "input" and name in data:
+    sized = ("bias/real", "bias/imag", "bias/norm", "lapilli/bias")
+    for name in sized if layer.type == "input" else ("bias", "delay", *sized):
+        if name in data:
             _need(
                 name,
                 data[name].shape == (channels,),
                 f"has shape {data[name].shape}; expected {(channels,)}",
             )
     for name, value in data.items():
-        if ENTRIES[name].form == "channels" and value.ndim:
+        if (ENTRIES[name].form == "channels" or name == "lapilli/threshold") and value.ndim:
             _need(
                 name,
                 value.shape == (channels,),
@@ -538,10 +548,31 @@ def input_shape_of(layer: Layer) -> tuple[int, ...] | None:
     return layer.shape if layer.type == "input" or "factor" in layer.data else None
 
 
+def smallest_input(layer: Layer) -> tuple[int, ...] | None:
+    """Return the smallest input of which a layer makes its shape; None if it has no shape yet."""
+    known = "shape" in layer.data
+    if layer.type in ("dense", "dense_rec"):
+        inputs = layer.params["in_neurons"]
+        if isinstance(inputs, list):
+            return tuple(reversed(inputs))
+        return (inputs, 1, 1) if known and len(layer.shape) == 3 else (inputs,)
+    if not known:
+        return None
+    if layer.type not in _CHECKS:
+        return layer.shape
+    channels, *sides = layer.shape
+    if layer.type in ("conv", "convT"):
+        channels = input_channels(layer)
+    return (channels, *(_smallest(layer, axis, side) for axis, side in enumerate(sides)))
+
+
+def _smallest(layer: Layer, axis: int, side: int) -> int:
+    return next(n for n in range(1, MAX_SIZE) if _side(layer, axis, n) >= side)
+
+
 def window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
     """Return the shape that a layer with windows makes of its input's."""
     _need("shape", len(before) == 3, f"the layer before has shape {before}; expected (C, H, W)")
-    kernel = next(iter(layer.weights().values())).shape[2:]
     channels = before[0]
     if layer.type in ("conv", "convT"):
         inputs = input_channels(layer)
@@ -551,16 +582,16 @@ def window_shape(before: tuple[int, ...], layer: Layer) -> tuple[int, ...]:
             f"has {inputs} input channels; the layer before has {channels}",
         )
         channels = layer.shape[0]
-    sides = []
-    for size, k, stride, pad, dilation in zip(
-        before[1:], kernel, *(layer.data[n].tolist() for n in ("stride", "padding", "dilation")),
-        strict=True,
-    ):  # fmt: skip
-        reach = dilation * (k - 1)
-        if layer.type in ("convT", "unpool"):
-            sides.append((size - 1) * stride - 2 * pad + reach + 1)
-            continue
-        if layer.type == "pool":
-            size += size % k
-        sides.append((size + 2 * pad - reach - 1) // stride + 1)
-    return (channels, *sides)
+    return (channels, *(_side(layer, axis, size) for axis, size in enumerate(before[1:])))
+
+
+def _side(layer: Layer, axis: int, size: int) -> int:
+    """Return what a layer with windows makes of a height (axis 0) or width of its input."""
+    k = next(iter(layer.weights().values())).shape[2 + axis]
+    stride, pad, dilation = (int(layer.data[n][axis]) for n in ("stride", "padding", "dilation"))
+    reach = dilation * (k - 1)
+    if layer.type in ("convT", "unpool"):
+        return (size - 1) * stride - 2 * pad + reach + 1
+    if layer.type == "pool":
+        size += size % k
+    return (size + 2 * pad - reach - 1) // stride + 1

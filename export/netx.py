@@ -1,5 +1,6 @@
 """Where lava netx will refuse a layer, or run it differently from lapilli."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -32,8 +33,11 @@ def _competition_bias(layer: Layer) -> bool:
     return bool(np.any(layer.data["neuron/iDecay"] != P_SCALE))
 
 
-def _threshold_unsuited(layer: Layer) -> bool:
-    return bool(np.any(np.asarray(layer.data["neuron/vThMant"]) < 1))
+def _normed(layer: Layer) -> bool:
+    """Whether a norm that netx does not read has an effect."""
+    return any(
+        layer.data[n].any() for n in ("bias/real", "bias/imag", "bias/norm") if _has(layer, n)
+    )
 
 
 def _is_complex_dense(layer: Layer) -> bool:
@@ -45,13 +49,25 @@ _DENSE = ("dense", "dense_rec")
 
 
 class Cause(NamedTuple):
-    """One thing that netx cannot run, or runs differently; without ``blocks`` hardly so."""
+    """One thing that netx cannot run, or runs differently; without ``blocks`` hardly so.
+
+    ``feeds``, if given, must hold of the layer and of the next one with weights as well.
+    """
 
     problem: str
     limit: str
     remedy: str
     applies: Callable[[Layer], bool]
     blocks: bool = True
+    feeds: Callable[[Layer, Layer], bool] | None = None
+
+
+def _any(layer: Layer, after: Layer) -> bool:
+    return True
+
+
+def _other_events(layer: Layer, after: Layer) -> bool:
+    return (layer.module == "sigma_delta") != (after.module == "sigma_delta")
 
 
 _POWER = "use a scale that is a power of two, 64 by default"
@@ -94,21 +110,34 @@ CAUSES = (
     Cause("netx ignores the exponent of a norm", "exponent 0",
           "use MeanOnlyBatchNorm",
           lambda l: any(v.any() for n, v in l.data.items() if n.startswith("neuron/weight_exp"))),
-    Cause("netx ignores the norm of complex neurons", "no norm", "leave out norm",
-          lambda l: _has(l, "bias/real", "bias/imag")),
+    Cause("netx ignores the norm of complex neurons and of Input blocks", "no norm",
+          "leave out norm", _normed),
+    Cause("netx leaves the weight and the bias of an Input block to the caller",
+          "input that is scaled and shifted already", "apply net.in_layer.transform to the input",
+          lambda l: l.type == "input" and _has(l, "weight", "bias"), blocks=False),
     Cause("netx always uses relu in sigma-delta neurons", "relu",
           "train with activation=torch.relu",
-          lambda l: _of(l, "sigma_delta") and l.data.get("neuron/activation", "relu") != "relu"),
+          lambda l: _of(l, "sigma_delta") and l.block not in ("Input", "Output")
+          and l.data.get("neuron/activation", "relu") != "relu"),
     Cause("netx has no cumulative error in sigma-delta neurons", "cum_error=False",
           "train with cum_error=False",
-          lambda l: _of(l, "sigma_delta") and neuron_options(l).get("cum_error") is True),
-    Cause("netx runs sigma-delta neurons with scale 64 only", "scale 64", "train with scale=64",
-          lambda l: _of(l, "sigma_delta") and scale_of(l) != W_SCALE),
-    Cause("netx truncates sigma-delta thresholds below 1/64", "at least 1/64",
-          "raise the threshold", lambda l: _of(l, "sigma_delta") and _threshold_unsuited(l)),
+          lambda l: _of(l, "sigma_delta") and l.block != "Output"
+          and neuron_options(l).get("cum_error") is True),
+    Cause("netx takes the events of sigma-delta neurons for multiples of 1/4096", "scale 64",
+          "train with scale=64 all layers but the last",
+          lambda l: _of(l, "sigma_delta") and scale_of(l) != W_SCALE, feeds=_any),
     Cause("netx fails on sigma-delta thresholds per channel", "one threshold a layer",
           "train with shared_param=True",
           lambda l: _of(l, "sigma_delta") and np.ndim(l.data["neuron/vThMant"]) > 0),
+    Cause("netx passes a spike on as 1 and a sigma-delta event as 4096 times its value",
+          "neurons of one kind", "use sigma-delta neurons in all layers or in none",
+          lambda l: l.neuron is not None, feeds=_other_events),
+    Cause("netx passes on neither the voltage of an Affine nor the sum of an Output",
+          "at the end of the network", "use Dense in between",
+          lambda l: l.block in ("Affine", "Output"), feeds=_any),
+    Cause("netx adds up what an Affine without dynamics gives", "dynamics=True",
+          "read how the voltage changes from one step to the next",
+          lambda l: l.block == "Affine" and l.neuron is None and not l.is_complex, blocks=False),
     Cause("netx equals lapilli for scales that are powers of two only", "1, 2, 4, ...",
           _POWER, lambda l: scale_of(l) & (scale_of(l) - 1) != 0),
     Cause("netx cannot load a dense layer whose weights are all zero (OverflowError)",
@@ -122,9 +151,19 @@ CAUSES = (
 )  # fmt: skip
 
 
+def causes_of(layers: list[Layer]) -> Iterator[tuple[int, Cause]]:
+    """Yield every cause with the index of the layer that it concerns."""
+    for cause in CAUSES:
+        for i, layer in enumerate(layers):
+            if not cause.applies(layer):
+                continue
+            after = next((l for l in layers[i + 1 :] if l.weights() and l.type != "input"), None)
+            if cause.feeds is None or (after is not None and cause.feeds(layer, after)):
+                yield i, cause
+
+
 def incompatibilities(layers: list[Layer]) -> Iterator[str]:
     """Yield one message for each cause, with the layers that it concerns."""
-    for cause in CAUSES:
-        where = [f"{i} ({l.module}.{l.block})" for i, l in enumerate(layers) if cause.applies(l)]
-        if where:
-            yield f"{cause.problem}: layer {', '.join(where)}"
+    for cause, found in itertools.groupby(causes_of(layers), lambda pair: pair[1]):
+        where = [f"{i} ({layers[i].module}.{layers[i].block})" for i, _ in found]
+        yield f"{cause.problem}: layer {', '.join(where)}"

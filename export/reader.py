@@ -18,6 +18,7 @@ import numpy as np
 from .errors import LayerError, NetworkFileError
 from .layers import (
     ENTRIES,
+    EXTENSIONS,
     FAMILIES,
     FORMAT,
     FORMAT_VERSION,
@@ -436,9 +437,13 @@ class _Reader:
 
     def _read_extras(self, group: h5py.Group, layer: Layer) -> None:
         for name in self.names(group):
-            if name == "bias":
+            if name in ("bias", "neuron") and self.kind(group, name) is h5py.Group:
+                known = {n for n in EXTENSIONS if n.startswith(name + "/")}
+                inner = self.member(group, name, h5py.Group, "group")
+                self._read_members(inner, known, name + "/", layer)
+            elif name in ("bias", "threshold"):
                 dataset = self.member(group, name, h5py.Dataset, "dataset")
-                layer.data["lapilli/bias"] = self._value("lapilli/bias", dataset)
+                layer.data[f"lapilli/{name}"] = self._value(f"lapilli/{name}", dataset)
             elif name == "state":
                 state = self.member(group, name, h5py.Group, "group")
                 layer.state = {
@@ -446,9 +451,7 @@ class _Reader:
                     for key in self.names(state)
                 }
             else:
-                self.fail(
-                    f"{group.name}/{name}", "is not part of the format; known are bias, state"
-                )
+                self._unknown(group, name, {"bias", "neuron", "threshold", "state"})
 
 
 def _struct(file: BinaryIO, form: str) -> tuple[Any, ...]:

@@ -1,21 +1,25 @@
 """Write network files: everything is checked first, then written, then read back."""
 
+import copy
 import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import h5py
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
-from .describe import describe, kind_of
+from .build import Network, build, with_shape
+from .describe import blocks_of, describe
 from .errors import LayerError, NetxCompatibilityWarning, QuantisationWarning
 from .files import replacing
-from .layers import FORMAT, FORMAT_VERSION, Layer, check_chain
+from .layers import EXTENSIONS, FORMAT, FORMAT_VERSION, Layer, check_chain
 from .netx import incompatibilities
+from .probe import Call, ProbeError, compare, trace
 from .reader import read_network
 
 _DENSE = ("dense", "dense_rec")
@@ -23,6 +27,9 @@ _DENSE = ("dense", "dense_rec")
 
 def export_block(block: nn.Module, handle: h5py.Group) -> None:
     """Write one block into an empty group, as ``block.export_hdf5(handle)`` does.
+
+    Before anything is written, a copy of the block and what the file makes of it run on a probe of
+    two samples and 32 steps.
 
     Parameters
     ----------
@@ -36,7 +43,8 @@ def export_block(block: nn.Module, handle: h5py.Group) -> None:
     RuntimeError
         If the block does not know its shape yet.
     ValueError
-        If the format cannot hold a value, or the group is not empty.
+        If the format cannot hold a value, the file would give other values than the block, or the
+        group is not empty.
 
     Warns
     -----
@@ -47,8 +55,10 @@ def export_block(block: nn.Module, handle: h5py.Group) -> None:
     """
     if len(handle):
         raise ValueError(f"group {handle.name} is not empty; it has {sorted(handle)}")
-    layer, notes = describe(block, f"block for {handle.name}")
+    where = f"block for {handle.name}"
+    layer, notes = describe(block, where)
     _refuse_complex_recurrence([layer], "netx")
+    Plan([layer], notes, trace([block])).verify(build([layer], f"{where}: "))
     for category, message in _messages([layer], notes, "netx"):
         warnings.warn(message, category, stacklevel=2)
     _write_layer(handle, layer)
@@ -61,16 +71,22 @@ def save(
     target: Literal["netx", "lapilli"] = "netx",
     strict: bool = False,
     with_state: bool = False,
+    example: Tensor | tuple[Any, ...] | None = None,
+    input_shape: Sequence[int] | None = None,
+    verify: bool = True,
 ) -> None:
     """Write a network as an HDF5 network file.
 
-    The file appears at ``path`` complete or not at all; a file that was there stays until then.
+    The file holds the blocks in the order in which they run: a copy of the network runs once, on a
+    probe of two samples and 32 steps, and must be one chain of blocks from its input to its output.
+    The file is then read back, and its layers run on the same probe must give the same values. It
+    appears at ``path`` complete or not at all; a file that was there stays until then.
 
     Parameters
     ----------
     net
-        Blocks in order: a list, a module with ``.blocks``, or a module whose children are blocks or
-        hold blocks (nn.Sequential). It has run forward once, or was loaded, and is not changed.
+        A module that runs blocks one after another, or that has no forward and holds blocks; or a
+        list of blocks, or of such modules. It is not changed.
     path
         File to write; its folder exists.
     target
@@ -80,15 +96,25 @@ def save(
         Raise where a warning would be given.
     with_state
         Also store the exact float parameters, to resume training.
+    example
+        Input of the network ``[N, neurons..., T]``, or a tuple of the arguments of its forward, to
+        be used as the probe. Needed only where a network takes no input that its blocks tell.
+    input_shape
+        Shape of a sample without time, for a network that has not run forward yet. Other than a
+        forward, it does not make up for decays that are drawn at the first one.
+    verify
+        Compare what the file gives with what the network gives; False writes without.
 
     Raises
     ------
     TypeError
         If the network holds something that is not a block.
     RuntimeError
-        If a block does not know its shape yet.
+        If a block does not know its shape, or has not drawn its parameters yet.
     ValueError
-        If the format cannot hold a value; with ``strict`` also instead of each warning.
+        If the network is not one chain of blocks, does not take the probe or gives other values
+        than the file; if the format cannot hold a value; with ``strict`` also instead of each
+        warning.
     NotImplementedError
         For complex recurrent blocks with target ``netx``.
     OSError
@@ -103,53 +129,73 @@ def save(
     """
     if target not in ("netx", "lapilli"):
         raise ValueError(f"target must be 'netx' or 'lapilli'; got {target!r}")
-    layers, notes = _plan(net, with_state)
-    _refuse_complex_recurrence(layers, target)
-    messages = list(_messages(layers, notes, target))
+    plan = planned(net, with_state, example, input_shape)
+    _refuse_complex_recurrence(plan.layers, target)
+    messages = list(_messages(plan.layers, plan.notes, target))
     if strict and messages:
         raise ValueError("\n".join(message for _, message in messages))
     for category, message in messages:
         warnings.warn(message, category, stacklevel=2)
-    _replace(path, layers)
+    _replace(path, plan, verify)
 
 
-def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
-    """Return the blocks of a network in order.
+@dataclass
+class Plan:
+    """What is to be written: the layers, what changed in them, and the calls they stand for."""
 
-    Raises
-    ------
-    TypeError
-        For a module that is no block and holds none, since the file would leave it out.
-    """
-    return list(_walk(net, type(net).__name__))
+    layers: list[Layer]
+    notes: list[str]
+    calls: list[Call]
 
-
-def _walk(net: Any, name: str) -> Iterator[nn.Module]:
-    if isinstance(net, nn.Module) and kind_of(net) is not None:
-        yield net
-        return
-    if isinstance(net, list | tuple):
-        children = {str(i): child for i, child in enumerate(net)}
-    elif isinstance(net, nn.Module):
-        # _modules, not children(): the latter leaves out a block that is used twice
-        children = {"blocks": net.blocks} if hasattr(net, "blocks") else net._modules
-    else:
-        children = {}
-    if not children and not isinstance(net, nn.Identity):
-        raise TypeError(
-            f"{name} is a {type(net).__name__}: neither a block of lapilli.blocks nor a container "
-            f"of blocks; a network file cannot hold it"
-        )
-    for key, child in children.items():
-        if child is not None:
-            yield from _walk(child, f"{name}.{key}")
+    def verify(self, network: Network) -> None:
+        """Raise ``ChainError`` unless the blocks of the file give what those of the network do."""
+        stand = [  # each block of the file: whether the network has it too, with the same values
+            pair
+            for layer in self.layers
+            for pair in (
+                *([] if layer.inserted else [(not layer.implied, not layer.rounded)]),
+                *[(True, True)] * layer.flattens,
+            )
+        ]
+        found = zip(network.blocks, stand, strict=True)
+        own = [(block, exact) for block, (is_own, exact) in found if is_own]
+        compare(self.calls, [block for block, _ in own], [exact for _, exact in own])
 
 
-def _plan(net: Any, with_state: bool) -> tuple[list[Layer], list[str]]:
-    """Describe every block and bring them into the order of the file."""
-    described = [describe(b, f"layer {i}", with_state) for i, b in enumerate(blocks_of(net))]
+def planned(
+    net: nn.Module | Sequence[nn.Module],
+    with_state: bool = False,
+    example: Tensor | tuple[Any, ...] | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> Plan:
+    """Describe the blocks of a network in the order in which they run, see ``save``."""
+    blocks = blocks_of(net)
+    if not blocks:
+        raise ValueError("the network has no blocks")
+    first = []
+    if example is None and input_shape is None:
+        # before anything runs: what is wrong with a block is better said of its values
+        first = [describe(b, f"layer {i}", with_state) for i, b in enumerate(blocks)]
+    try:
+        calls = trace(net, example, input_shape)
+    except ProbeError:
+        if first and not isinstance(net, nn.Module):
+            arrange([layer for layer, _ in first])  # which layers do not fit says more
+        raise
+    described = [
+        first[i]
+        if i < len(first) and blocks[i] is call.block
+        else describe(shaped(call), f"layer {i}", with_state)
+        for i, call in enumerate(calls)
+    ]
     notes = [note for _, said in described for note in said]
-    return arrange([layer for layer, _ in described]), notes
+    return Plan(arrange([layer for layer, _ in described]), notes, calls)
+
+
+def shaped(call: Call) -> nn.Module:
+    """Return a block that knows its shape: a copy, told that of the trace, if it does not."""
+    block = call.block
+    return block if block.shape is not None else with_shape(copy.deepcopy(block), call.twin.shape)
 
 
 def arrange(blocks: list[Layer]) -> list[Layer]:
@@ -169,7 +215,8 @@ def arrange(blocks: list[Layer]) -> list[Layer]:
         if layer.type in _DENSE and _needs_flatten(layer, before):
             inputs = int(layer.data["inFeatures"])
             flatten = Layer("flatten", {"shape": np.array([inputs, 1, 1])}, layer.module, "Flatten")
-            flatten.inserted = True
+            flatten.inserted = takes_image = isinstance(layer.params["in_neurons"], list)
+            flatten.implied = not takes_image  # forward flattens by an operator of torch
             _chain(before, flatten, f"layer {i}")
             layers.append(flatten)
             before = flatten
@@ -216,8 +263,9 @@ def _messages(
 # the file
 
 
-def _replace(path: str | os.PathLike[str], layers: list[Layer]) -> None:
+def _replace(path: str | os.PathLike[str], plan: Plan, verify: bool) -> None:
     """Write next to ``path``, verify, then put the file in its place in one step."""
+    layers = plan.layers
     # built in memory: HDF5 does not survive a write that fails, a full disk for instance
     with h5py.File("network", "w", driver="core", backing_store=False) as file:
         _write_network(file, layers)
@@ -225,7 +273,9 @@ def _replace(path: str | os.PathLike[str], layers: list[Layer]) -> None:
         image = file.id.get_file_image()
     with replacing(path) as temporary:
         temporary.write_bytes(image)
-        _verify(temporary, layers)
+        read = _verify(temporary, layers)
+        if verify:
+            plan.verify(build(read, f"{path}: ", verify=True))
 
 
 def _write_network(file: h5py.File, layers: list[Layer]) -> None:
@@ -247,7 +297,7 @@ def _set_text(owner: h5py.Group, name: str, text: str) -> None:
 def _write_layer(group: h5py.Group, layer: Layer) -> None:
     group["type"] = np.array([layer.type], dtype="S10")
     for name, value in layer.data.items():
-        group[name] = value
+        group[f"lapilli/{name}" if name in EXTENSIONS else name] = value
     _set_text(group, "module", layer.module)
     _set_text(group, "block", layer.block)
     _set_text(group, "params", json.dumps(layer.params, sort_keys=True, allow_nan=False))
@@ -258,8 +308,8 @@ def _write_layer(group: h5py.Group, layer: Layer) -> None:
         group[f"lapilli/state/{key}"] = value
 
 
-def _verify(path: Path, layers: list[Layer]) -> None:
-    """Raise unless the file reads back as it was meant."""
+def _verify(path: Path, layers: list[Layer]) -> list[Layer]:
+    """Return the layers of the file; raise unless they read back as they were meant."""
     read = read_network(path).layers
     for i, (layer, other) in enumerate(zip(layers, read, strict=True)):
         for name, ours, theirs in (
@@ -268,3 +318,4 @@ def _verify(path: Path, layers: list[Layer]) -> None:
         ):
             if type(ours) is not type(theirs) or not np.array_equal(ours, theirs):
                 raise OSError(f"layer {i}: {name} did not reach the disk as it was written")
+    return read

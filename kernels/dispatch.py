@@ -11,8 +11,9 @@ import functools
 import importlib
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,8 +37,13 @@ _WARP = {"hip": 64}  # threads of a warp where they are not 32
 FULL = 1 << 16
 _STAGES = {"cuda": 6}
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 _library = torch.library.Library("lapilli", "DEF")
 OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
+if hasattr(torch.compiler.config, "cache_key_tag"):
+    # graphs that torch keeps on disk call the operators of one version, and hold its derivatives
+    torch.compiler.config.cache_key_tag += f"lapilli {sys.modules['lapilli'].__version__}"
 # compilers pass arguments with the strides that they had: rows are read in order, without a copy
 _STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 
@@ -103,6 +109,8 @@ def execute(
             f"T x neurons is {T} x {C}: a sample must have fewer than 2**31 / {span} neuron-steps. "
             "Run the sequence in chunks with persistent_state=True."
         )
+    strided = [a.stride() for a in args if isinstance(a, Tensor) and not a.is_contiguous()]
+    assert not strided, f"a kernel walks memory in order; got strides {strided}"
     shape = walk_constants(N * C, _gpu(device))
     launch(kernel, (-(-N * C // BLOCK),), (*args, T, C, N * C), (*constants, *shape))
 
@@ -470,7 +478,7 @@ def differentiable(
     )
 
 
-def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_reference(function: Function) -> Function:
     """Send the calls of a public kernel function to its reference when that is asked for.
 
     ``lapilli.kernels.cuba.f`` is replaced by ``lapilli.kernels.reference.cuba.f``, which takes the
@@ -485,4 +493,4 @@ def with_reference(function: Callable[..., Any]) -> Callable[..., Any]:
         reference = importlib.import_module(f"{package}.reference.{module}")
         return getattr(reference, function.__name__)(*args, **kwargs)
 
-    return oracle
+    return oracle  # type: ignore[return-value]

@@ -314,49 +314,21 @@ class Found:
 
 def find(x: Tensor, most: float = 1.0) -> Found | None:
     """Find the entries that are not zero; parameters and None are those of ``events_of``."""
-    x = x.detach()
-    N, T = x.shape[0], x.shape[-1]
-    rows = x.movedim(-1, 1)
-    M, K = N * T, math.prod(x.shape[1:-1])
-    is_rows = rows.is_contiguous()
-    flat = (rows if is_rows else x).reshape(-1)
-    if most < 1:  # a look at a few pieces settles most cases
-        step = max(_PIECE, len(flat) // _PIECES)
-        few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
-        if int(torch.count_nonzero(few)) > most * few.numel() + _WORD:
-            return None
-    words = -(-K // _WORD)
-    bits = empty((M, words), torch.int32, x)
-    counts = x.new_empty(M, dtype=torch.int32)
-    tiles = -(-M // _ROWS)
-    if is_rows:
-        graded = x.new_empty(tiles, dtype=torch.bool)
-        run_loop(_find_in_rows_cpu, tiles, x.numel(), (flat, bits, counts, graded, M, K))
-    else:
-        graded = x.new_empty(N * words, dtype=torch.bool)
-        run_loop(_find_in_series_cpu, len(graded), x.numel(), (flat, bits, graded, K, T))
-        run_loop(_count_cpu, tiles, bits.numel(), (bits, counts, M))
-    if most < 1 and int(counts.sum()) > _SLACK * most * M * K:
+    seen = _search(x, most)
+    if seen is None:
+        return None
+    bits, starts, graded = seen
+    counts = starts[1:].clone()
+    if most < 1 and int(counts.sum()) > _SLACK * most * x.numel():
         return None
     return Found(bits, counts, bool(graded.any()))
 
 
 def listed(x: Tensor, found: Found) -> Events:
     """List the entries that ``find`` found in ``x``."""
-    rows = x.detach().movedim(-1, 1)
-    M, K = len(found.counts), math.prod(x.shape[1:-1])
-    starts = x.new_zeros(M + 1, dtype=torch.int32)
+    starts = x.new_zeros(len(found.counts) + 1, dtype=torch.int32)
     torch.cumsum(found.counts, 0, dtype=torch.int32, out=starts[1:])
-    number = int(starts[-1])
-    columns = x.new_empty(number, dtype=torch.int16 if K <= 1 << 16 else torch.int32)
-    values = flat = None
-    if found.graded:
-        values, flat = x.new_empty(number, dtype=torch.float32), rows.reshape(-1)
-    run_loop(
-        _list_cpu, -(-M // _ROWS), found.bits.numel(),
-        (found.bits, starts, flat, columns, values, M, K),
-    )  # fmt: skip
-    return Events(columns, starts, values, (M, K))
+    return _list(x.detach(), found.bits, starts, found.graded)
 
 
 def events_of(x: Tensor, most: float = 1.0) -> Events | None:
@@ -376,8 +348,53 @@ def events_of(x: Tensor, most: float = 1.0) -> Events | None:
     Events or None
         None where there are more.
     """
-    found = find(x, most)
-    return None if found is None else listed(x, found)
+    seen = _search(x, most)
+    if seen is None:
+        return None
+    bits, starts, graded = seen
+    starts.cumsum_(0)
+    if int(starts[-1]) > _SLACK * most * x.numel():
+        return None
+    return _list(x.detach(), bits, starts, bool(graded.any()))
+
+
+def _search(x: Tensor, most: float) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return bits, a zero with the number of events of each row behind it, what is graded."""
+    x = x.detach()
+    N, T = x.shape[0], x.shape[-1]
+    rows = x.movedim(-1, 1)
+    M, K = N * T, math.prod(x.shape[1:-1])
+    is_rows = rows.is_contiguous()
+    flat = (rows if is_rows else x).reshape(-1)
+    if most < 1:  # a look at a few pieces settles most cases
+        step = max(_PIECE, len(flat) // _PIECES)
+        few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
+        if int(torch.count_nonzero(few)) > most * few.numel() + _WORD:
+            return None
+    words = -(-K // _WORD)
+    bits = empty((M, words), torch.int32, x)
+    starts = x.new_zeros(M + 1, dtype=torch.int32)
+    tiles = -(-M // _ROWS)
+    if is_rows:
+        graded = x.new_empty(tiles, dtype=torch.bool)
+        run_loop(_find_in_rows_cpu, tiles, x.numel(), (flat, bits, starts[1:], graded, M, K))
+    else:
+        graded = x.new_empty(N * words, dtype=torch.bool)
+        run_loop(_find_in_series_cpu, len(graded), x.numel(), (flat, bits, graded, K, T))
+        run_loop(_count_cpu, tiles, bits.numel(), (bits, starts[1:], M))
+    return bits, starts, graded
+
+
+def _list(x: Tensor, bits: Tensor, starts: Tensor, graded: bool) -> Events:
+    M, K = len(bits), math.prod(x.shape[1:-1])
+    found = int(starts[-1])
+    columns = x.new_empty(found, dtype=torch.int16 if K <= 1 << 16 else torch.int32)
+    values = flat = None
+    if graded:
+        values = x.new_empty(found, dtype=torch.float32)
+        flat = x.movedim(-1, 1).reshape(-1)
+    run_loop(_list_cpu, -(-M // _ROWS), bits.numel(), (bits, starts, flat, columns, values, M, K))
+    return Events(columns, starts, values, (M, K))
 
 
 def filled(events: Events) -> Tensor:

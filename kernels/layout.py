@@ -11,10 +11,24 @@ from torch import Tensor
 from .transpose import turned
 
 
+def wrong_type(x: object) -> str | None:
+    """Say what an input is that no kernel can read; None for a dense tensor."""
+    if not isinstance(x, Tensor):
+        return f"must be a torch.Tensor; got {type(x).__name__}"
+    if x.is_nested:
+        return "must be dense; got a nested tensor. Use x.to_padded_tensor(0.0)."
+    if x.layout is not torch.strided:
+        return f"must be dense; got a tensor of layout {x.layout}. Use x.to_dense()."
+    if x.is_quantized:
+        return f"must hold plain numbers; got a quantised tensor ({x.dtype}). Use x.dequantize()."
+    return None
+
+
 def check_input(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is a floating-point ``[batch, neurons..., time]`` tensor."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} input must be a torch.Tensor; got {type(x).__name__}")
+    wrong = wrong_type(x)
+    if wrong is not None:
+        raise TypeError(f"{name} input {wrong}")
     if x.ndim < 3:
         raise ValueError(
             f"{name} input must be [batch, neuron dims..., time] with at least 3 dimensions; got "

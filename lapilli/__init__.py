@@ -5,7 +5,14 @@ imported when they are first used.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what ``__getattr__`` imports
+    from . import blocks, classifier, export, io, loss, neurons, plot, slayer, spike
+    from .blocks.tensor_cores import gradient_products, set_gradient_products
+    from .kernels.decays import decay_gradient, set_decay_gradient
+    from .kernels.memory import keep_memory
+    from .neurons.state import reset_state
 
 __version__ = "0.1.0"
 
@@ -21,6 +28,7 @@ __all__ = [
     "loss",
     "neurons",
     "plot",
+    "reset_state",
     "set_decay_gradient",
     "set_gradient_products",
     "slayer",
@@ -31,17 +39,20 @@ _FUNCTIONS = {
     "decay_gradient": "lapilli.kernels.decays",
     "gradient_products": "lapilli.blocks.tensor_cores",
     "keep_memory": "lapilli.kernels.memory",
+    "reset_state": "lapilli.neurons.state",
     "set_decay_gradient": "lapilli.kernels.decays",
     "set_gradient_products": "lapilli.blocks.tensor_cores",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"lapilli.{name}")
-    raise AttributeError(f"module 'lapilli' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or checkers would take every name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        if name in _FUNCTIONS:
+            return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+        if name in __all__:
+            return importlib.import_module(f"lapilli.{name}")
+        raise AttributeError(f"module 'lapilli' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network on a data set, export it and check the export",
-        description="Train a network on a data set, export it and check the export.",
+        description="Train a network on a data set, export it and check the export. With several "
+        "processes: torchrun --nproc-per-node 2 -m lapilli train DATASET",
     )
     train.add_argument(
         "dataset", metavar="DATASET",
@@ -65,8 +66,15 @@ def parser() -> argparse.ArgumentParser:
         "--download", action="store_true", help="get them first, with the package tonic"
     )
     train.add_argument("--epochs", type=_whole_number(1), help="default: what the data set needs")
+    train.add_argument(
+        "--batch-size", type=_whole_number(1),
+        help="samples a step, of all processes together; default: what the data set needs",
+    )  # fmt: skip
     train.add_argument("--seed", type=_whole_number(0), default=0, help="default: 0")
-    train.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, xpu")
+    train.add_argument(
+        "--device", default="cpu",
+        help="cpu (default), cuda, cuda:1, xpu; with torchrun without a number",
+    )  # fmt: skip
     train.add_argument(
         "--out", type=Path, metavar="FOLDER", help="default: runs/DATASET-<date>-<time>"
     )

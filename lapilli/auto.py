@@ -73,7 +73,7 @@ class SequentialNetwork(torch.nn.Module):
                 module.count_log = False
         self.eval()
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Run ``x`` through all blocks.
 
         Returns

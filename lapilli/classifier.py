@@ -42,6 +42,9 @@ def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
 class Rate(torch.nn.Module):
     """The class whose neuron spikes most over the whole sequence."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @staticmethod
     def rate(spikes: Tensor) -> Tensor:
         """Mean over time, ``[N, neurons..., T]`` to ``[N, neurons...]``."""

@@ -12,9 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import processes
 from .arguments import UsageError, parser
 from .extras import MissingExtraError
 
@@ -81,31 +83,92 @@ def _new_folder(wanted: Path | None, dataset: str) -> tuple[Path, bool]:
     return folder, new
 
 
-def _train(args: argparse.Namespace) -> int:
+def _own_device(name: str, group: processes.Processes) -> str:
+    """Name of the device of this process, where several share those of a machine."""
+    kind, _, number = name.partition(":")
+    if group.size == 1 or kind == "cpu":
+        return name
+    if number:
+        raise UsageError(
+            f"device {name!r} is one for {group.size} processes; leave the number out, and each "
+            f"process takes its own"
+        )
+    present = sum(found.startswith(f"{kind}:") for found in _devices())
+    if 0 < present < group.local_size:
+        raise UsageError(
+            f"{group.local_size} processes on this machine, which has {present} x {kind}; start at "
+            f"most {present} with --nproc-per-node"
+        )
+    return f"{kind}:{group.local_rank}"
+
+
+@dataclass
+class _Run:
+    """What a run of training needs, found before it starts."""
+
+    group: processes.Processes
+    recipe: Any
+    device: Any
+    executor: str
+    batch_size: int
+
+
+def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
     from .recipes import RECIPES
 
     if args.dataset not in RECIPES:
         raise UsageError(f"unknown data set {args.dataset!r}; there are: {', '.join(RECIPES)}")
     recipe = RECIPES[args.dataset]
 
-    import torch
-
-    from . import report
     from .extras import require
-    from .kernels.memory import keep_memory
 
-    device, executor = _device(args.device)
+    device, executor = _device(_own_device(args.device, group))
+    if group.size > 1 and device.type != "cpu":
+        import torch
+
+        torch.accelerator.set_device_index(device.index)  # NCCL asks for it
     require("tqdm", "tqdm")
     if not args.no_plots:
         require("matplotlib.figure", "matplotlib")
-    data = _data(args, recipe).to(device)
-    folder, is_new = _new_folder(args.out, args.dataset)
+    batch_size = args.batch_size or recipe.batch_size
+    if batch_size % group.size:
+        raise UsageError(
+            f"{group.size} processes cannot share batches of {batch_size} samples evenly; choose "
+            f"another number of processes, or a --batch-size that is a multiple of {group.size}"
+        )
+    return _Run(group, recipe, device, executor, batch_size)
 
+
+def _train(args: argparse.Namespace, group: processes.Processes) -> int:
+    run = group.agreed(lambda: _prepare(args, group))
+    data = group.one_ahead(lambda ahead: _data(args, run, ahead))
+
+    import torch
+
+    from .kernels.memory import keep_memory
+
+    data = data.to(run.device)
+    folder, is_new = group.agreed(
+        lambda: _new_folder(args.out, args.dataset) if group.first else (None, False)
+    )
     keep_memory()
     torch.manual_seed(args.seed)
-    net = recipe.network().to(device)
-    epochs = args.epochs or recipe.epochs
-    history, interrupted = _fit(net, data, recipe, epochs, args)
+    net = run.recipe.network().to(run.device)
+    if not group.first:  # the network is the same everywhere, but not what drops out
+        torch.manual_seed(args.seed + group.rank)
+    history, interrupted = _fit(net, data, run, args)
+    return group.from_first(
+        lambda: _report(net, data, run, history, interrupted, args, folder, is_new)
+    )
+
+
+def _report(
+    net: Any, data: Any, run: _Run, history: list[Any], interrupted: bool,
+    args: argparse.Namespace, folder: Path, is_new: bool,
+) -> int:  # fmt: skip
+    """Write the files of a run and print its numbers; returns the exit status."""
+    from . import report
+
     if not history:
         if is_new:
             folder.rmdir()
@@ -115,10 +178,11 @@ def _train(args: argparse.Namespace) -> int:
     results = {
         "dataset": args.dataset,
         "seed": args.seed,
-        "device": str(device),
-        "executor": executor,
+        "device": str(run.device),
+        "executor": run.executor,
+        "processes": run.group.size,
         "interrupted": interrupted,
-        **report.measure(net, data, history, recipe.batch_size),
+        **report.measure(net, data, history, run.batch_size),
     }
     results = report.write(folder, net, data, history, results, pictures=not args.no_plots)
     print(json.dumps(results, indent=2) if args.json else _summary(results))
@@ -129,51 +193,72 @@ def _train(args: argparse.Namespace) -> int:
         )
         return DIFFERS
     if interrupted:
+        epochs = args.epochs or run.recipe.epochs
         _say(f"interrupted: the files hold epoch {len(history)} of {epochs}, the last one finished")
         return INTERRUPTED
     return DONE
 
 
-def _data(args: argparse.Namespace, recipe: Any) -> Any:
-    """Open the data set of a recipe."""
+def _data(args: argparse.Namespace, run: _Run, ahead: bool) -> Any:
+    """Open the data set of a recipe; the process that is ahead downloads it."""
     from .recordings import MissingDataError
 
-    if not recipe.on_disk:
-        if args.data is not None or args.download:
-            raise UsageError(
-                f"{args.dataset} is not read from a folder: leave --data and --download out"
-            )
-        return recipe.data()
-    if args.data is None:
+    recipe = run.recipe
+    if recipe.on_disk and args.data is None:
         raise UsageError(f"{args.dataset} is read from a folder: give it with --data FOLDER")
+    if not recipe.on_disk and (args.data is not None or args.download):
+        raise UsageError(
+            f"{args.dataset} is not read from a folder: leave --data and --download out"
+        )
     try:
-        return recipe.data(args.data, args.download)
+        where = (args.data, args.download and ahead) if recipe.on_disk else ()
+        data = recipe.data(*where)
     except MissingDataError as error:
         raise UsageError(str(error)) from None
+    if len(data.train) < run.batch_size:
+        raise UsageError(
+            f"{args.dataset} has {len(data.train)} training samples here, too few for a batch of "
+            f"{run.batch_size}; give a smaller --batch-size"
+        )
+    if len(data.test) < run.group.size:
+        raise UsageError(
+            f"{args.dataset} has {len(data.test)} test samples here, too few for "
+            f"{run.group.size} processes; start fewer"
+        )
+    return data
 
 
-def _fit(net: Any, data: Any, recipe: Any, epochs: int, args: argparse.Namespace) -> Any:
+def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace) -> tuple[list[Any], bool]:
     """Train with a progress bar; returns the finished epochs and whether ctrl-C ended them."""
     from tqdm import tqdm
 
     from .training import fit
 
     history, state, interrupted = [], None, False
-    with tqdm(total=epochs, desc=args.dataset, unit="epoch", dynamic_ncols=True) as bar:
+    recipe, epochs = run.recipe, args.epochs or run.recipe.epochs
+    with tqdm(
+        total=epochs,
+        desc=args.dataset,
+        unit="epoch",
+        dynamic_ncols=True,
+        disable=not run.group.first,
+    ) as bar:
         bar.set_postfix_str("compiling kernels")
         try:
-            for epoch in fit(
-                net, data, recipe.loss,
-                epochs=epochs, batch_size=recipe.batch_size, rates=recipe.rates, seed=args.seed,
-            ):  # fmt: skip
-                copy = {name: value.clone() for name, value in net.state_dict().items()}
-                history, state = [*history, epoch], copy  # together: an interrupt can part lines
-                bar.set_postfix_str(
-                    f"loss {epoch.loss:.4f}, accuracy {epoch.train_accuracy:.1%}, "
-                    f"test {epoch.test_accuracy:.1%}",
-                    refresh=False,
-                )
-                bar.update()
+            with processes.Interrupts(run.group) as interrupts:
+                for epoch in fit(
+                    net, data, recipe.loss, epochs=epochs, batch_size=run.batch_size,
+                    rates=recipe.rates, seed=args.seed, check=interrupts.check,
+                ):  # fmt: skip
+                    copy = {name: value.clone() for name, value in net.state_dict().items()}
+                    # together: an interrupt can part lines
+                    history, state = [*history, epoch], copy
+                    bar.set_postfix_str(
+                        f"loss {epoch.loss:.4f}, accuracy {epoch.train_accuracy:.1%}, "
+                        f"test {epoch.test_accuracy:.1%}",
+                        refresh=False,
+                    )
+                    bar.update()
         except KeyboardInterrupt:
             interrupted = True
     if interrupted and history:
@@ -184,9 +269,12 @@ def _fit(net: Any, data: Any, recipe: Any, epochs: int, args: argparse.Namespace
 def _summary(results: dict[str, Any]) -> str:
     """Show the results of a run to a person."""
     layers = results["spikes_an_inference_by_layer"]
+    where = f"{results['device']} ({results['executor']})"
+    if results["processes"] > 1:
+        where = f"{results['processes']} x {where.replace(':0', '', 1)}"
     rows = {
         "network": f"{'-'.join(map(str, results['neurons']))}, {results['time_steps']} time steps, "
-        f"on {results['device']} ({results['executor']})",
+        f"on {where}",
         "accuracy": f"{results['test_accuracy']:.2%} of {results['samples']['test']} test samples",
         "training": f"{results['seconds']:.1f} s for {results['epochs']} epochs, "
         f"{results['seconds_an_epoch']:.3f} s an epoch after the first "
@@ -383,7 +471,6 @@ def _kernels(args: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "train": _train,
     "check": _check,
     "run": _run,
     "inspect": _inspect,
@@ -395,7 +482,8 @@ _COMMANDS = {
 
 
 def _say(message: str) -> None:
-    print(f"lapilli: {message}", file=sys.stderr)
+    if processes.is_first():
+        print(f"lapilli: {message}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -424,11 +512,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _execute(argv: Sequence[str] | None) -> int:
     try:
-        args = parser().parse_args(argv)
-        return _COMMANDS[args.command](args)
-    except (UsageError, MissingExtraError) as error:
+        with processes.together() as group:
+            code = _execute_together(argv, group)
+            if code == WRONG_INPUT:
+                group.wait()  # torchrun ends all as soon as one leaves: the first has to say why
+            return code
+    except UsageError as error:  # of what torchrun has said
         _say(f"error: {error}")
         return WRONG_INPUT
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
+
+
+def _execute_together(argv: Sequence[str] | None, group: processes.Processes) -> int:
+    try:
+        args = group.agreed(lambda: parser().parse_args(argv))
+        if args.command == "train":
+            return _train(args, group)
+        if group.size > 1:
+            raise UsageError(
+                f"only train runs in several processes; start lapilli {args.command} without "
+                f"torchrun"
+            )
+        return _COMMANDS[args.command](args)
+    except (UsageError, MissingExtraError) as error:
+        _say(f"error: {error}")
+        return WRONG_INPUT

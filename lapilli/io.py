@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from . import io_pictures
@@ -86,11 +87,11 @@ class Event:
 
     def __init__(
         self,
-        x_event: Any,
-        y_event: Any,
-        c_event: Any,
-        t_event: Any,
-        payload: Any = None,
+        x_event: ArrayLike,
+        y_event: ArrayLike | None,
+        c_event: ArrayLike,
+        t_event: ArrayLike,
+        payload: ArrayLike | None = None,
         *,
         shift_channel: bool = True,
     ) -> None:

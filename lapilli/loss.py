@@ -10,6 +10,7 @@
 Source: lava-dl loss.py.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -17,12 +18,19 @@ from torch import Tensor
 
 from .classifier import MovingWindow, flat_classes, whole_rate
 from .filter import FIR, conv, fast_conv, real
+from .kernels.dispatch import is_transformed
 
 Reduction = Literal["sum", "mean", "none"]
 MaxMode = Literal["probability", "softmax", "logsoftmax"]
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _LEAST_PROBABILITY = 1e-6  # of a labelled class that is silent; -log of it is 13.8
+
+
+def _fitting(label: Tensor, *shapes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the first of the shapes that ``label`` has but for axes of size 1; None without."""
+    own = [size for size in label.shape if size != 1]
+    return next((shape for shape in shapes if own == [n for n in shape if n != 1]), None)
 
 
 class _Loss(torch.nn.Module):
@@ -43,9 +51,13 @@ class _Loss(torch.nn.Module):
 
 
 def _can_be_read(label: Tensor) -> bool:
-    """Whether labels can be looked at here without stalling a device, or breaking a graph."""
-    compiling = torch.compiler.is_compiling()
-    return not compiling and label.device.type == "cpu" and label.numel() > 0
+    """Whether labels can be looked at here without stalling a device, or breaking a graph.
+
+    Under ``torch.func.vmap`` they are several tensors in one.
+    """
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
+    return label.device.type == "cpu" and label.numel() > 0
 
 
 class SpikeTime(_Loss):
@@ -94,7 +106,8 @@ class SpikeTime(_Loss):
         Parameters
         ----------
         input, desired
-            Spikes, ``[..., T]`` of one shape; both are differentiable.
+            Spikes, ``[..., T]`` of one shape; both are differentiable. Neurons may be arranged
+            differently: ``[N, C, T]`` fits ``[N, C, 1, 1, T]``.
 
         Returns
         -------
@@ -107,10 +120,15 @@ class SpikeTime(_Loss):
             If the shapes differ.
         """
         if input.shape != desired.shape:
-            raise ValueError(
-                f"input and desired must have the same shape; got {tuple(input.shape)} and "
-                f"{tuple(desired.shape)}"
-            )
+            flat = [
+                (*x.shape[:1], math.prod(x.shape[1:-1]), *x.shape[-1:]) for x in (input, desired)
+            ]
+            if flat[0] != flat[1]:
+                raise ValueError(
+                    f"input and desired must have the same shape, but for how neurons are "
+                    f"arranged; got {tuple(input.shape)} and {tuple(desired.shape)}"
+                )
+            desired = desired.reshape(input.shape)
         with torch.autocast(input.device.type, enabled=False):
             error = fast_conv(real(input) - real(desired), self.filter.filter)
             return self._reduce(error.square())
@@ -130,15 +148,17 @@ class _ClassLoss(_Loss):
 
     def _label_index(self, rates: Tensor, label: Tensor) -> Tensor:
         """Labels as int64 index along the class axis of ``rates``: ``[N, 1]`` or ``[N, 1, T]``."""
-        shapes = [rates.shape[:1]]
+        shapes = [tuple(rates.shape[:1])]
         if self.window is not None:
             shapes.append((rates.shape[0], rates.shape[-1]))
-        if label.dtype not in _INTEGERS or label.shape not in shapes:
-            expected = " or ".join(str(tuple(s)) for s in shapes)
+        shape = _fitting(label, *shapes)
+        if label.dtype not in _INTEGERS or shape is None:
+            expected = " or ".join(map(str, dict.fromkeys(shapes)))
             raise ValueError(
                 f"label must hold integers of shape {expected}; got {label.dtype} of shape "
                 f"{tuple(label.shape)}"
             )
+        label = label.reshape(shape)
         K = rates.shape[1]
         # elsewhere, and in a compiled graph, the index operation itself asserts
         if _can_be_read(label):
@@ -193,7 +213,8 @@ class SpikeRate(_ClassLoss):
         input
             Spikes, ``[N, classes..., T]``; several class axes are flattened.
         label
-            Class indices of any integer type: ``[N]``, with a window also ``[N, T]``.
+            Class indices of any integer type: ``[N]``, with a window also ``[N, T]``. Axes of
+            size 1 do not count: ``[N, 1]`` is ``[N]``.
 
         Returns
         -------
@@ -250,7 +271,8 @@ class SpikeMax(_ClassLoss):
         input
             Spikes, ``[N, classes..., T]``; several class axes are flattened.
         label
-            Class indices of any integer type: ``[N]``, with a window also ``[N, T]``.
+            Class indices of any integer type: ``[N]``, with a window also ``[N, T]``. Axes of
+            size 1 do not count: ``[N, 1]`` is ``[N]``.
 
         Returns
         -------
@@ -315,6 +337,8 @@ class SpikeMoid(_ClassLoss):
             Spikes, ``[N, classes..., T]``; several class axes are flattened.
         label
             Desired probabilities, 0..1, of any type: ``[N, K]``, with a window also ``[N, K, T]``.
+            Classes may be arranged as those of ``input``, or flat with the batch; axes of size 1 do
+            not count: ``[N]`` fits one class.
 
         Returns
         -------
@@ -329,20 +353,27 @@ class SpikeMoid(_ClassLoss):
         """
         with torch.autocast(input.device.type, enabled=False):
             rates = self._rates(input)
-            desired = self._probabilities(rates, label)
+            desired = self._probabilities(rates, label, tuple(input.shape))
             probability = torch.sigmoid((rates - self.theta) / self.alpha)
             # not the form on logits, which has a gradient where the sigmoid saturates
             return self._reduce(
                 torch.nn.functional.binary_cross_entropy(probability, desired, reduction="none")
             )
 
-    def _probabilities(self, rates: Tensor, label: Tensor) -> Tensor:
-        """Labels in the shape of ``rates``; those without time are held."""
-        if label.shape not in (rates.shape, rates.shape[:2]):
-            expected = " or ".join(
-                str(tuple(s)) for s in dict.fromkeys((rates.shape[:2], rates.shape))
-            )
+    def _probabilities(self, rates: Tensor, label: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Labels in the shape of ``rates``; those without time are held.
+
+        ``shape`` is that of the spikes, whose classes may have several axes.
+        """
+        held, full = tuple(rates.shape[:2]), tuple(rates.shape)
+        kinds = {held: held, shape[:-1]: held, (math.prod(held),): held}
+        if self.window is not None:
+            kinds |= {full: full, shape: full}
+        found = _fitting(label, *kinds)
+        if found is None:
+            expected = " or ".join(map(str, dict.fromkeys((held, full))))
             raise ValueError(f"label must have shape {expected}; got {tuple(label.shape)}")
+        label = label.reshape(kinds[found])
         label = label.to(rates.dtype)
         if torch.compiler.is_compiling():
             inside = ((label >= 0) & (label <= 1)).all()

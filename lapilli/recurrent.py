@@ -9,35 +9,20 @@ kernels/recurrent_steps.py. The ground truths step the neuron from outside.
 Source: lava-dl utils/recurrent.py.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .neurons.base import FixedPointNeuron
-from .neurons.state import Stateful
-
-
-@contextlib.contextmanager
-def _stepped(neuron: torch.nn.Module) -> Iterator[None]:
-    """Let the neuron keep its state from step to step, and forget it afterwards if it would."""
-    forgetful = [m for m in neuron.modules() if isinstance(m, Stateful) and not m.persistent_state]
-    for module in forgetful:
-        module.persistent_state = True
-    try:
-        yield
-    finally:
-        for module in forgetful:
-            module.persistent_state = False
-            module.reset_state()
+from .neurons.state import stepping
 
 
 def _run(z: Tensor, neuron: torch.nn.Module, feedback: Callable[[Tensor], Tensor]) -> Tensor:
     """Step over ``z`` [N, C, T]; ``feedback`` maps one frame ``[N, C, 1]``."""
     spikes, last = [], torch.zeros_like(z[..., :1])
-    with _stepped(neuron):
+    with stepping(neuron):
         for frame in z.split(1, -1):
             last = neuron(frame + feedback(last))
             spikes.append(last)
@@ -48,7 +33,9 @@ def _acts_by_step(neuron: Any) -> bool:
     """Whether the neuron must be called for each step."""
     if not isinstance(neuron, FixedPointNeuron) or neuron.complex:
         return True
-    return neuron.norm is not None or neuron.drop is not None or bool(neuron._forward_hooks)
+    if neuron.norm is not None or neuron.drop is not None:
+        return True
+    return neuron.is_observed or neuron._replaces_stages
 
 
 class CustomRecurrent:
@@ -79,12 +66,12 @@ class CustomRecurrent:
 
 def _matrix(recurrent_synapse: Any) -> Tensor:
     """Weight ``[C, C]`` of a synapse, through its hook."""
-    matrix = recurrent_synapse.weight.flatten(1)
-    hook = recurrent_synapse.pre_hook_fx
-    return matrix if hook is None else hook(matrix)
+    return recurrent_synapse.effective_weight().flatten(1)
 
 
-def custom_recurrent(z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any) -> Tensor:
+def custom_recurrent(
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
+) -> Tensor:
     """Run a neuron with feedback through a synapse.
 
     Parameters
@@ -94,26 +81,27 @@ def custom_recurrent(z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any)
     neuron
         Neuron with one input. It starts from rest, unless its state persists.
     recurrent_synapse
-        ``Dense`` of C inputs and outputs; its weight is used through its hook.
+        ``Dense`` of C inputs and outputs; its weight is used through its hook, its bias is added
+        at every step.
 
     Returns
     -------
     Tensor
         Spikes, ``[N, C, T]``, not delayed.
     """
-    return CustomRecurrent.apply(z, neuron, _matrix(recurrent_synapse))
+    return CustomRecurrent.apply(recurrent_synapse.biased(z), neuron, _matrix(recurrent_synapse))
 
 
 def custom_recurrent_ground_truth_1(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step through the synapse's own forward."""
     return _run(z, neuron, recurrent_synapse)
 
 
 def custom_recurrent_ground_truth_2(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: Any
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step with the synapse's matrix."""
     matrix = _matrix(recurrent_synapse)
-    return _run(z, neuron, lambda frame: matrix @ frame)
+    return _run(recurrent_synapse.biased(z), neuron, lambda frame: matrix @ frame)

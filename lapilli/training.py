@@ -5,13 +5,14 @@ for epoch in fit(net, data, loss, epochs=20, batch_size=72, rates=Rates()):
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 import torch
 from torch import Tensor
 
+from . import processes
 from .classifier import Rate
 from .data import Dataset, Samples
 
@@ -70,23 +71,49 @@ def accuracy(output: Tensor, labels: Tensor) -> float:
     return float((Rate.predict(output) == labels).float().mean())
 
 
-def in_order(samples: Union[Samples, "Recordings"], batch_size: int) -> Iterator[Samples]:
-    """Yield all samples in batches, in their order."""
-    for index in torch.arange(len(samples)).split(batch_size):
+def in_order(
+    samples: Union[Samples, "Recordings"], batch_size: int, first: int = 0, every: int = 1
+) -> Iterator[Samples]:
+    """Yield all samples in batches, in their order; or each ``every``-th from ``first`` on."""
+    for index in torch.arange(first, len(samples), every).split(batch_size):
         yield samples.take(index)
 
 
 @torch.no_grad()
 def evaluate(
-    net: torch.nn.Module, samples: Union[Samples, "Recordings"], batch_size: int
+    net: torch.nn.Module,
+    samples: Union[Samples, "Recordings"],
+    batch_size: int,
+    first: int = 0,
+    every: int = 1,
 ) -> Tensor:
-    """Output spikes of the network in evaluation mode, for all samples in their order."""
+    """Output spikes of the network in evaluation mode, for the samples of ``in_order``."""
     training = net.training
     net.eval()
     try:
-        return torch.cat([net(batch.spikes) for batch in in_order(samples, batch_size)])
+        batches = in_order(samples, batch_size, first, every)
+        return torch.cat([net(batch.spikes) for batch in batches])
     finally:
         net.train(training)
+
+
+def _accuracy_of_all(
+    net: torch.nn.Module, samples: Union[Samples, "Recordings"], batch_size: int
+) -> float:
+    """Accuracy, for which each process of a group evaluates its share of the samples."""
+    rank, size = processes.joined()
+    if size == 1:
+        return accuracy(evaluate(net, samples, batch_size), samples.labels)
+    for buffer in net.buffers():  # as the first process has them: the statistics of norms
+        torch.distributed.broadcast(buffer, 0)
+    output = evaluate(net, samples, batch_size // size, rank, size)
+    correct = (Rate.predict(output) == samples.labels[rank::size]).sum()
+    torch.distributed.all_reduce(correct)
+    return int(correct) / len(samples)
+
+
+def _nothing() -> None:
+    """Check nothing."""
 
 
 def fit(
@@ -98,8 +125,13 @@ def fit(
     batch_size: int,
     rates: Rates,
     seed: int = 0,
+    check: Callable[[], None] = _nothing,
 ) -> Iterator[Epoch]:
     """Train with Adam and a one-cycle schedule; yields after every epoch.
+
+    In a process group of ``torch.distributed`` the processes train together: each takes its share
+    of every batch, and torch's ``DistributedDataParallel`` adds the gradients up. All of them yield
+    the same epochs.
 
     Parameters
     ----------
@@ -112,11 +144,14 @@ def fit(
     epochs
         Number of epochs, at least 1.
     batch_size
-        Samples a step; what does not fill a batch is left out, other samples in each epoch.
+        Samples a step, of all processes together; what does not fill a batch is left out, other
+        samples in each epoch.
     rates
         Learning rates.
     seed
         Seed of the order of the samples. The state of torch's own generator is not used.
+    check
+        Called before each step; what it raises ends training.
 
     Yields
     ------
@@ -126,8 +161,16 @@ def fit(
     Raises
     ------
     ValueError
-        If there are fewer samples than a batch, or fewer than one epoch.
+        If there are fewer samples than a batch, or fewer than one epoch; if the processes cannot
+        share a batch evenly, or there are fewer test samples than processes.
     """
+    rank, size = processes.joined()
+    if batch_size % size or len(data.test) < size:
+        raise ValueError(
+            f"{size} processes cannot share batches of {batch_size} samples and {len(data.test)} "
+            f"test samples; expected a batch size that is a multiple of {size}, and at least one "
+            f"test sample a process"
+        )
     steps = len(data.train) // batch_size
     if steps < 1 or epochs < 1:
         raise ValueError(
@@ -142,6 +185,8 @@ def fit(
     device = data.train.labels.device
     order = torch.Generator().manual_seed(seed)
     net.train()
+    model = net if size == 1 else torch.nn.parallel.DistributedDataParallel(net)
+    share = batch_size // size
     for number in range(1, epochs + 1):
         start = time.perf_counter()
         # sums stay on the device until the epoch ends: reading them would stall it at every step
@@ -149,17 +194,21 @@ def fit(
         correct = torch.zeros((), dtype=torch.int64, device=device)
         shuffled = torch.randperm(len(data.train), generator=order)
         for index in shuffled[: steps * batch_size].view(steps, batch_size):
-            batch = data.train.take(index)
-            output = net(batch.spikes)
+            check()
+            batch = data.train.take(index[rank::size])
+            output = model(batch.spikes)
             value = loss(output, batch.labels)
             optimizer.zero_grad()
-            (value / batch_size).backward()
+            (value / share).backward()  # of which DDP takes the mean over the processes
             optimizer.step()
             schedule.step()
             total += value.detach()
             correct += (Rate.predict(output.detach()) == batch.labels).sum()
+        if size > 1:
+            for of_all in (total, correct):
+                torch.distributed.all_reduce(of_all)
         seen = steps * batch_size
         mean_loss, train_accuracy = float(total) / seen, int(correct) / seen
         seconds = time.perf_counter() - start
-        test_accuracy = accuracy(evaluate(net, data.test, batch_size), data.test.labels)
+        test_accuracy = _accuracy_of_all(net, data.test, batch_size)
         yield Epoch(number, mean_loss, train_accuracy, test_accuracy, seconds)

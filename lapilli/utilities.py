@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class dotdict(dict):
+class dotdict(dict[str, Any]):
     """Dictionary whose entries are attributes too.
 
     A missing attribute is None. Methods of ``dict`` win over entries of their name, and nested

@@ -7,27 +7,14 @@ import math
 from typing import Any
 
 import torch
-from lapilli.kernels.delay import step_delay
 from lapilli.kernels.fixed_point import is_power_of_two
 from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.adaptive_threshold import persistent_ref_state, persistent_th_state
 from .errors import require
-
-
-class _ZeroGradients(torch.autograd.Function):
-    """Pass a tensor on; parameters behind it get zeros for gradients, not None."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(*parameters)
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
-        return gradient, *(torch.zeros_like(p) if w else None for p, w in wanted)
+from .gradients import with_zero_gradients
+from .state import state_value
 
 
 class AdaptiveNeuron(FixedPointNeuron):
@@ -41,19 +28,32 @@ class AdaptiveNeuron(FixedPointNeuron):
         ``[1]`` or ``[channels]``, in units of 1/4096. Their gradients are zero.
     """
 
+    threshold_decay: torch.nn.Parameter
+    refractory_decay: torch.nn.Parameter
+    threshold_state: Tensor = state_value("threshold_state", "Threshold that the last call left.")
+    refractory_state: Tensor = state_value("refractory_state", "Refractory state that it left.")
     cx_threshold_decay = chip_value("threshold_decay")
     cx_refractory_decay = chip_value("refractory_decay")
 
     def _add_adaptation(
         self, threshold_step: float, threshold_decay: Range, refractory_decay: Range
     ) -> None:
+        self.threshold_step = threshold_step
+        self._add_decay("threshold_decay", threshold_decay)
+        self._add_decay("refractory_decay", refractory_decay)
+
+    @property
+    def threshold_step(self) -> float:
+        """What a spike adds to the threshold; quantised when it is set."""
+        return self._threshold_step
+
+    @threshold_step.setter
+    def threshold_step(self, threshold_step: float) -> None:
         require(
             math.isfinite(threshold_step),
             f"threshold_step must be finite; got {threshold_step}",
         )
-        self.threshold_step = int(threshold_step * self.w_scale) / self.w_scale
-        self._add_decay("threshold_decay", threshold_decay)
-        self._add_decay("refractory_decay", refractory_decay)
+        self._threshold_step = int(threshold_step * self.w_scale) / self.w_scale
 
     @property
     def v_th_step(self) -> int:
@@ -73,25 +73,17 @@ class AdaptiveNeuron(FixedPointNeuron):
         """
         return self.persistent_state and not is_power_of_two(self.s_scale)
 
-    def _in_two_stages(self, input: Any, delay_shift: bool) -> Tensor:
-        """Do as ``forward``, by ``dynamics`` and ``spike``."""
-        spikes = self.spike(*self._tested(self.dynamics(input)))
-        return step_delay(spikes) if delay_shift else spikes
-
-    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return those of the states of ``dynamics`` that ``spike`` takes."""
-        return states
-
     def _after_spike(
         self, spikes: Tensor, fires: Tensor, threshold: Tensor, refractory: Tensor
     ) -> Tensor:
         """Keep the threshold that the last step leaves, and finish the spikes of ``spike()``."""
-        th, r, fired = threshold[..., -1], refractory[..., -1], fires[..., -1]
-        self._keep_state(
-            refractory_state=persistent_ref_state(r, fired, th),
-            threshold_state=persistent_th_state(th, fired, self.threshold_step),
-        )
-        spikes = _ZeroGradients.apply(spikes, self.threshold_decay, self.refractory_decay)
+        if self._keeps(spikes):
+            th, r, fired = threshold[..., -1], refractory[..., -1], fires[..., -1]
+            self._keep_state(
+                refractory_state=persistent_ref_state(r, fired, th),
+                threshold_state=persistent_th_state(th, fired, self.threshold_step),
+            )
+        spikes = with_zero_gradients(spikes, self.threshold_decay, self.refractory_decay)
         return self._leave(spikes)
 
 

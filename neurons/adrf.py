@@ -14,7 +14,7 @@ from torch import Tensor
 from . import resonator as base
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 neuron_params = base.adaptive_neuron_params
 
@@ -41,5 +41,5 @@ class Neuron(base.AdaptiveResonatorNeuron):
         """Spike by the phase of the states of ``dynamics``."""
         fires = self._reaches(real, threshold, refractory) & turns(imag, self._imag_last())
         spikes = complex_spike(real, imag, threshold + refractory, fires=fires, **self._options())
-        self._keep_state(imag_state=imag[..., -1])
+        self._keep_last(imag_state=imag)
         return self._after_spike(spikes, fires, threshold, refractory)

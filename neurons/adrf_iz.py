@@ -14,7 +14,7 @@ from torch import Tensor
 from . import resonator as base
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 neuron_params = base.adaptive_neuron_params
 

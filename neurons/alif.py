@@ -13,9 +13,10 @@ from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import Range, chip_value
+from .state import state_value
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 
 class Neuron(AdaptiveNeuron):
@@ -56,6 +57,10 @@ class Neuron(AdaptiveNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    current_decay: torch.nn.Parameter
+    voltage_decay: torch.nn.Parameter
+    current_state: Tensor = state_value("current_state", "Current that the last call left.")
+    voltage_state: Tensor = state_value("voltage_state", "Voltage that the last call left.")
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps
@@ -113,7 +118,7 @@ class Neuron(AdaptiveNeuron):
         x = self._enter(input)
         if self.norm is not None:
             x = self.norm(x.to(torch.float32))
-        decays = (getattr(self, name) for name in self._decays())
+        decays = self._parameters_used()
         return (x, *decays, self._threshold, self.threshold_step, self.s_scale), self._state(
             x.shape[0]
         )
@@ -125,7 +130,7 @@ class Neuron(AdaptiveNeuron):
         """
         arguments, state = self._arguments(input)
         states = kernel.alif_dynamics(*arguments, state=state)
-        self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
+        self._keep_last(**dict(zip(self._rest, states, strict=True)))
         return states
 
     def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -155,14 +160,14 @@ class Neuron(AdaptiveNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
-        if self._states_round:
+        if self._states_round or self._replaces_stages:
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
+        keeps = self._keeps(input)
         spikes = kernel.alif(
-            *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
-            **self._options(),
-        )  # fmt: skip
-        if self.persistent_state:
+            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options()
+        )
+        if keeps:
             spikes, states = spikes
             self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return self._leave(spikes)

@@ -11,16 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.kernels.delay import step_delay
 from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
 from torch import Tensor
 
 from .errors import require
-from .lazy import resize
+from .lazy import (
+    fill,
+    is_to_be_drawn,
+    resize,
+    size_provisionally,
+    unmark,
+)
+from .limits import confined, own_parameter, require_finite
 from .state import Stateful
 
 Range = float | tuple[float, float]
+
+_STAGES = ("dynamics", "spike")
+_METHODS = ("forward", *_STAGES)  # what a subclass may replace
+_ANEW = "make another neuron, with the argument"
+_SCALE = f"{_ANEW} scale"
 
 
 class Neuron(Stateful):
@@ -41,10 +54,19 @@ class Neuron(Stateful):
     dropout
         Module applied to the spikes; None for none.
     persistent_state
-        Keep the state from one call to the next instead of starting from rest.
+        Keep the state from one call to the next instead of starting from rest. That is meant for
+        a sequence in pieces: training on other samples wants ``lapilli.reset_state(net)`` before
+        each batch, or they start from the state that the samples before them left. A change of
+        batch size returns to rest.
     shared_param
-        One value of each parameter for all neurons; otherwise one a channel, drawn at the first
-        call.
+        One value of each parameter for all neurons; otherwise one a channel. A block sizes such
+        parameters when it is built, of a neuron alone they are torch's ``UninitializedParameter``
+        until the first call. The values of lava-dl's order are drawn from torch's CPU generator at
+        the first call, in place; what the parameters hold before comes from the same range and
+        does not move the generator. It stays where the parameter was written meanwhile (by a
+        checkpoint, an optimiser, ``DistributedDataParallel``), is another object (a copy of the
+        module), a process group of ``torch.distributed`` is initialised, or the first call is that
+        of a compiled or exported graph.
     requires_grad
         Learn the neuron's parameters.
     complex
@@ -63,6 +85,34 @@ class Neuron(Stateful):
         (An AssertionError and a ValueError.) For a threshold that quantises to zero or is not
         finite, a state scale below the weight scale, a decay outside [0, 1].
     """
+
+    norm: torch.nn.Module | None
+    real_norm: torch.nn.Module | None  # of complex neurons, in place of ``norm``
+    imag_norm: torch.nn.Module | None
+    _fixed = {  # noqa: RUF012 (a table)
+        "p_scale": _SCALE,
+        "w_scale": _SCALE,
+        "s_scale": _SCALE,
+        "shared_param": f"{_ANEW} shared_param",
+        "complex": "it belongs to the kind of neuron",
+        "threshold_eps": "spikes are decided in integers; set threshold",
+    }
+    _derived = {  # noqa: RUF012 (a table)
+        "scale": _SCALE,
+        "v_th_mant": "set threshold",
+        "v_th_step": "set threshold_step",
+        "weight_exponent": _SCALE,
+        "device_params": "set what it is made of",
+        "device": "move the neuron with .to(device)",
+        "decay": "set sin_decay and cos_decay",
+        "frequency": "set sin_decay and cos_decay",
+        "period": "set sin_decay and cos_decay",
+        "lam": "set sin_decay and cos_decay",
+        **{
+            f"cx_{name}_decay": f"write to the parameter {name}_decay, in units of 1/4096"
+            for name in ("current", "voltage", "threshold", "refractory", "sin", "cos")
+        },
+    }
 
     def __init__(
         self,
@@ -98,6 +148,36 @@ class Neuron(Stateful):
         self.drop = dropout
         self._add_norms(norm)
         self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
+        self._learned: tuple[str, ...] = ()  # the parameters of the kernels, in their order
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        ours = next(base for base in cls.__mro__ if base.__module__.startswith("lapilli."))
+        cls._replaced = frozenset(
+            name for name in _METHODS if getattr(cls, name, None) is not getattr(ours, name, None)
+        )
+
+    _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
+
+    @property
+    def _replaces_stages(self) -> bool:
+        """Whether a subclass or an assignment gave this neuron a ``dynamics`` or ``spike``."""
+        own = self.__dict__
+        return "spike" in own or "dynamics" in own or not self._replaced.isdisjoint(_STAGES)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a hook or a ``forward`` from elsewhere is to see each call as it is."""
+        return (
+            bool(
+                self._forward_hooks
+                or self._forward_pre_hooks
+                or self._backward_hooks
+                or self._backward_pre_hooks
+            )
+            or "forward" in self._replaced
+            or "forward" in self.__dict__
+        )
 
     def _add_norms(self, norm: Callable[[], torch.nn.Module] | None) -> None:
         self.norm = None
@@ -133,6 +213,8 @@ class Neuron(Stateful):
     ) -> tuple[float, float]:
         """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
+        if isinstance(value, (np.ndarray, Tensor)):
+            value = value.tolist()
         if self.shared_param:
             require(
                 np.isscalar(value),
@@ -159,39 +241,77 @@ class Neuron(Stateful):
         return low, high
 
     def _add_parameter(self, name: str, value: float) -> None:
-        """Register a parameter with its value before the first call, without ``p_scale``."""
-        self.register_parameter(
-            name,
-            torch.nn.Parameter(
-                torch.tensor([self.p_scale * value], dtype=torch.float32),
-                requires_grad=self.requires_grad,
-            ),
-        )
-        if not self.shared_param:
+        """Register a parameter; ``value`` is the shared one, without ``p_scale``."""
+        if self.shared_param:
+            values = torch.tensor([self.p_scale * value], dtype=torch.float32)
+            parameter = torch.nn.Parameter(values, requires_grad=self.requires_grad)
+            self.register_parameter(name, parameter)
+        else:
+            self._register_unsized(name, self.requires_grad)
             self.lazy_sizes = (*self.lazy_sizes, name)
+        self._learned = (*self._learned, name)
 
     def _sized(self, name: str) -> None:
         if self._ranges.pop(name, None) is not None:
             delattr(self, f"{name}_min")
             delattr(self, f"{name}_max")
 
-    def _draw(self, name: str, channels: int) -> Tensor:
-        """Draw one value a channel from the range of a parameter, on the CPU generator."""
+    def _uniform(self, name: str, channels: int) -> Tensor:
+        """Draw one value a channel from the range of a parameter, on torch's CPU generator."""
         low, high = self._ranges[name]
-        self._sized(name)
-        return low + (high - low) * torch.rand(channels)
+        return low + (high - low) * torch.rand(channels, dtype=torch.float32, device="cpu")
 
-    def _init_channels(self, channels: int) -> None:
-        """Give every parameter that waits for it one value a channel, in order of registration."""
-        for name in list(self._ranges):
-            resize(getattr(self, name), self.p_scale * self._draw(name, channels))
+    def _draws(self) -> list[tuple[tuple[str, ...], Callable[[int], tuple[Tensor, ...]]]]:
+        """Return what is to be drawn, in order: names of parameters, and what draws them."""
+
+        def of(name: str) -> Callable[[int], tuple[Tensor, ...]]:
+            return lambda channels: (self.p_scale * self._uniform(name, channels),)
+
+        return [((name,), of(name)) for name in self._ranges]
+
+    def _size(self, channels: int, dimensions: int) -> None:
+        """Give every parameter that has no size one value a channel, until the first call.
+
+        ``dimensions`` are the neuron dimensions of a sample.
+        """
+        for names, draw in self._draws():
+            for name, values in zip(names, draw(channels), strict=True):
+                size_provisionally(self, name, values)
+        self.clamp()
+        for name in ("norm", "real_norm", "imag_norm"):
+            norm = getattr(self, name, None)
+            if hasattr(norm, "_size"):
+                norm._size(channels)
+
+    def _settle(self, channels: int) -> None:
+        """Draw what waits for the first call, in order of registration; see lazy.py."""
+        if torch.compiler.is_compiling():
+            self._require_sizes()
+            if not torch.compiler.is_exporting():
+                self._ranges.clear()
+            return
+        for names, draw in self._draws():
+            own = [self._parameters.get(name) for name in names]
+            if any(p is not None and not isinstance(p, torch.nn.Parameter) for p in own):
+                continue  # those of torch.func.functional_call
+            if all(p is not None and is_to_be_drawn(p) for p in own):
+                for name, values in zip(names, draw(channels), strict=True):
+                    fill(self, name, values)
+            for parameter in (self._parameters.get(name) for name in names):
+                if parameter is None:  # computed from another
+                    continue
+                if parameter.numel() == 1 != channels:  # from a checkpoint
+                    resize(parameter, parameter.detach().expand(channels))
+                unmark(parameter)
+            self._sized(names[0])
+        self.clamp()
 
     def _decays(self) -> tuple[str, ...]:
-        """Names of the decay parameters, which stay within [0, p_scale]."""
-        return tuple([n for n in self._parameters if n.endswith("_decay")])
+        """Names of the decay parameters that stay within [0, p_scale] each by itself."""
+        return self._learned
 
     def clamp(self) -> None:
-        """Move the decay parameters back into their range, in place.
+        """Move the parameters back into their range, in place.
 
         Raises
         ------
@@ -199,17 +319,22 @@ class Neuron(Stateful):
             For a parameter that is not finite; on the CPU only, where looking costs nothing.
         """
         for name in self._decays():
-            self._finite(name).data.clamp_(0, self.p_scale)
+            if own_parameter(self, name) is not None:
+                confined(self, name, 0, self.p_scale)
 
-    def _finite(self, name: str) -> Tensor:
-        """Return a parameter, which must be finite."""
-        parameter = getattr(self, name)
-        if parameter.device.type == "cpu" and not parameter.isfinite().all():
-            raise ValueError(
-                f"{name} of a {type(self).__module__}.Neuron is not finite: "
-                f"{parameter.detach().tolist()}. Training has diverged; lower the learning rate."
-            )
-        return parameter
+    def _used(self, name: str) -> Tensor:
+        """Return a decay as forward uses it: see limits.py. Frozen ones stay as they are."""
+        value = self._parameters.get(name)
+        if value is None:
+            value = getattr(self, name)
+        if self.requires_grad or value.requires_grad:
+            return confined(self, name, 0, self.p_scale)
+        require_finite(self, name, value)
+        return value
+
+    def _parameters_used(self) -> tuple[Tensor, ...]:
+        """Return what forward uses of the parameters, in the order of the kernels."""
+        return tuple([self._used(name) for name in self._learned])
 
     def _clamped(self, name: str) -> Tensor:
         """Return what ``clamp`` would make of a decay; the parameter is not touched."""
@@ -223,13 +348,10 @@ class Neuron(Stateful):
     # call
 
     def _enter(self, x: Tensor) -> Tensor:
-        """Check an input ``[N, neurons..., T]``, learn its shape, prepare the parameters."""
+        """Check an input ``[N, neurons..., T]``, learn its shape, draw what waits for that."""
         self._check(x)
         if self._ranges:
-            self._init_channels(x.shape[1])
-            self.clamp()
-        elif self.requires_grad:
-            self.clamp()
+            self._settle(x.shape[1])
         return x
 
     def _leave(self, spikes: Tensor) -> Tensor:
@@ -239,8 +361,38 @@ class Neuron(Stateful):
 
     @property
     def threshold(self) -> float:
-        """Quantised threshold in real units."""
-        return self._threshold
+        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out.
+
+        Setting it does as the constructor does: the value is quantised, the surrogate gradient
+        keeps its width relative to the threshold, and a threshold that adapts rests at the new
+        value. What spikes have added to that stays.
+        """
+        return -1 if getattr(self, "no_reset", False) else self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        before, self._threshold = self._threshold, self.quantize_threshold(threshold)
+        self.tau_rho *= self._threshold / before
+        self._rests_at_threshold(before)
+
+    def _rests_at_threshold(self, before: float) -> None:
+        """Move the state that rests at the threshold, which was ``before``."""
+        if "threshold_state" in self._rest:
+            self._rest["threshold_state"] = self._threshold
+            kept = self._kept["threshold_state"]
+            if kept is not None:
+                self._kept["threshold_state"] = kept + (self._threshold - before)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the neuron's parameters are learned; setting it sets that of each of them."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self._requires_grad = bool(requires_grad)
+        for parameter in self.parameters(recurse=False):
+            parameter.requires_grad_(self._requires_grad)
 
     @property
     def scale(self) -> int:
@@ -335,6 +487,15 @@ class FixedPointNeuron(Neuron):
             "graded": self.graded_spike,
         }
 
+    def _in_two_stages(self, input: Any, delay_shift: bool) -> Tensor:
+        """Do as ``forward``, by ``dynamics`` and ``spike``, which a subclass may have replaced."""
+        spikes = self.spike(*self._tested(self.dynamics(input)))
+        return step_delay(spikes) if delay_shift else spikes
+
+    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return those of the states of ``dynamics`` that ``spike`` takes."""
+        return states
+
     def run_with_feedback(
         self, z: Any, feedback: Any, *, spikes: Tensor | None, **options: Any
     ) -> tuple[Tensor, Tensor]:
@@ -364,13 +525,13 @@ class FixedPointNeuron(Neuron):
         state = self._state(first.shape[0])
         out, states, last = recurrent(
             z, feedback,
-            tuple(p for n, p in self.named_parameters(recurse=False) if n.endswith("_decay")),
-            self._threshold, self.s_scale, phase=self.phase,
+            self._parameters_used(), self._threshold, self.s_scale, phase=self.phase,
             threshold_step=getattr(self, "threshold_step", 0.0), state=state,
-            spikes=None if state is None else spikes, return_state=True,
+            spikes=None if self.began_at_rest else spikes, return_state=True,
             **options, **self._options(),
         )  # fmt: skip
-        self._keep_state(**dict(zip(self._rest, states, strict=True)))
+        if self._keeps(first):
+            self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return out, last
 
 

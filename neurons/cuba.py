@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.leaky_integrator import persistent_state
+from .state import state_value
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 
 class Neuron(FixedPointNeuron):
@@ -44,9 +45,10 @@ class Neuron(FixedPointNeuron):
     dropout
         Module applied to the spikes; None for none.
     shared_param
-        One decay for all neurons, or one a channel.
+        One decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
     persistent_state
-        Keep current and voltage from one call to the next (detached); a change of batch size
+        Keep current and voltage from one call to the next (detached), from one batch of training to
+        the next too: call ``lapilli.reset_state(net)`` between samples. A change of batch size
         returns to rest, and so does ``reset_state()``.
     requires_grad
         Learn the decays. The gradient is per unit of decay and points uphill, see
@@ -69,6 +71,10 @@ class Neuron(FixedPointNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
+    current_decay: torch.nn.Parameter
+    voltage_decay: torch.nn.Parameter
+    current_state: Tensor = state_value("current_state", "Current that the last call left.")
+    voltage_state: Tensor = state_value("voltage_state", "Voltage that the last call left.")
     cx_current_decay = chip_value("current_decay")
     cx_voltage_decay = chip_value("voltage_decay")
     ref_delay = 1  # steps
@@ -99,11 +105,6 @@ class Neuron(FixedPointNeuron):
         self._add_states(current_state=0, voltage_state=0)
         self.clamp()
 
-    @property
-    def threshold(self) -> float:
-        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
-        return -1 if self.no_reset else self._threshold
-
     def _options(self) -> dict[str, Any]:
         return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)
 
@@ -119,31 +120,37 @@ class Neuron(FixedPointNeuron):
             "gradedSpike": self.graded_spike,
         }
 
-    def _current(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
-        """Return the current after the norm, and before it at the last step."""
-        current = leaky(x, self.current_decay, self.s_scale, state=state and state[0])
-        return self.norm(current), current[..., -1]
+    def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return states[1:]
+
+    def _current(
+        self, x: Tensor, current_decay: Tensor, state: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the current after the norm, and before it."""
+        current = leaky(x, current_decay, self.s_scale, state=state and state[0])
+        return self.norm(current), current
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return current (after the norm) and voltage before the reset, as ``input``'s shape."""
         x = self._enter(input)
         state = self._state(x.shape[0])
+        current_decay, voltage_decay = self._parameters_used()
         threshold = None if self.no_reset else self._threshold
         if self.norm is None:
             current, voltage = kernel.cuba_dynamics(
-                x, self.current_decay, self.voltage_decay, threshold, self.s_scale, state=state
+                x, current_decay, voltage_decay, threshold, self.s_scale, state=state
             )
-            last = current[..., -1]
+            raw = current
         else:
-            current, last = self._current(x, state)
+            current, raw = self._current(x, current_decay, state)
             voltage = leaky(
                 current,
-                self.voltage_decay,
+                voltage_decay,
                 self.s_scale,
                 threshold=threshold,
                 state=state and state[1],
             )
-        self._keep_state(current_state=last, voltage_state=voltage[..., -1])
+        self._keep_last(current_state=raw, voltage_state=voltage)
         return current, voltage
 
     def spike(self, voltage: Tensor) -> Tensor:
@@ -153,7 +160,7 @@ class Neuron(FixedPointNeuron):
             voltage, self._threshold + self.threshold_eps, fires=fires,
             **self._options(),
         )  # fmt: skip
-        if self.persistent_state:
+        if self._keeps(voltage):
             self._keep_state(voltage_state=persistent_state(self.voltage_state, fires[..., -1]))
         return self._leave(spikes)
 
@@ -172,30 +179,31 @@ class Neuron(FixedPointNeuron):
         Tensor
             Spikes, of the shape of ``input``.
         """
+        if self._replaces_stages:
+            return self._in_two_stages(input, delay_shift)
         x = self._enter(input)
         state = self._state(x.shape[0])
-        options = {
-            "shift": delay_shift,
-            "return_state": self.persistent_state,
-            **self._options(),
-        }
+        current_decay, voltage_decay = self._parameters_used()
+        keeps = self._keeps(x)
+        options = {"shift": delay_shift, "return_state": keeps, **self._options()}
         if self.norm is None:
             spikes = kernel.cuba(
-                x, self.current_decay, self.voltage_decay, self._threshold, self.s_scale,
-                state=state, **options,
+                x, current_decay, voltage_decay, self._threshold, self.s_scale, state=state,
+                **options,
             )  # fmt: skip
-            if self.persistent_state:
-                spikes, (last, voltage) = spikes
+            if keeps:
+                spikes, (current, voltage) = spikes
+                self._keep_state(current_state=current, voltage_state=voltage)
         else:
-            current, last = self._current(x, state)
+            current, raw = self._current(x, current_decay, state)
             spikes = leaky_spike(
-                current, self.voltage_decay, self._threshold, self.s_scale,
-                state=state and state[1], **options,
+                current, voltage_decay, self._threshold, self.s_scale, state=state and state[1],
+                **options,
             )  # fmt: skip
-            if self.persistent_state:
+            if keeps:
                 spikes, voltage = spikes
-        if self.persistent_state:
-            self._keep_state(current_state=last, voltage_state=voltage)
+                self._keep_last(current_state=raw)
+                self._keep_state(voltage_state=voltage)
         return self._leave(spikes)
 
 

@@ -10,8 +10,9 @@ from lapilli.kernels import delta as kernel
 from torch import Tensor
 
 from .errors import require
-from .lazy import resize
-from .state import Stateful
+from .lazy import fill, is_distributed, resize
+from .limits import confined, own_parameter
+from .state import Stateful, state_value
 
 
 class Delta(Stateful):
@@ -34,7 +35,8 @@ class Delta(Stateful):
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
         rest, and so does ``reset_state()``.
     requires_grad
         Learn the threshold.
@@ -42,8 +44,9 @@ class Delta(Stateful):
     Attributes
     ----------
     threshold : Parameter
-        ``[1]``; without ``shared_param`` ``[channels, 1, ..., 1]`` after the first call, with as
-        many dimensions as a sample has neuron dimensions.
+        ``[1]``; without ``shared_param`` ``[channels, 1, ..., 1]``, with as many dimensions as a
+        sample has neuron dimensions. A block sizes it when it is built; of an encoder alone it is
+        torch's ``UninitializedParameter`` until the first call.
     pre_state, residual_state, error_state : Tensor
         Input, residual and accumulated error after the last call where they persist; not in the
         state dict.
@@ -53,6 +56,12 @@ class Delta(Stateful):
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
+
+    pre_state: Tensor = state_value("pre_state", "Input of the last step of the last call.")
+    residual_state: Tensor = state_value("residual_state", "Residual that the last call left.")
+    error_state: Tensor = state_value("error_state", "Accumulated error that the last call left.")
+    _fixed = {"shared_param": "make another one, with shared_param"}  # noqa: RUF012 (a table)
+    _derived = {"device": "move the module with .to(device)"}  # noqa: RUF012 (a table)
 
     def __init__(
         self,
@@ -76,13 +85,23 @@ class Delta(Stateful):
         self.scale_grad = scale_grad
         self.cum_error = bool(cum_error)
         self.shared_param = bool(shared_param)
-        self.requires_grad = bool(requires_grad)
-        self.threshold = torch.nn.Parameter(
-            torch.tensor([float(threshold)]), requires_grad=self.requires_grad
-        )
-        if not self.shared_param:
-            self.lazy_sizes = ("threshold",)
+        self._first_threshold = float(threshold)
+        self.lazy_sizes = () if self.shared_param else ("threshold",)
+        if self.shared_param:
+            value = torch.tensor([self._first_threshold], dtype=torch.float32)
+            self.threshold = torch.nn.Parameter(value, requires_grad=bool(requires_grad))
+        else:
+            self._register_unsized("threshold", bool(requires_grad))
         self._add_states(pre_state=0, residual_state=0, error_state=0)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the threshold is learned."""
+        return self.threshold.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.threshold.requires_grad_(bool(requires_grad))
 
     def clamp(self) -> None:
         """Raise the threshold to ``1 / scale`` where it is lower, in place.
@@ -92,28 +111,43 @@ class Delta(Stateful):
         ValueError
             For a threshold that is not finite; on the CPU only, where looking costs nothing.
         """
-        if self.threshold.device.type == "cpu" and not self.threshold.isfinite().all():
-            raise ValueError(
-                f"threshold of a delta encoder is not finite: {self.threshold.tolist()}. Training "
-                f"has diverged; lower the learning rate."
-            )
-        self.threshold.data.clamp_(min=1 / self.scale)
+        if own_parameter(self, "threshold") is not None:
+            self._used()
 
-    def _enter(self, x: Tensor) -> None:
-        """Check an input, learn its shape, prepare the threshold."""
+    def _used(self) -> Tensor:
+        """Return the threshold as forward uses it, see limits.py."""
+        return confined(self, "threshold", 1 / self.scale, None)
+
+    def _size(self, *shape: int) -> None:
+        """Give the threshold its size ``[channels, 1, ..., 1]``, where it has none."""
+        if self._unsized:
+            fill(self, "threshold", torch.full(shape, self._first_threshold, dtype=torch.float32))
+            self.clamp()
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Check an input, learn its shape, and return the threshold as forward uses it."""
         self._check(x)
         if not self.shared_param:
             channels, *others = self.shape
-            shape = (channels, *(1,) * len(others))
-            if self.threshold.shape != shape:
-                require(
-                    self.threshold.numel() in (1, channels),
-                    f"delta encoder has thresholds of shape {tuple(self.threshold.shape)} for an "
-                    f"input of {channels} channels; expected one value, or one a channel",
-                )
-                values = self.threshold.detach().reshape(-1).expand(channels)
-                resize(self.threshold, values.reshape(shape).clone())
-        self.clamp()
+            self._settle(channels, (channels, *(1,) * len(others)))
+        return self._used()
+
+    def _settle(self, channels: int, shape: tuple[int, ...]) -> None:
+        """Give the threshold the shape that belongs to an input."""
+        if torch.compiler.is_compiling():
+            self._require_sizes()
+        elif self._unsized:
+            self._size(*shape)
+        threshold = own_parameter(self, "threshold")
+        if threshold is not None and threshold.shape != shape:
+            require(
+                threshold.numel() in (1, channels),
+                f"delta encoder has thresholds of shape {tuple(threshold.shape)} for an input of "
+                f"{channels} channels; expected one value, or one a channel",
+            )
+            # the shape is for checkpoints alone, so it waits where it could disturb
+            if not (torch.compiler.is_compiling() or is_distributed()):
+                resize(threshold, threshold.detach().reshape(-1).expand(channels).reshape(shape))
 
     def forward(self, input: Tensor, delay_shift: bool = False) -> Tensor:
         """Encode ``[N, neurons..., T]`` over time.
@@ -130,13 +164,12 @@ class Delta(Stateful):
         Tensor
             Events, of the shape of ``input``.
         """
-        self._enter(input)
+        threshold, keeps = self._enter(input), self._keeps(input)
         y = kernel.delta(
-            input, self.threshold, self.scale,
-            state=self._state(input.shape[0]), return_state=self.persistent_state,
+            input, threshold, self.scale, state=self._state(input.shape[0]), return_state=keeps,
             shift=delay_shift, **self._options,
         )  # fmt: skip
-        if self.persistent_state:
+        if keeps:
             y, state = y
             self._keep_state(**dict(zip(self._rest, state, strict=True)))
         return y

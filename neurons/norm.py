@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable
 
 import torch
+from lapilli.kernels.layout import wrong_type
 from torch import Tensor
 
-from .lazy import LazySize
+from .lazy import LazySize, resize
 from .precision import KeepsFloat32
 
 
@@ -24,7 +25,8 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
     Parameters
     ----------
     num_features
-        Channels; found at the first training forward if None.
+        Channels. If None, those of the block that has the norm, or found at the first training
+        forward of a norm or a neuron alone.
     momentum
         Weight of the newest batch in the running mean, 0..1.
     pre_hook_fx
@@ -40,6 +42,7 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
     """
 
     lazy_sizes = ("running_mean",)
+    running_mean: Tensor
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
         self.momentum = momentum
         self.pre_hook_fx = identity if pre_hook_fx is None else pre_hook_fx
         self.update = True
-        self.register_buffer("running_mean", torch.zeros(num_features or 1))
+        self.register_buffer("running_mean", torch.zeros(num_features or 1, dtype=torch.float32))
 
     def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
         return f"num_features={self.num_features}, momentum={self.momentum}"
@@ -69,16 +72,30 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
     def _sized(self, name: str) -> None:
         self.num_features = getattr(self, name).numel()
 
+    def _size(self, channels: int) -> None:
+        """Take the number of channels where none was given."""
+        if self.num_features is None:
+            self.num_features = channels
+            resize(self.running_mean, self.running_mean.new_zeros(channels))
+
+    def _check(self, x: Tensor) -> None:
+        wrong = wrong_type(x)
+        if wrong is not None:
+            raise TypeError(f"{type(self).__name__} input {wrong}")
+
+    def _update(self, name: str, newest: Tensor) -> None:
+        """Move a running statistic, in place: who holds the buffer, as DDP does, sees it."""
+        with torch.no_grad():
+            getattr(self, name).mul_(1 - self.momentum).add_(newest)
+
     def _channel_mean(self, x: Tensor) -> Tensor:
         """Mean of each channel of this batch, or the running one."""
+        self._check(x)
         if not (self.training and self.update):
             return self.running_mean
         mean = x.mean([0, *range(2, x.ndim)])
-        if self.num_features is None:
-            self.num_features = x.shape[1]
-            self.running_mean = self.running_mean.new_zeros(self.num_features)
-        kept = (1 - self.momentum) * self.running_mean
-        self.running_mean = kept + self.momentum * mean.detach()
+        self._size(x.shape[1])
+        self._update("running_mean", self.momentum * mean.detach())
         return mean
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,6 +124,8 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
         ``[1]``, zero at first.
     """
 
+    running_var: Tensor
+
     def __init__(
         self,
         num_features: int | None = None,
@@ -118,7 +137,7 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
         super().__init__(num_features, momentum, pre_hook_fx)
         self.weight_exp_bits = weight_exp_bits
         self.eps = eps
-        self.register_buffer("running_var", torch.zeros(1))
+        self.register_buffer("running_var", torch.zeros(1, dtype=torch.float32))
 
     def reset_parameters(self) -> None:
         """Forget the statistics."""
@@ -126,7 +145,9 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
         self.running_var.zero_()
 
     def _exponent(self, variance: Tensor) -> Tensor:
-        exponent = torch.ceil(torch.log2(torch.sqrt(variance + self.eps)))
+        # in float64, rounded once: in float32 the logarithm differs from processor to processor
+        deviation = torch.sqrt(variance + self.eps).double()
+        exponent = torch.ceil(torch.log2(deviation).float())
         return exponent.clamp(-self.weight_exp_bits, self.weight_exp_bits)
 
     @property
@@ -142,7 +163,6 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
             variance = x.detach().var(unbiased=False).view(1)
             n = math.prod(x.shape) // x.shape[1]
             # lava-dl weighs the newest variance by n / (n + 1)
-            kept = (1 - self.momentum) * self.running_var
-            self.running_var = kept + self.momentum * variance * n / (n + 1)
+            self._update("running_var", self.momentum * variance * n / (n + 1))
         mean = self.pre_hook_fx(mean).view(1, -1, *(1,) * (x.ndim - 2))
         return (x - mean) / torch.exp2(self._exponent(variance))

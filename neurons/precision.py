@@ -6,6 +6,16 @@ from typing import Any
 from torch import Tensor
 
 
+def keeping_type(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return what ``fn`` does to a tensor, without its change of type."""
+
+    def move(tensor: Tensor) -> Tensor:
+        moved = fn(tensor)
+        return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+    return move
+
+
 class KeepsFloat32:
     """Mixin: ``half()``, ``double()`` and ``to(dtype)`` leave parameters and buffers as they are.
 
@@ -14,8 +24,4 @@ class KeepsFloat32:
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        def apply(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(apply, recurse)  # type: ignore[misc]
+        return super()._apply(keeping_type(fn), recurse)  # type: ignore[misc]

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.kernels.layout import wrong_type
 from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import FixedPointNeuron, Range, chip_value
-from .errors import ArgumentError
-from .lazy import resize
+from .errors import ArgumentError, InputTypeError
+from .limits import confined_together, own_parameter, require_finite, value_of
+from .state import state_value
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
 
@@ -48,10 +50,11 @@ class ResonatorNeuron(FixedPointNeuron):
     dropout
         Module applied to the spikes; None for none.
     shared_param
-        One period and decay for all neurons, or one a channel.
+        One period and decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to rest,
-        and so does ``reset_state()``.
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
+        rest, and so does ``reset_state()``.
     requires_grad
         Learn sine and cosine.
     graded_spike
@@ -81,6 +84,14 @@ class ResonatorNeuron(FixedPointNeuron):
     _run: Callable[..., Any]  # kernel: spikes and, if asked for, the last state
     _run_dynamics: Callable[..., tuple[Tensor, ...]]  # kernel: the states before each reset
 
+    sin_decay: torch.nn.Parameter
+    cos_decay: torch.nn.Parameter
+    real_state: Tensor = state_value(
+        "real_state", "Real part of the state that the last call left."
+    )
+    imag_state: Tensor = state_value(
+        "imag_state", "Imaginary part of the state that the last call left."
+    )
     cx_sin_decay = chip_value("sin_decay")
     cx_cos_decay = chip_value("cos_decay")
 
@@ -106,10 +117,18 @@ class ResonatorNeuron(FixedPointNeuron):
         )  # fmt: skip
         self.no_reset = False
         self.log_init = bool(log_init)
-        self._imag_before: Tensor | None = None  # imag_state as dynamics() found it
+        self._before: dict[str, Tensor] = {}  # imag_state as dynamics() found it, for spike()
         self._add_rotation(period, decay)
         self._add_states(real_state=0, imag_state=0)
         self.clamp()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "norm" and value is not None:
+            raise AttributeError(
+                "norm of a resonator cannot be set: its input has two parts; set real_norm and "
+                "imag_norm"
+            )
+        super().__setattr__(name, value)
 
     # parameters
 
@@ -123,33 +142,57 @@ class ResonatorNeuron(FixedPointNeuron):
         for of_range in ("period", "decay") if name in _ROTATION else (name,):
             super()._sized(of_range)
 
-    def _init_channels(self, channels: int) -> None:
+    def _draw_rotation(self, channels: int) -> Pair:
+        low, high = self._ranges["period"]
+        if self.log_init:
+            frequency = torch.logspace(
+                -math.log10(high), -math.log10(low), channels, dtype=torch.float32, device="cpu"
+            )
+        else:
+            spread = torch.rand(channels, dtype=torch.float32, device="cpu")
+            frequency = 1 / high + (1 / low - 1 / high) * spread
+        kept = self.p_scale * (1 - self._uniform("decay", channels))
+        # in float64: sine and cosine in float32 differ from processor to processor
+        turn = (2 * math.pi * frequency).double()
+        return kept * torch.sin(turn).float(), kept * torch.cos(turn).float()
+
+    def _draws(self) -> list[Any]:
+        draws = [draw for draw in super()._draws() if draw[0][0] not in ("period", "decay")]
         if "period" in self._ranges:
-            low, high = self._ranges["period"]
-            if self.log_init:
-                frequency = torch.logspace(-math.log10(high), -math.log10(low), channels)
-            else:
-                frequency = 1 / high + (1 / low - 1 / high) * torch.rand(channels)
-            kept = self.p_scale * (1 - self._draw("decay", channels))
-            self._sized("sin_decay")
-            resize(self.sin_decay, kept * torch.sin(2 * math.pi * frequency))
-            resize(self.cos_decay, kept * torch.cos(2 * math.pi * frequency))
-        super()._init_channels(channels)
+            draws.insert(0, (_ROTATION, self._draw_rotation))
+        return draws
 
     def _decays(self) -> tuple[str, ...]:
-        return tuple(name for name in super()._decays() if name not in _ROTATION)
+        return tuple([name for name in self._learned if name not in _ROTATION])
+
+    def _within(self, sin: Tensor, cos: Tensor) -> Pair:
+        """Return sine and cosine within their range: shorter than 1, at most a quarter turn.
+
+        In float64 and rounded once, so that every processor gives the same.
+        """
+        sin, cos = sin.double(), cos.double()
+        with torch.no_grad():  # of what is within, the gradient passes
+            length = torch.sqrt(sin * sin + cos * cos)
+            shrink = torch.where(length > self.p_scale - 1, (self.p_scale - 1) / length, 1.0)
+        return (sin * shrink).float().clamp(min=1), (cos * shrink).float().clamp(min=0)
 
     def _rotation(self) -> Pair:
-        """Return sine and cosine within their range: shorter than 1, at most a quarter turn."""
-        sin, cos = (getattr(self, name).detach() for name in _ROTATION)
-        length = torch.sqrt(sin * sin + cos * cos)
-        shrink = torch.where(length > self.p_scale - 1, (self.p_scale - 1) / length, 1.0)
-        return (sin * shrink).clamp(min=1), (cos * shrink).clamp(min=0)
+        """Return what ``clamp`` would make of sine and cosine; neither is touched."""
+        return self._within(*(getattr(self, name).detach() for name in _ROTATION))
 
     def clamp(self) -> None:  # noqa: D102 (the base says it)
         super().clamp()
-        for name, value in zip(_ROTATION, self._rotation(), strict=True):
-            self._finite(name).data.copy_(value)
+        if all(own_parameter(self, name) is not None for name in _ROTATION):
+            confined_together(self, _ROTATION, self._within)
+
+    def _parameters_used(self) -> tuple[Tensor, ...]:
+        rotation = tuple([value_of(self, name) for name in _ROTATION])
+        if self.requires_grad or any(part.requires_grad for part in rotation):
+            rotation = confined_together(self, _ROTATION, self._within)
+        else:
+            for name, part in zip(_ROTATION, rotation, strict=True):
+                require_finite(self, name, part)
+        return *rotation, *(self._used(name) for name in self._decays())
 
     def _clamped(self, name: str) -> Tensor:
         if name in _ROTATION:
@@ -157,11 +200,6 @@ class ResonatorNeuron(FixedPointNeuron):
         return super()._clamped(name)
 
     # values
-
-    @property
-    def threshold(self) -> float:
-        """Quantised threshold in real units; -1 where ``no_reset`` leaves it out."""
-        return -1 if self.no_reset else self._threshold
 
     def _fractions(self) -> tuple[np.ndarray, np.ndarray]:
         sin, cos = (p.round().cpu().numpy() / np.float32(self.p_scale) for p in self._rotation())
@@ -209,18 +247,22 @@ class ResonatorNeuron(FixedPointNeuron):
                 f"{type(input).__name__}. For a complex tensor use (x.real, x.imag)."
             )
         real, imag = input
-        shapes = [getattr(part, "shape", ()) for part in input]
-        if shapes[0] != shapes[1]:
+        for part in input:
+            wrong = wrong_type(part)
+            if wrong is not None:
+                raise InputTypeError(f"neuron input {wrong}")
+        if real.shape != imag.shape:
             raise ArgumentError(
-                f"real and imaginary input must have the same shape; got {tuple(shapes[0])} and "
-                f"{tuple(shapes[1])}"
+                f"real and imaginary input must have the same shape; got {tuple(real.shape)} and "
+                f"{tuple(imag.shape)}"
             )
         self._enter(real)
         self._check(imag)
         if self.real_norm is not None:
             real = self.real_norm(real.to(torch.float32))
+        if self.imag_norm is not None:
             imag = self.imag_norm(imag.to(torch.float32))
-        decays = (getattr(self, name) for name in (*_ROTATION, *self._decays()))
+        decays = self._parameters_used()
         thresholds = (getattr(self, name) for name in self._thresholds)
         return ((real, imag), *decays, *thresholds, self.s_scale), self._state(real.shape[0])
 
@@ -231,14 +273,19 @@ class ResonatorNeuron(FixedPointNeuron):
         threshold and refractory before each spike. All have the shape of each part of ``input``.
         """
         arguments, state = self._arguments(input)
-        self._imag_before = self.imag_state if self.persistent_state else None
+        if self.persistent_state:
+            self._before["imag_state"] = self.imag_state
         states = self._run_dynamics(*arguments, state=state)
-        self._keep_state(**{n: s[..., -1] for n, s in zip(self._rest, states, strict=True)})
+        self._keep_last(**dict(zip(self._rest, states, strict=True)))
         return states
+
+    def reset_state(self) -> None:  # noqa: D102 (the base says it)
+        super().reset_state()
+        self._before.clear()
 
     def _imag_last(self) -> Tensor:
         """Imaginary part before the series that ``spike()`` was given."""
-        before, self._imag_before = self._imag_before, None
+        before = self._before.pop("imag_state", None)
         return self.imag_state if before is None else before
 
     def forward(self, input: Pair, delay_shift: bool = False) -> Tensor:
@@ -256,13 +303,15 @@ class ResonatorNeuron(FixedPointNeuron):
         Tensor
             Spikes, of the shape of each part of ``input``.
         """
+        if self._replaces_stages:
+            return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
-        self._imag_before = None
+        self._before.clear()
+        keeps = self._keeps(input[0])
         spikes = self._run(
-            *arguments, state=state, shift=delay_shift, return_state=self.persistent_state,
-            **self._options(),
-        )  # fmt: skip
-        if self.persistent_state:
+            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options()
+        )
+        if keeps:
             spikes, states = spikes
             self._keep_state(**dict(zip(self._rest, states, strict=True)))
         return self._leave(spikes)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import resonator as base
 
-SCALE_RHO_MULT = 10
+SCALE_RHO_MULT: float = 10
 TAU_RHO_MULT = 0.5
 
 neuron_params = base.neuron_params
@@ -44,5 +44,5 @@ class Neuron(base.ResonatorNeuron):
         spikes = complex_spike(
             real, imag, self._threshold, imag_last=self._imag_last(), **self._options()
         )
-        self._keep_state(imag_state=imag[..., -1])
+        self._keep_last(imag_state=imag)
         return self._leave(spikes)

@@ -14,7 +14,7 @@ from . import resonator as base
 from .dynamics.resonator import persistent_imag_state, persistent_real_state
 
 SCALE_RHO_MULT = 0.1
-TAU_RHO_MULT = 100
+TAU_RHO_MULT: float = 100
 
 neuron_params = base.neuron_params
 
@@ -44,7 +44,7 @@ class Neuron(base.ResonatorNeuron):
         """Spike where the imaginary part of ``dynamics`` reaches the threshold."""
         fires = imag >= self._threshold
         spikes = spike(imag, self._threshold, fires=fires, **self._options())
-        if self.persistent_state:
+        if self._keeps(imag):
             fired = fires[..., -1]
             self._keep_state(
                 real_state=persistent_real_state(real[..., -1], fired),

@@ -8,7 +8,7 @@ from typing import Any
 from lapilli.kernels import sigma as kernel
 from torch import Tensor
 
-from .state import Stateful
+from .state import Stateful, state_value
 
 
 class Sigma(Stateful):
@@ -20,14 +20,17 @@ class Sigma(Stateful):
     Parameters
     ----------
     persistent_state
-        Continue the sum from one call to the next (detached); a change of batch size starts anew,
-        and so does ``reset_state()``.
+        Continue the sum from one call to the next (detached), from one batch of training to the
+        next too: call ``lapilli.reset_state(net)`` between samples. A change of batch size starts
+        anew, and so does ``reset_state()``.
 
     Attributes
     ----------
     pre_state : Tensor
         Sum after the last call where it persists; not in the state dict.
     """
+
+    pre_state: Tensor = state_value("pre_state", "Sum that the last call left.")
 
     def __init__(self, persistent_state: bool = False):
         super().__init__(persistent_state)
@@ -41,9 +44,9 @@ class Sigma(Stateful):
     def forward(self, input: Tensor) -> Tensor:
         """Return the running sum of ``input`` over its last dimension."""
         self._check(input)
-        state = self._state(input.shape[0])
-        y = kernel.sigma(input, state=state and state[0], return_state=self.persistent_state)
-        if self.persistent_state:
+        state, keeps = self._state(input.shape[0]), self._keeps(input)
+        y = kernel.sigma(input, state=state and state[0], return_state=keeps)
+        if keeps:
             y, last = y
             self._keep_state(pre_state=last)
         return y

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import base
 from .delta import Delta
 from .errors import require
+from .gradients import with_zero_gradients
 from .lazy import resize
 from .sigma import Sigma
 
@@ -30,8 +31,9 @@ class Neuron(base.Neuron):
     Input and output are ``[N, neurons..., T]`` float32 with at least three dimensions, in any
     memory layout; half precision and integers are converted. The first neuron dimension is the
     channel. Without norm, and with a rectifier or no activation, the whole neuron is one kernel
-    that does not call the modules ``sigma``, ``activation`` and ``delta``; otherwise they run one
-    after the other, with the same values.
+    that does not call the modules ``sigma``, ``activation`` and ``delta``; otherwise, or where
+    ``sigma`` or ``delta`` was replaced or has hooks, they run one after the other, with the same
+    values.
 
     Parameters
     ----------
@@ -53,7 +55,8 @@ class Neuron(base.Neuron):
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
-        Keep the state from one call to the next (detached); a change of batch size returns to
+        Keep the state from one call to the next (detached), from one batch of training to the next
+        too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
         rest, and so does ``reset_state()``.
     requires_grad
         Learn threshold and bias.
@@ -62,7 +65,8 @@ class Neuron(base.Neuron):
     ----------
     bias : Parameter
         Added before the activation once ``set_bias`` was called or one that is not zero was
-        loaded; ``[1]``, ``[channels]`` or the shape of the neurons.
+        loaded; ``[1]``, ``[channels]`` or the shape of the neurons. Until then its gradient is
+        zero.
     bias_is_set : bool
         Whether it is added.
     sigma : Sigma
@@ -108,9 +112,10 @@ class Neuron(base.Neuron):
             **base.fixed_point_scales(scale) | {"p_scale": 1},
         )
         self.graded_spike = True
-        self.cum_error = bool(cum_error)
         self.activation = activation
-        self.bias = torch.nn.Parameter(torch.zeros(1), requires_grad=self.requires_grad)
+        self.bias = torch.nn.Parameter(
+            torch.zeros(1, dtype=torch.float32), requires_grad=self.requires_grad
+        )
         self.bias_is_set = False
         self.sigma = Sigma(persistent_state=self.persistent_state)
         self.delta = Delta(
@@ -118,7 +123,7 @@ class Neuron(base.Neuron):
             scale=self.s_scale,
             tau_grad=tau_grad,
             scale_grad=scale_grad,
-            cum_error=self.cum_error,
+            cum_error=bool(cum_error),
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
@@ -136,6 +141,16 @@ class Neuron(base.Neuron):
     def clamp(self) -> None:
         """Raise the threshold to the grid of the events where it is lower, in place."""
         self.delta.clamp()
+
+    def _size(self, channels: int, dimensions: int) -> None:
+        if not self.shared_param:
+            self.delta._size(channels, *(1,) * (dimensions - 1))
+        if hasattr(self.norm, "_size"):
+            self.norm._size(channels)
+
+    @property
+    def began_at_rest(self) -> bool:  # noqa: D102 (the base says it)
+        return self.sigma.began_at_rest or self.delta.began_at_rest
 
     def reset_state(self) -> None:
         """Return to rest: the next call starts as the first one did."""
@@ -189,8 +204,47 @@ class Neuron(base.Neuron):
 
     @property
     def threshold(self) -> torch.nn.Parameter:
-        """Threshold in real units: the parameter ``delta.threshold``."""
+        """Threshold in real units: the parameter ``delta.threshold``.
+
+        A number that is set is quantised and written into the parameter, for all channels.
+        """
         return self.delta.threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        before, self._threshold = self._threshold, self.quantize_threshold(threshold)
+        if before > 0:
+            self.tau_rho *= self._threshold / before
+        self.delta.threshold.data.fill_(self._threshold)
+        self.clamp()
+
+    @base.Neuron.requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        """Whether threshold and bias are learned."""
+        base.Neuron.requires_grad.fset(self, requires_grad)
+        if "delta" in self._modules:
+            self.delta.requires_grad = requires_grad
+
+    @property
+    def persistent_state(self) -> bool:
+        """Whether the state is kept from one call to the next; the same for sigma and delta."""
+        return self._persistent_state
+
+    @persistent_state.setter
+    def persistent_state(self, persistent_state: bool) -> None:
+        self._persistent_state = bool(persistent_state)
+        for name in ("sigma", "delta"):
+            if name in self._modules:
+                self._modules[name].persistent_state = self._persistent_state
+
+    @property
+    def cum_error(self) -> bool:
+        """Whether changes are added up until they are sent, see ``delta.cum_error``."""
+        return self.delta.cum_error
+
+    @cum_error.setter
+    def cum_error(self, cum_error: bool) -> None:
+        self.delta.cum_error = bool(cum_error)
 
     @property
     def v_th_mant(self) -> int | np.ndarray:
@@ -237,17 +291,35 @@ class Neuron(base.Neuron):
             self._check_bias(self.bias)
         rectifies = type(self.activation) is torch.nn.ReLU or self.activation in _RECTIFIERS
         passes = self.activation is None or type(self.activation) is torch.nn.Identity
-        if self.norm is None and (rectifies or passes):
-            return self._leave(self._fused(x, rectifies, delay_shift))
-        y = self.sigma(x)
-        y = self._biased(y if self.norm is None else self.norm(y))
-        y = y if passes else self.activation(y)
-        return self._leave(self.delta(y, delay_shift))
+        if self.norm is None and (rectifies or passes) and not self._are_parts_observed():
+            y = self._fused(x, rectifies, delay_shift)
+        else:
+            y = self.sigma(x)
+            y = self._biased(y if self.norm is None else self.norm(y))
+            y = y if passes else self.activation(y)
+            y = self.delta(y, delay_shift)
+        if self.requires_grad and not self.bias_is_set:
+            y = with_zero_gradients(y, self.bias)
+        return self._leave(y)
+
+    def _are_parts_observed(self) -> bool:
+        """Whether sigma or delta is not what the constructor made, or has hooks."""
+        for part, made in ((self.sigma, Sigma), (self.delta, Delta)):
+            if (
+                type(part) is not made
+                or part._forward_hooks
+                or part._forward_pre_hooks
+                or part._backward_hooks
+                or part._backward_pre_hooks
+                or "forward" in part.__dict__
+            ):
+                return True
+        return False
 
     def _fused(self, x: Tensor, relu: bool, shift: bool) -> Tensor:
         sigma, delta = self.sigma, self.delta
         sigma._check(x)
-        delta._enter(x)
+        threshold = delta._enter(x)
         before = [module._state(x.shape[0]) for module in (sigma, delta)]
         if all(s is None for s in before):
             state = None
@@ -255,12 +327,12 @@ class Neuron(base.Neuron):
             rest = x.new_zeros(x.shape[:-1], dtype=torch.float32)
             total, encoder = before
             state = *(total or (rest,)), *(encoder or (rest,) * 3)
+        keeps = self._keeps(x)
         y = kernel.sigma_delta(
-            x, delta.threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
-            relu=relu, shift=shift, state=state, return_state=self.persistent_state,
-            **delta._options,
+            x, threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
+            relu=relu, shift=shift, state=state, return_state=keeps, **delta._options,
         )  # fmt: skip
-        if self.persistent_state:
+        if keeps:
             y, (total, pre, residual, error) = y
             sigma._keep_state(pre_state=total)
             delta._keep_state(pre_state=pre, residual_state=residual, error_state=error)

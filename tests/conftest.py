@@ -39,7 +39,10 @@ def pytest_configure(config):
 
 
 # long files with few tests: begun last, they would leave one process alone
-_FIRST = ("test_backends.py", "test_aot.py", "test_catalogue.py", "test_interpreter.py")
+_FIRST = (
+    "test_features.py", "test_backends.py", "test_aot.py", "test_catalogue.py",
+    "test_interpreter.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -49,9 +49,9 @@ def norms_of_complex_neurons(case, block):
         norm = getattr(getattr(block, "neuron", None), f"{part}_norm", None)
         if norm is None:
             continue
-        extra[f"bias/{part}"] = norm.bias.numpy() + np.float32(0)
+        extra[f"lapilli/bias/{part}"] = norm.bias.numpy() + np.float32(0)
         if "norm_wgt" in case.name:
-            extra[f"neuron/weight_exp/{part}"] = norm.weight_exp.numpy()
+            extra[f"lapilli/neuron/weight_exp/{part}"] = norm.weight_exp.numpy()
     return extra
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import tomllib
+from checkers import check_scripts
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]  # import package to folder
+# src holds a link to lapilli/, and that links to the other folders
+FOLDERS = ("src", "lapilli", *(p.name for p in (ROOT / "lapilli").iterdir() if p.is_symlink()))
 
 IMPORT_ALL = """
 import importlib, json, pkgutil
@@ -27,10 +29,10 @@ print(json.dumps({name: importlib.import_module(name).__file__ for name in names
 def modules_in_the_tree():
     """Dotted names of all modules, from the folders."""
     names = set()
-    for package, folder in FOLDERS.items():
-        for path in (ROOT / folder).rglob("*.py"):
-            parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            names.add(".".join((package, *parts)).removesuffix(".__init__"))
+    for folder, _, files in os.walk(ROOT / "src", followlinks=True):
+        for path in (Path(folder, file) for file in files if file.endswith(".py")):
+            parts = path.relative_to(ROOT / "src").with_suffix("").parts
+            names.add(".".join(parts).removesuffix(".__init__"))
     return names
 
 
@@ -51,10 +53,11 @@ def wheel(tmp_path_factory):
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for folder in FOLDERS.values():
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
-    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp, cwd=source)
+    for folder in FOLDERS:
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignore)
+    # a source distribution, and the wheel from that
+    call(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp, cwd=source)
     (file,) = tmp.glob("*.whl")
     return file
 
@@ -87,3 +90,8 @@ def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
 def test_command_is_installed(environment, tmp_path):
     _, scripts, _ = environment
     assert PROJECT["project"]["version"] in call(scripts / "lapilli", "info", cwd=tmp_path)
+
+
+def test_a_type_checker_finds_mistakes_with_the_wheel(environment, tmp_path):
+    python, _, _ = environment
+    check_scripts("pyright", tmp_path, python)

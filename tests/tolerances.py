@@ -21,3 +21,8 @@ SIX_DIGITS = {"rtol": 1e-5, "atol": 0}
 # The fused kernels and their parts apart: another order of the products, and of the sums over
 # samples, neurons and steps, which cancel. A share of the largest entry.
 FUSED_GRADIENT = 2e-5
+
+# Gradients of processes that share a batch: each sums over its samples, then torch over the
+# processes, where one process sums over all samples at once. The order of float32 sums that cancel,
+# as above; a share of the largest entry.
+SHARED_GRADIENT = 2e-5

@@ -1,16 +1,17 @@
 """lava-dl's names: ``from lapilli import slayer`` in place of ``import lava.lib.dl.slayer``.
 
-A facade without code of its own: ``_modules.py`` lists what is where. Each name is found by
-attribute (``slayer.block.cuba.Dense``) and by import (``from lapilli.slayer.block.cuba import
-Dense``). Importing it compiles nothing and opens no device; matplotlib and h5py are imported where
-they are used. docs/migration.md lists what differs from lava-dl.
+A facade without code of its own: its modules hold names of lapilli's other modules, or are those
+modules. Each name is found by attribute (``slayer.block.cuba.Dense``) and by import (``from
+lapilli.slayer.block.cuba import Dense``). Importing it compiles nothing and opens no device;
+matplotlib and h5py are imported where they are used. docs/migration.md lists what differs from
+lava-dl.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import auto, axon, block, classifier, dendrite, io, loss, neuron, spike, synapse, utils
 from . import jitconfig as jitconfig
 from ._alias import install_alias as install_alias
-from ._modules import install
 
 __all__ = [
     "auto",
@@ -26,16 +27,15 @@ __all__ = [
     "utils",
 ]
 
-globals().update(install(__name__))
+if not TYPE_CHECKING:  # or checkers would take every name for one that is here
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("obd", "object_detection"):
-        raise AttributeError(
-            f"slayer.{name}: lapilli has no object detection. Its networks are made of blocks that "
-            "are here; take data sets and metrics from lava-dl or torchvision."
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in ("obd", "object_detection"):
+            raise AttributeError(
+                f"slayer.{name}: lapilli has no object detection. Its networks are made of blocks "
+                "that are here; take data sets and metrics from lava-dl or torchvision."
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -3,9 +3,8 @@
 Source: lava-dl spike/complex.py.
 """
 
-from torch import Tensor
-
 from lapilli.kernels.spike import complex_spike
+from torch import Tensor
 
 
 class Spike:

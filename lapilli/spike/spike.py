@@ -3,9 +3,8 @@
 Source: lava-dl spike/spike.py.
 """
 
-from torch import Tensor
-
 from lapilli.kernels.spike import spike
+from torch import Tensor
 
 
 class Spike:

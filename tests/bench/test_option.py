@@ -12,6 +12,7 @@ from bench import peers
 from bench.cases import cases
 from bench.conftest import Run
 from bench.kernels import TARGETS
+from bench.test_compiled import NETS
 from lapilli.benchmark import judge
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,6 +36,7 @@ def test_option_collects_the_benchmarks(option):
     collected = [line for line in done.stdout.splitlines() if "::" in line]
     compared = peers.cases() if option == "--peers" else []
     assert collected == [
+        *(f"bench/test_compiled.py::test_compiled_step_is_not_slower[{net}]" for net in NETS),
         *(f"bench/test_kernels.py::test_kernels[{target}]" for target in TARGETS),
         *(f"bench/test_peers.py::test_peers[{case}]" for case in compared),
         *(f"bench/test_speed.py::test_speed[{case}]" for case in cases()),

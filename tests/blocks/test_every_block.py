@@ -6,16 +6,12 @@ import pickle
 
 import pytest
 import torch
-from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make
+from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make, same
 from lapilli.blocks import base
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
 
 from lapilli import export
-
-
-def same(a, b):
-    assert_close(a, b, rtol=0, atol=0)
 
 
 def test_the_table_holds_every_block():
@@ -53,19 +49,56 @@ def test_backward_gives_every_parameter_a_finite_gradient(family, kind):
     y.backward(torch.randn(y.shape))
     assert x.grad.isfinite().all()
     assert x.grad.any()
-    # of Output and of sigma-delta inputs, the neuron's threshold and bias play no part
-    idle = family == "sigma_delta" and (kind == "Output" or "bias")
     for name, parameter in block.named_parameters():
         if not parameter.requires_grad:
             assert kind in ("Pool", "Unpool"), f"{name} is not learned"
             assert parameter.grad is None
-        elif parameter.grad is None:
-            assert idle is True or name.endswith(f"neuron.{idle}"), f"{name} has no gradient"
         else:
+            assert parameter.grad is not None, f"{name} has no gradient"
             assert parameter.grad.isfinite().all(), name
     if cell.weight:
         learned = dict(block.named_parameters())
         assert any(p.grad.any() for n, p in learned.items() if n.startswith(cell.weight))
+
+
+class Factor(torch.nn.Module):
+    """Norm with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x * self.factor
+
+
+# settings of the neuron, settings of the block, and the kinds that take them
+_DELAYED = ("Dense", "Recurrent", "Conv", "ConvT", "Pool", "Unpool")
+IDLE = [
+    ({"shared_param": False}, {}, [k for k, cell in KINDS.items() if cell.neuron]),
+    ({"persistent_state": True}, {}, [k for k, cell in KINDS.items() if cell.neuron]),
+    ({"norm": Factor}, {}, [k for k, cell in KINDS.items() if cell.neuron]),
+    ({}, {"gradient": "full"}, ["Recurrent", "KWTA"]),
+    ({}, {"dynamics": False}, ["Affine"]),
+    ({"norm": Factor}, {"dynamics": False}, ["Affine"]),
+    ({}, {"weight_norm": True}, ["Affine", "Output", "KWTA", *_DELAYED]),
+    ({}, {"delay": True}, _DELAYED),
+]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "options", "family", "kind"),
+    [(*case, *cell) for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds],
+    ids=str,
+)
+def test_parameters_without_influence_get_zeros(family, kind, neuron, options):
+    """DDP waits for the gradient of every parameter."""
+    for steps in (1, STEPS):
+        block = make(family, kind, {"requires_grad": True} | neuron, **options)
+        y = block(events(kind, steps=steps).requires_grad_())
+        y.backward(torch.randn(y.shape))
+        without = [n for n, p in block.named_parameters() if p.requires_grad and p.grad is None]
+        assert not without
 
 
 @each_cell

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 import torch
-from lapilli.blocks import crossover, cuba, linear, rf
+from lapilli.blocks import crossover, cuba, linear, maps, rf
 from lapilli.blocks.complex_synapse import Dense as ComplexDense
-from lapilli.blocks.synapse import Conv, Dense, normalized_weight
+from lapilli.blocks.synapse import Conv, Dense
+from lapilli.kernels.normalize import normalized_weight
 from tolerances import FLOAT32
 from torch.testing import assert_close
 
@@ -202,7 +203,7 @@ def test_a_block_takes_the_product_of_its_synapse(name, family):
     arguments, attribute = BLOCKS[name]
     make = getattr(module, name)
     assert getattr(make(params, *arguments), attribute).product == "auto"
-    for product in linear.PRODUCTS:
+    for product in maps.PRODUCTS:
         block = make(params, *arguments, synapse=product)
         assert getattr(block, attribute).product == product
     with pytest.raises(ValueError, match="product must be one of 'auto', 'dense', 'events'"):

@@ -147,16 +147,23 @@ def expected(case: Case, net: nn.Module, x: torch.Tensor) -> np.ndarray:
         if np.array_equal(held, free):
             raise SystemExit(f"{case.name}: no overflow shows")
         return held[0].astype(np.float64)
-    if case.silent_first:
+    return outputs(net, x, case.silent_first, case.lag, case.scale)
+
+
+def outputs(
+    net: nn.Module, x: torch.Tensor, silent_first: bool, lag: int, scale: int
+) -> np.ndarray:
+    """Run lapilli; ``lag`` steps later, ``scale`` times as large."""
+    if silent_first:
         x = torch.cat([torch.zeros_like(x[..., :1]), x], -1)
     with torch.no_grad():
         y = copy.deepcopy(net)(x)[0]
-    y = y[..., 1:] if case.silent_first else y
-    if case.lag > 0:
-        y = torch.cat([torch.zeros_like(y[..., : case.lag]), y[..., : -case.lag]], -1)
-    elif case.lag < 0:
-        y = y[..., -case.lag :]
-    return (y.double() * case.scale).numpy()
+    y = y[..., 1:] if silent_first else y
+    if lag > 0:
+        y = torch.cat([torch.zeros_like(y[..., :lag]), y[..., :-lag]], -1)
+    elif lag < 0:
+        y = y[..., -lag:]
+    return (y.double() * scale).numpy()
 
 
 def constant_bias(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -187,16 +194,17 @@ def compare(python: Path, case: Case) -> tuple[bool, str]:
 def confirm(python: Path, fault: Fault) -> tuple[bool, str]:
     """Whether netx is at fault as said, and what it does."""
     net, x = prepared(fault)
-    options = {"unit": 1, "bits": 0, "scale": 1} | fault.options
+    plain = {"unit": 1, "bits": 0, "scale": 1, "lag": 0, "silent_first": False, "reads": "output"}
+    options = plain | fault.options
     got = in_netx(
         python, "fault " + fault.name, net, x * options["unit"], bits=options["bits"],
-        enters="port", reads="output",
+        enters="port", reads=options["reads"],
     )  # fmt: skip
     if isinstance(got, str):
         return got == fault.outcome, got
-    with torch.no_grad():
-        want = (copy.deepcopy(net)(x)[0] * options["scale"]).numpy()
-    outcome = "differs" if (got.reshape(want.shape) != want).any() else "equal"
+    want = outputs(net, x, options["silent_first"], options["lag"], options["scale"])
+    got = got.reshape(want.shape[:-1] + got.shape[-1:])[..., : want.shape[-1]]
+    outcome = "differs" if (got != want).any() else "equal"
     return outcome == fault.outcome, outcome
 
 

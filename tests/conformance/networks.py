@@ -31,7 +31,9 @@ _NAMES = {
     "rf": rf,
     "sigma_delta": sigma_delta,
     "gelu": gelu,
+    "MeanOnlyBatchNorm": MeanOnlyBatchNorm,
     "WgtScaleBatchNorm": WgtScaleBatchNorm,
+    "biased": lambda block: _with_bias([block])[0],
     "CUBA": CUBA,
     "ROTATING": ROTATING,
     "ADAPTING": ADAPTING,
@@ -98,9 +100,11 @@ def _chain(*blocks: nn.Module) -> nn.Module:
 
 def _with_bias(net: nn.Module) -> nn.Module:
     for block in net:
-        if getattr(block.neuron, "norm", None) is not None:
-            block.neuron.norm.running_mean = torch.linspace(-0.4, 0.4, block.synapse.out_channels)
-            block.neuron.norm._sized("running_mean")
+        for name in ("norm", "real_norm"):
+            norm = getattr(block.neuron, name, None)
+            if norm is not None:
+                norm.running_mean = torch.linspace(-0.4, 0.4, block.synapse.out_channels)
+                norm._sized("running_mean")
     return net
 
 
@@ -213,7 +217,33 @@ CASES = [
                         sigma_delta.Output(SENDING, 8, 4, weight_scale=2)), (12,),
          relation="o[t] = 2**18 y[t-2]", lag=2, scale=EVENT * 64, data=levels, unit=64,
          enters="neuron"),
+    Case("sigma-delta input block and output, gelu, errors added up at the output",
+         lambda: _chain(sigma_delta.Input(SENDING | {"activation": gelu}),
+                        sigma_delta.Dense(SENDING, 12, 8, weight_scale=2),
+                        sigma_delta.Output(SENDING | {"activation": gelu, "cum_error": True}, 8, 4,
+                                           weight_scale=2)), (12,),
+         relation="o[t] = 2**18 y[t-2]", lag=2, scale=EVENT * 64, data=levels, unit=64,
+         enters="neuron"),
+    Case("sigma-delta, threshold 0",
+         lambda: _chain(sigma_delta.Input(SENDING | {"threshold": 0.0}),
+                        sigma_delta.Dense(SENDING | {"threshold": 0.0}, 12, 8, weight_scale=2),
+                        sigma_delta.Dense(SENDING | {"threshold": 0.0}, 8, 4, weight_scale=2)),
+         (12,), relation="o[t] = 4096 y[t-2]", lag=2, scale=EVENT, data=levels, unit=64,
+         enters="neuron"),
+    Case("sigma-delta, last layer of scale 128",
+         lambda: _chain(sigma_delta.Dense(SENDING, 12, 8, weight_scale=2),
+                        sigma_delta.Dense(SENDING | {"scale": 128}, 8, 4, weight_scale=1)), (12,),
+         relation="o[t] = 8192 y[t-2]", lag=2, scale=2 * EVENT, data=changes, unit=EVENT, bits=16),
+    Case("sigma-delta, axonal delays",
+         lambda: _chain(sigma_delta.Dense(SENDING, 12, 8, weight_scale=2, delay=True),
+                        sigma_delta.Dense(SENDING, 8, 4, weight_scale=2)), (12,),
+         relation="o[t] = 4096 y[t-2]", lag=2, scale=EVENT, data=changes, unit=EVENT, bits=16),
+    Case("RF dense, decays per channel",
+         lambda: _chain(rf.Dense({"threshold": 0.5, "period": (6.0, 12.0), "decay": (0.02, 0.1),
+                                  "shared_param": False}, 34, 16, weight_scale=3)), (34,)),
 ]  # fmt: skip
+
+_SD = {"unit": EVENT, "bits": 16, "scale": EVENT}
 
 
 FAULTS = [
@@ -244,6 +274,51 @@ FAULTS = [
           "fails to start", changes, {"unit": EVENT, "bits": 16}),
     Fault("activation other than relu",
           "sigma_delta.Dense(SENDING | {'activation': gelu}, 12, 8, weight_scale=2, "
-          "delay_shift=True)", (12,), "differs", changes,
-          {"unit": EVENT, "bits": 16, "scale": EVENT}),
+          "delay_shift=True)", (12,), "differs", changes, _SD),
+    Fault("Unpool", "cuba.Input(delay_shift=False), cuba.Unpool(CUBA, 2)", (2, 4, 4),
+          "NotImplementedError"),
+    Fault("TimeDecimation", "cuba.Dense(CUBA, 12, 8), cuba.TimeDecimation(2)", (12,),
+          "NotImplementedError"),
+    Fault("Input block of a resonator", "rf.Input(ROTATING), rf.Dense(ROTATING, 12, 8)", (12,),
+          "AttributeError"),
+    Fault("complex convolution", "cuba.Input(delay_shift=False), rf.Conv(ROTATING, 2, 4, 3)",
+          (2, 6, 6), "TypeError"),
+    Fault("norm of complex neurons: ignored",
+          "biased(rf.Dense(ROTATING | {'norm': MeanOnlyBatchNorm}, 34, 8, weight_scale=3))", (34,),
+          "differs"),
+    Fault("bias with delays: not delayed",
+          "biased(cuba.Dense(CUBA | {'norm': MeanOnlyBatchNorm}, 34, 16, weight_scale=3, "
+          "delay=True))", (34,), "differs", options={"silent_first": True}),
+    Fault("recurrent layer with delays",
+          "cuba.Recurrent(CUBA, 34, 34, weight_scale=2, delay=True)", (34,), "differs"),
+    Fault("bias of KWTA: added to the voltage",
+          "cuba.KWTA(CUBA | {'threshold': 30.0}, 34, 16, 1, weight_scale=40)", (34,), "differs",
+          options={"silent_first": True}),
+    Fault("scale that is no power of two",
+          "*(cuba.Dense(CUBA | {'scale': 100, 'threshold': 1.0}, n, 128, weight_scale=3) "
+          "for n in (34, 128, 128))", (34,), "differs"),
+    Fault("no positive weight, the least a power of two",
+          "cuba.Affine(CUBA, 34, 8, pre_hook_fx=lambda w: (w > 0) * -3.96875 - 0.03125)", (34,),
+          "differs", options={"reads": "voltage", "scale": EVENT, "lag": 1}),
+    Fault("errors added up in sigma-delta neurons",
+          "sigma_delta.Dense(SENDING | {'cum_error': True}, 12, 8, weight_scale=2, "
+          "delay_shift=True)", (12,), "differs", changes, _SD),
+    Fault("scale of a sigma-delta layer before another",
+          "*(sigma_delta.Dense(SENDING | {'scale': 128}, n, 8, weight_scale=2, delay_shift=True) "
+          "for n in (12, 8))", (12,), "differs", changes, _SD | {"scale": 2 * EVENT}),
+    Fault("spikes into a sigma-delta layer",
+          "cuba.Dense(CUBA, 34, 16, weight_scale=3), "
+          "sigma_delta.Dense(SENDING, 16, 8, weight_scale=2, delay_shift=True)", (34,), "differs",
+          options={"scale": EVENT}),
+    Fault("sigma-delta events into a CUBA layer",
+          "sigma_delta.Dense(SENDING, 12, 8, weight_scale=2, delay_shift=True), "
+          "cuba.Dense(CUBA, 8, 8, weight_scale=2)", (12,), "differs", changes,
+          {"unit": EVENT, "bits": 16}),
+    Fault("Affine before another layer",
+          "cuba.Affine(CUBA, 34, 16, weight_scale=3), cuba.Dense(CUBA, 16, 8, weight_scale=3)",
+          (34,), "differs", options={"lag": 1}),
+    Fault("Output before another layer",
+          "sigma_delta.Output(SENDING, 12, 8, weight_scale=2), "
+          "sigma_delta.Dense(SENDING, 8, 8, weight_scale=2, delay_shift=True)", (12,), "differs",
+          changes, _SD | {"lag": 1}),
 ]  # fmt: skip

@@ -20,6 +20,11 @@ SCRIPTS = {
     "gestures": ({"epochs": 4, "samples": 64}, 0.7, ("loss", "accuracy", "events")),
     "steering": ({"epochs": 20, "samples": 32, "steps": 6}, 0.5, ("loss", "angle")),
 }
+# in the trainers of other packages: the loss falls at least by this
+TRAINERS = {
+    "lightning_digits": ({"epochs": 4, "samples": 288}, 0.8),
+    "accelerate_digits": ({"epochs": 3, "samples": 288}, 0.8),
+}
 WITHOUT_NETWORK = ("gestures",)  # netx runs no delays of convolutions
 
 
@@ -31,9 +36,9 @@ def _no_display():
 
 
 def test_all_are_here_and_in_the_readme():
-    assert {path.stem for path in FOLDER.glob("*.py")} == set(SCRIPTS)
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SCRIPTS, *TRAINERS}
     readme = (FOLDER / "README.md").read_text()
-    assert all(f"`{name}.py`" in readme for name in SCRIPTS)
+    assert all(f"`{name}.py`" in readme for name in (*SCRIPTS, *TRAINERS))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -42,13 +47,17 @@ def test_one_line_is_lapillis(name):
     assert [line for line in lines if "import" in line and "lapilli" in line] == [LINE]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_learns(name, tmp_path):
-    settings, factor, pictures = SCRIPTS[name]
+def load(name):
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    losses = script.main(**settings, out=str(tmp_path / "new" / "folder"))
+    return script
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_learns(name, tmp_path):
+    settings, factor, pictures = SCRIPTS[name]
+    losses = load(name).main(**settings, out=str(tmp_path / "new" / "folder"))
     folder = tmp_path / "new" / "folder"
     assert len(losses) == settings["epochs"]
     assert losses[-1] < factor * losses[0], losses
@@ -60,3 +69,14 @@ def test_learns(name, tmp_path):
     if name == "events":
         for film in ("input", "output"):
             assert (folder / f"{film}.gif").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Lightning: few workers, few batches
+def test_trainers_of_other_packages(name, tmp_path):
+    """Lightning's calls the network in inference mode first."""
+    settings, factor = TRAINERS[name]
+    losses = load(name).main(**settings, out=str(tmp_path / "new" / "folder"))
+    assert len(losses) == settings["epochs"]
+    assert losses[-1] < factor * losses[0], losses
+    assert len(export.load(tmp_path / "new" / "folder" / "network.net")) == 2

@@ -20,7 +20,7 @@ from export_networks import (
 from lapilli.blocks import adrf, alif, cuba, rf, sigma_delta
 from torch import nn
 
-from lapilli import export
+from lapilli import export, neurons
 
 pytestmark = pytest.mark.filterwarnings("ignore::lapilli.export.NetxCompatibilityWarning")
 
@@ -57,7 +57,7 @@ def image(kind, *arguments, family=cuba, params=CUBA, **options):
 ERRORS = {
     "weight of a hook": (lambda: hooked(4.5), "weight: holds 288; limit: -256 to 254; .*clamp"),
     "not finite": (lambda: changed(weight=torch.nan), "weight: holds .*diverged"),
-    "delay": (lambda: changed(delay=70.0), "delay: holds 70; limit: 0 to 62 whole steps; .*clamp"),
+    "delay": (lambda: changed(delay=torch.nan), "delay: holds .*not finite.*diverged"),
     "threshold": (lambda: threshold(2048.0), "vThMant: holds 131072; limit: 1 to 131071"),
     "decay": (lambda: changed(current_decay=5000.0), "iDecay: holds 5000; limit: 0 to 4096"),
     "at every position": (
@@ -85,11 +85,88 @@ ERRORS = {
         lambda: dense(SENDING | {"activation": torch.tanh}, family=sigma_delta), "always uses relu",
     ),
     "error": (lambda: dense(SENDING | {"cum_error": True}, family=sigma_delta), "cumulative"),
-    "scale of sigma-delta": (
-        lambda: dense(SENDING | {"scale": 128}, family=sigma_delta), "scale 64 only",
-    ),
     "thresholds": (lambda: dense(SENDING | PER_CHANNEL, family=sigma_delta), "per channel"),
 }  # fmt: skip
+
+
+def pair(first, second):
+    return lambda: [settle(first, (6,)), settle(second, (4,))]
+
+
+# what only the layer behind makes wrong
+ERRORS_OF_PAIRS = {
+    "scale of sigma-delta": (
+        pair(
+            sigma_delta.Dense(SENDING | {"scale": 128}, 6, 4, weight_scale=2),
+            sigma_delta.Dense(SENDING, 4, 4, weight_scale=2),
+        ),
+        "multiples of 1/4096; limit: scale 64",
+    ),
+    "spikes and events": (
+        pair(
+            cuba.Dense(CUBA, 6, 4, weight_scale=3),
+            sigma_delta.Dense(SENDING, 4, 4, weight_scale=2),
+        ),
+        "a spike on as 1 and a sigma-delta event as 4096",
+    ),
+    "a readout inside": (
+        pair(cuba.Affine(CUBA, 6, 4, weight_scale=3), cuba.Dense(CUBA, 4, 4, weight_scale=3)),
+        "neither the voltage of an Affine nor the sum of an Output",
+    ),
+    "a sum inside": (
+        pair(
+            sigma_delta.Output(SENDING, 6, 4, weight_scale=3),
+            sigma_delta.Dense(SENDING, 4, 4, weight_scale=3),
+        ),
+        "neither the voltage of an Affine nor the sum of an Output",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS_OF_PAIRS)
+def test_what_cannot_stand_before_another_layer(name):
+    make, words = ERRORS_OF_PAIRS[name]
+    net = make()
+    (finding,) = [f for f in export.check(net) if f.blocks]
+    assert_matches(str(finding), rf"layer 0 \(\w+\.\w+\): error: .*{words}")
+    assert not [f for f in export.check(net[:1]) if f.blocks]
+
+
+FINE = {
+    "an input without activation": lambda: sigma_delta.Input(SENDING | {"activation": None}),
+    "an input with another one": lambda: sigma_delta.Input(SENDING | {"activation": torch.tanh}),
+    "an output without activation": (
+        lambda: sigma_delta.Output(SENDING | {"activation": None}, 6, 4, weight_scale=3)
+    ),
+    "an output with errors": (
+        lambda: sigma_delta.Output(SENDING | {"cum_error": True}, 6, 4, weight_scale=3)
+    ),
+    "an output of another scale": (
+        lambda: sigma_delta.Output(SENDING | {"scale": 128}, 6, 4, weight_scale=1)
+    ),
+    "a last layer of another scale": (
+        lambda: sigma_delta.Dense(SENDING | {"scale": 128}, 6, 4, weight_scale=1)
+    ),
+    "no threshold": lambda: sigma_delta.Dense(SENDING | {"threshold": 0.0}, 6, 4, weight_scale=3),
+    "a norm without effect": (
+        lambda: rf.Dense(ROTATING | {"norm": neurons.norm.MeanOnlyBatchNorm}, 6, 4, weight_scale=3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_what_netx_runs_is_not_refused(name):
+    """Each runs in Lava's netx as here: tests/conformance."""
+    block = FINE[name]().eval()
+    block(torch.zeros(1, 6, 4))
+    assert not [f for f in export.check([block]) if f.blocks]
+
+
+def test_the_weight_of_an_input_is_the_callers():
+    block = settle(cuba.Input(CUBA, weight=1.5), (4,))
+    (finding,) = export.check([block])
+    assert not finding.blocks
+    assert "net.in_layer.transform" in finding.remedy
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -116,6 +193,10 @@ def assert_matches(text, pattern):
 
 WARNINGS = {
     "clamped": (lambda: dense(CUBA, pre_hook_fx=None), "pre_hook_fx is None"),
+    "delay": (
+        lambda: changed(delay=70.0),
+        "delay: 4 values beyond 0 to 62 steps .*as forward uses them",
+    ),
     "rotation": (lambda: dense(ROTATING, family=rf), "can be 1/4096 low"),
     "fan-in": (
         lambda: settle(cuba.Dense(CUBA, 5000, 2, weight_scale=90), (5000,)),

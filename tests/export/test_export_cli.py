@@ -51,7 +51,7 @@ def test_check(capsys):
     saved("image")
     assert main(["check", "a.net"]) == 1
     *lines, last = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8  # one of them a warning
     assert all(line.startswith("layer ") and "; remedy: " in line for line in lines)
     assert last == "a.net: cannot be deployed: 7 errors (loihi2-netx)"
     assert main(["check", "a.net", "--target", "lapilli"]) == 0
@@ -113,7 +113,7 @@ def test_inspect_and_its_picture(capsys):
     saved("conv")
     assert main(["inspect", "a.net", "--plot", "weights.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "format: lapilli-net 1"
+    assert lines[0] == "format: lapilli-net 2"
     assert lines[1].split() == [
         "layer", "type", "block", "shape", "neuron", "parameters", "synapses", "weights", "bits",
         "delays",

@@ -134,7 +134,7 @@ HOSTILE = {
     "a stray layer": (lambda f: f.create_group("layer/x"), "/layer: must hold the layers"),
     "another number": (attribute("num_layers", 3, "/"), "/@num_layers: differs from the 2"),
     "another format": (attribute("format", "onnx", "/"), "/@format: is 'onnx'"),
-    "a later version": (attribute("format_version", 2, "/"), "@format_version: is 2; .*1 to 1"),
+    "a later version": (attribute("format_version", 3, "/"), "@format_version: is 3; .*1 to 2"),
     "version as text": (attribute("format_version", "1", "/"), "@format_version: has type"),
     "unknown type": (put("type", np.array([b"magic"], "S10")), "type: is 'magic'; known are input"),
     "type is a number": (put("type", 3), "type: has type int64; expected a string"),

@@ -82,3 +82,20 @@ def test_kernel_in_the_interpreter():
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "14 passed" in done.stdout
+
+
+@pytest.mark.parametrize("backend", ["auto", "interpret"])
+def test_a_gradient_that_is_expanded_reaches_every_weight(backend):
+    script = (
+        "import torch; from lapilli.kernels.quantize import quantize_8bit\n"
+        "w = torch.linspace(-1, 1, 300).requires_grad_()\n"
+        "quantize_8bit(w).sum().backward()\n"
+        "assert torch.equal(w.grad, torch.ones(300)), w.grad\n"
+        "x = torch.tensor([0.26]).expand(300)\n"
+        "assert torch.equal(quantize_8bit(x), torch.full((300,), 0.25)), quantize_8bit(x)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"LAPILLI_BACKEND": backend}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -121,9 +121,10 @@ def test_neuron_params(file):
 
 
 def strip(path):
-    """Make a file look like one of lava-dl: without the attributes of lapilli."""
+    """Make a file look like one of lava-dl: without attributes and extensions of lapilli."""
     with h5py.File(path, "r+") as handle:
         for group in (handle, *handle["layer"].values()):
+            group.pop("lapilli", None)
             for name in list(group.attrs):
                 del group.attrs[name]
 

@@ -2,8 +2,8 @@ import subprocess
 import sys
 
 HEAVY = ("matplotlib", "sklearn", "h5py", "numba", "tonic", "tqdm")
-MODULES = ("assistant", "auto", "data", "io", "loss", "plot", "recipes", "recordings", "recurrent",
-           "slayer", "stats", "training")  # fmt: skip
+MODULES = ("assistant", "auto", "data", "io", "loss", "plot", "processes", "recipes", "recordings",
+           "recurrent", "slayer", "stats", "training")  # fmt: skip
 WITHOUT_TRITON = (
     *MODULES, "export", "blocks", "cli", "benchmark", "profiling", "kernels.bfloat16",
     "kernels.codes", "kernels.calls", "kernels.prediction", "kernels.recurrent_triton",

@@ -306,3 +306,61 @@ def test_sparsity_enforcer():
     assert enforcer.loss_list == []
     enforcer.append(S.bool())
     assert enforcer.loss > 0
+
+
+ONE = S[:, :1]  # one output
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 1, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("kind", [lambda w: SpikeRate(0.2, 0.03, w), SpikeMax])
+def test_labels_of_whole_samples_with_axes_of_size_one(kind, window, shape):
+    loss = kind(window)
+    assert_close(loss(S, LABELS.reshape(shape)), loss(S, LABELS), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8), (2, 8, 1)], ids=str)
+@pytest.mark.parametrize("kind", [lambda w: SpikeRate(0.2, 0.03, w), SpikeMax])
+def test_labels_in_time_with_axes_of_size_one(kind, shape):
+    loss = kind(3)
+    assert_close(loss(S, LABELS_IN_TIME.reshape(shape)), loss(S, LABELS_IN_TIME), rtol=0, atol=0)
+
+
+def test_a_single_sample_may_have_a_label_without_axes():
+    assert_close(
+        SpikeRate(0.2, 0.03)(S[:1], LABELS[0]), SpikeRate(0.2, 0.03)(S[:1], LABELS[:1]),
+        rtol=0, atol=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (1, 2), (2, 1, 1)], ids=str)
+@pytest.mark.parametrize("window", [None, 3])
+def test_probabilities_of_one_output(window, shape):
+    loss, label = SpikeMoid(window), torch.tensor([1.0, 0.25])
+    rates = loss._rates(ONE)
+    desired = label.view(2, 1, *(1,) * (rates.ndim - 2)).expand_as(rates)
+    want = torch.nn.functional.binary_cross_entropy(rates.sigmoid(), desired, reduction="sum")
+    assert_close(loss(ONE, label.reshape(shape)), want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3, 1), (2, 1, 3), (2, 3, 1, 1)], ids=str)
+def test_probabilities_arranged_otherwise(shape):
+    loss = SpikeMoid()
+    assert_close(loss(S, ONE_HOT.reshape(shape)), loss(S, ONE_HOT), rtol=0, atol=0)
+    image = torch.rand(2, 2, 3, 8)
+    label = torch.rand(2, 2, 3)
+    assert_close(loss(image, label), loss(image, label.flatten(1)), rtol=0, atol=0)
+    in_time = torch.rand(2, 2, 3, 8)
+    window = SpikeMoid(3)
+    assert_close(window(image, in_time), window(image, in_time.flatten(1, 2)), rtol=0, atol=0)
+
+
+def test_transposed_labels_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\); got \(3, 2\)"):
+        SpikeMoid()(S, ONE_HOT.t())
+
+
+def test_spike_time_takes_targets_arranged_otherwise():
+    loss, image = SpikeTime(), torch.rand(2, 3, 1, 1, 8)
+    assert_close(loss(S, image), loss(S, image[:, :, 0, 0]), rtol=0, atol=0)
+    assert_close(loss(image, S), loss(image[:, :, 0, 0], S), rtol=0, atol=0)

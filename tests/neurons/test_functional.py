@@ -239,9 +239,8 @@ def test_inputs_that_do_not_fit_raise():
 
 
 def test_names_of_lava_dl():
-    from lapilli.slayer.neuron.dynamics import leaky_integrator
-
     from lapilli import slayer
+    from lapilli.slayer.neuron.dynamics import leaky_integrator
 
     assert leaky_integrator is d.leaky_integrator is slayer.neuron.dynamics.leaky_integrator
     assert slayer.spike.Spike is Spike is SameSpike

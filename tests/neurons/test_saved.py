@@ -46,7 +46,8 @@ def element_counts(call, suffix):
     """Elements of each output of the one operator of this name that ``call`` runs."""
     with OperatorCalls() as recorded:
         call()
-    (outputs,) = [out for op, _, out in recorded.calls if op.name().endswith(suffix)]
+    named = [(op.name().removesuffix(".bare"), out) for op, _, out in recorded.calls]
+    (outputs,) = [out for name, out in named if name.endswith(suffix)]
     return [y.numel() for y in outputs if y.numel()]
 
 

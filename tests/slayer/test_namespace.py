@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 
@@ -119,10 +120,39 @@ def test_star_import():
     assert not isinstance(scope["quantize"], type(sys))
 
 
-def test_classes_are_lapillis_own():
-    assert slayer.block.cuba is lapilli.blocks.cuba
-    assert slayer.neuron is lapilli.neurons
+def test_modules_and_classes_are_lapillis_own():
+    for family in BLOCKS:
+        assert getattr(slayer.block, family) is getattr(lapilli.blocks, family)
+        assert getattr(slayer.neuron, family) is getattr(lapilli.neurons, family)
+    assert slayer.loss is lapilli.loss
     assert slayer.block.cuba.Dense.__module__ == "lapilli.blocks.cuba"
+
+
+def test_every_module_is_a_file_that_tools_find():
+    """Tools look for a module before they import it, list packages, and reload."""
+    python(f"""if True:
+        import importlib, pkgutil, sys
+        from importlib.util import find_spec
+        wanted = {{"lapilli.slayer." + name for name in {sorted(set(NAMES) - {""})}}}
+        for name in sorted(wanted):
+            assert find_spec(name).origin.endswith(".py"), name
+        import lapilli.slayer
+        listed = pkgutil.walk_packages(lapilli.slayer.__path__, "lapilli.slayer.")
+        listed = {{m.name for m in listed if not m.name.rpartition(".")[2].startswith("_")}}
+        assert listed == wanted, listed ^ wanted
+        before = {{n: m for n, m in sys.modules.items() if n.startswith("lapilli")}}
+        for name in sorted(wanted):
+            assert importlib.reload(sys.modules[name]) is before[name]
+            assert find_spec(name).origin.endswith(".py"), name
+        assert {{n: m for n, m in sys.modules.items() if n.startswith("lapilli")}} == before
+    """)
+
+
+def test_objects_are_pickled_by_the_module_that_defines_them():
+    layer = slayer.block.cuba.Flatten()
+    for thing in (slayer.block.cuba.Dense, slayer.utils.quantize, slayer.utils.time.shift, layer):
+        again = pickle.loads(pickle.dumps(thing))
+        assert again is thing or type(again) is type(layer)
 
 
 def test_object_detection_is_absent_and_says_so():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from cells import events, make
+from cells import KINDS, events, make, same
 from tolerances import FLOAT32
 from torch.autograd import forward_ad
 from torch.testing import assert_close
@@ -21,10 +21,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-
-def reset_state(b):
-    pass
-
+from lapilli import reset_state
 
 _TRAINED = {"requires_grad": True}
 _OPTIONS = {
@@ -57,10 +54,6 @@ def trained(family, kind, persistent=False, **options):
     return block
 
 
-def same(a, b):
-    assert_close(a, b, rtol=0, atol=0)
-
-
 def outputs(result):
     """Return the first output of a block, and the whole of what else it returns."""
     return result if isinstance(result, tuple) else (result, None)
@@ -70,12 +63,14 @@ def gradients(result, block, x):
     """Return the gradients of the input and the parameters for one that is drawn."""
     y, _ = outputs(result)
     torch.manual_seed(3)
-    seeds = torch.randn(y.shape)
     leaves = [p for p in (x, *block.parameters()) if p.requires_grad]
-    return torch.autograd.grad(y, leaves, seeds) if y.requires_grad else ()
+    for leaf in leaves:
+        leaf.grad = None
+    y.backward(torch.randn(y.shape))
+    return [leaf.grad for leaf in leaves]
 
 
-def compared(block, call, x):
+def compared(block, call, x, check=same):
     """Compare outputs and gradients of ``call`` with those of the block as it is."""
     x = x.requires_grad_()
     want = block(x)
@@ -83,7 +78,8 @@ def compared(block, call, x):
     reset_state(block)
     got = call(x)
     same(outputs(got), outputs(want))
-    same(gradients(got, block, x), wanted)
+    for found, expected in zip(gradients(got, block, x), wanted, strict=True):
+        check(found, expected)
 
 
 def _compiled(backend, dynamic=None):
@@ -149,9 +145,11 @@ def _exported(family, kind):
 
 def _traced(family, kind):
     block = trained(family, kind)
-    x = events(kind)
-    graph = torch.fx.experimental.proxy_tensor.make_fx(block, tracing_mode="fake")(x)
-    same(outputs(graph(x)), outputs(block(x)))
+    x = events(kind, 7)  # as many as nothing else, or torch takes both for one size
+    for options in ({}, {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}):
+        graph = torch.fx.experimental.proxy_tensor.make_fx(block, **options)(x)
+        for given in (x, *([events(kind, 5, 33)] if options else [])):
+            same(outputs(graph(given)), outputs(block(given)))
 
 
 def _loss(block, kind):
@@ -165,7 +163,7 @@ def _loss(block, kind):
     return loss
 
 
-def _close(got, want):
+def close(got, want):
     assert_close(got, want, rtol=0, atol=FLOAT32["rtol"] * want.abs().max().item())
 
 
@@ -184,8 +182,8 @@ def _per_sample(family, kind):
         same((*one.values(), g_sample), want)
         # products of one sample and of three may add up in another order
         for name in learned:
-            _close(each[name][k], one[name])
-        _close(g_x[k], g_sample)
+            close(each[name][k], one[name])
+        close(g_x[k], g_sample)
 
 
 def _jacobian(family, kind):
@@ -199,7 +197,7 @@ def _jacobian(family, kind):
     leaf = x.clone().requires_grad_()
     for row, value in zip(jacobian, first(leaf), strict=True):
         (want,) = torch.autograd.grad(value, leaf, retain_graph=True)
-        _close(row, want)
+        close(row, want)
 
 
 def _forward_mode(family, kind):
@@ -214,14 +212,14 @@ def _forward_mode(family, kind):
 def _second_derivatives(family, kind):
     block = trained(family, kind)
     x = events(kind).requires_grad_()
-    (first,) = torch.autograd.grad(block(x).square().sum() / 2, x, create_graph=True)
+    (first,) = torch.autograd.grad(outputs(block(x))[0].square().sum() / 2, x, create_graph=True)
     torch.manual_seed(4)
     direction = torch.randn(x.shape)
     (got,) = torch.autograd.grad(first, x, direction)
     # of half the square of a linear map: the gradient once more
     other = direction.clone().requires_grad_()
-    (want,) = torch.autograd.grad(block(other).square().sum() / 2, other)
-    _close(got, want)
+    (want,) = torch.autograd.grad(outputs(block(other))[0].square().sum() / 2, other)
+    close(got, want)
 
 
 def _without_memory(family, kind):
@@ -268,3 +266,19 @@ FEATURES = [
     Feature("meta, FakeTensor", _without_memory),
     Feature("sparse input", _sparse, _always, "dense", "blocks take dense tensors: x.to_dense()"),
 ]  # fmt: skip
+
+
+def table():
+    """Return the lines of the table: a row for each feature, a column for each kind of block."""
+    lines = [
+        "| " + " | ".join(["feature", *KINDS, "refused, because"]) + " |",
+        "| " + " | ".join(["---"] * (len(KINDS) + 2)) + " |",
+    ]
+    for feature in FEATURES:
+        cells = []
+        for kind, cell in KINDS.items():
+            refused = {feature.refuses(family, kind) for family in cell.families}
+            assert len(refused) == 1, "families of one kind are alike"
+            cells.append("-" if refused == {True} else "x")
+        lines.append("| " + " | ".join([feature.name, *cells, feature.reason]) + " |")
+    return lines

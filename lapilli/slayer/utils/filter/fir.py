@@ -1,0 +1,8 @@
+"""Filters of finite length."""
+
+from lapilli.filter import FIR, FIRBank
+
+__all__ = [
+    "FIR",
+    "FIRBank",
+]

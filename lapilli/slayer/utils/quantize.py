@@ -1,0 +1,10 @@
+"""Quantisation."""
+
+from lapilli.kernels.quantize import QuantizeMode as MODE
+from lapilli.kernels.quantize import quantize, quantize_hook_fx
+
+__all__ = [
+    "MODE",
+    "quantize",
+    "quantize_hook_fx",
+]

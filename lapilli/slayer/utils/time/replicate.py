@@ -1,0 +1,7 @@
+"""Repetition of events."""
+
+from lapilli.shifts import replicate
+
+__all__ = [
+    "replicate",
+]
