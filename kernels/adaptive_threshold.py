@@ -50,7 +50,7 @@ from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward
 from .spike import turns
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import farthest, magnitude, note
 
 
 @jit
@@ -200,8 +200,7 @@ def _adaptive_threshold_cpu(
                 initial = max(initial, magnitude(r0))
         for t in range(T):
             if not RULE and t % CHUNK == 0:
-                for i in range(c1 - c0):
-                    states = max(states, abs(th[i]), abs(r[i]))
+                states = max(states, farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_t = x[n, t, c0:c1]
             threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):

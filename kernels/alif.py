@@ -80,7 +80,7 @@ from .rows import (
 from .surrogate import surrogate, surrogate_constants
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import farthest, magnitude, note
 
 
 @jit
@@ -322,8 +322,7 @@ def _alif_fwd_cpu(
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
             if not RULE and t % CHUNK == 0:
-                for i in range(c1 - c0):
-                    states = max(states, abs(u[i]), abs(v[i]), abs(th[i]), abs(r[i]))
+                states = max(states, farthest(u, c1 - c0), farthest(v, c1 - c0), farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
             if SHIFT:

@@ -48,16 +48,14 @@ MOST = tl.constexpr(2**31 - 128)  # largest state, and the largest float32 that 
 LEAST = tl.constexpr(-(2**31) + 128)
 NAN = tl.constexpr(-(2**31))  # the state that is not a number
 
-# Bounds in units, from which CHUNK steps lead to no sum beyond an int32. With inputs up to 2**22
-# and states up to 2**25, a current stays below 2**26 and a voltage below 17 * 2**25; a threshold
-# that rises by 2**22 a step below 2**26 and its refractory state below 41 * 2**25.
-CHUNK = tl.constexpr(8)  # steps
-CALM_INPUT = tl.constexpr(2.0**22)
-CALM_STATE = tl.constexpr(2**25)
-# A rotation can double the state in each step: 2**20 * 2**8 from the state, as much from inputs.
-CALM_ROTATION_INPUT = tl.constexpr(2.0**20)
-CALM_ROTATION = tl.constexpr(2**20)
-CALMER = tl.constexpr(5)  # CALM_STATE is so many bits above CALM_ROTATION
+# Bounds in units, from which CHUNK steps lead to no sum beyond an int32. From states up to 2**23 and
+# with inputs up to 2**20, a current gets to 5 * 2**23 and a voltage to 99 * 2**23; a threshold that
+# rises by 2**18 a step to 2**24, with its refractory state to 131 * 2**23. A rotation that shrinks
+# leaves the real and imaginary part below 2**27.
+CHUNK = tl.constexpr(32)  # steps
+CALM_INPUT = tl.constexpr(2.0**20)
+CALM_STATE = tl.constexpr(2**23)
+CALM_STEP = 2**18  # of a threshold
 
 
 @jit
@@ -226,7 +224,7 @@ def units_of(value: float, scale: float) -> int:
 
 def rule_for(theta: int, step: int) -> int:
     """Return the rule to begin with for an adaptive threshold at rest and what a spike adds."""
-    calm = abs(theta) < CALM_STATE.value and abs(step) <= CALM_INPUT.value
+    calm = abs(theta) < CALM_STATE.value and abs(step) <= CALM_STEP
     return PLAIN.value if calm else SATURATE.value
 
 

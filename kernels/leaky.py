@@ -71,7 +71,7 @@ from .surrogate import surrogate, surrogate_constants
 from .threshold import EPSILON, lowest_spiking
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import farthest, magnitude, note
 
 
 @jit
@@ -255,8 +255,7 @@ def _leaky_fwd_cpu(
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
             if not RULE and t % CHUNK == 0:
-                for i in range(c1 - c0):
-                    states = max(states, abs(w[i]))
+                states = max(states, farthest(w, c1 - c0))
             x_t = x[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]

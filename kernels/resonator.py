@@ -14,10 +14,8 @@ from .adaptive_threshold import margin_above, tested_against
 from .decays import decay_gradients
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM_ROTATION,
-    CALM_ROTATION_INPUT,
+    CALM_INPUT,
     CALM_STATE,
-    CALMER,
     CHUNK,
     NEVER,
     PLAIN,
@@ -53,6 +51,7 @@ from .resonator_steps import (
     resonator_spike_bwd,
     resonator_step,
     rotate_bwd,
+    shrinks,
 )
 from .rows import (
     lanes,
@@ -67,7 +66,7 @@ from .rows import (
 from .surrogate import complex_surrogate_constants, surrogate_constants
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import farthest, magnitude, note
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -87,7 +86,7 @@ def _resonator_fwd_rows(
     res = load_rows(ptrs[0], base, at, C, live, U)
     ims = load_rows(ptrs[1], base, at, C, live, U)
     if not RULE:
-        top = watched(top, tl.abs(re) | tl.abs(im), CALM_ROTATION)
+        top = watched(top, tl.abs(re) | tl.abs(im), CALM_STATE)
         if ADAPT:
             top = watched(top, tl.abs(th) | tl.abs(r), CALM_STATE)
         for i in tl.static_range(U):
@@ -136,6 +135,7 @@ def _resonator_fwd_walk(
     im = rest + load_or_zero(first_ptrs[1], j, live, rest)
     r = rest + load_or_zero(first_ptrs[3], j, live, rest)
     top = larger(larger(tl.abs(re), im), r)
+    top = tl.where(shrinks(sin, cos), top, float("inf"))
     th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
     if first_ptrs[2] is not None:
         first = rest + tl.load(first_ptrs[2] + j, mask=live, other=0.0)
@@ -143,7 +143,7 @@ def _resonator_fwd_walk(
     re, im, th, r, _, top = walk_forward(
         _resonator_fwd_rows,
         (to_state(re, scale, RULE), to_state(im, scale, RULE), th, to_state(r, scale, RULE),
-         tl.zeros_like(re), top), ptrs,
+         tl.zeros_like(re), top * (CALM_INPUT / CALM_STATE)), ptrs,
         (sin, cos, keep_th, keep_r, theta, step, scale),
         base, at, live, T, C, flags, U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(re, scale, EXACT, RULE), live)
@@ -176,7 +176,7 @@ def _resonator_fwd_kernel(
         top = _resonator_fwd_walk(
             ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
             (PHASE, ADAPT, GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, CALM_ROTATION_INPUT / scale):
+        if not is_calm(top, CALM_INPUT / scale):
             _resonator_fwd_walk(
                 ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
                 (PHASE, ADAPT, GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
@@ -296,6 +296,8 @@ def _resonator_fwd_cpu(
             at = (c0 + i) // per
             sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
             rest = rest_of(sin_decay[at], cos_decay[at])
+            if not RULE and not shrinks(sin[i], cos[i]):
+                suspect[0] = suspect[1 + tile] = 1
             if ADAPT:
                 keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
                 rest += rest_of(threshold_decay[at], refractory_decay[at])
@@ -320,11 +322,9 @@ def _resonator_fwd_cpu(
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
             if not RULE and t % CHUNK == 0:
-                for i in range(c1 - c0):
-                    states = max(states, abs(re[i]), abs(im[i]))
+                states = max(states, farthest(re, c1 - c0), farthest(im, c1 - c0))
                 if ADAPT:
-                    for i in range(c1 - c0):
-                        states = max(states, abs(th[i]) >> CALMER, abs(r[i]) >> CALMER)
+                    states = max(states, farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -371,9 +371,7 @@ def _resonator_fwd_cpu(
                 threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
                 refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
         if not RULE:
-            note(
-                suspect, tile, scale, inputs, states, initial,
-                CALM_ROTATION_INPUT, CALM_ROTATION)  # fmt: skip
+            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 @cpu_loop

@@ -34,6 +34,8 @@ from .fixed_point import NAN, kept, plus
 from .language import jit, tl
 from .surrogate import complex_surrogate, surrogate
 
+UNIT_CIRCLE = tl.constexpr(4098 * 4098)  # both rounded up from a point on the circle of 4096
+
 
 @jit
 def rotate(re, im, sin, cos, x_re, x_im, RULE: tl.constexpr):
@@ -44,6 +46,12 @@ def rotate(re, im, sin, cos, x_re, x_im, RULE: tl.constexpr):
     if RULE:
         re, im = tl.where(im == NAN, NAN, re), tl.where(re == NAN, NAN, im)
     return re, im
+
+
+@jit
+def shrinks(sin, cos):
+    """Whether a rotation makes no state longer, but for rounding of its sine and cosine."""
+    return sin * sin + cos * cos <= UNIT_CIRCLE
 
 
 @jit

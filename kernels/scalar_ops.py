@@ -12,6 +12,7 @@ __all__ = [
     "abs",
     "div_rn",
     "exp2",
+    "farthest",
     "float32",
     "floor",
     "int32",
@@ -97,6 +98,16 @@ def magnitude(typingctx, x):
         return builder.and_(bits, ir.Constant(bits.type, 0x7FFFFFFF))
 
     return types.int32(types.float32), codegen
+
+
+@njit(error_model="numpy")
+def farthest(y, n):
+    """Return the largest magnitude of the first ``n`` states."""
+    widest_vectors()
+    found = np.int32(0)
+    for i in range(n):
+        found = max(found, -y[i], y[i])
+    return found
 
 
 @njit(forceinline=True, error_model="numpy")
