@@ -322,7 +322,13 @@ def _alif_fwd_cpu(
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
             if not RULE and t % CHUNK == 0:
-                states = max(states, farthest(u, c1 - c0), farthest(v, c1 - c0), farthest(th, c1 - c0), farthest(r, c1 - c0))
+                states = max(
+                    states,
+                    farthest(u, c1 - c0),
+                    farthest(v, c1 - c0),
+                    farthest(th, c1 - c0),
+                    farthest(r, c1 - c0),
+                )
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
             if SHIFT:

@@ -92,14 +92,7 @@ def execute(
     if executor(device) == "numba":
         tiles = N * -(-C // TILE)
         if loop.is_watched:
-            *flags, rule = constants
-            suspect = np.full(tiles + 1, rule != PLAIN.value, np.int32)
-            given = (*args, suspect, N, T, C)
-            if rule == PLAIN.value:
-                run_loop(loop, tiles, N * T * C, given, (*flags, rule))
-                rule = SATURATE.value
-            if suspect[0]:
-                run_loop(loop, tiles, N * T * C, given, (*flags, rule))
+            run_watched(loop, tiles, sizes, args, constants)
         else:
             run_loop(loop, tiles, N * T * C, (*args, N, T, C), constants)
         return
@@ -164,6 +157,28 @@ def run_loop(
             run_tiles(compiled, tiles, work, given)
     else:
         run_tiles(compiled, tiles, work, given)
+
+
+def run_watched(
+    loop: CpuLoop,
+    tiles: int,
+    sizes: tuple[int, int, int],
+    args: tuple[Tensor | float | int | None, ...],
+    constants: tuple[bool | int, ...],
+) -> None:
+    """Run a CPU loop, and again with care the tiles in which it met what does not fit.
+
+    ``sizes`` are ``N, T, C``, and the last of ``constants`` is the rule to begin with; between
+    ``args`` and the sizes the loop gets an array of marks, see fixed_point.py.
+    """
+    *flags, rule = constants
+    suspect = np.full(tiles + 1, rule != PLAIN.value, np.int32)
+    given = (*args, suspect, *sizes)
+    work = math.prod(sizes)
+    if rule == PLAIN.value:
+        run_loop(loop, tiles, work, given, constants)
+    if suspect[0]:
+        run_loop(loop, tiles, work, given, (*flags, SATURATE.value))
 
 
 def has_no_memory(x: Tensor) -> bool:

@@ -48,10 +48,10 @@ MOST = tl.constexpr(2**31 - 128)  # largest state, and the largest float32 that 
 LEAST = tl.constexpr(-(2**31) + 128)
 NAN = tl.constexpr(-(2**31))  # the state that is not a number
 
-# Bounds in units, from which CHUNK steps lead to no sum beyond an int32. From states up to 2**23 and
-# with inputs up to 2**20, a current gets to 5 * 2**23 and a voltage to 99 * 2**23; a threshold that
-# rises by 2**18 a step to 2**24, with its refractory state to 131 * 2**23. A rotation that shrinks
-# leaves the real and imaginary part below 2**27.
+# Bounds in units, from which CHUNK steps lead to no sum beyond an int32. From states up to 2**23
+# and with inputs up to 2**20, a current gets to 5 * 2**23 and a voltage to 99 * 2**23; a threshold
+# that rises by 2**18 a step to 2**24, with its refractory state to 131 * 2**23. A rotation that
+# shrinks leaves the real and imaginary part below 2**27.
 CHUNK = tl.constexpr(32)  # steps
 CALM_INPUT = tl.constexpr(2.0**20)
 CALM_STATE = tl.constexpr(2**23)
@@ -194,9 +194,9 @@ def fraction_of(keep):
 
 
 @jit
-def gradient_after(last):
-    """Return the gradient behind the last step, float32: 0, or NaN where its state is NAN."""
-    return tl.where(last == NAN, float("nan"), 0.0)
+def gradient_after(y):
+    """Return the gradient that a state gives, float32: 0, or NaN where it is NAN."""
+    return tl.where(y == NAN, float("nan"), 0.0)
 
 
 @jit
