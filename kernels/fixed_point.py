@@ -16,14 +16,16 @@ makes its neuron NAN from the start. Backward, the gradient of a neuron that bec
 every step; saturation is not differentiated, just as truncation is not. A current that is rebuilt
 from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of
 float32 (sigma, delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
-Recurrent layers (recurrent.py) do not follow the rule yet: they take PLAIN steps.
+Recurrent layers follow the rule on the CPU; on a GPU (recurrent_triton.py) they take PLAIN steps.
 
 **Where it is computed.** Every executor runs one loop that knows nothing of all this, and watches
-that nothing of it can happen: in each chunk of CHUNK steps all inputs are within ``calm`` bounds,
-and so were the states when it began, so that no sum in it leaves an int32. If something is out of
-bounds the neurons of that tile are computed again from their first step with the rule SATURATE of
-``to_state``, ``kept``, ``plus`` and ``to_real``. Both give the same bits where both are right, so
-nobody can tell which has run but by the time it took.
+that nothing of it can happen: all inputs are within ``calm`` bounds, and so are the states at the
+beginning of each chunk of at most CHUNK steps, so that no sum in it leaves an int32. If something
+is out of bounds the neurons of that tile are computed again from their first step with the rule
+SATURATE of ``to_state``, ``kept``, ``plus`` and ``to_real``, which takes about three times as long.
+Both give the same bits where both are right, so nobody can tell which has run but by the time it
+took. The largest input of a row stays in registers; states are looked at so rarely because each
+look reads them once more.
 
 Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py.
 """
