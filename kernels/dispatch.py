@@ -171,14 +171,15 @@ def run_watched(
     ``sizes`` are ``N, T, C``, and the last of ``constants`` is the rule to begin with; between
     ``args`` and the sizes the loop gets an array of marks, see fixed_point.py.
     """
-    *flags, rule = constants
-    suspect = np.full(tiles + 1, rule != PLAIN.value, np.int32)
+    suspect = np.zeros(tiles + 1, np.int32)
     given = (*args, suspect, *sizes)
     work = math.prod(sizes)
-    if rule == PLAIN.value:
+    if constants[-1] == PLAIN.value:
         run_loop(loop, tiles, work, given, constants)
+    else:
+        suspect[:] = 1
     if suspect[0]:
-        run_loop(loop, tiles, work, given, (*flags, SATURATE.value))
+        run_loop(loop, tiles, work, given, (*constants[:-1], SATURATE.value))
 
 
 def has_no_memory(x: Tensor) -> bool:

@@ -219,9 +219,12 @@ def is_calm(top, most):
     return tl.max(top.to(tl.int32, bitcast=True), 0) <= most.to(tl.int32, bitcast=True)
 
 
+_MOST: int = MOST.value
+
+
 def units_of(value: float, scale: float) -> int:
     """Return the state nearest to a real value."""
-    return max(LEAST.value, min(round(value * scale), MOST.value))
+    return max(-_MOST, min(round(value * scale), _MOST))
 
 
 def rule_for(theta: int, step: int) -> int:
