@@ -102,6 +102,20 @@ class ComplexLayer(torch.nn.Module):
         """Root of the sum of the squares of both gradient norms."""
         return math.hypot(self.real.grad_norm, self.imag.grad_norm)
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether a call does more than apply ``effective_weight`` and the biases."""
+        return bool(
+            self._forward_hooks
+            or self._forward_pre_hooks
+            or self._backward_hooks
+            or self._backward_pre_hooks
+            or "forward" in self.__dict__
+            or type(self).forward is not ComplexLayer.forward
+            or self.real.is_observed
+            or self.imag.is_observed
+        )
+
     def effective_weight(self, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the weights that ``forward`` uses, real and imaginary."""
         return self.real.effective_weight(mask), self.imag.effective_weight(mask)

@@ -1,13 +1,14 @@
 """Blocks whose spikes come back to their own neurons: Recurrent, and KWTA, a competition.
 
 Equations: kernels/recurrent_steps.py. The loop over time is one kernel. Only what acts step by step
-(norm, dropout in training, a hook of the neuron, a ``forward``, ``dynamics`` or ``spike`` that a
-subclass or an assignment gave it) calls the neuron for each step.
+(norm, dropout in training, a hook of the neuron or of the recurrent synapse, a ``forward``,
+``dynamics`` or ``spike`` that a subclass or an assignment gave them) calls them for each step.
 
 Source: lava-dl block/base.py.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -47,10 +48,6 @@ class _FeedbackBlock(_NeuronBlock):
     spike_state: Tensor = state_value("spike_state", "Spikes of the last step of the last call.")
 
     def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
-        if gradient not in GRADIENTS:
-            raise ValueError(
-                f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
-            )
         self.num_neurons = num_neurons
         self.requires_grad = bool(requires_grad)
         self.gradient = gradient
@@ -75,6 +72,19 @@ class _FeedbackBlock(_NeuronBlock):
     @persistent_state.setter
     def persistent_state(self, persistent: bool) -> None:
         self.neuron.persistent_state = bool(persistent)
+
+    @property
+    def gradient(self) -> Gradient:
+        """How the gradient goes through the feedback."""
+        return self._gradient
+
+    @gradient.setter
+    def gradient(self, gradient: Gradient) -> None:
+        if gradient not in GRADIENTS:
+            raise ValueError(
+                f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
+            )
+        self._gradient = gradient
 
     def _learned(self) -> torch.nn.Parameter | torch.nn.Module | None:
         """Return what is learned of the feedback; None before it is there."""
@@ -122,6 +132,7 @@ class _FeedbackBlock(_NeuronBlock):
                     "dynamics or spike that the neuron was given",
                     neuron._replaces_stages,
                 ),
+                *self._listeners(),
             )
             if acts
         ]
@@ -131,6 +142,17 @@ class _FeedbackBlock(_NeuronBlock):
                 f"Leave it out or use gradient='lava-dl'."
             )
         return bool(causes)
+
+    def _fed_back(self, s: Tensor, weights: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return what the spikes of one step ``[N, neurons...]`` add to each part of the next."""
+        x = s.unsqueeze(-1)
+        return [
+            None if w is None else linear(x, w, product="dense")[0].view(s.shape) for w in weights
+        ]
+
+    def _listeners(self) -> list[tuple[str, bool]]:
+        """Return what of the feedback has to be called in each step, and whether it is there."""
+        return []
 
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
         batch, *_, steps = (z[0] if self.neuron.complex else z).shape
@@ -167,11 +189,9 @@ class _FeedbackBlock(_NeuronBlock):
                 if not steps and before is not None and neuron.rests:
                     s = torch.zeros_like(s)
                 x = list(frames)
-                for k, weight in enumerate(weights):
-                    if weight is not None:
-                        x[k] = x[k] + linear(s.unsqueeze(-1), weight, product="dense")[0].view(
-                            s.shape
-                        )
+                for k, back in enumerate(self._fed_back(s, weights)):
+                    if back is not None:
+                        x[k] = x[k] + back
                 x[self._tested] = x[self._tested] + bias
                 x = [part.unsqueeze(-1) for part in x]
                 s = neuron(tuple(x) if neuron.complex else x[0]).squeeze(-1)
@@ -279,7 +299,18 @@ class AbstractRecurrent(_FeedbackBlock):
             )
         if self.input_synapse is None or self.recurrent_synapse is None:
             raise self._missing("synapse")
-        return self.recurrent_synapse.biased(self.input_synapse(x))
+        z = self.input_synapse(x)
+        return z if self.recurrent_synapse.is_observed else self.recurrent_synapse.biased(z)
+
+    def _listeners(self) -> list[tuple[str, bool]]:
+        observed = getattr(self.recurrent_synapse, "is_observed", False)
+        return [("a hook or a forward that the recurrent synapse was given", observed)]
+
+    def _fed_back(self, s: Tensor, weights: Sequence[Tensor | None]) -> list[Tensor | None]:
+        if not self.recurrent_synapse.is_observed:
+            return super()._fed_back(s, weights)
+        back = self.recurrent_synapse(s.unsqueeze(-1))
+        return [part.squeeze(-1) for part in (back if self.neuron.complex else (back,))]
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         neuron, synapse = self.neuron, self.recurrent_synapse
@@ -333,19 +364,30 @@ class AbstractKWTA(_FeedbackBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        neurons = whole_number("out_neurons", out_neurons)
-        self.num_winners = whole_number("num_winners", num_winners)
-        if self.num_winners > neurons:
-            raise ValueError(
-                f"num_winners must be between 1 and out_neurons = {neurons}; got {num_winners}"
-            )
+        self.num_neurons = whole_number("out_neurons", out_neurons)
+        self.num_winners = num_winners
         self.self_excitation = torch.nn.Parameter(
             torch.tensor([float(self_excitation)], dtype=torch.float32),
             requires_grad=bool(requires_grad),
         )
         self._inhibition: tuple[Any, float] = (None, 0.0)
         self._set_sizes(self.synapse, _dimensions(in_neurons))
-        self._set_feedback(neurons, requires_grad, gradient)
+        self._set_feedback(self.num_neurons, requires_grad, gradient)
+
+    @property
+    def num_winners(self) -> int:
+        """How many neurons spike at once, about; from 1 to ``num_neurons``."""
+        return self._num_winners
+
+    @num_winners.setter
+    def num_winners(self, num_winners: int) -> None:
+        winners = whole_number("num_winners", num_winners)
+        if winners > self.num_neurons:
+            raise ValueError(
+                f"num_winners must be between 1 and out_neurons = {self.num_neurons}; got "
+                f"{num_winners}"
+            )
+        self._num_winners = winners
 
     def _learned(self) -> torch.nn.Parameter:
         return self.self_excitation

@@ -127,6 +127,40 @@ def test_one_kernel_equals_a_call_for_each_step(family, kind):
 
 
 @each_family
+@pytest.mark.parametrize("bias", [None, 0.25])
+def test_hooks_of_the_recurrent_synapse_are_called_at_every_step(family, bias):
+    block, x = make(family, "Recurrent"), events()
+    synapse = block.recurrent_synapse
+    if bias is not None:
+        for part in (synapse.real, synapse.imag) if block.neuron.complex else (synapse,):
+            part.bias = torch.nn.Parameter(torch.full((5,), bias))
+    y, gradients = run(block, x)
+    seen = []
+    handle = synapse.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    hooked, want = run(block, x)
+    handle.remove()
+    assert_close(hooked, y, rtol=0, atol=0)
+    for a, b in zip(gradients, want, strict=True):
+        assert_close(a, b.expand_as(a), rtol=0, atol=20 * FLOAT32["rtol"] * b.abs().max().item())
+    # what comes back at a step are the spikes of the step before; the hop delays the output
+    assert_close(torch.cat(seen, -1), y, rtol=0, atol=0)
+
+
+def test_what_a_hook_makes_of_the_feedback_counts():
+    block, x = make("cuba", "Recurrent"), events()
+    without = make("cuba", "Recurrent")
+    torch.nn.init.zeros_(without.recurrent_synapse.weight)
+    assert not torch.equal(block(x), without(x))
+    block.recurrent_synapse.register_forward_hook(lambda module, args, output: output * 0)
+    assert_close(block(x), without(x), rtol=0, atol=0)
+    block = make("rf", "Recurrent")
+    block.recurrent_synapse.imag.register_forward_pre_hook(lambda module, args: (args[0] * 0,))
+    without = make("rf", "Recurrent")
+    torch.nn.init.zeros_(without.recurrent_synapse.imag.weight)
+    assert_close(block(x), without(x), rtol=0, atol=0)
+
+
+@each_family
 @each_kind
 @pytest.mark.parametrize("delay_shift", [False, True])
 def test_chunks_equal_one_call(family, kind, delay_shift):
@@ -349,6 +383,24 @@ def test_wrong_inputs_raise():
     block.neuron.register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="got a forward hook of the neuron"):
         block(events())
+    block = make("cuba", "Recurrent", gradient="full")
+    block.recurrent_synapse.register_full_backward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="got a hook or a forward that the recurrent synapse"):
+        block(events())
+
+
+def test_what_is_set_later_is_checked_like_an_argument():
+    block = make("cuba", "KWTA")
+    with pytest.raises(ValueError, match="num_winners must be between 1 and out_neurons = 5"):
+        block.num_winners = 6
+    with pytest.raises(ValueError, match=r"gradient must be one of .*; got 'none'"):
+        block.gradient = "none"
+    assert (block.num_winners, block.gradient) == (2, "lava-dl")
+    coarse, x = {"scale": 2, "threshold": 3.0}, events()
+    block, fewer = (make("cuba", "KWTA", neuron=coarse, num_winners=k) for k in (5, 1))
+    assert not torch.equal(block(x), fewer(x))
+    block.num_winners = 1
+    assert_close(block(x), fewer(x), rtol=0, atol=0)
 
 
 def test_training_lowers_the_loss_through_the_feedback_alone():

@@ -242,3 +242,18 @@ FEW = [
     for r in TABLE
     for name in r.variants()
 ]
+
+
+# each way of running a recurrence, with all that its kernels can be given
+FULL = [
+    pytest.param(r, r.variants()[name], id=f"{r}-{name}")
+    for r in TABLE
+    for name in dict.fromkeys((most_of(r), *RARE, "dynamics, learned decays"))
+    if name in r.variants()
+]
+
+# samples, neurons and steps that fill programs, chunks of time and tiles partly
+RAGGED = [
+    (17, 1, 17), (3, 2, 7), (2, 3, 1), (3, 5, 2), (17, 31, 7), (3, 127, 8), (2, 128, 9),
+    (3, 129, 17), (1, 1000, 48), (2, 127, 49), (1, 129, 49),
+]  # fmt: skip
