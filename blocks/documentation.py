@@ -33,7 +33,10 @@ _PARAMETERS = {
     "requires_grad": "Learn the feedback.",
     "gradient": (
         "``lava-dl``: only the feedback links one step to the next, the neuron's parameters get\n"
-        "gradients of zero. ``full``: through the neuron's states too; without norm and dropout."
+        "gradients of zero. ``full``: through the neuron's states too, without norm and dropout;\n"
+        "it may grow without bound. ``bounded``: as ``full``, but what comes back through the\n"
+        "feedback at most doubles it; with norm or dropout, of resonators alone, none comes back.\n"
+        "None: ``bounded`` for resonators, whose other gradients do not train, else ``lava-dl``."
     ),
     "synapse": (
         "How inputs are multiplied on a CPU: ``auto`` by their density, ``dense``, or ``events``,\n"

@@ -27,7 +27,7 @@ from .linear import linear
 from .maps import Product
 from .synapse import GenericLayer, Hook, whole_number
 
-Gradient = Literal["lava-dl", "full"]
+Gradient = Literal["lava-dl", "full", "bounded"]
 
 _RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
 
@@ -47,7 +47,12 @@ class _FeedbackBlock(_NeuronBlock):
 
     spike_state: Tensor = state_value("spike_state", "Spikes of the last step of the last call.")
 
-    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
+    def _set_feedback(
+        self, num_neurons: int, requires_grad: bool, gradient: Gradient | None
+    ) -> None:
+        if gradient is None:
+            turns = self.neuron is not None and self.neuron.complex
+            gradient = "bounded" if turns else "lava-dl"
         self.num_neurons = num_neurons
         self.requires_grad = bool(requires_grad)
         self.gradient = gradient
@@ -115,7 +120,7 @@ class _FeedbackBlock(_NeuronBlock):
         return tuple(part + self.bias if k == self._tested else part for k, part in enumerate(z))
 
     def _acts_by_step(self) -> bool:
-        """Whether something acts on each step by itself; the full gradient cannot go through it."""
+        """Whether something acts on each step by itself; not every gradient can go through it."""
         neuron, drop = self.neuron, self.neuron.drop
         norms = (neuron.real_norm, neuron.imag_norm) if neuron.complex else (neuron.norm,)
         passes = drop is None or (
@@ -136,10 +141,11 @@ class _FeedbackBlock(_NeuronBlock):
             )
             if acts
         ]
-        if causes and self.gradient == "full":
+        if causes and (self.gradient == "full" or (self._links_states and not neuron.complex)):
             raise ValueError(
-                f"gradient='full' cannot go through what acts step by step; got {causes[0]}. "
-                f"Leave it out or use gradient='lava-dl'."
+                f"gradient={self.gradient!r} cannot go through what acts step by step; got "
+                f"{causes[0]}. Leave it out or use gradient="
+                f"{'bounded' if neuron.complex else 'lava-dl'!r}."
             )
         return bool(causes)
 
@@ -153,6 +159,11 @@ class _FeedbackBlock(_NeuronBlock):
     def _listeners(self) -> list[tuple[str, bool]]:
         """Return what of the feedback has to be called in each step, and whether it is there."""
         return []
+
+    @property
+    def _links_states(self) -> bool:
+        """Whether the gradient goes from step to step through the neuron's states."""
+        return self.gradient != "lava-dl"
 
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
         batch, *_, steps = (z[0] if self.neuron.complex else z).shape
@@ -175,7 +186,11 @@ class _FeedbackBlock(_NeuronBlock):
     def _step_by_step(
         self, z: Any, feedback: Any, bias: float, before: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Call the neuron for each step, its state without gradient, as lava-dl does."""
+        """Call the neuron for each step, its state without gradient, as lava-dl does.
+
+        With the gradient "bounded" the state of resonators has one, and the feedback none: how
+        steep a norm is, nobody knows, so that no other bound would hold.
+        """
         neuron = self.neuron
         if neuron.persistent_state:
             refuse_lost_state(neuron)
@@ -183,7 +198,7 @@ class _FeedbackBlock(_NeuronBlock):
         shape = parts[0].shape[1:-1]
         steps: list[Tensor] = []
         s = torch.zeros_like(parts[0][..., 0]) if before is None else before
-        with stepping(neuron):
+        with stepping(neuron, linked=self._links_states):
             # unbound: the gradient of each indexed step would be as large as the whole input
             for frames in zip(*(part.unbind(-1) for part in parts), strict=True):
                 if not steps and before is not None and neuron.rests:
@@ -198,6 +213,7 @@ class _FeedbackBlock(_NeuronBlock):
                 if not steps:
                     began_at_rest = neuron.began_at_rest
                 steps.append(s)
+                s = s.detach() if self._links_states else s
         if not steps:
             return torch.zeros_like(parts[0]), s
         neuron._last_call["began_at_rest"] = began_at_rest
@@ -259,7 +275,7 @@ class AbstractRecurrent(_FeedbackBlock):
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
-        gradient: Gradient = "lava-dl",
+        gradient: Gradient | None = None,
         *,
         synapse: Product = "auto",
     ):
@@ -348,7 +364,7 @@ class AbstractKWTA(_FeedbackBlock):
         delay_shift: bool = True,
         requires_grad: bool = True,
         count_log: bool = False,
-        gradient: Gradient = "lava-dl",
+        gradient: Gradient | None = None,
         *,
         synapse: Product = "auto",
     ):
