@@ -50,9 +50,7 @@ class Task:
     chance: float
 
 
-def _classes(
-    parts: list[dict[str, Tensor]], train: Tensor, test: Tensor
-) -> Task:
+def _classes(parts: list[dict[str, Tensor]], train: Tensor, test: Tensor) -> Task:
     chance = float(test.bincount().max()) / len(test)
     return Task(parts[0], parts[1], train, test, chance)
 

@@ -1,6 +1,5 @@
 """The network around each cell, and the settings of the neurons that all of them use."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+RESONATORS = ("rf", "rf_iz", "adrf", "adrf_iz")
 PERIOD = 12
 TURNS = {"threshold": 1.0, "period": PERIOD, "decay": 0.3}
 LEAKY = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.1}
@@ -21,8 +21,14 @@ NEURONS: dict[str, dict[str, Any]] = {
     "adrf_iz": TURNS | ADAPTS | {"tau_grad": 0.03},
     "sigma_delta": {"threshold": 0.1, "activation": torch.relu},
 }
-RESONATORS = ("rf", "rf_iz", "adrf", "adrf_iz")
+# A spike enters a pool by weights of which the real and the imaginary part are the same number, an
+# eighth of a turn ahead of the phase that spikes: the state has seven eighths of a turn to go, and at
+# the period and decay of the other layers a fiftieth of it would arrive.
+PHASE = ("rf", "adrf")
+POOLS: dict[str, dict[str, Any]] = dict.fromkeys(PHASE, {"period": 4, "decay": 0.1})
 POOLED = {"cuba": 1.5, "alif": 1.5, "rf": 2.0, "rf_iz": 1.5, "adrf": 2.0, "adrf_iz": 1.5}
+CARRIER = 4  # steps of a turn of what encodes values, and of the oscillation that carries them
+ENCODERS: dict[str, dict[str, Any]] = dict.fromkeys(RESONATORS, {"period": CARRIER})
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Blocks:
         made = getattr(getattr(self.namespace.block, self.family), kind)
         if kind in ("Flatten", "Average", "TimeDecimation"):
             return made(*args, **options)
-        return made(dict(NEURONS[self.family]), *args, **options)
+        own = {"Pool": POOLS, "Unpool": POOLS, "Input": ENCODERS}.get(kind, {})
+        return made(NEURONS[self.family] | own.get(self.family, {}), *args, **options)
 
     def readout(self, inputs: int, outputs: int) -> nn.Module:
         """Make a last layer."""
@@ -53,8 +60,12 @@ def _affine(make: Blocks, i: int, o: int) -> list[nn.Module]:
 
 
 def _input(make: Blocks, i: int, o: int) -> list[nn.Module]:
-    weight = None if make.family == "sigma_delta" else 1.0
-    return [make("Input", weight=weight), make("Dense", i, 96), make.readout(96, o)]
+    if make.family == "sigma_delta":
+        return [make("Input"), make("Dense", i, 96), make.readout(96, o)]
+    encoder = make("Input", weight=1.0)
+    # where spikes go by phase, training moves the one weight to where nothing spikes
+    encoder.weight.requires_grad_(make.family not in PHASE)
+    return [encoder, make("Dense", i, 96), make.readout(96, o)]
 
 
 def _average(make: Blocks, i: int, o: int) -> list[nn.Module]:
@@ -79,14 +90,14 @@ def _flatten(make: Blocks, i: int, o: int) -> list[nn.Module]:
 
 def _conv(make: Blocks, i: int, o: int) -> list[nn.Module]:
     return [
-        make("Conv", 1, 8, 3), make("Conv", 8, 16, 3, stride=2), make("Flatten"),
-        make.readout(64, o),
+        make("Conv", 1, 6, 3), make("Conv", 6, 12, 3, stride=2), make("Flatten"),
+        make.readout(48, o),
     ]  # fmt: skip
 
 
 def _convt(make: Blocks, i: int, o: int) -> list[nn.Module]:
     return [
-        make("Conv", 1, 8, 3, stride=2), make("ConvT", 8, 4, 3, stride=2), make("Flatten"),
+        make("Conv", 1, 6, 3, stride=2), make("ConvT", 6, 4, 3, stride=2), make("Flatten"),
         make.readout(196, o),
     ]  # fmt: skip
 
@@ -94,19 +105,21 @@ def _convt(make: Blocks, i: int, o: int) -> list[nn.Module]:
 def _pool(make: Blocks, i: int, o: int) -> list[nn.Module]:
     scale = POOLED.get(make.family, 0.25)  # sigma-delta: a mean
     return [
-        make("Conv", 1, 8, 3), make("Pool", 2, weight_scale=scale), make("Flatten"),
-        make.readout(72, o),
+        make("Conv", 1, 6, 3), make("Pool", 2, weight_scale=scale), make("Flatten"),
+        make.readout(54, o),
     ]  # fmt: skip
 
 
 def _unpool(make: Blocks, i: int, o: int) -> list[nn.Module]:
     scale = POOLED.get(make.family, 1.0)
     return [
-        make("Conv", 1, 8, 3, stride=2), make("Unpool", 2, weight_scale=scale), make("Flatten"),
-        make.readout(288, o),
+        make("Conv", 1, 6, 3, stride=2), make("Unpool", 2, weight_scale=scale), make("Flatten"),
+        make.readout(216, o),
     ]  # fmt: skip
 
 
+# Rate at which lapilli.init_rates_ starts the layers; elsewhere weights stay as they are drawn.
+STARTS = {("rf", "KWTA"): 0.02}
 AROUND: dict[str, Callable[[Blocks, int, int], list[nn.Module]]] = {
     "Input": _input,
     "Flatten": _flatten,

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .data import Task
 
-BATCH = 64
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -23,8 +21,8 @@ class Budget:
 
 
 BUDGETS = {
-    "digits": Budget(epochs=12, rate=0.01, batch=64),
-    "vowels": Budget(epochs=60, rate=0.01, batch=45),
+    "digits": Budget(epochs=10, rate=0.01, batch=64),
+    "vowels": Budget(epochs=40, rate=0.01, batch=45),
     "motion": Budget(epochs=60, rate=0.01, batch=10),
 }
 
