@@ -6,7 +6,7 @@
     motion   sktime: BasicMotions, 80 recordings of a smart watch, 3 axes of acceleration and 3 of
              rotation, 100 samples at 10 Hz (timeseriesclassification.com)
 
-The last two are read as the text that they are, from the folder of the package, which is not imported.
+The last two are read as text from the folder of the package, which is not imported.
 """
 
 import importlib.util

@@ -22,13 +22,13 @@ NEURONS: dict[str, dict[str, Any]] = {
     "sigma_delta": {"threshold": 0.1, "activation": torch.relu},
 }
 # A spike enters a pool by weights of which the real and the imaginary part are the same number, an
-# eighth of a turn ahead of the phase that spikes: the state has seven eighths of a turn to go, and at
-# the period and decay of the other layers a fiftieth of it would arrive.
+# eighth of a turn ahead of the phase that spikes: the state has seven eighths of a turn to go, and
+# at the period and decay of the other layers a fiftieth of it would arrive.
 PHASE = ("rf", "adrf")
-POOLS: dict[str, dict[str, Any]] = dict.fromkeys(PHASE, {"period": 4, "decay": 0.1})
+POOLS: dict[str, dict[str, Any]] = {f: {"period": 4, "decay": 0.1} for f in PHASE}
 POOLED = {"cuba": 1.5, "alif": 1.5, "rf": 2.0, "rf_iz": 1.5, "adrf": 2.0, "adrf_iz": 1.5}
 CARRIER = 4  # steps of a turn of what encodes values, and of the oscillation that carries them
-ENCODERS: dict[str, dict[str, Any]] = dict.fromkeys(RESONATORS, {"period": CARRIER})
+ENCODERS: dict[str, dict[str, Any]] = {f: {"period": CARRIER} for f in RESONATORS}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 import lapilli
+from bench import peers, report
 from lapilli.benchmark import results
 from lapilli.extras import MissingExtraError
 
-from .. import peers, report
 from . import data, networks, training
 
 STORE = report.BENCH / "results" / "learning.json"
