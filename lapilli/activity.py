@@ -1,14 +1,8 @@
 """How much the layers of a network spike, and weights that make them start at a wished rate.
 
 A rate is the share of a layer's outputs that are not zero: spikes a neuron and step, of sigma-delta
-neurons events. A layer whose rate is near zero hands nothing on and, as the surrogate gradient falls
-with the distance from the threshold, learns slowly or not at all.
-
-    with Activity(net) as activity:
-        net(spikes)
-    print(*activity.layers(), sep="\\n")
-
-    print(*init_rates_(net, spikes, rate=0.1), sep="\\n")
+neurons events. A layer whose rate is near zero hands nothing on and, as the surrogate gradient
+falls with the distance from the threshold, learns slowly or not at all.
 """
 
 import contextlib
@@ -171,7 +165,7 @@ class Activity:
         self._hooks.clear()
         if kind is None and self.warn_silent is not None:
             for layer in self.silent_layers(self.warn_silent):
-                warnings.warn(_silence(layer), SilentNeuronsWarning, stacklevel=2)
+                warnings.warn(silence(layer), SilentNeuronsWarning, stacklevel=2)
 
     def layers(self) -> list[LayerActivity]:
         """Return what each layer did, in the order of the network's modules.
@@ -189,7 +183,7 @@ class Activity:
         return [layer for layer in self.layers() if layer.silent_share > share]
 
 
-def _silence(layer: LayerActivity) -> str:
+def silence(layer: LayerActivity) -> str:
     """Say that a layer has many silent neurons, and what helps."""
     return (
         f"{layer.silent} of {layer.neurons} neurons of layer {layer.name or 'net'} ({layer.kind}) "

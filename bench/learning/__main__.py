@@ -30,6 +30,7 @@ def main() -> None:
             args.task or list(runs.TASKS), args.library or list(runs.LIBRARIES),
             args.seeds, args.fresh, command.strip(),
         )  # fmt: skip
+    page.write(runs.stored())
     print("\n".join(page.tables(runs.stored())))  # noqa: T201
 
 

@@ -4,7 +4,12 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
+from bench import report
+
 from . import runs
+
+PAGE = report.BENCH.parent / "docs" / "learning.md"
+BEGIN, END = "<!-- scores: python -m bench.learning -->", "<!-- end of the scores -->"
 
 CHANCE = {"digits": 0.103, "vowels": 0.238, "motion": 0.0}  # share of the most frequent test class
 FAMILIES = ("cuba", "alif", "rf", "rf_iz", "adrf", "adrf_iz", "sigma_delta")
@@ -69,3 +74,28 @@ def _of_lava_dl(rows: dict[str, Any], cell: runs.Cell) -> str:
     if values:
         return _shown(values)
     return "raises" if "cannot" in rows.get(f"{cell} lava-dl 0", {}) else ""
+
+
+def write(document: dict[str, Any]) -> None:
+    """Put the tables into the page, between its two marks."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = "\n".join([*tables(document), origin(document)])
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def origin(document: dict[str, Any]) -> str:
+    """Say where the scores are from, and of how many seeds."""
+    rows = document["cases"]
+    seeds = {
+        library: len({key.split()[-1] for key in rows if key.split()[-2] == library})
+        for library in runs.LIBRARIES
+    }
+    counts = ", ".join(f"{n} of {library}" for library, n in seeds.items())
+    seconds = sum(row.get("seconds", 0) for row in rows.values())
+    wanted = sum(len(runs.cells(t, lib)) for t in runs.TASKS for lib in runs.LIBRARIES) * 5
+    return (
+        f"{document['machine']['processor']}, one core; up to {counts} seeds; {len(rows)} of "
+        f"{wanted} networks trained, in {seconds / 60:.0f} minutes of processor time. Cells that "
+        f"are empty wait for their run."
+    )
