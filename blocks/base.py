@@ -299,7 +299,7 @@ class _MaskedBlock(_SynapseBlock):
         super().__setattr__(name, value)
 
     def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
-        """Register a mask ``[out, in]``; None for none. It can be set later as well."""
+        """Register a mask ``[out, in]``, or None where nothing is cut. It can be set later."""
         self.register_buffer("mask", None if mask is None else self._five_dimensional(mask))
 
     def _five_dimensional(self, mask: Tensor | np.ndarray) -> Tensor:
@@ -329,8 +329,14 @@ class _MaskedBlock(_SynapseBlock):
 @documented(
     "For input that is not ``[batch, neurons..., time]``, a weight or bias of several values.",
     neuron_params="Arguments of the neuron, by name; None: no neuron, the input passes.",
-    weight="Initial factor of the input, learned and quantised; None for none.",
-    bias="Initial addend of the input, learned and quantised; None for none.",
+    weight=(
+        "Factor of the input to start from; it is learned, and quantised when used. None: the\n"
+        "input is not multiplied."
+    ),
+    bias=(
+        "What to add to the input to start from; it is learned, and quantised when used. None:\n"
+        "nothing is added."
+    ),
 )
 class AbstractInput(_NeuronBlock):
     """Input layer: scale, shift and quantise the input, and encode it in spikes."""

@@ -81,7 +81,7 @@ class ComplexLayer(torch.nn.Module):
 
     @property
     def pre_hook_fx(self) -> Hook | None:
-        """Function applied to both weights before use; None for none."""
+        """Function applied to both weights before use, or None."""
         return self.real.pre_hook_fx
 
     @pre_hook_fx.setter

@@ -43,7 +43,7 @@ _PARAMETERS = {
         "which adds the weights of those that are not zero. With groups and transposed, ``dense``\n"
         "always. The result is the same; can be changed as ``block.synapse.product``."
     ),
-    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None for none.",
+    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None cuts none.",
 }
 
 

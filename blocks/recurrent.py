@@ -149,6 +149,11 @@ class _FeedbackBlock(_NeuronBlock):
             )
         return bool(causes)
 
+    @property
+    def _links_states(self) -> bool:
+        """Whether the gradient goes from step to step through the neuron's states."""
+        return self.gradient != "lava-dl"
+
     def _fed_back(self, s: Tensor, weights: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return what the spikes of one step ``[N, neurons...]`` add to each part of the next."""
         x = s.unsqueeze(-1)
@@ -159,11 +164,6 @@ class _FeedbackBlock(_NeuronBlock):
     def _listeners(self) -> list[tuple[str, bool]]:
         """Return what of the feedback has to be called in each step, and whether it is there."""
         return []
-
-    @property
-    def _links_states(self) -> bool:
-        """Whether the gradient goes from step to step through the neuron's states."""
-        return self.gradient != "lava-dl"
 
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
         batch, *_, steps = (z[0] if self.neuron.complex else z).shape

@@ -289,7 +289,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
 
     @property
     def pre_hook_fx(self) -> Hook | None:
-        """Function applied to the weight before use; None for none."""
+        """Function applied to the weight before use, or None."""
         return self._pre_hook_fx
 
     @pre_hook_fx.setter

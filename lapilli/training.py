@@ -49,7 +49,7 @@ class Epoch:
 
 
 def parameter_groups(net: torch.nn.Module, rates: Rates) -> list[dict]:
-    """Split parameters for an optimizer: what is learned of decays, in fractions of 1, and the rest.
+    """Split parameters for an optimizer: what is learned of decays, in units of 1, and the rest.
 
     The decays themselves are left out: they follow.
     """

@@ -294,18 +294,25 @@ class Neuron(Stateful):
             destination.pop(prefix + name + UPDATE, None)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
+        assigning = local_metadata.get("assign_to_params_buffers", False)
         for name in self._learning:
             update, saved = self._parameters.get(name + UPDATE), state_dict.get(prefix + name)
             if update is None:
                 continue
             settle_update(self, name)
             if not is_lazy(update):
-                device = update.device if saved is None else saved.device
-                update = torch.zeros(update.shape, dtype=torch.float32, device=device)
+                update = torch.zeros_like(
+                    (saved if assigning and saved is not None else update).data
+                )
             state_dict[prefix + name + UPDATE] = update
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
         self._size_updates()
 
     def _sized(self, name: str) -> None:

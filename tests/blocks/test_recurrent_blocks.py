@@ -129,7 +129,7 @@ def test_one_kernel_equals_a_call_for_each_step(family, kind):
 @each_family
 @pytest.mark.parametrize("bias", [None, 0.25])
 def test_hooks_of_the_recurrent_synapse_are_called_at_every_step(family, bias):
-    block, x = make(family, "Recurrent"), events()
+    block, x = make(family, "Recurrent", gradient="lava-dl"), events()
     synapse = block.recurrent_synapse
     if bias is not None:
         for part in (synapse.real, synapse.imag) if block.neuron.complex else (synapse,):
