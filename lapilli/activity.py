@@ -400,7 +400,7 @@ class _Search:
 @torch.no_grad()
 def init_rates_(
     net: torch.nn.Module,
-    x: Any,
+    x: Tensor | tuple[Tensor, Tensor],
     rate: float | Mapping[str, float] = 0.1,
     *,
     tolerance: float = 0.1,
@@ -423,7 +423,7 @@ def init_rates_(
         Network of blocks, in any order and nesting; layers may not share weights. In training mode
         norms use the statistics of ``x``, as they will in training.
     x
-        Input of the network: a batch of samples, ``[N, neurons..., T]`` or whatever it takes.
+        Input of the network: a batch of samples, ``[N, neurons..., T]``, or a pair of such.
     rate
         Wished share of outputs that are not zero, above 0 and below 1: one for all layers with
         weights, or one for each name of a block (as in ``named_modules``), the others being left as

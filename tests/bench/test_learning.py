@@ -3,10 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import cells
 import pytest
 import torch
 
-import cells
 from bench import rates
 from bench.learning import data, page, runs, training
 from lapilli.benchmark import results

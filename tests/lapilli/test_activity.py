@@ -15,7 +15,7 @@ from lapilli import Activity, SilentNeuronsWarning, init_rates_
 NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.1}
 SCALED = ("Dense", "Recurrent", "KWTA", "Conv", "ConvT")
 MANY = {"out_neurons": 64, "in_neurons": 48, "weight_scale": 1}
-IMAGES = {"in_features": 2, "out_features": 16, "kernel_size": 3, "weight_scale": 1}
+IMAGES = {"in_features": 2, "out_features": 16, "kernel_size": 3, "weight_scale": 0.2}
 
 
 def spikes(*shape, rate=0.2):
