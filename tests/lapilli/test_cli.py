@@ -120,7 +120,7 @@ def test_a_wrong_export_is_an_error(monkeypatch, capsys):
     assert main(["train", "digits", "--epochs", "1", "--no-plots", "--out", "a"]) == 1
     out, err = capsys.readouterr()
     assert "are equal" not in out
-    (line,) = [line for line in err.splitlines() if line.startswith("lapilli:")]
+    (line,) = [line for line in err.splitlines() if line.startswith("lapilli: error")]
     assert re.search(r"differs from the trained one in [1-9]\d* output spikes", line)
     assert json.loads(Path("a/report.json").read_text())["different_spikes"] > 0
 
