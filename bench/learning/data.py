@@ -136,7 +136,8 @@ def _series(name: str, part: str) -> tuple[list[np.ndarray], list[str]]:
             folder = Path(spec.origin).parent / "datasets" / "data" / name
             return _read(folder / f"{name}_{part}.ts")
     raise MissingExtraError(
-        "sktime is not installed; get it with: pip install 'lapilli[sequences]'"
+        "sktime is not installed; get it with: pip install sktime (or in a clone of lapilli: "
+        "pip install '.[sequences]')"
     )
 
 
