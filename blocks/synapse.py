@@ -25,6 +25,7 @@ import torch
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
 from lapilli.kernels.normalize import normalized_weight, norms_of_rows
+from lapilli.neurons.errors import finite, flag, function
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 from torch.nn.utils.prune import BasePruningMethod
@@ -65,6 +66,11 @@ def _values(value: Any) -> tuple[Any, ...] | None:
         return tuple(value)
     except TypeError:
         return None
+
+
+def _hook(given: Hook | None) -> Hook | None:
+    """Return a function of the weight, or None."""
+    return function("pre_hook_fx", given, "a function of the weight")
 
 
 def _pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
@@ -145,11 +151,12 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         self, weight_scale: float, weight_norm: bool, pre_hook_fx: Hook | None, *args: Any
     ) -> None:
         """Build the convolution of the given arguments, whose weight torch's generator draws."""
-        self._weight_scale = float(weight_scale)
+        self._weight_scale = float(finite("weight_scale", weight_scale))
+        enabled = flag("weight_norm", weight_norm)
         super().__init__(*args, dtype=torch.float32)
         self.weight.requires_grad_(self.learned)
-        self._pre_hook_fx = pre_hook_fx
-        if weight_norm:
+        self._pre_hook_fx = _hook(pre_hook_fx)
+        if enabled:
             self.enable_weight_norm()
 
     def reset_parameters(self) -> None:
@@ -293,8 +300,8 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         return self._pre_hook_fx
 
     @pre_hook_fx.setter
-    def pre_hook_fx(self, function: Hook | None) -> None:
-        self._pre_hook_fx = function
+    def pre_hook_fx(self, hook: Hook | None) -> None:
+        self._pre_hook_fx = _hook(hook)
 
     @property
     def _step(self) -> float:

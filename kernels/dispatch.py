@@ -67,7 +67,7 @@ def execute(
     loop: CpuLoop,
     sizes: tuple[int, int, int],
     args: tuple[Tensor | float | int | None, ...],
-    constants: tuple[bool, ...] = (),
+    constants: tuple[Any, ...] = (),
 ) -> None:
     """Run a recurrence over ``[N, T, C]`` on the executor that its tensors need.
 
@@ -130,7 +130,7 @@ def run_loop(
     tiles: int,
     work: int,
     args: tuple[Tensor | float | int | None, ...],
-    constants: tuple[bool, ...] = (),
+    constants: tuple[Any, ...] = (),
 ) -> None:
     """Run a CPU loop on the compiled executor.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what ``__getattr__`` imports
     )
     from .blocks.tensor_cores import gradient_products, set_gradient_products
     from .kernels.decays import decay_gradient, set_decay_gradient
+    from .kernels.formula import surrogate, surrogates
     from .kernels.memory import keep_memory
     from .neurons.state import reset_state
 
@@ -45,6 +46,8 @@ __all__ = [
     "set_gradient_products",
     "slayer",
     "spike",
+    "surrogate",
+    "surrogates",
 ]
 
 _NAMES = {
@@ -59,6 +62,8 @@ _NAMES = {
     "reset_state": "lapilli.neurons.state",
     "set_decay_gradient": "lapilli.kernels.decays",
     "set_gradient_products": "lapilli.blocks.tensor_cores",
+    "surrogate": "lapilli.kernels.formula",
+    "surrogates": "lapilli.kernels.formula",
 }
 
 

@@ -16,7 +16,7 @@ from lapilli.kernels.dispatch import is_transformed
 from lapilli.kernels.layout import wrong_type
 from torch import Tensor
 
-from .errors import InputTypeError, require
+from .errors import InputTypeError, flag, require
 from .lazy import LazySize
 from .precision import KeepsFloat32, keeping_type
 
@@ -156,7 +156,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         super().__init__()
         self.shape: torch.Size | None = None
         self.num_neurons: int | None = None
-        self.persistent_state = bool(persistent_state)
+        self.persistent_state = flag("persistent_state", persistent_state)
         self._within_step = False  # a call is one step of another, see ``stepping``
         self._last_call = {"began_at_rest": False}  # a dict: quicker to write than an attribute
 
