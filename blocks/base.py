@@ -6,7 +6,7 @@ order. The concrete classes join a kind with the mixin of a neuron (family.py).
 Source: lava-dl block/base.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from . import synapse as synapses
 from .delay import Delay
 from .documentation import continued, documented
 from .maps import PRODUCTS, Product
+from .stream import Stream
 from .synapse import Hook, Pair, whole_number
 
 if TYPE_CHECKING:  # what ``__getattr__`` imports
@@ -117,6 +118,9 @@ class _Block(KeepsState, torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._add_states(delay_buffer=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_stream"}
 
     def reset_state(self) -> None:
         """Return to rest, the neuron included: the next call starts as the first one did."""
@@ -260,6 +264,27 @@ class _NeuronBlock(_Block):
         if self.delay is not None:
             y = self._delayed(y)
         return self._counted(y)
+
+    def _synapses(self) -> tuple[Any, ...]:
+        """Return the synapses of a block that streams: that of the input, then that of spikes."""
+        raise NotImplementedError
+
+    def _streamed(self, x: Tensor, forward: Callable[[Tensor], Any]) -> Any:
+        """Run the block by ``forward``, or quicker where a call is one step: see stream.py."""
+        if (
+            torch.compiler.is_compiling()
+            or torch.is_grad_enabled()
+            or not isinstance(x, Tensor)
+            or x.shape[-1:] != (1,)
+        ):
+            return forward(x)
+        stream = self.__dict__.get("_stream")
+        y = None if stream is None else stream(self, x)
+        if y is None:
+            y = forward(x)
+            if self.__dict__.get("_stream") is None:
+                self.__dict__["_stream"] = Stream.of(self, x)
+        return y
 
     def _delayed(self, y: Tensor) -> Tensor:
         """Apply the axonal delay, which keeps its input as the neuron does its state."""
@@ -663,6 +688,12 @@ class AbstractDense(_MaskedBlock):
         )
         self._set_mask(mask)
         self._set_sizes(self.synapse, _dimensions(in_neurons))
+
+    def _synapses(self) -> tuple[Any, ...]:
+        return (self.synapse,)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102 (the base's)
+        return self._streamed(x, super().forward)
 
 
 def _dimensions(in_neurons: Any) -> int:

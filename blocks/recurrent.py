@@ -307,6 +307,12 @@ class AbstractRecurrent(_FeedbackBlock):
     def _learned(self) -> torch.nn.Module | None:
         return self.recurrent_synapse
 
+    def _synapses(self) -> tuple[Any, ...]:
+        return self.input_synapse, self.recurrent_synapse
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102 (the base's)
+        return self._streamed(x, super().forward)
+
     def _dendrite(self, x: Tensor) -> Any:
         check_input(x, "Recurrent")
         if x.ndim != 3:

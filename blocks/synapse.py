@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
-from lapilli.kernels.normalize import normalized_weight, norms_of_rows
+from lapilli.kernels.normalize import normalized_8bit, normalized_weight, norms_of_rows
+from lapilli.neurons.base import Neuron
 from lapilli.neurons.errors import finite, flag, function
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
@@ -313,6 +314,13 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         )
 
     @property
+    def _scale_of_8_bits(self) -> int:
+        """Scale with which a neuron of this library quantises the weight; 0 where none does."""
+        hook = self._pre_hook_fx
+        known = getattr(hook, "__func__", None) is Neuron.quantize_8bit
+        return hook.__self__.w_scale if known else 0  # type: ignore[union-attr]
+
+    @property
     def product(self) -> Product:
         """How the synapse multiplies: ``"auto"``, ``"dense"`` or ``"events"``."""
         return self._product
@@ -353,7 +361,8 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             return weight * mask.to(weight.dtype)
         return normalized_weight(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
 
-    def _hooked(self, weight: Tensor) -> Tensor:
+    def _check_weight(self, weight: Tensor) -> None:
+        """Raise where the weight has another shape than the attributes ask for."""
         ends = (self.in_channels, self.out_channels // self.groups)
         if not self.transposed:
             ends = (self.out_channels, self.in_channels // self.groups)
@@ -365,10 +374,17 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
                 f"{(*ends, *self.kernel_size)}. Set them and the weight together, or build a new "
                 f"synapse."
             )
+
+    def _hooked(self, weight: Tensor) -> Tensor:
+        self._check_weight(weight)
         return weight if self._pre_hook_fx is None else self._pre_hook_fx(weight)
 
     def forward_weight(self, mask: Tensor | None = None) -> Tensor:
         """Return the weight that ``forward`` uses, within a call of the module."""
+        scale = self._scale_of_8_bits
+        if mask is None and scale and self._computes_weight():
+            self._check_weight(self.weight_v)
+            return normalized_8bit(self.weight_v, self.weight_g, scale)
         return self._hooked(self._masked(mask))
 
     @property

@@ -32,7 +32,7 @@ def state_value(name: str, meaning: str) -> Any:
     def get(self: "KeepsState") -> Tensor | None:
         kept, rest = self._kept[name], self._rest[name]
         if kept is not None or rest is None:
-            return kept
+            return to_keep(kept) if self._writes_in_place and kept is not None else kept
         return torch.full((1,), rest, dtype=torch.float32, device=self.device)
 
     def put(self: "KeepsState", value: Tensor | None) -> None:
@@ -65,6 +65,7 @@ class KeepsState(KeepsFloat32):
     ``_kept`` holds them by name, None at rest, and ``_rest`` the value that stands for None.
     """
 
+    _writes_in_place = False  # what is kept may change after it was read, see blocks/stream.py
     _kept: dict[str, Tensor | None]
     _rest: dict[str, float | None]
 
