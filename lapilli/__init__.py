@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what ``__getattr__`` imports
     from . import blocks, classifier, export, io, loss, neurons, plot, slayer, spike
+    from .activity import (
+        Activity,
+        LayerActivity,
+        LayerStart,
+        SilentNeuronsWarning,
+        init_rates_,
+    )
     from .blocks.tensor_cores import gradient_products, set_gradient_products
     from .kernels.decays import decay_gradient, set_decay_gradient
     from .kernels.formula import surrogate, surrogates
@@ -18,12 +25,17 @@ if TYPE_CHECKING:  # what ``__getattr__`` imports
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activity",
+    "LayerActivity",
+    "LayerStart",
+    "SilentNeuronsWarning",
     "__version__",
     "blocks",
     "classifier",
     "decay_gradient",
     "export",
     "gradient_products",
+    "init_rates_",
     "io",
     "keep_memory",
     "loss",
@@ -38,9 +50,14 @@ __all__ = [
     "surrogates",
 ]
 
-_FUNCTIONS = {
+_NAMES = {
+    "Activity": "lapilli.activity",
+    "LayerActivity": "lapilli.activity",
+    "LayerStart": "lapilli.activity",
+    "SilentNeuronsWarning": "lapilli.activity",
     "decay_gradient": "lapilli.kernels.decays",
     "gradient_products": "lapilli.blocks.tensor_cores",
+    "init_rates_": "lapilli.activity",
     "keep_memory": "lapilli.kernels.memory",
     "reset_state": "lapilli.neurons.state",
     "set_decay_gradient": "lapilli.kernels.decays",
@@ -53,8 +70,8 @@ _FUNCTIONS = {
 if not TYPE_CHECKING:  # or checkers would take every name for one that is here
 
     def __getattr__(name: str) -> Any:
-        if name in _FUNCTIONS:
-            return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+        if name in _NAMES:
+            return getattr(importlib.import_module(_NAMES[name]), name)
         if name in __all__:
             return importlib.import_module(f"lapilli.{name}")
         raise AttributeError(f"module 'lapilli' has no attribute {name!r}")

@@ -24,6 +24,7 @@ from .extras import MissingExtraError
 # torch takes seconds to import: the commands import what they need, so that --help and wrong
 # arguments answer at once
 
+MOST_SILENT = 0.2  # share of a layer's neurons that may spike in no test sample without a word
 DONE, DIFFERS, WRONG_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
 
@@ -249,7 +250,7 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace) -> tuple[list
             with processes.Interrupts(run.group) as interrupts:
                 for epoch in fit(
                     net, data, recipe.loss, epochs=epochs, batch_size=run.batch_size,
-                    rates=recipe.rates, seed=args.seed, check=interrupts.check,
+                    rates=recipe.rates, seed=args.seed, check=interrupts.check, watch=True,
                 ):  # fmt: skip
                     copy = {name: value.clone() for name, value in net.state_dict().items()}
                     # together: an interrupt can part lines
@@ -262,9 +263,20 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace) -> tuple[list
                     bar.update()
         except KeyboardInterrupt:
             interrupted = True
+    if history:
+        _warn_of_silence(history)
     if interrupted and history:
         net.load_state_dict(state)  # the epoch that was not finished has changed the network
     return history, interrupted
+
+
+def _warn_of_silence(history: list[Any]) -> None:
+    """Say which layers have many neurons that spike in no test sample."""
+    from .activity import silence
+
+    for layer in history[-1].layers:
+        if layer.silent_share > MOST_SILENT:
+            _say(f"warning: on the test samples, {silence(layer)}")
 
 
 def _summary(results: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import processes
+from .activity import Activity, LayerActivity
 from .classifier import Rate
 from .data import Dataset, Samples
 
@@ -33,13 +34,18 @@ class Rates:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: mean loss a sample, accuracies in 0..1, seconds of training."""
+    """What one epoch gave: mean loss a sample, accuracies in 0..1, seconds of training.
+
+    ``layers`` is what the layers did on the test samples, where ``fit`` was asked for it; in a
+    process group, on this process's share of them.
+    """
 
     number: int
     loss: float
     train_accuracy: float
     test_accuracy: float
     seconds: float
+    layers: tuple[LayerActivity, ...] = ()
 
 
 def parameter_groups(net: torch.nn.Module, rates: Rates) -> list[dict]:
@@ -128,6 +134,7 @@ def fit(
     rates: Rates,
     seed: int = 0,
     check: Callable[[], None] = _nothing,
+    watch: bool = False,
 ) -> Iterator[Epoch]:
     """Train with Adam and a one-cycle schedule; yields after every epoch.
 
@@ -154,6 +161,8 @@ def fit(
         Seed of the order of the samples. The state of torch's own generator is not used.
     check
         Called before each step; what it raises ends training.
+    watch
+        Count what the layers do on the test samples, for ``Epoch.layers``.
 
     Yields
     ------
@@ -212,5 +221,11 @@ def fit(
         seen = steps * batch_size
         mean_loss, train_accuracy = float(total) / seen, int(correct) / seen
         seconds = time.perf_counter() - start
-        test_accuracy = _accuracy_of_all(net, data.test, batch_size)
-        yield Epoch(number, mean_loss, train_accuracy, test_accuracy, seconds)
+        layers: tuple[LayerActivity, ...] = ()
+        if watch:
+            with Activity(net) as activity:
+                test_accuracy = _accuracy_of_all(net, data.test, batch_size)
+            layers = tuple(activity.layers())
+        else:
+            test_accuracy = _accuracy_of_all(net, data.test, batch_size)
+        yield Epoch(number, mean_loss, train_accuracy, test_accuracy, seconds, layers)

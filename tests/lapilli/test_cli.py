@@ -79,6 +79,18 @@ def test_report(run):
     assert epoch["test_accuracy"] == report["test_accuracy"]
 
 
+def test_many_silent_neurons_are_said(monkeypatch, capsys):
+    arguments = ["train", "digits", "--epochs", "1", "--no-plots", "--out", "a"]
+    monkeypatch.setattr(cli, "MOST_SILENT", -0.01)
+    assert main(arguments) == 0
+    warned = capsys.readouterr().err
+    assert "of 128 neurons of layer 0 (cuba.Dense) did not spike once" in warned
+    assert "of 10 neurons of layer 1" in warned
+    monkeypatch.setattr(cli, "MOST_SILENT", 1.0)
+    assert main(arguments) == 0
+    assert "did not spike" not in capsys.readouterr().err
+
+
 def test_json_without_plots(capsys):
     assert main(["train", "digits", "--epochs", "1", "--json", "--no-plots", "--out", "a"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -108,7 +120,7 @@ def test_a_wrong_export_is_an_error(monkeypatch, capsys):
     assert main(["train", "digits", "--epochs", "1", "--no-plots", "--out", "a"]) == 1
     out, err = capsys.readouterr()
     assert "are equal" not in out
-    (line,) = [line for line in err.splitlines() if line.startswith("lapilli:")]
+    (line,) = [line for line in err.splitlines() if line.startswith("lapilli: error")]
     assert re.search(r"differs from the trained one in [1-9]\d* output spikes", line)
     assert json.loads(Path("a/report.json").read_text())["different_spikes"] > 0
 

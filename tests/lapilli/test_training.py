@@ -48,6 +48,14 @@ def test_learns():
     assert all(e.seconds > 0 for e in history)
 
 
+def test_layers_are_counted_on_the_test_samples_where_asked():
+    _, history = train(watch=True)
+    assert [len(e.layers) for e in history] == [2] * 5
+    assert [layer.neurons for layer in history[-1].layers] == [12, 2]
+    assert all(0 < layer.rate < 1 for layer in history[-1].layers)
+    assert train()[1][-1].layers == ()
+
+
 def test_same_seed_same_network():
     (one, first), (two, second) = train(), train()
     assert [(e.loss, e.test_accuracy) for e in first] == [(e.loss, e.test_accuracy) for e in second]

@@ -66,6 +66,11 @@ assistant = slayer.utils.Assistant(net, rates, optimizer, stats, slayer.classifi
 slayer.neuron.rf.TAU_RHO_MULT = 0.25
 FIR(length=8)
 
+assert_type(lapilli.init_rates_(net, spikes, {"0": 0.1}), list[lapilli.LayerStart])
+with lapilli.Activity(net, warn_silent=0.5) as activity:
+    net(spikes)
+assert_type(activity.layers()[0].silent, int)
+
 export.save(net, "network.net", target="lapilli")
 assert_type(export.load("network.net"), export.Network)
 assert_type(export.check(net), list[export.Finding])

@@ -1,0 +1,92 @@
+"""Every cell learns recorded data, in short; the pages state what is stored."""
+
+import dataclasses
+from pathlib import Path
+
+import cells
+import pytest
+import torch
+
+from bench import rates
+from bench.learning import data, page, runs, training
+from lapilli.benchmark import results
+from lapilli.extras import MissingExtraError
+
+DOCS = Path(__file__).parents[2] / "docs"
+EVERY = [c for task in runs.TASKS for c in runs.cells(task, "lapilli")]
+QUICK = [("cuba", "Dense"), ("rf_iz", "Recurrent"), ("sigma_delta", "Output")]
+
+
+def task_of(name):
+    try:
+        return runs.TASKS[name]()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+
+
+def test_the_digits_have_all_cells():
+    assert {(c.family, c.kind) for c in runs.cells("digits", "lapilli")} == set(cells.CELLS)
+
+
+@pytest.mark.parametrize(("family", "kind"), QUICK)
+def test_a_few_steps_learn_some(family, kind, monkeypatch):
+    short = dataclasses.replace(training.BUDGETS["digits"], epochs=2)
+    monkeypatch.setitem(training.BUDGETS, "digits", short)
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        row = runs.train(runs.Cell("digits", family, kind), "lapilli", task_of("digits"), 0)
+    finally:
+        torch.set_num_threads(threads)
+    assert row["score"] > 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", EVERY, ids=str)
+def test_no_cell_is_at_chance(cell):
+    row = runs.train(cell, "lapilli", task_of(cell.task), 0)
+    # twice what a guess would get; of a signal, that the mean does not explain all
+    assert row["score"] > max(2 * page.CHANCE[cell.task], 0.1)
+
+
+def test_a_signal_becomes_spikes_of_what_is_above_and_below():
+    signal = torch.tensor([[[0.5, 0.5, 0.5, 0.5, -1.0, -3.0, 0.0]]])
+    above, below = data.rate_of(signal)[0].tolist()
+    assert above == [0, 1, 0, 1, 0, 0, 0]
+    assert below == [0, 0, 0, 0, 1, 1, 0]
+
+
+def test_recordings_are_read_as_the_archive_writes_them(tmp_path):
+    file = tmp_path / "Some_TRAIN.ts"
+    file.write_text("#words\n@data\n1.5,2:3,-4e-1:7\n0:1:2\n")
+    (first, second), labels = data._read(file)
+    assert first.tolist() == [[1.5, 2.0], [3.0, -0.4]]
+    assert second.tolist() == [[0.0], [1.0]]
+    assert labels == ["7", "2"]
+
+
+def test_the_page_has_the_scores_that_are_stored():
+    document = runs.stored()
+    text = (DOCS / "learning.md").read_text()
+    assert "\n".join([*page.tables(document), page.origin(document)]) in text
+
+
+def test_no_stored_cell_is_at_chance():
+    rows = runs.stored()["cases"]
+    scores = {key: row["score"] for key, row in rows.items() if "score" in row}
+    assert scores
+    for key, score in scores.items():
+        if key.split()[-2] == "lapilli":
+            assert score > max(2 * page.CHANCE[key.split()[0]], 0.1), key
+
+
+def test_stored_scores_of_lava_dl_are_from_the_same_network():
+    rows = runs.stored()["cases"]
+    for key, row in rows.items():
+        if "equal" in row and key.split()[2] not in ("Pool", "Unpool"):  # of channels, it mixes
+            assert row["equal"], key
+
+
+def test_the_page_on_rates_has_what_is_stored():
+    assert "\n".join(rates.table(results.read(rates.STORE))) in (DOCS / "rates.md").read_text()
