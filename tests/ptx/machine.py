@@ -130,6 +130,8 @@ class Program:
             if i.operands != (0,):
                 raise PtxError(f"barrier: {i}")
             kind = BARRIER
+        elif i.op.startswith("mov.b") and any(isinstance(o, tuple) for o in i.operands):
+            run = self._pack(i)
         elif i.op in OPERATIONS:
             run = self._compute(i)
         elif i.op.startswith("ld.param."):
@@ -196,6 +198,33 @@ class Program:
                 np.copyto(R[at], value, where=mask)
 
         return general
+
+    def _pack(self, i: Instruction) -> Callable[..., Any]:
+        """Make a move between one register and several narrower ones, the lowest bits first."""
+        target, source = i.operands
+        wide = i.op.removeprefix("mov.")
+        parts = target if isinstance(target, tuple) else source
+        assert isinstance(parts, tuple)
+        narrow = TYPES[f"b{8 * SIZES[wide] // len(parts)}"]
+        if isinstance(target, tuple):
+            outs, one = [None if o == "_" else self._write(o) for o in parts], self._read(source, wide)
+
+            def unpack(gang: Any, mask: Mask) -> None:
+                value = np.broadcast_to(gang.registers[one], gang.count)
+                pieces = np.ascontiguousarray(value).view(narrow).reshape(gang.count, -1)
+                for k, out in enumerate(outs):
+                    if out is not None:
+                        gang.put([out], [pieces[:, k]], mask)
+
+            return unpack
+        kind = f"b{8 * np.dtype(narrow).itemsize}"
+        slots, at = [self._read(o, kind) for o in parts], self._write(target)
+
+        def pack(gang: Any, mask: Mask) -> None:
+            values = [np.broadcast_to(gang.registers[s], gang.count) for s in slots]
+            gang.put([at], [np.stack(values, -1).view(TYPES[wide])], mask)
+
+        return pack
 
     def _parameter(self, i: Instruction) -> Callable[..., Any]:
         target, address = i.operands
@@ -582,9 +611,13 @@ class Gang:
         threads, times = self.threads[rows], self._times(rows)
         for memory, which, offsets in self._targets(space, place, rows):
             found = memory.granules(offsets, width)
-            memory.write(found, threads[which], times[which])
-            for k, value in enumerate(values):
-                memory.store(offsets + k * size, size, value[rows][which])
+            given = [value[rows][which] for value in values]
+            same = np.ones(len(offsets), bool)
+            for k, value in enumerate(given):
+                same &= memory.load(offsets + k * size, size) == value
+            memory.write(found, threads[which], times[which], same & memory.written[found].all(1))
+            for k, value in enumerate(given):
+                memory.store(offsets + k * size, size, value)
             self._count(space, self.warp_of[rows][which], offsets, width, matrix, load=False)
 
     def _count(
@@ -619,7 +652,7 @@ class Gang:
         machine = self.machine
         rows = self._rows(mask)
         sizes = sizes[rows]
-        if not np.isin(sizes, (0, width)).all():
+        if ((sizes != 0) & (sizes != width)).any():
             raise PtxError("a copy of a part of its width")
         threads, times = self.threads[rows], self._times(rows)
         ((shared, _, offsets),) = self._targets("shared", to, rows)

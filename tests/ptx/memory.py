@@ -101,20 +101,26 @@ class Watched:
         self.read_time[found] = times
         self._note(self.reader, found, np.where(same, SEVERAL, threads))
 
-    def write(self, found: Array, threads: Array, times: Array) -> None:
-        """Watch a write."""
+    def write(
+        self, found: Array, threads: Array, times: Array, same: Array | None = None
+    ) -> None:
+        """Watch a write; ``same`` says which accesses write what is there already.
+
+        A tile that several threads hold is written by each of them, which is no race.
+        """
         if self.in_flight[found].any():
             raise Fault("in flight", f"a write to {self.name} while a copy is on its way there")
         threads, times = threads[:, None], times[:, None]
-        self._check(found, threads, times, self.writer, self.write_time, "written")
+        news = slice(None) if same is None else ~same
+        self._check(
+            found[news], threads[news], times[news], self.writer, self.write_time, "written"
+        )
         self._check(found, threads, times, self.reader, self.read_time, "read")
         if self.reading_program is not None:
             program = self.reading_program[found]
             if ((program != NOBODY) & (program != threads // self.threads)).any():
                 raise Fault("race", f"{self.name} is read and written by several programs")
         self.writer[found] = threads
-        if (self.writer[found] != threads).any():
-            raise Fault("race", f"threads write to the same place of {self.name} at once")
         self.write_time[found] = times
         self.written[found] = True
 
@@ -152,4 +158,7 @@ class Watched:
 
     def store(self, offsets: Array, width: int, values: Array) -> None:
         """Put values at offsets."""
-        self.words[width][offsets // width] = values
+        words, at = self.words[width], offsets // width
+        words[at] = values
+        if (words[at] != values).any():
+            raise Fault("race", f"threads write to the same place of {self.name} at once")
