@@ -176,6 +176,16 @@ def _float(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *operands: canonical(function(*operands))
 
 
+def _both(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Work on the two float32 of each register."""
+
+    def packed(*operands: Array) -> Array:
+        halves = [np.atleast_1d(x).view(np.float32) for x in operands]
+        return canonical(function(*halves)).view(np.uint64)
+
+    return packed
+
+
 def flushed(x: Array) -> Array:
     """Replace subnormal numbers by a zero of their sign."""
     return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x)
@@ -228,6 +238,8 @@ _define("mul.f32", "f32", "f32 f32", _float(np.multiply))
 _define("div.rn.f32", "f32", "f32 f32", _float(np.divide))
 _define("div.full.f32", "f32", "f32 f32", _float(np.divide), approximate=True)
 _define("fma.rn.f32", "f32", "f32 f32 f32", _float(fused))
+for name, function in (("add", np.add), ("sub", np.subtract), ("mul", np.multiply)):
+    _define(f"{name}.rn.f32x2", "b64", "b64 b64", _both(function))
 _define("min.f32", "f32", "f32 f32", _float(_smaller))
 _define("max.f32", "f32", "f32 f32", _float(_larger))
 _define("abs.f32", "f32", "f32", _float(np.abs))

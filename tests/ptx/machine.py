@@ -5,7 +5,6 @@ up to the next barrier one after the other, in an order that is chosen, or all a
 copies arrive when they are issued, or as late as the waits allow.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,12 +41,12 @@ class Schedule:
 class Counts:
     """What a launch did, exactly."""
 
-    instructions: int = 0  # of warps
+    instructions: int = 0  # of warps; of all of them, and by their names
     loaded: int = 0  # bytes of global memory
     stored: int = 0
     sectors: int = 0  # of 32 bytes that the accesses of warps touch
     conflicts: int = 0  # passes of shared memory beyond the first, for want of other banks
-    operations: Counter[str] = field(default_factory=Counter)  # of warps
+    operations: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,6 +79,8 @@ class Program:
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
+        labels = sorted((at, name) for name, at in kernel.labels.items() if "tmp" not in name)
+        self.text = "\n".join([*(i.text for i in kernel.code), *map(str, labels)])
         self.slots: list[tuple[str, Any, Any]] = []  # (what, name or value, type)
         self._known: dict[Any, int] = {}
         self.narrowest = 16  # access of shared memory
@@ -295,7 +296,7 @@ class Program:
             place = R[at] + np.uint64(offset) if space == "global" else (
                 R[at].astype(np.int64) + offset
             )  # fmt: skip
-            values = [np.broadcast_to(R[s], gang.count).astype(narrow) for s in ins]
+            values = [np.broadcast_to(R[s], gang.count).astype(narrow, copy=False) for s in ins]
             gang.store(space, place, size * many, size, values, mask)
 
         return store
@@ -555,7 +556,7 @@ class Gang:
         self, space: str, place: Array, rows: Any
     ) -> list[tuple[Watched, Any, Array]]:
         """Return memory, which of the accesses go there (a slice or indices), and offsets."""
-        place = np.broadcast_to(place, self.count)[rows]
+        place = place[rows] if place.ndim else np.broadcast_to(place, self.count)[rows]
         if space == "shared":
             offsets = place - SHARED_BASE
             size = self.machine.shared_size
@@ -624,6 +625,8 @@ class Gang:
         self, space: str, warps: Array, offsets: Array, width: int, matrix: bool, load: bool
     ) -> None:
         counts = self.machine.counts
+        if not self.machine.counting:
+            return
         if space == "global":
             moved = len(offsets) * width
             counts.loaded += moved * load
@@ -717,11 +720,12 @@ class Machine:
     def __init__(
         self, program: Program, grid: tuple[int, int, int], programs: range, parameters: list[Any],
         tensors: dict[int, Watched], shared_size: int, schedule: Schedule, counts: Counts,
+        counting: bool = False,
     ):  # fmt: skip
         kernel = program.kernel
         self.program, self.grid, self.programs = program, grid, programs
         self.parameters, self.tensors, self.schedule = parameters, tensors, schedule
-        self.counts = counts
+        self.counts, self.counting = counts, counting
         self.threads = kernel.threads
         self.warps = self.threads // WARP
         rows = self.threads * len(programs)
@@ -791,8 +795,9 @@ class Machine:
             raise Fault(fault.kind, f"{str(fault).partition(': ')[2]}; at {instruction}") from None
         finally:
             for step, times in zip(self.program.steps, self.executed, strict=True):
-                self.counts.instructions += times
-                self.counts.operations[step.instruction.op] += times
+                op, counts = step.instruction.op, self.counts
+                counts.instructions += int(times)
+                counts.operations[op] = counts.operations.get(op, 0) + int(times)
 
     def _release(self, gangs: list[Gang]) -> bool:
         """Let all threads go on that wait at the barrier; whether there are any."""

@@ -128,10 +128,9 @@ class Watched:
     def _note(who: Array, found: Array, value: Array) -> None:
         """Note who touched what; several where one instruction has several of them."""
         who[found] = value
-        value = np.broadcast_to(value, found.shape)
         crowded = (who[found] != value) | (value == SEVERAL)
         if crowded.any():
-            who[found[crowded]] = SEVERAL
+            who[found[np.broadcast_to(crowded, found.shape)]] = SEVERAL
 
     def _check(
         self, found: Array, threads: Array, times: Array, who: Array, when: Array, what: str

@@ -3,6 +3,7 @@
 A thread of a warp is ``4 group + place``. Arrays have a row for each warp.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ _LANE = np.arange(32)
 _GROUP, _PLACE = _LANE >> 2, _LANE & 3
 
 
+@functools.cache
 def _layout(k: int, each: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Rows and columns ``[lane, entry]`` of the fragments of A ``16 x k`` and B ``k x 8``.
 
