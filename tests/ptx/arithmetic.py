@@ -135,7 +135,7 @@ _define("prmt.b32", "b32", "b32 b32 b32", _permute)
 
 # Moves, choices and comparisons
 
-for t in ("b16", "b32", "u32", "f32", "b64", "u64", "pred"):
+for t in ("b16", "u16", "b32", "u32", "f32", "b64", "u64", "pred"):
     _define(f"mov.{t}", t, t, lambda a: a)
 for t in ("b16", "b32", "f32", "b64"):
     bits = t.replace("f", "b")  # a number that is not one passes as it is
@@ -247,6 +247,10 @@ _define("neg.f32", "f32", "f32", _float(np.negative))
 # the sign comes first
 _define("copysign.f32", "f32", "f32 f32", lambda a, b: np.copysign(b, a))
 _define("ex2.approx.ftz.f32", "f32", "f32", _float(_power_of_two), approximate=True)
+_define(
+    "ex2.approx.f32", "f32", "f32",
+    _float(lambda x: np.exp2(x.astype(np.float64)).astype(np.float32)), approximate=True,
+)  # fmt: skip
 
 # Conversions
 

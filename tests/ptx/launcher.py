@@ -128,6 +128,16 @@ def emulated(
         yield emulation
 
 
+def launch_on(
+    target: str, schedule: Schedule, kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
+    constants: tuple[Any, ...], threads: int = BLOCK,
+) -> Launched:  # fmt: skip
+    """Launch one kernel on the executor."""
+    emulation = Emulation(target, schedule)
+    _launch(emulation, aot.Launch(kernel, args, constants, threads), grid)
+    return emulation.launched[0]
+
+
 def _hashable(value: Any) -> bool:
     return type(value).__hash__ is not None
 

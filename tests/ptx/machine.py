@@ -182,7 +182,7 @@ class Program:
             def run(gang: Any, mask: Mask) -> None:
                 R = gang.registers
                 if mask is None:
-                    function(R[a], R[b], R[at])
+                    function(R[a], R[b], out=R[at])
                 else:
                     np.copyto(R[at], function(R[a], R[b]), where=mask)
 
