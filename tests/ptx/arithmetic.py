@@ -291,6 +291,7 @@ for a in ("s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"):
     for b in ("s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"):
         if a != b:
             _define(f"cvt.{a}.{b}", a, b, lambda x, d=TYPES[a]: x.astype(d))
+_define("cvt.rmi.ftz.f32.f32", "f32", "f32", _float(lambda x: np.floor(flushed(x))))
 _define("cvt.f32.bf16", "f32", "bf16", from_bfloat16)
 _define("cvt.rn.bf16.f32", "bf16", "f32", to_bfloat16)
 _define("cvt.rn.bf16x2.f32", "bf16x2", "f32 f32", _pair)

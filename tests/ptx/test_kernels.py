@@ -8,44 +8,50 @@ from dataclasses import replace
 
 import pytest
 from lapilli.kernels import aot, catalogue
+from lapilli.kernels.calls import RECURRENCES
 from lapilli.kernels.dispatch import FULL
 from lapilli.kernels.language import BACKEND
 from ptx.launcher import key_of
 from ptx.machine import Schedule
-from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, walk, walks
+from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, listed, modes, walk, walks
 from recurrences import TABLE, most_of
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 slow = pytest.mark.slow
 
 TARGETS = ("sm_90", "sm_80", "sm_120")
-LISTED = ("inference", "training", "learned decays")  # the uses of catalogue.py
 QUICK = ("cuba", "sigma_delta", "channel_delay")
 
 
-def _walks():
-    for recurrence, variant in walks():
-        for target in TARGETS:
-            if target != "sm_90" and variant not in LISTED:
-                continue
-            for many in (False, True):
-                if many and variant not in LISTED:
-                    continue
-                soon = (
-                    target == "sm_90" and variant == most_of(recurrence)
-                    and recurrence.name in (QUICK if not many else QUICK[:1])
-                )  # fmt: skip
-                yield pytest.param(
-                    recurrence, variant, target, many, marks=() if soon else slow,
-                    id=f"{recurrence}-{variant}-{target}-{'many' if many else 'few'}",
-                )  # fmt: skip
+def _listed():
+    for recurrence in RECURRENCES.values():
+        for mode in modes(recurrence):
+            for target in TARGETS:
+                for many in (False, True):
+                    soon = target == "sm_90" and mode == modes(recurrence)[-1] and (
+                        recurrence.name in (QUICK[:1] if many else QUICK)
+                    )  # fmt: skip
+                    yield pytest.param(
+                        recurrence, mode, target, many, marks=() if soon else slow,
+                        id=f"{recurrence.name}-{mode}-{target}-{'many' if many else 'few'}",
+                    )  # fmt: skip
 
 
-@pytest.mark.parametrize(("recurrence", "variant", "target", "many"), list(_walks()))
-def test_recurrences(recurrence, variant, target, many):
+@pytest.mark.parametrize(("recurrence", "mode", "target", "many"), list(_listed()))
+def test_uses_of_the_catalogue(recurrence, mode, target, many):
     shapes = SHAPES if target == "sm_90" else SHAPES[1:6:2]
-    for k, shape in enumerate((None, *shapes)):
-        walk(recurrence, variant, shape).check(target, SCHEDULES[k % 4], many=many)
+    for k, shape in enumerate(shapes):
+        listed(recurrence, mode, shape).check(target, SCHEDULES[k % 4], many=many)
+
+
+@pytest.mark.parametrize(
+    ("recurrence", "variant"),
+    [pytest.param(r, v, marks=() if (r.name, v) == ("cuba", "state") else slow, id=f"{r}-{v}")
+     for r, v in walks()],
+)  # fmt: skip
+def test_variants(recurrence, variant):
+    for k, shape in enumerate((None, (3, 31, 7), (1, 129, 17))):
+        walk(recurrence, variant, shape).check("sm_90", SCHEDULES[k])
 
 
 def _layers():
@@ -110,9 +116,9 @@ def test_every_entry_of_the_catalogue_is_run():
             forms = (FULL, FULL - 1) if launch.lanes is not None else (None,)
             run.update(key_of(replace(launch, lanes=lanes), "sm_90") for lanes in forms)
 
-    for recurrence, variant in walks():
-        if variant in LISTED:
-            note(aot.launches(walk(recurrence, variant, (1, 2, 3)).call))
+    for recurrence in RECURRENCES.values():
+        for mode in modes(recurrence):
+            note(aot.launches(listed(recurrence, mode, (1, 2, 3)).call))
     for work in ENTRIES:
         note(aot.launches(work.call))
         note(aot.terms_launches(work.call) if work.name.startswith("terms") else [])

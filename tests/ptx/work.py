@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lapilli.kernels.bfloat16 import terms
+from lapilli.kernels.calls import Recurrence as Called
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
 from problems import Problem, fixed_problem, shared_parameters
@@ -88,6 +89,36 @@ def _answer(problem: Problem) -> Answer:
 def walks() -> list[tuple[Recurrence, str]]:
     """Every recurrence in every variant."""
     return [(r, variant) for r in TABLE for variant in r.variants()]
+
+
+MODES = ("inference", "training", "learned")
+
+
+def listed(recurrence: Called, mode: str, shape: tuple[int, int, int]) -> Work:
+    """Return a call of catalogue.py, which has one value of a parameter for all neurons."""
+
+    def call() -> Answer:
+        batch, neurons, steps = shape
+        random = _seed()
+        xs = [4 * torch.rand(batch, neurons, steps, generator=random) - 1.5
+              for _ in range(recurrence.inputs)]  # fmt: skip
+        parameters = recurrence.tensors()
+        wanted = [*xs, *parameters][: None if mode == "learned" else len(xs)]
+        for x in wanted if mode != "inference" else ():
+            x.requires_grad_()
+        x = xs[0] if len(xs) == 1 else tuple(xs)
+        y = recurrence.callable()(x, *parameters, *recurrence.numbers)
+        outputs = [y] if isinstance(y, Tensor) else [*y]
+        if mode == "inference":
+            return outputs, []
+        return outputs, [*torch.autograd.grad(y, wanted, torch.randn(y.shape, generator=random))]
+
+    return Work(f"{recurrence.name}, {mode}, {shape}", call)
+
+
+def modes(recurrence: Called) -> tuple[str, ...]:
+    """Return the uses that a recurrence has."""
+    return MODES[: 1 + recurrence.trains + (recurrence.trains and recurrence.learns)]
 
 
 # Recurrent layers
