@@ -44,22 +44,11 @@ def _define(op: str, result: str, operands: str, function: Callable[..., Any], *
 # Integers wrap around
 
 
-def _wide(size: str) -> Any:
-    return {"16": "32", "32": "64"}[size]
-
-
 def _divide(a: Array, b: Array) -> Array:
     """Divide toward zero; what a division by zero gives is not specified."""
-    wide = np.int64 if a.dtype.kind == "i" else np.uint64
-    x, y = a.astype(wide), np.where(b == 0, 1, b).astype(wide)
-    if a.dtype.kind == "u":
-        return np.where(b == 0, a.dtype.type(-1 & (2 ** (8 * a.itemsize) - 1)), x // y)
+    x, y = a.astype(np.int64), np.where(b == 0, 1, b).astype(np.int64)
     q = np.abs(x) // np.abs(y)
     return np.where(b == 0, -1, np.where((x < 0) != (y < 0), -q, q)).astype(a.dtype)
-
-
-def _remainder(a: Array, b: Array) -> Array:
-    return a - _divide(a, b) * b
 
 
 def _left(a: Array, b: Array) -> Array:
@@ -101,54 +90,51 @@ def _permute(a: Array, b: Array, selector: Array) -> Array:
     return result
 
 
-for s in ("16", "32", "64"):
-    for k in ("s", "u"):
-        t = k + s
-        _define(f"add.{t}", t, f"{t} {t}", np.add)
-        _define(f"sub.{t}", t, f"{t} {t}", np.subtract)
-        _define(f"mul.lo.{t}", t, f"{t} {t}", np.multiply)
-        _define(f"mad.lo.{t}", t, f"{t} {t} {t}", lambda a, b, c: a * b + c)
-        _define(f"div.{t}", t, f"{t} {t}", _divide)
-        _define(f"rem.{t}", t, f"{t} {t}", _remainder)
-        _define(f"min.{t}", t, f"{t} {t}", np.minimum)
-        _define(f"max.{t}", t, f"{t} {t}", np.maximum)
-        _define(f"shr.{t}", t, f"{t} u32", _right)
-        if s != "64":
-            w = k + _wide(s)
-            d = TYPES[w]
-            _define(f"mul.wide.{t}", w, f"{t} {t}", lambda a, b, d=d: a.astype(d) * b.astype(d))
-            _define(
-                f"mad.wide.{t}", w, f"{t} {t} {w}",
-                lambda a, b, c, d=d: a.astype(d) * b.astype(d) + c,
-            )  # fmt: skip
-    _define(f"neg.s{s}", f"s{s}", f"s{s}", np.negative)
-    _define(f"abs.s{s}", f"s{s}", f"s{s}", np.abs)
-    _define(f"shl.b{s}", f"b{s}", f"b{s} u32", _left)
-for t in ("b16", "b32", "b64", "pred"):
+for t in ("s32", "s64"):
+    _define(f"add.{t}", t, f"{t} {t}", np.add)
+    _define(f"mul.lo.{t}", t, f"{t} {t}", np.multiply)
+    _define(f"mad.lo.{t}", t, f"{t} {t} {t}", lambda a, b, c: a * b + c)
+_define("sub.s32", "s32", "s32 s32", np.subtract)
+_define("div.s32", "s32", "s32 s32", _divide)
+_define("abs.s32", "s32", "s32", np.abs)
+_define("neg.s32", "s32", "s32", np.negative)
+for t in ("s32", "u32"):
+    w = t[0] + "64"
+    d = TYPES[w]
+    _define(f"mul.wide.{t}", w, f"{t} {t}", lambda a, b, d=d: a.astype(d) * b.astype(d))
+    _define(
+        f"mad.wide.{t}", w, f"{t} {t} {w}", lambda a, b, c, d=d: a.astype(d) * b.astype(d) + c
+    )
+    _define(f"min.{t}", t, f"{t} {t}", np.minimum)
+    _define(f"max.{t}", t, f"{t} {t}", np.maximum)
+    _define(f"shr.{t}", t, f"{t} u32", _right)
+    _define(f"bfe.{t}", t, f"{t} u32 u32", _extract)
+for t in ("b16", "b32", "b64"):
+    _define(f"shl.{t}", t, f"{t} u32", _left)
+for t in ("b16", "b32", "pred"):
     _define(f"and.{t}", t, f"{t} {t}", np.bitwise_and)
     _define(f"or.{t}", t, f"{t} {t}", np.bitwise_or)
     _define(f"xor.{t}", t, f"{t} {t}", np.bitwise_xor)
     _define(f"not.{t}", t, t, np.invert)
-for t in ("s32", "u32"):
-    _define(f"bfe.{t}", t, f"{t} u32 u32", _extract)
 _define("prmt.b32", "b32", "b32 b32 b32", _permute)
 
 # Moves, choices and comparisons
 
-for t in ("b16", "u16", "b32", "u32", "f32", "b64", "u64", "pred"):
+for t in ("b16", "u16", "b32", "u32", "b64", "pred"):
     _define(f"mov.{t}", t, t, lambda a: a)
-for t in ("b16", "b32", "f32", "b64"):
-    bits = t.replace("f", "b")  # a number that is not one passes as it is
+for t in ("b16", "b32", "f32"):
+    bits = t.replace("f", "b")  # what is not a number passes as it is
     _define(f"selp.{t}", bits, f"{bits} {bits} pred", lambda a, b, p: np.where(p, a, b))
-
-_COMPARE = {
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal,
+for t in ("b16", "b32", "b64"):
+    _define(f"setp.eq.{t}", "pred", f"{t} {t}", np.equal)
+    _define(f"setp.ne.{t}", "pred", f"{t} {t}", np.not_equal)
+_ORDER = {
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
 }  # fmt: skip
-for name, function in _COMPARE.items():
-    for s in ("16", "32", "64"):
-        for k in "su" + "b" * (name in ("eq", "ne")):
-            _define(f"setp.{name}.{k}{s}", "pred", f"{k}{s} {k}{s}", function)
+for name, function in _ORDER.items():
+    for t in ("s32", "u32", "s64", "u64"):
+        _define(f"setp.{name}.{t}", "pred", f"{t} {t}", function)
+for name, function in (_ORDER | {"eq": np.equal, "ne": np.not_equal}).items():
     _define(
         f"setp.{name}.f32", "pred", "f32 f32",
         lambda a, b, f=function: f(a, b) & (a == a) & (b == b),
@@ -232,9 +218,6 @@ def _power_of_two(x: Array) -> Array:
 _define("add.rn.f32", "f32", "f32 f32", _float(np.add))
 _define("sub.rn.f32", "f32", "f32 f32", _float(np.subtract))
 _define("mul.rn.f32", "f32", "f32 f32", _float(np.multiply))
-_define("add.f32", "f32", "f32 f32", _float(np.add))
-_define("sub.f32", "f32", "f32 f32", _float(np.subtract))
-_define("mul.f32", "f32", "f32 f32", _float(np.multiply))
 _define("div.rn.f32", "f32", "f32 f32", _float(np.divide))
 _define("div.full.f32", "f32", "f32 f32", _float(np.divide), approximate=True)
 _define("fma.rn.f32", "f32", "f32 f32 f32", _float(fused))
@@ -242,8 +225,11 @@ for name, function in (("add", np.add), ("sub", np.subtract), ("mul", np.multipl
     _define(f"{name}.rn.f32x2", "b64", "b64 b64", _both(function))
 _define("min.f32", "f32", "f32 f32", _float(_smaller))
 _define("max.f32", "f32", "f32 f32", _float(_larger))
+_define(
+    "max.NaN.f32", "f32", "f32 f32",
+    _float(lambda a, b: np.where((a != a) | (b != b), np.float32(np.nan), _larger(a, b))),
+)  # fmt: skip
 _define("abs.f32", "f32", "f32", _float(np.abs))
-_define("neg.f32", "f32", "f32", _float(np.negative))
 # the sign comes first
 _define("copysign.f32", "f32", "f32 f32", lambda a, b: np.copysign(b, a))
 _define("ex2.approx.ftz.f32", "f32", "f32", _float(_power_of_two), approximate=True)
@@ -280,17 +266,16 @@ def _pair(high: Array, low: Array) -> Array:
     return (to_bfloat16(high).astype(np.uint32) << np.uint32(16)) | to_bfloat16(low)
 
 
-for s in (8, 16, 32):
+for s in (16, 32):
     _define(
         f"cvt.rzi.s{s}.f32", f"s{s}", "f32",
         lambda x, f=_to_integer(-(1 << s - 1), (1 << s - 1) - 1), d=TYPES[f"s{s}"]: f(x).astype(d),
     )  # fmt: skip
-    for k in "su":
-        _define(f"cvt.rn.f32.{k}{s}", "f32", f"{k}{s}", lambda x: x.astype(np.float32))
-for a in ("s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"):
-    for b in ("s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"):
-        if a != b:
-            _define(f"cvt.{a}.{b}", a, b, lambda x, d=TYPES[a]: x.astype(d))
+for t in ("s16", "s32", "u32"):
+    _define(f"cvt.rn.f32.{t}", "f32", t, lambda x: x.astype(np.float32))
+for pair in ("s16.s8", "s8.s32", "s64.s32", "u16.u32", "u32.u16", "u32.u64", "u64.u32"):
+    to, of = pair.split(".")
+    _define(f"cvt.{pair}", to, of, lambda x, d=TYPES[to]: x.astype(d))
 _define("cvt.rmi.ftz.f32.f32", "f32", "f32", _float(lambda x: np.floor(flushed(x))))
 _define("cvt.f32.bf16", "f32", "bf16", from_bfloat16)
 _define("cvt.rn.bf16.f32", "bf16", "f32", to_bfloat16)

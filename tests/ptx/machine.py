@@ -26,6 +26,7 @@ TENSOR_BITS = 36  # of an address that are the offset in an allocation
 LONGEST = 1 << 18  # instructions of a warp, beyond which a kernel is taken to run forever
 
 NEXT, BRANCH, BARRIER, EXIT = range(4)
+_ALL = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Program:
             run = self._matrix_access(i)
         elif base == "shfl":
             run = self._shuffle(i)
+        elif i.op in _REDUCTIONS:
+            run = self._reduce(i)
         elif i.op in ("cp.async.ca.shared.global", "cp.async.cg.shared.global"):
             run = self._copy(i)
         elif i.op == "cp.async.commit_group":
@@ -273,7 +276,7 @@ class Program:
             outs = [self._write(o) for o in items]
 
             def load(gang: Any, mask: Mask) -> None:
-                place = gang.registers[at] + np.uint64(offset) if space == "global" else (
+                place = gang.registers[at] + np.uint64(offset & _ALL) if space == "global" else (
                     gang.registers[at].astype(np.int64) + offset
                 )  # fmt: skip
                 found = gang.load(space, place, size * many, size, mask)
@@ -293,7 +296,7 @@ class Program:
 
         def store(gang: Any, mask: Mask) -> None:
             R = gang.registers
-            place = R[at] + np.uint64(offset) if space == "global" else (
+            place = R[at] + np.uint64(offset & _ALL) if space == "global" else (
                 R[at].astype(np.int64) + offset
             )  # fmt: skip
             values = [np.broadcast_to(R[s], gang.count).astype(narrow, copy=False) for s in ins]
@@ -381,6 +384,21 @@ class Program:
 
         return run
 
+    def _reduce(self, i: Instruction) -> Callable[..., Any]:
+        target, value, members = i.operands
+        at, everybody = self._read(value, "s32"), self._read(members, "u32")
+        to, function = self._slot("register", target, np.int32), _REDUCTIONS[i.op]
+
+        def run(gang: Any, mask: Mask) -> None:
+            gang.whole_warps(mask)
+            if (gang.registers[everybody] != 0xFFFFFFFF).any():
+                raise PtxError(f"a reduction of a part of a warp: {i}")
+            values = np.broadcast_to(gang.registers[at], gang.count).reshape(-1, WARP)
+            found = function(values, axis=1, keepdims=True)
+            gang.put([to], [np.broadcast_to(found, values.shape)], mask)
+
+        return run
+
     def _copy(self, i: Instruction) -> Callable[..., Any]:
         to, source, width, *size = i.operands
         assert isinstance(width, int)
@@ -394,7 +412,7 @@ class Program:
         def run(gang: Any, mask: Mask) -> None:
             R = gang.registers
             gang.copy(
-                R[at].astype(np.int64) + offset, R[from_] + np.uint64(from_offset), width,
+                R[at].astype(np.int64) + offset, R[from_] + np.uint64(from_offset & _ALL), width,
                 np.broadcast_to(R[read], gang.count), mask,
             )  # fmt: skip
 
@@ -413,6 +431,7 @@ _MATRIX = {
     for n in (1, 2, 4)
     for t in ("", ".trans")
 }
+_REDUCTIONS = {"redux.sync.max.s32": np.max, "redux.sync.min.s32": np.min}
 _SHUFFLES: dict[str, Callable[..., Any]] = {
     "shfl.sync.up.b32": lambda own, b, last, _: (own - b, own - b >= last),
     "shfl.sync.down.b32": lambda own, b, last, _: (own + b, own + b <= last),
@@ -504,7 +523,7 @@ class Gang:
                         at += 1
                     else:
                         stay = ~now if mask is None else mask & ~now
-                        self._send(step.target, now)
+                        self._send(step.target, now.copy())  # it may be a register
                         self._send(at + 1, stay)
                         break
                     if where and min(where) < at:

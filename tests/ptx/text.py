@@ -105,7 +105,7 @@ def _read_body(kernel: Kernel, body: str, files: dict[str, str]) -> None:
         for line in piece.split("\n"):
             if found := re.match(r"\s*\.loc\s+(\d+) (\d+)", line):
                 source = f"{files.get(found[1], 'file ' + found[1])}:{found[2]}"
-            elif found := re.match(r"\s*(\$\w+):", line):
+            elif found := re.fullmatch(r"\s*(\$\w+):", line):
                 kernel.labels[found[1]] = len(kernel.code)
             elif line.strip():
                 lines.append(line.strip())
