@@ -26,3 +26,8 @@ FUSED_GRADIENT = 2e-5
 # processes, where one process sums over all samples at once. The order of float32 sums that cancel,
 # as above; a share of the largest entry.
 SHARED_GRADIENT = 2e-5
+
+# Compiled kernels on the executor of PTX: each operation rounds as in the CPU's loops, in the same
+# order, but for exponentials (two units in the last place) and sums of matrix products. A share of
+# the largest entry.
+EXECUTED_GRADIENT = 2e-6
