@@ -70,7 +70,7 @@ def local_target() -> str | None:
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel and what it was given, as ``dispatch.execute`` gets it."""
+    """A kernel and what it is given, but for the constants that the number of lanes decides."""
 
     kernel: Any
     args: tuple[Any, ...]
@@ -87,8 +87,8 @@ def launches(call: Callable[[], Any]) -> list[Launch]:
     recorded: list[Launch] = []
 
     def record(kernel, loop, sizes, args, constants=()):
-        N, _, C = sizes
-        recorded.append(Launch(kernel, (*args, *sizes), constants, lanes=N * C))
+        N, T, C = sizes
+        recorded.append(Launch(kernel, (*args, T, C, N * C), constants, lanes=N * C))
 
     users = [m for m in sys.modules.values() if getattr(m, "execute", None) is execute]
     with contextlib.ExitStack() as patches:

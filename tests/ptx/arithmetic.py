@@ -223,6 +223,7 @@ _define("div.full.f32", "f32", "f32 f32", _float(np.divide), approximate=True)
 _define("fma.rn.f32", "f32", "f32 f32 f32", _float(fused))
 for name, function in (("add", np.add), ("sub", np.subtract), ("mul", np.multiply)):
     _define(f"{name}.rn.f32x2", "b64", "b64 b64", _both(function))
+_define("fma.rn.f32x2", "b64", "b64 b64 b64", _both(fused))
 _define("min.f32", "f32", "f32 f32", _float(_smaller))
 _define("max.f32", "f32", "f32 f32", _float(_larger))
 _define(

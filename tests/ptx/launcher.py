@@ -129,12 +129,12 @@ def emulated(
 
 
 def launch_on(
-    target: str, schedule: Schedule, kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
-    constants: tuple[Any, ...], threads: int = BLOCK,
+    target: str, schedule: Schedule, launch: aot.Launch, grid: tuple[int, ...],
+    counting: bool = False,
 ) -> Launched:  # fmt: skip
-    """Launch one kernel on the executor."""
-    emulation = Emulation(target, schedule)
-    _launch(emulation, aot.Launch(kernel, args, constants, threads), grid)
+    """Run one launch on the executor."""
+    emulation = Emulation(target, schedule, counting=counting)
+    _launch(emulation, launch, grid)
     return emulation.launched[0]
 
 

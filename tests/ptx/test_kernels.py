@@ -7,13 +7,14 @@ catalogue leaves out: states, graded and shifted spikes, dynamics, other scales.
 from dataclasses import replace
 
 import pytest
+import torch
 from lapilli.kernels import aot, catalogue
 from lapilli.kernels.calls import RECURRENCES
 from lapilli.kernels.dispatch import FULL
 from lapilli.kernels.language import BACKEND
 from ptx.launcher import key_of
 from ptx.machine import Schedule
-from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, listed, modes, walk, walks
+from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
 from recurrences import TABLE, most_of
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
@@ -136,3 +137,20 @@ def test_every_entry_of_the_catalogue_is_run():
             if key_of(replace(entry.launch, lanes=lanes), "sm_90") not in run:
                 missing.append(f"{entry}, {lanes}")
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["delta", "sigma_delta"])
+def test_tiny_changes_are_rounded_down(name):
+    """Subnormal numbers below zero; NVIDIA's floor with ``.ftz``, which Triton takes, loses them."""
+    tiny = [-1e-44, -1e-40, -(2.0**-149), 1e-42, -0.0, -3.0]
+    x = torch.tensor(tiny).view(len(tiny), 1, 1)
+    options = {"relu": False} if name == "sigma_delta" else {}
+
+    def call():
+        return [RECURRENCES[name].callable()(x, torch.zeros(1), 64, **options)], []
+
+    work = Work(name, call)
+    work.check("sm_90", SCHEDULES[0], many=True)
+    (y,), _ = work.run("sm_90", SCHEDULES[0], many=True)[1]
+    step = -1 / 64
+    assert y.flatten().tolist() == [step, step, step, 0, 0, -3]

@@ -4,6 +4,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from lapilli.kernels.aot import Launch
 from lapilli.kernels.language import BACKEND
 from ptx.launcher import launch_on
 from ptx.machine import Schedule
@@ -65,7 +66,7 @@ def product_kernel(
 @pytest.mark.parametrize("n", [1, 127, 1000])
 def test_addition_of_vectors(target, schedule, n):
     x, y, out = torch.randn(n), torch.randn(n), torch.empty(n)
-    launch_on(target, schedule, add_kernel, (-(-n // 256),), (x, y, out, n), (256,), 128)
+    launch_on(target, schedule, Launch(add_kernel, (x, y, out, n), (256,)), (-(-n // 256),))
     assert_close(out, x + y, rtol=0, atol=0)
 
 
@@ -74,7 +75,7 @@ def test_addition_of_vectors(target, schedule, n):
 @pytest.mark.parametrize("columns", [1, 100, 256])
 def test_softmax_of_rows(target, schedule, columns):
     x, out = torch.randn(3, columns) * 10, torch.empty(3, columns)
-    launch_on(target, schedule, softmax_kernel, (3,), (x, out, columns), (256,), 128)
+    launch_on(target, schedule, Launch(softmax_kernel, (x, out, columns), (256,)), (3,))
     # exponential and division are approximate on a GPU
     assert_close(out, x.softmax(1), rtol=2e-6, atol=1e-9)
 
@@ -87,7 +88,7 @@ def test_product_of_matrices(target, schedule, sizes):
     a, b = torch.randn(M, K).bfloat16(), torch.randn(K, N).bfloat16()
     out = torch.empty(M, N)
     launch_on(
-        target, schedule, product_kernel, (-(-M // 16), -(-N // 32)), (a, b, out, M, N, K),
-        (16, 32, 32), 128,
+        target, schedule, Launch(product_kernel, (a, b, out, M, N, K), (16, 32, 32)),
+        (-(-M // 16), -(-N // 32)),
     )  # fmt: skip
     assert_close(out, a.float() @ b.float(), rtol=1e-5, atol=1e-5)
