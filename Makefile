@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint bench gate peers gpu conformance clean
+.PHONY: help demo test lint docs bench gate peers gpu conformance clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +22,9 @@ lint: $(INSTALLED)  ## check style and format
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 
+docs: $(INSTALLED)  ## build the documentation: build/site/index.html
+	$(RUN) sphinx --fail-on-warning --keep-going --quiet --conf-dir docs . build/site
+
 bench: $(INSTALLED)  ## measure throughput and judge it against the stored baselines
 	$(RUN) pytest --benchmark
 
@@ -36,10 +39,8 @@ peers:  ## measure lava-dl, snntorch, spikingjelly and norse too, which needs Py
 	build/peers/bin/python -m pip install --quiet --no-deps --requirement bench/peers.txt
 	OMP_NUM_THREADS=1 build/peers/bin/python -m pytest --peers -k test_peers
 
-gpu: $(INSTALLED)  ## on a machine with a GPU: test the kernels there, then measure them
-	$(VENV)/bin/python -c "import torch; assert torch.cuda.is_available(), 'no GPU in sight'"
-	$(RUN) pytest --numprocesses auto -k "cuda or gpu" tests/test_gpu.py tests
-	$(RUN) pytest --benchmark
+gpu:  ## on a machine with a GPU: smoke test, suite, benchmarks; STAGE=smoke for one of them
+	$(PYTHON) tests/gpu/run.py $(STAGE)
 
 conformance: $(INSTALLED)  ## run exported networks in Lava's netx, which needs Python 3.10
 	$(VENV)/bin/python tests/conformance/compare.py

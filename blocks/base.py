@@ -149,6 +149,14 @@ class _NeuronBlock(_Block):
     neuron_params: dict[str, Any] | None  # until the neuron is there
     synapse_params: dict[str, Any] | None  # of a class that makes its own synapse
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "delay" and not (value is None or isinstance(value, torch.nn.Module)):
+            raise TypeError(
+                f"delay of a block must be a lapilli.slayer.axon.Delay or None; got {value!r}. "
+                f"Build the block with delay=True, or set block.delay = Delay({MAX_DELAY})."
+            )
+        super().__setattr__(name, value)
+
     def _set_neuron(self, neuron_params: dict[str, Any] | None, **fixed: Any) -> None:
         """Make the neuron; without a mixin, keep what it is to be made of."""
         self.neuron = None
@@ -291,7 +299,7 @@ class _MaskedBlock(_SynapseBlock):
         super().__setattr__(name, value)
 
     def _set_mask(self, mask: Tensor | np.ndarray | None) -> None:
-        """Register a mask ``[out, in]``; None for none. It can be set later as well."""
+        """Register a mask ``[out, in]``, or None where nothing is cut. It can be set later."""
         self.register_buffer("mask", None if mask is None else self._five_dimensional(mask))
 
     def _five_dimensional(self, mask: Tensor | np.ndarray) -> Tensor:
@@ -321,8 +329,14 @@ class _MaskedBlock(_SynapseBlock):
 @documented(
     "For input that is not ``[batch, neurons..., time]``, a weight or bias of several values.",
     neuron_params="Arguments of the neuron, by name; None: no neuron, the input passes.",
-    weight="Initial factor of the input, learned and quantised; None for none.",
-    bias="Initial addend of the input, learned and quantised; None for none.",
+    weight=(
+        "Factor of the input to start from; it is learned, and quantised when used. None: the\n"
+        "input is not multiplied."
+    ),
+    bias=(
+        "What to add to the input to start from; it is learned, and quantised when used. None:\n"
+        "nothing is added."
+    ),
 )
 class AbstractInput(_NeuronBlock):
     """Input layer: scale, shift and quantise the input, and encode it in spikes."""
@@ -432,9 +446,18 @@ class AbstractAverage(_Block):
 
     def __init__(self, num_outputs: int, count_log: bool = False):
         super().__init__()
-        self.num_outputs = whole_number("num_outputs", num_outputs)
+        self.num_outputs = num_outputs
         self.count_log = bool(count_log)
-        self.shape = torch.Size((self.num_outputs, 1, 1))
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs, at least 1."""
+        return self._num_outputs
+
+    @num_outputs.setter
+    def num_outputs(self, num_outputs: int) -> None:
+        self._num_outputs = whole_number("num_outputs", num_outputs)
+        self.shape = torch.Size((self._num_outputs, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
         """Average ``[N, neurons..., T]``; with ``count_log`` also return None."""
@@ -466,16 +489,26 @@ class AbstractTimeDecimation(_Block):
 
     def __init__(self, factor: int, count_log: bool = False):
         super().__init__()
-        try:
-            self.factor = whole_number("factor", factor)
-        except ValueError:
-            self.factor = 0
-        require(
-            self.factor > 0 and self.factor & (self.factor - 1) == 0,
-            f"expected factor to be a power of two of at least 1; got factor={factor!r}",
-        )
+        self.factor = factor
         self.count_log = bool(count_log)
         self.shape: torch.Size | None = None
+
+    @property
+    def factor(self) -> int:
+        """Steps that become one; a power of two, at least 1."""
+        return self._factor
+
+    @factor.setter
+    def factor(self, factor: int) -> None:
+        try:
+            steps = whole_number("factor", factor)
+        except ValueError:
+            steps = 0
+        require(
+            steps > 0 and steps & (steps - 1) == 0,
+            f"expected factor to be a power of two of at least 1; got factor={factor!r}",
+        )
+        self._factor = steps
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
         """Decimate ``[N, neurons..., T]``; with ``count_log`` also return None."""

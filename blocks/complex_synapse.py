@@ -81,7 +81,7 @@ class ComplexLayer(torch.nn.Module):
 
     @property
     def pre_hook_fx(self) -> Hook | None:
-        """Function applied to both weights before use; None for none."""
+        """Function applied to both weights before use, or None."""
         return self.real.pre_hook_fx
 
     @pre_hook_fx.setter
@@ -101,6 +101,20 @@ class ComplexLayer(torch.nn.Module):
     def grad_norm(self) -> float:
         """Root of the sum of the squares of both gradient norms."""
         return math.hypot(self.real.grad_norm, self.imag.grad_norm)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a call does more than apply ``effective_weight`` and the biases."""
+        return bool(
+            self._forward_hooks
+            or self._forward_pre_hooks
+            or self._backward_hooks
+            or self._backward_pre_hooks
+            or "forward" in self.__dict__
+            or type(self).forward is not ComplexLayer.forward
+            or self.real.is_observed
+            or self.imag.is_observed
+        )
 
     def effective_weight(self, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the weights that ``forward`` uses, real and imaginary."""

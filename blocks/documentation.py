@@ -33,14 +33,17 @@ _PARAMETERS = {
     "requires_grad": "Learn the feedback.",
     "gradient": (
         "``lava-dl``: only the feedback links one step to the next, the neuron's parameters get\n"
-        "gradients of zero. ``full``: through the neuron's states too; without norm and dropout."
+        "gradients of zero. ``full``: through the neuron's states too, without norm and dropout;\n"
+        "it may grow without bound. ``bounded``: as ``full``, but what comes back through the\n"
+        "feedback at most doubles it; with norm or dropout, of resonators alone, none comes back.\n"
+        "None: ``bounded`` for resonators, whose other gradients do not train, else ``lava-dl``."
     ),
     "synapse": (
         "How inputs are multiplied on a CPU: ``auto`` by their density, ``dense``, or ``events``,\n"
         "which adds the weights of those that are not zero. With groups and transposed, ``dense``\n"
         "always. The result is the same; can be changed as ``block.synapse.product``."
     ),
-    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None for none.",
+    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None cuts none.",
 }
 
 

@@ -1,13 +1,14 @@
 """Blocks whose spikes come back to their own neurons: Recurrent, and KWTA, a competition.
 
 Equations: kernels/recurrent_steps.py. The loop over time is one kernel. Only what acts step by step
-(norm, dropout in training, a hook of the neuron, a ``forward``, ``dynamics`` or ``spike`` that a
-subclass or an assignment gave it) calls the neuron for each step.
+(norm, dropout in training, a hook of the neuron or of the recurrent synapse, a ``forward``,
+``dynamics`` or ``spike`` that a subclass or an assignment gave them) calls them for each step.
 
 Source: lava-dl block/base.py.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ from .linear import linear
 from .maps import Product
 from .synapse import GenericLayer, Hook, whole_number
 
-Gradient = Literal["lava-dl", "full"]
+Gradient = Literal["lava-dl", "full", "bounded"]
 
 _RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
 
@@ -46,11 +47,12 @@ class _FeedbackBlock(_NeuronBlock):
 
     spike_state: Tensor = state_value("spike_state", "Spikes of the last step of the last call.")
 
-    def _set_feedback(self, num_neurons: int, requires_grad: bool, gradient: Gradient) -> None:
-        if gradient not in GRADIENTS:
-            raise ValueError(
-                f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
-            )
+    def _set_feedback(
+        self, num_neurons: int, requires_grad: bool, gradient: Gradient | None
+    ) -> None:
+        if gradient is None:
+            turns = self.neuron is not None and self.neuron.complex
+            gradient = "bounded" if turns else "lava-dl"
         self.num_neurons = num_neurons
         self.requires_grad = bool(requires_grad)
         self.gradient = gradient
@@ -75,6 +77,19 @@ class _FeedbackBlock(_NeuronBlock):
     @persistent_state.setter
     def persistent_state(self, persistent: bool) -> None:
         self.neuron.persistent_state = bool(persistent)
+
+    @property
+    def gradient(self) -> Gradient:
+        """How the gradient goes through the feedback."""
+        return self._gradient
+
+    @gradient.setter
+    def gradient(self, gradient: Gradient) -> None:
+        if gradient not in GRADIENTS:
+            raise ValueError(
+                f"gradient must be one of {', '.join(map(repr, GRADIENTS))}; got {gradient!r}"
+            )
+        self._gradient = gradient
 
     def _learned(self) -> torch.nn.Parameter | torch.nn.Module | None:
         """Return what is learned of the feedback; None before it is there."""
@@ -105,7 +120,7 @@ class _FeedbackBlock(_NeuronBlock):
         return tuple(part + self.bias if k == self._tested else part for k, part in enumerate(z))
 
     def _acts_by_step(self) -> bool:
-        """Whether something acts on each step by itself; the full gradient cannot go through it."""
+        """Whether something acts on each step by itself; not every gradient can go through it."""
         neuron, drop = self.neuron, self.neuron.drop
         norms = (neuron.real_norm, neuron.imag_norm) if neuron.complex else (neuron.norm,)
         passes = drop is None or (
@@ -122,15 +137,33 @@ class _FeedbackBlock(_NeuronBlock):
                     "dynamics or spike that the neuron was given",
                     neuron._replaces_stages,
                 ),
+                *self._listeners(),
             )
             if acts
         ]
-        if causes and self.gradient == "full":
+        if causes and (self.gradient == "full" or (self._links_states and not neuron.complex)):
             raise ValueError(
-                f"gradient='full' cannot go through what acts step by step; got {causes[0]}. "
-                f"Leave it out or use gradient='lava-dl'."
+                f"gradient={self.gradient!r} cannot go through what acts step by step; got "
+                f"{causes[0]}. Leave it out or use gradient="
+                f"{'bounded' if neuron.complex else 'lava-dl'!r}."
             )
         return bool(causes)
+
+    @property
+    def _links_states(self) -> bool:
+        """Whether the gradient goes from step to step through the neuron's states."""
+        return self.gradient != "lava-dl"
+
+    def _fed_back(self, s: Tensor, weights: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return what the spikes of one step ``[N, neurons...]`` add to each part of the next."""
+        x = s.unsqueeze(-1)
+        return [
+            None if w is None else linear(x, w, product="dense")[0].view(s.shape) for w in weights
+        ]
+
+    def _listeners(self) -> list[tuple[str, bool]]:
+        """Return what of the feedback has to be called in each step, and whether it is there."""
+        return []
 
     def _spikes(self, z: Any, delay_shift: bool = False) -> Tensor:
         batch, *_, steps = (z[0] if self.neuron.complex else z).shape
@@ -153,7 +186,11 @@ class _FeedbackBlock(_NeuronBlock):
     def _step_by_step(
         self, z: Any, feedback: Any, bias: float, before: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Call the neuron for each step, its state without gradient, as lava-dl does."""
+        """Call the neuron for each step, its state without gradient, as lava-dl does.
+
+        With the gradient "bounded" the state of resonators has one, and the feedback none: how
+        steep a norm is, nobody knows, so that no other bound would hold.
+        """
         neuron = self.neuron
         if neuron.persistent_state:
             refuse_lost_state(neuron)
@@ -161,23 +198,22 @@ class _FeedbackBlock(_NeuronBlock):
         shape = parts[0].shape[1:-1]
         steps: list[Tensor] = []
         s = torch.zeros_like(parts[0][..., 0]) if before is None else before
-        with stepping(neuron):
+        with stepping(neuron, linked=self._links_states):
             # unbound: the gradient of each indexed step would be as large as the whole input
             for frames in zip(*(part.unbind(-1) for part in parts), strict=True):
                 if not steps and before is not None and neuron.rests:
                     s = torch.zeros_like(s)
                 x = list(frames)
-                for k, weight in enumerate(weights):
-                    if weight is not None:
-                        x[k] = x[k] + linear(s.unsqueeze(-1), weight, product="dense")[0].view(
-                            s.shape
-                        )
+                for k, back in enumerate(self._fed_back(s, weights)):
+                    if back is not None:
+                        x[k] = x[k] + back
                 x[self._tested] = x[self._tested] + bias
                 x = [part.unsqueeze(-1) for part in x]
                 s = neuron(tuple(x) if neuron.complex else x[0]).squeeze(-1)
                 if not steps:
                     began_at_rest = neuron.began_at_rest
                 steps.append(s)
+                s = s.detach() if self._links_states else s
         if not steps:
             return torch.zeros_like(parts[0]), s
         neuron._last_call["began_at_rest"] = began_at_rest
@@ -239,7 +275,7 @@ class AbstractRecurrent(_FeedbackBlock):
         delay: bool = False,
         delay_shift: bool = True,
         count_log: bool = False,
-        gradient: Gradient = "lava-dl",
+        gradient: Gradient | None = None,
         *,
         synapse: Product = "auto",
     ):
@@ -279,7 +315,18 @@ class AbstractRecurrent(_FeedbackBlock):
             )
         if self.input_synapse is None or self.recurrent_synapse is None:
             raise self._missing("synapse")
-        return self.recurrent_synapse.biased(self.input_synapse(x))
+        z = self.input_synapse(x)
+        return z if self.recurrent_synapse.is_observed else self.recurrent_synapse.biased(z)
+
+    def _listeners(self) -> list[tuple[str, bool]]:
+        observed = getattr(self.recurrent_synapse, "is_observed", False)
+        return [("a hook or a forward that the recurrent synapse was given", observed)]
+
+    def _fed_back(self, s: Tensor, weights: Sequence[Tensor | None]) -> list[Tensor | None]:
+        if not self.recurrent_synapse.is_observed:
+            return super()._fed_back(s, weights)
+        back = self.recurrent_synapse(s.unsqueeze(-1))
+        return [part.squeeze(-1) for part in (back if self.neuron.complex else (back,))]
 
     def _feedback(self) -> tuple[Any, float, float | None]:
         neuron, synapse = self.neuron, self.recurrent_synapse
@@ -317,7 +364,7 @@ class AbstractKWTA(_FeedbackBlock):
         delay_shift: bool = True,
         requires_grad: bool = True,
         count_log: bool = False,
-        gradient: Gradient = "lava-dl",
+        gradient: Gradient | None = None,
         *,
         synapse: Product = "auto",
     ):
@@ -333,19 +380,30 @@ class AbstractKWTA(_FeedbackBlock):
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        neurons = whole_number("out_neurons", out_neurons)
-        self.num_winners = whole_number("num_winners", num_winners)
-        if self.num_winners > neurons:
-            raise ValueError(
-                f"num_winners must be between 1 and out_neurons = {neurons}; got {num_winners}"
-            )
+        self.num_neurons = whole_number("out_neurons", out_neurons)
+        self.num_winners = num_winners
         self.self_excitation = torch.nn.Parameter(
             torch.tensor([float(self_excitation)], dtype=torch.float32),
             requires_grad=bool(requires_grad),
         )
         self._inhibition: tuple[Any, float] = (None, 0.0)
         self._set_sizes(self.synapse, _dimensions(in_neurons))
-        self._set_feedback(neurons, requires_grad, gradient)
+        self._set_feedback(self.num_neurons, requires_grad, gradient)
+
+    @property
+    def num_winners(self) -> int:
+        """How many neurons spike at once, about; from 1 to ``num_neurons``."""
+        return self._num_winners
+
+    @num_winners.setter
+    def num_winners(self, num_winners: int) -> None:
+        winners = whole_number("num_winners", num_winners)
+        if winners > self.num_neurons:
+            raise ValueError(
+                f"num_winners must be between 1 and out_neurons = {self.num_neurons}; got "
+                f"{num_winners}"
+            )
+        self._num_winners = winners
 
     def _learned(self) -> torch.nn.Parameter:
         return self.self_excitation

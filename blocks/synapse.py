@@ -83,6 +83,9 @@ def _pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
 _TIME = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}
 
 
+_WEIGHT_TOOLS = (WeightNorm, BasePruningMethod, SpectralNorm)  # hooks that compute a weight
+
+
 class _SplitWeight(WeightNorm):
     """Mark of a weight that is stored as direction and length, by which torch finds it.
 
@@ -286,7 +289,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
 
     @property
     def pre_hook_fx(self) -> Hook | None:
-        """Function applied to the weight before use; None for none."""
+        """Function applied to the weight before use, or None."""
         return self._pre_hook_fx
 
     @pre_hook_fx.setter
@@ -344,6 +347,17 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         return normalized_weight(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
 
     def _hooked(self, weight: Tensor) -> Tensor:
+        ends = (self.in_channels, self.out_channels // self.groups)
+        if not self.transposed:
+            ends = (self.out_channels, self.in_channels // self.groups)
+        if weight.shape != (*ends, *self.kernel_size):
+            raise ValueError(
+                f"the weight of {type(self).__name__} has shape {tuple(weight.shape)}, but "
+                f"in_channels={self.in_channels}, out_channels={self.out_channels}, "
+                f"groups={self.groups} and kernel_size={self.kernel_size} ask for "
+                f"{(*ends, *self.kernel_size)}. Set them and the weight together, or build a new "
+                f"synapse."
+            )
         return weight if self._pre_hook_fx is None else self._pre_hook_fx(weight)
 
     def forward_weight(self, mask: Tensor | None = None) -> Tensor:
@@ -353,12 +367,26 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
     @property
     def is_plain(self) -> bool:
         """Whether a call does what this class says: nothing hooked, nothing overridden."""
-        hooked = self._forward_hooks or self._backward_hooks or self._backward_pre_hooks
-        return not (
-            hooked
+        return not self._differs(_SplitWeight)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a call does more than apply ``effective_weight`` and the bias.
+
+        That is so with hooks and with another ``forward``, but not with torch's pruning, weight
+        norm and spectral norm, which ``effective_weight`` follows.
+        """
+        return self._differs(*_WEIGHT_TOOLS)
+
+    def _differs(self, *known: type) -> bool:
+        """Whether there is a hook, other than the ``known`` before a call, or another forward."""
+        return bool(
+            self._forward_hooks
+            or self._backward_hooks
+            or self._backward_pre_hooks
             or "forward" in self.__dict__
             or type(self).forward is not GenericLayer.forward
-            or any(type(hook) is not _SplitWeight for hook in self._forward_pre_hooks.values())
+            or any(not isinstance(hook, known) for hook in self._forward_pre_hooks.values())
         )
 
     def raw_weight(self, mask: Tensor | None = None) -> Tensor:

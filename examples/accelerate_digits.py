@@ -2,7 +2,7 @@
 
     accelerate launch --cpu --num_processes 2 examples/accelerate_digits.py
 
-Needs ``pip install 'lapilli[demo,accelerate]'``.
+Needs ``pip install '.[demo,accelerate]'``.
 """
 
 import argparse

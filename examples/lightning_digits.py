@@ -1,6 +1,6 @@
 """Handwritten digits in Lightning's Trainer: blocks are modules, so nothing of lapilli's is needed.
 
-Needs ``pip install 'lapilli[demo,lightning]'``.
+Needs ``pip install '.[demo,lightning]'``.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Network files: write what Loihi runs, read it back, check both."""
 
+from .budget import Budget, Chip, budget
 from .build import Network, load
 from .deployment import Finding, check
 from .describe import blocks_of
@@ -10,6 +11,8 @@ from .summary import LayerInfo, format_table, inspect, weights
 from .writer import export_block, save
 
 __all__ = [
+    "Budget",
+    "Chip",
     "Finding",
     "LayerInfo",
     "Network",
@@ -18,6 +21,7 @@ __all__ = [
     "QuantisationWarning",
     "Run",
     "blocks_of",
+    "budget",
     "check",
     "export_block",
     "format_table",

@@ -17,7 +17,7 @@ def load_nir() -> ModuleType:
     try:
         import nir
     except ModuleNotFoundError:
-        raise ImportError("nir is not installed; get it with: pip install 'lapilli[nir]'") from None
+        raise ImportError("nir is not installed; get it with: pip install nir") from None
     return nir
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,12 +85,45 @@ def run(
     encodes = first.type == "input" and first.neuron is not None
     if not encodes:
         values = _whole(values, unit)
+    try:
+        *_, last = passages(layers, values, unit, limits)
+    except LayerError as error:
+        raise NetworkFileError(f"{path}: {error}") from None
+    return Run(last.output, last.unit, limits.overflows)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What went through a layer, ``[N, neurons..., T]``; output in units of ``1 / unit``.
+
+    ``sent`` is the output before the hop of one step and the delay: what comes back to a recurrent
+    layer one step later.
+    """
+
+    input: np.ndarray
+    sent: np.ndarray
+    output: np.ndarray
+    unit: int
+
+
+def passages(
+    layers: list[Layer], values: np.ndarray, unit: int, limits: Limits
+) -> Iterator[Passage]:
+    """Run the layers one after the other, from rest.
+
+    Raises
+    ------
+    LayerError
+        If a layer has a neuron without integer form; says which layer.
+    """
     for i, layer in enumerate(layers):
         try:
-            values, unit = _layer(layer, values, unit, limits)
+            sent, unit = _sent(layer, values, unit, limits)
         except LayerError as error:
-            raise NetworkFileError(f"{path}: /layer/{i}/{error.dataset}: {error.problem}") from None
-    return Run(values, unit, limits.overflows)
+            raise LayerError(f"/layer/{i}/{error.dataset}", error.problem) from None
+        output = _delayed(layer, sent)
+        yield Passage(values, sent, output, unit)
+        values = output
 
 
 def _checked(x: np.ndarray, first: Layer) -> np.ndarray:
@@ -138,7 +172,8 @@ def _whole(x: np.ndarray, unit: int) -> np.ndarray:
 # layers: values [N, neurons..., T] in units of 1 / unit
 
 
-def _layer(layer: Layer, x: np.ndarray, unit: int, limits: Limits) -> tuple[np.ndarray, int]:
+def _sent(layer: Layer, x: np.ndarray, unit: int, limits: Limits) -> tuple[np.ndarray, int]:
+    """Return what a layer sends before the hop and the delay, and its unit."""
     match layer.block:
         case "Flatten":
             return x.reshape(len(x), -1, x.shape[-1]), unit
@@ -148,18 +183,21 @@ def _layer(layer: Layer, x: np.ndarray, unit: int, limits: Limits) -> tuple[np.n
         case "TimeDecimation":
             return _binned(x, int(layer.data["factor"])), unit * int(layer.data["factor"])
         case "Input" if layer.neuron is None:
-            return (_later(x, 1) if is_shifted(layer) else x), unit
+            return x, unit
         case "Input":
             dendrite, unit = _encoded(layer, x, unit)
             inputs = [dendrite] * (2 if FAMILIES[layer.module].complex else 1)
         case _:
             inputs = [_mapped(layer, w.astype(np.int64), x) for w in layer.weights().values()]
-    y, unit = _over_time(layer, inputs, unit, limits)
+    return _over_time(layer, inputs, unit, limits)
+
+
+def _delayed(layer: Layer, y: np.ndarray) -> np.ndarray:
     if is_shifted(layer):
         y = _later(y, 1)
     if "delay" in layer.data:
         y = np.stack([_later(y[:, c], int(d)) for c, d in enumerate(layer.data["delay"])], axis=1)
-    return y, unit
+    return y
 
 
 def _later(x: np.ndarray, steps: int) -> np.ndarray:

@@ -40,7 +40,8 @@ class Call:
     """One call of a block on the probe.
 
     ``block`` belongs to the network, ``twin`` to its copy; ``name`` is the path to it. ``output``
-    is what the block gave, ``passed`` what went on in its place.
+    is what the block gave, ``passed`` what went on in its place. ``acted`` names a function that
+    the input went through in the network's forward, if there is one that more than hands it on.
     """
 
     block: nn.Module
@@ -49,6 +50,7 @@ class Call:
     input: Any
     output: Tensor
     passed: Tensor
+    acted: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({'.'.join(kind_of(self.block))})"
@@ -185,11 +187,75 @@ def _copied(net: nn.Module, memo: dict[int, Any]) -> nn.Module:
     return twin.eval()
 
 
+# what hands the values on in their order: shapes, places in memory and devices may change
+_HANDS_ON = {
+    "alias", "alpha_dropout", "clone", "contiguous", "cpu", "cuda", "detach", "detach_", "dropout",
+    "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "flatten", "float", "movedim",
+    "permute", "ravel", "requires_grad_", "reshape", "reshape_as", "squeeze", "squeeze_",
+    "swapaxes", "to", "transpose", "type_as", "unflatten", "unsqueeze", "unsqueeze_", "view",
+    "view_as",
+}  # fmt: skip
+
+
+class _Origins(TorchFunctionMode):
+    """Knows which tensors have the values of a block's output only on the probe.
+
+    ``acted`` holds, for tensors that descend from the network's input or a block's output, the name
+    of a function that is no part of any block and that they went through, or None.
+    """
+
+    def __init__(self, run: "_Run"):
+        super().__init__()
+        self.run = run
+        self.acted: dict[int, tuple[Tensor, str | None]] = {}  # by id, with what keeps it alive
+
+    def begin(self, *tensors: Tensor) -> None:
+        """Take note of an input of the network or an output of a block."""
+        for x in tensors:
+            self.acted[id(x)] = x, None
+
+    def of(self, x: Tensor) -> str | None:
+        """Return the name of a function that a tensor went through, or None."""
+        return self.acted.get(id(x), (x, None))[1]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [x for x in _tensors((args, kwargs or {})) if id(x) in self.acted]
+        if self.run.depth == 0 and given:
+            name = getattr(func, "__name__", str(func))
+            through = next(filter(None, map(self.of, given)), None)
+            if name == "__get__":  # an attribute of a tensor, such as data
+                name = "contiguous"
+            indexed = name == "__getitem__" and (self.run.by_example or _takes_all(args[1]))
+            converted = any(x.dtype != given[0].dtype for x in _tensors(result))
+            if converted or not (name in _HANDS_ON or indexed):
+                through = through or name
+            changed = given[:1] if name == "__setitem__" else []
+            for x in (*_tensors(result), *changed):
+                self.acted[id(x)] = x, through
+        return result
+
+
+def _takes_all(index: Any) -> bool:
+    """Whether an index takes whole dimensions, whatever their length, or one place of them."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None
+        or part is Ellipsis
+        or type(part) is int
+        or (isinstance(part, slice) and part in (slice(None), slice(0, None)))
+        for part in parts
+    )
+
+
 class _Run:
     """One run of a copy on the probe; ``calls`` is the chain."""
 
     def __init__(self, net: nn.Module, arguments: tuple[Any, ...], given: str):
         self.arguments = arguments
+        self.by_example = given == "example"  # of the length that the network is used with
         self.calls: list[Call] = []
         self.generator = torch.Generator().manual_seed(1)
         self.depth = 0
@@ -208,9 +274,12 @@ class _Run:
             twins[i].register_forward_pre_hook(self._enters, prepend=True, with_kwargs=True)
             twins[i].register_forward_hook(self._leaves, with_kwargs=True)
         cuda = {t.device for t in _tensors(arguments) if t.device.type == "cuda"}
+        self.origins = _Origins(self)
+        given_to = _kept(arguments)
+        self.origins.begin(*_tensors(given_to))
         try:
-            with torch.no_grad(), torch.random.fork_rng(cuda), _eager():
-                result = _forward(twin, *_kept(arguments))
+            with torch.no_grad(), torch.random.fork_rng(cuda), _eager(), self.origins:
+                result = _forward(twin, *given_to)
         except Exception as error:
             raise ProbeError(f"{given} does not suit {self._place()}: {error}") from error
         self._check_chain(result)
@@ -227,7 +296,9 @@ class _Run:
         self.depth += 1
         if self.depth == 1:
             self.running = module
-            self.input = _kept(args[0] if args else next(iter(kwargs.values())))
+            given = args[0] if args else next(iter(kwargs.values()))
+            self.acted = next(filter(None, map(self.origins.of, _tensors(given))), None)
+            self.input = _kept(given)
 
     def _leaves(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         self.depth -= 1
@@ -237,8 +308,9 @@ class _Run:
         y = _first(output)
         passed = torch.empty_like(y).copy_(_stimulus(y.shape, self.generator))
         block, name = self.blocks[id(module)]
-        self.calls.append(Call(block, module, name, self.input, y.clone(), passed))
+        self.calls.append(Call(block, module, name, self.input, y.clone(), passed, self.acted))
         sent = torch.empty_like(y).copy_(passed)  # ``passed`` stays if forward writes into it
+        self.origins.begin(sent)
         return (sent, *output[1:]) if isinstance(output, tuple) else sent
 
     # the chain
@@ -256,15 +328,31 @@ class _Run:
             before = self.calls[i - 1] if i else None
             if not self._comes_from(call.input, before):
                 raise ChainError(f"{self._wrong_input(i)}; {remedy}")
+            if call.acted is not None:
+                source = f"the output of {before}" if before else "the network's input"
+                raise ChainError(
+                    f"{call} gets {source} by way of {call.acted} in the network's forward, which "
+                    f"changed nothing on the probe but may on other input; {remedy}"
+                )
             if id(call.block) in {id(c.block) for c in self.calls[:i]} and _keeps_state(call.block):
                 raise ChainError(
                     f"{call} runs twice and keeps its state from one call to the next; two layers "
                     f"of a file have a state each"
                 )
-        if self.calls and not any(_equal(t, self.calls[-1].passed) for t in _tensors(result)):
+        if not self.calls:
+            return
+        last = self.calls[-1]
+        returned = [t for t in _tensors(result) if _equal(t, last.passed)]
+        if not returned:
             raise ChainError(
-                f"the network does not return the output of {self.calls[-1]}, its last block, but "
-                f"something computed from it; {remedy}"
+                f"the network does not return the output of {last}, its last block, but something "
+                f"computed from it; {remedy}"
+            )
+        ways = [self.origins.of(t) for t in returned]
+        if None not in ways:
+            raise ChainError(
+                f"the network returns the output of {last}, its last block, by way of {ways[0]}, "
+                f"which changed nothing on the probe but may on other input; {remedy}"
             )
 
     def _comes_from(self, x: Any, before: Call | None) -> bool:

@@ -35,13 +35,14 @@ from .language import tl
 from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
-from .recurrent_steps import advance, slopes
+from .recurrent_steps import advance, limited, slopes
 from .resonator_steps import rotate_bwd
 from .surrogate import complex_surrogate_constants, surrogate_constants
 from .threshold import EPSILON, lowest_spiking
 from .workers import in_one_order
 
-GRADIENTS = ("lava-dl", "full")
+GRADIENTS = ("lava-dl", "full", "bounded")
+LOOP_GAIN = 0.5  # the most that "bounded" lets go round, see recurrent_steps.py
 
 Parts = Tensor | tuple[Tensor | None, Tensor | None]  # of resonators (real, imaginary)
 
@@ -149,9 +150,41 @@ def _fractions(decays: list[Tensor], neurons: int, turns: bool) -> list[Tensor]:
     return each if turns else [1 - d for d in each]
 
 
+_TINY = 1e-30  # in place of 0 where 0 / 0 threatens
+_TURNS = (0.0, 1.0, 2.4, 3.9)  # of the vectors that find the spectral norm
+_REPEATS = 6
+
+
+def _spectral_norm(parts: list[Tensor]) -> Tensor:
+    """Return the spectral norm of matrices one below the other, by power iteration.
+
+    Four vectors, 1 and cosines, are multiplied six times. That comes within a few percent from
+    below, at the price of a step of the layer.
+    """
+    count = torch.arange(1, parts[0].shape[1] + 1, dtype=torch.float64, device="cpu")
+    turns = torch.tensor(_TURNS, dtype=torch.float64, device="cpu")
+    v = torch.cos(count[:, None] * turns).to(parts[0])
+    square = v.new_zeros(())
+    for _ in range(_REPEATS):
+        v = v / v.norm(dim=0).clamp(min=_TINY)
+        v = sum(torch.mm(r.t(), torch.mm(r, v)) for r in parts)
+        square = v.norm(dim=0).max()
+    return square.sqrt()
+
+
+def _room(feedback: list[Tensor | None], decays: list[Tensor], neurons: int) -> Tensor:
+    """Return the slope that feedback may meet, one value a neuron, see recurrent_steps.py."""
+    turns = len(feedback) == 2
+    a, b = _fractions(decays, neurons, turns)
+    memory = 1 - torch.sqrt(a * a + b * b) if turns else (1 - a) * (1 - b)
+    with in_one_order(a.device):
+        norm = _spectral_norm([r for r in feedback if r is not None])
+    return (LOOP_GAIN * memory / norm.clamp(min=_TINY)).clamp(min=_TINY)
+
+
 def _backward_loop(
     g: Tensor, feedback: list[Tensor | None], slope: list[Tensor], series: list[Tensor],
-    decays: list[Tensor], gx: list[Tensor], partials: list[Tensor],
+    decays: list[Tensor], gx: list[Tensor], partials: list[Tensor], room: Tensor | None,
     phase: bool, shift: bool, full: bool,
 ) -> None:  # fmt: skip
     """Go back over the steps with one matrix product each; nothing waits for a device.
@@ -175,6 +208,9 @@ def _backward_loop(
             torch.mm(fed[0][1][t + 1], fed[0][0], out=g_s)
             for r, part in fed[1:]:
                 g_s.addmm_(part[t + 1], r)
+            if room is not None:
+                size = sum(f[t].abs() for f in slope_rows)
+                g_s.copy_(limited.fn(g_s, size, room))
         if t < len(g_rows):
             g_s += g_rows[t]
         if not full:
@@ -212,7 +248,7 @@ def recurrent_fwd(
     a0: Tensor | None, b0: Tensor | None, c0: Tensor | None, d0: Tensor | None, s0: Tensor | None,
     bias: float, quantum: float, scale: float, theta: int, step: int, phase: bool,
     save: bool, learning: bool, final: bool, graded: bool, shift: bool,
-    offset: float, height: float, excess: float, rate: float, full: bool, decay_sign: float,
+    offset: float, height: float, excess: float, rate: float, gradient: int, decay_sign: float,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
@@ -273,7 +309,7 @@ def recurrent_bwd(
     g_spikes: Tensor, feedback: Tensor | None, feedback_im: Tensor | None,
     slope_re: Tensor | None, slope: Tensor, series_a: Tensor | None, series_b: Tensor | None,
     decay_a: Tensor, decay_b: Tensor,
-    quantum: float, turns: bool, phase: bool, shift: bool, full: bool,
+    quantum: float, turns: bool, phase: bool, shift: bool, gradient: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of the input and the partial gradients of the first two decays."""
     N, T, C = g_spikes.shape
@@ -281,11 +317,15 @@ def recurrent_bwd(
     learning = series_a is not None
     partials = [g_spikes.new_empty(N, C) for _ in range(2 * learning)]
     if not (has_no_memory(g_spikes) or N * T * C == 0):
+        parts = [feedback, feedback_im][: 1 + turns]
+        bounded = GRADIENTS[gradient] == "bounded"
         arguments = (
-            g_spikes, [feedback, feedback_im][: 1 + turns],
+            g_spikes, parts,
             [f for f in (slope_re, slope) if f is not None],
             [y for y in (series_a, series_b) if y is not None],
-            [decay_a, decay_b], gx, partials, phase, shift, full,
+            [decay_a, decay_b], gx, partials,
+            _room(parts, [decay_a, decay_b], C) if bounded else None,
+            phase, shift, GRADIENTS[gradient] != "lava-dl",
         )  # fmt: skip
         on_cpu = executor(g_spikes.device) == "numba"
         if on_cpu or not recurrent_triton.backward(*arguments, quantum):
@@ -295,24 +335,24 @@ def recurrent_bwd(
 
 def _save(ctx, inputs, output):
     feedback, decays, s0 = inputs[2:4], inputs[4:8], inputs[12]
-    _, quantum, _, _, _, phase, _, _, _, _, shift, *_, full, sign = inputs[13:]
+    _, quantum, _, _, _, phase, _, _, _, _, shift, *_, gradient, sign = inputs[13:]
     spikes, *kept = output[:5]
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     kept = [k if k.numel() else None for k in kept]
     learns = any(ctx.needs_input_grad[2:4])
     ctx.save_for_backward(spikes if learns else None, *kept, *feedback, *decays, s0)
-    ctx.turns, ctx.constants = inputs[1] is not None, (phase, shift, full)
+    ctx.turns, ctx.constants = inputs[1] is not None, (phase, shift, gradient)
     ctx.quantum, ctx.decay_sign = quantum, sign
 
 
 def _backward(ctx, g_spikes, *_others):
     spikes, *kept, feedback, feedback_im, decay_a, decay_b, decay_c, decay_d, s0 = ctx.saved_tensors
     slope_re, slope, series_a, series_b = kept
-    phase, shift, full = ctx.constants
+    phase, shift, gradient = ctx.constants
     *gx, p_a, p_b = recurrent_bwd(
         contiguous_rows(g_spikes), feedback, feedback_im, slope_re, slope, series_a, series_b,
-        decay_a, decay_b, ctx.quantum, ctx.turns, phase, shift, full,
+        decay_a, decay_b, ctx.quantum, ctx.turns, phase, shift, gradient,
     )  # fmt: skip
     g_feedback = (
         feedback_bwd(g, spikes, s0, shift) if wanted else None
@@ -416,7 +456,8 @@ def recurrent(
         Also return the states and the spikes of the last step, detached.
     gradient
         ``"lava-dl"``: only the feedback links steps, decays get a gradient of zero. ``"full"``:
-        through the states as well.
+        through the states as well. ``"bounded"``: likewise, but what comes back through
+        ``feedback`` is weakened so that it at most doubles the gradient.
 
     Returns
     -------
@@ -443,7 +484,7 @@ def recurrent(
                 f"feedback of {neurons} neurons must have shape ({neurons}, {neurons}); got "
                 f"{tuple(weight.shape)}"
             )
-    turns, adapts, full = parts[1] is not None, len(decays) == 4, gradient == "full"
+    turns, adapts = parts[1] is not None, len(decays) == 4
     if turns and phase:
         height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded)
     else:
@@ -454,14 +495,14 @@ def recurrent(
         offset = (1 - EPSILON) / scale  # from the lowest state that spikes to the threshold
     learned = *decays, *(w for w in weights if w is not None), *(p for p in parts if p is not None)
     saving = is_learned(*learned)
-    learning = full and is_learned(*decays[:2])
+    learning = gradient != "lava-dl" and is_learned(*decays[:2])
     initial = [None if s is None else state_rows(s) for s in state or ()]
     out, _, _, _, _, *last = recurrent_fwd(
         *rows, *weights, *decays, *(None,) * (4 - len(decays)),
         *initial, *(None,) * (4 - len(initial)), state_rows(spikes),
         bias, quantum or 0.0, scale, theta, round(threshold_step * scale), phase,
         saving, learning, return_state, graded, shift,
-        offset, height, excess, rate, full, decay_sign(),
+        offset, height, excess, rate, GRADIENTS.index(gradient), decay_sign(),
     )  # fmt: skip
     y = from_rows(out, shape[1:-1])
     if not return_state:

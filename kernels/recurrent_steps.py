@@ -18,9 +18,19 @@ the layers after:
     g_z = g_x,    g_R = sum g_x[t] s[t-1]^T
 
 lava-dl steps the neuron with states that carry no gradient, so only R links one step to the next
-and the decays are not learned: that is the default. "full" goes through the states as well, as in
-layers without recurrence; of resonators it turns g_x as resonator_steps.py does. The decay
-gradients are theirs.
+and the decays are not learned. "full" goes through the states as well, as in layers without
+recurrence; of resonators it turns g_x as resonator_steps.py does. The decay gradients are theirs.
+
+Either can grow without bound: each turn of the loop multiplies by f and by R. "bounded" is "full"
+but for what comes back through R, which meets a slope of at most ``room``:
+
+    d[t] = f[t] (g[t] + room / (room + |f[t]|) R^T g_x[t+1])       resonators: |f| = |f_re| + |f_im|
+    room = memory / (2 |R|)
+
+|R| is the spectral norm, of resonators that of both parts, one below the other. ``memory`` is one
+over the sum of what an input leaves in the state over all steps: a_u a_v / 4096**2, of resonators 1
+less the length of (sine, cosine) / 4096. So the loop's gain is at most 1/2: over all steps and
+neurons, the root of the sum of squares of g_x is at most twice that without feedback, whatever T.
 
 A neuron is four integers (a, b, c, d): current, voltage, threshold, refractory; of resonators real
 and imaginary part instead of the first two. COMPLEX stands for resonators, PHASE for those that
@@ -59,6 +69,12 @@ def advance(
     else:
         u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT)
         return u, w, c, d, u, v, v, v - theta, s
+
+
+@jit
+def limited(fed, slope, room):
+    """Weaken what comes back through R where it meets a slope, of size ``slope``, beyond room."""
+    return fed * (room / (room + slope))
 
 
 @jit

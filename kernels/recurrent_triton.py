@@ -20,7 +20,7 @@ from .cuba import cuba_step_dynamics_bwd
 from .dispatch import launch
 from .fixed_point import fraction_of, keep_of, multiplier_of, to_fixed, to_float
 from .language import BACKEND, jit, tl
-from .recurrent_steps import advance, slopes
+from .recurrent_steps import advance, limited, slopes
 from .resonator_steps import rotate_bwd
 
 SAMPLES = 16  # of a program: the least that a tensor core multiplies
@@ -217,6 +217,7 @@ def _recurrent_bwd_kernel(
     decay_a_ptr, decay_b_ptr,  # [1] or [channels] float32
     gx_ptr, gx_im_ptr,  # [N, T, C] float32, out; the second for resonators
     partial_a_ptr, partial_b_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    room_ptr,  # [C] float32, or None where feedback is not limited
     per, lag, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, FULL: tl.constexpr,
     FORM: tl.constexpr, DOT: tl.constexpr,
@@ -237,6 +238,8 @@ def _recurrent_bwd_kernel(
             k_a, k_b = fraction_of(multiplier_of(k_a)), fraction_of(multiplier_of(k_b))
         else:
             k_a, k_b = fraction_of(keep_of(k_a)), fraction_of(keep_of(k_b))
+    if room_ptr is not None:
+        room = tl.load(room_ptr + n[None, :], mask=(n < C)[None, :], other=1.0)
     zero = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     g_a, g_b, p_a, p_b, fed = zero, zero, zero, zero, zero
     if FORM == RESIDENT:
@@ -252,6 +255,8 @@ def _recurrent_bwd_kernel(
         if PHASE:
             f_re = tl.load(slope_re_ptr + base + row, mask=live, other=0.0)
         late = live & (m[:, None] * 0 + t + lag < T)
+        if room_ptr is not None:
+            fed = limited(fed, tl.abs(f_re) + tl.abs(f), room)
         g = fed + tl.load(g_ptr + base + (row + lag * C), mask=late, other=0.0)
         if partial_a_ptr is not None:  # g_a and g_b still belong to the step after
             y_a = tl.load(series_a_ptr + base + row, mask=live, other=0.0)
@@ -417,7 +422,7 @@ def _forward_outside(z, feedback, rows, decays, state, last, numbers, flags):
 
 def backward(
     g: Tensor, feedback: list[Tensor | None], slope: list[Tensor], series: list[Tensor],
-    decays: list[Tensor], gx: list[Tensor], partials: list[Tensor],
+    decays: list[Tensor], gx: list[Tensor], partials: list[Tensor], room: Tensor | None,
     phase: bool, shift: bool, full: bool, quantum: float,
 ) -> bool:  # fmt: skip
     """Run the backward pass, unless the layer is too large for one program; say if it ran."""
@@ -434,7 +439,7 @@ def backward(
     _launch(
         _recurrent_bwd_kernel,
         (g, *(square if turns else (*square, None)), *(slope if phase else (None, *slope)),
-         *(series or none), *decays, *(gx if turns else (*gx, None)), *(partials or none),
+         *(series or none), *decays, *(gx if turns else (*gx, None)), *(partials or none), room,
          C // decays[0].numel(), int(shift), N, T, C),
         (turns, phase, full), form, operand,
     )  # fmt: skip

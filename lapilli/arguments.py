@@ -46,9 +46,22 @@ def _shape(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser; ``command`` of what it returns is the name of the command."""
-    root = _Parser(prog="lapilli", description="Train spiking networks for Loihi.")
+    root = _Parser(
+        prog="lapilli",
+        description="Train spiking networks for Loihi.",
+        epilog="Exit status: 0 done; 1 the network cannot be deployed, or its file differs from "
+        "it; 2 wrong input, with one line that says what; 130 interrupted; 141 nobody reads the "
+        "output.",
+    )
+    root.add_argument("--version", action="version", version=f"lapilli {_version()}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
 
     train = commands.add_parser(
@@ -92,6 +105,19 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--target", default="loihi2-netx", help="loihi2-netx (default), or lapilli: the format only"
     )
+    check.add_argument(
+        "--budget", action="store_true",
+        help="also estimate what the network takes of a Loihi 2 chip, and which layer binds",
+    )  # fmt: skip
+    check.add_argument(
+        "--data", type=Path, metavar="INPUT.npy",
+        help="with --budget: count spikes and synaptic operations on these samples, "
+        "[batch, neurons..., time]",
+    )  # fmt: skip
+    check.add_argument(
+        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the data; default: 1"
+    )
+    check.add_argument("--json", action="store_true", help="print findings and budget as JSON")
     check.set_defaults(command="check")
 
     run = commands.add_parser(

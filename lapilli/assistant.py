@@ -30,7 +30,7 @@ class Assistant:
     stats
         Where losses and accuracies go; None for nowhere.
     classifier
-        Function from output to classes, like ``lapilli.classifier.Rate.predict``; None for none.
+        Function from output to classes, like ``lapilli.classifier.Rate.predict``; or None.
     count_log
         The network returns counts, usually of events; they are passed on.
     lam

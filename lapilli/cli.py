@@ -6,6 +6,7 @@ deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobo
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -305,14 +306,39 @@ def _wrong_input(*errors: type[Exception]) -> Iterator[None]:
 def _check(args: argparse.Namespace) -> int:
     from . import export
 
+    if args.data and not args.budget:
+        raise UsageError("--data is for the budget; add --budget")
+    budget = None
     with _wrong_input(ValueError):
         findings = export.check(args.file, args.target)
+        if args.budget:
+            data = _array(args.data) if args.data else None
+            budget = export.budget(args.file, data, unit=args.unit)
+    errors = sum(finding.blocks for finding in findings)
+    if args.json:
+        found: dict[str, Any] = {"findings": [dataclasses.asdict(f) for f in findings]}
+        if budget is not None:
+            found["budget"] = dataclasses.asdict(budget)
+        print(json.dumps(found, indent=2))
+        return DIFFERS if errors else DONE
     for finding in findings:
         print(finding)
-    errors = sum(finding.blocks for finding in findings)
     verdict = f"cannot be deployed: {errors} errors" if errors else "can be deployed"
     print(f"{args.file}: {verdict} ({args.target})")
+    if budget is not None:
+        print(budget)
     return DIFFERS if errors else DONE
+
+
+def _array(path: Path) -> Any:
+    """Read a file of one array."""
+    import numpy as np
+
+    # mapped: a header can claim any size, a map ends where the file ends
+    x = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(x, np.ndarray):
+        raise UsageError(f"{path} is not a file of one array; write it with numpy.save")
+    return x
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -322,11 +348,7 @@ def _run(args: argparse.Namespace) -> int:
     from .export.files import replacing
 
     with _wrong_input(ValueError):
-        # mapped: a header can claim any size, a map ends where the file ends
-        x = np.load(args.input, mmap_mode="r", allow_pickle=False)
-    if not isinstance(x, np.ndarray):
-        raise UsageError(f"{args.input} is not a file of one array; write it with numpy.save")
-    with _wrong_input(ValueError):
+        x = _array(args.input)
         result = export.run(args.file, x, unit=args.unit, overflow=args.overflow)
         kind = np.min_scalar_type(-int(abs(result.output).max()) - 1)
         with replacing(args.output) as temporary, temporary.open("wb") as file:

@@ -32,5 +32,6 @@ def require(module: str, package: str, extra: str = "demo") -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != top:
             raise  # it is installed, and something it needs is not
         raise MissingExtraError(
-            f"{package} is not installed; get it with: pip install 'lapilli[{extra}]'"
+            f"{package} is not installed; get it with: pip install {package} (or in a clone of "
+            f"lapilli, with all that such commands need: pip install '.[{extra}]')"
         ) from None

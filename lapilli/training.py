@@ -19,8 +19,6 @@ from .data import Dataset, Samples
 if TYPE_CHECKING:
     from .recordings import Recordings
 
-DECAY_UNITS = 4096  # decay parameters are stored in units of 1 / 4096
-
 
 @dataclass(frozen=True)
 class Rates:
@@ -45,14 +43,18 @@ class Epoch:
 
 
 def parameter_groups(net: torch.nn.Module, rates: Rates) -> list[dict]:
-    """Split parameters for an optimizer: decays, which live in units of 1/4096, and the rest."""
+    """Split parameters for an optimizer: what is learned of decays, in units of 1, and the rest.
+
+    The decays themselves are left out: they follow.
+    """
+    named = dict(net.named_parameters())
     decays, others = [], []
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            (decays if name.endswith("_decay") else others).append(parameter)
+    for name, parameter in named.items():
+        if parameter.requires_grad and name + "_update" not in named:
+            (decays if name.endswith("_decay_update") else others).append(parameter)
     groups = [
         {"params": others, "lr": rates.weights},
-        {"params": decays, "lr": rates.decays * DECAY_UNITS},
+        {"params": decays, "lr": rates.decays},
     ]
     return [group for group in groups if group["params"]]
 

@@ -39,8 +39,8 @@ class AdaptiveNeuron(FixedPointNeuron):
         self, threshold_step: float, threshold_decay: Range, refractory_decay: Range
     ) -> None:
         self.threshold_step = threshold_step
-        self._add_decay("threshold_decay", threshold_decay)
-        self._add_decay("refractory_decay", refractory_decay)
+        self._add_decay("threshold_decay", threshold_decay, learns=False)
+        self._add_decay("refractory_decay", refractory_decay, learns=False)
 
     @property
     def threshold_step(self) -> float:

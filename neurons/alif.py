@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import Range, chip_value
+from .limits import decay_parameter
 from .state import state_value
 
 SCALE_RHO_MULT = 0.1
@@ -57,8 +58,8 @@ class Neuron(AdaptiveNeuron):
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
     """
 
-    current_decay: torch.nn.Parameter
-    voltage_decay: torch.nn.Parameter
+    current_decay: torch.nn.Parameter = decay_parameter()
+    voltage_decay: torch.nn.Parameter = decay_parameter()
     current_state: Tensor = state_value("current_state", "Current that the last call left.")
     voltage_state: Tensor = state_value("voltage_state", "Voltage that the last call left.")
     cx_current_decay = chip_value("current_decay")

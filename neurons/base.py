@@ -16,6 +16,7 @@ from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .errors import require
 from .lazy import (
@@ -25,7 +26,7 @@ from .lazy import (
     size_provisionally,
     unmark,
 )
-from .limits import confined, own_parameter, require_finite
+from .limits import UPDATE, confined, own_parameter, require_finite, settle_update
 from .state import Stateful
 
 Range = float | tuple[float, float]
@@ -68,7 +69,10 @@ class Neuron(Stateful):
         module), a process group of ``torch.distributed`` is initialised, or the first call is that
         of a compiled or exported graph.
     requires_grad
-        Learn the neuron's parameters.
+        Learn the neuron's parameters. A decay that is learned has a second parameter beside it,
+        ``<name>_update``, in fractions of 1, through which any optimizer moves it at the rate of
+        the weights. It is added to the decay, and set back to 0, when the neuron runs, when the
+        decay is looked at, and in the state dict, where it does not appear.
     complex
         The input is a pair (real, imaginary).
 
@@ -142,13 +146,14 @@ class Neuron(Stateful):
         self.tau_rho = tau_grad * self._threshold
         self.scale_rho = scale_grad
         self.shared_param = bool(shared_param)
+        self._learned: tuple[str, ...] = ()  # the parameters of the kernels, in their order
+        self._learning: tuple[str, ...] = ()  # those of them that have a gradient
         self.requires_grad = bool(requires_grad)
         self.debug = False
         self.complex = bool(complex)
         self.drop = dropout
         self._add_norms(norm)
         self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
-        self._learned: tuple[str, ...] = ()  # the parameters of the kernels, in their order
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -200,13 +205,13 @@ class Neuron(Stateful):
 
     # parameters
 
-    def _add_decay(self, name: str, value: Range, jitter: float = 0.0) -> None:
+    def _add_decay(self, name: str, value: Range, jitter: float = 0.0, learns: bool = True) -> None:
         """Register a decay parameter, in units of ``1 / p_scale``.
 
         ``value`` is a number in [0, 1] or, without ``shared_param``, a pair (min, max); a number
-        is then widened by the relative ``jitter``.
+        is then widened by the relative ``jitter``. ``learns`` says that it has a gradient.
         """
-        self._add_parameter(name, self._range(name, value, (0, 1), jitter)[0])
+        self._add_parameter(name, self._range(name, value, (0, 1), jitter)[0], learns)
 
     def _range(
         self, name: str, value: Range, limits: tuple[float, float], jitter: float
@@ -240,7 +245,7 @@ class Neuron(Stateful):
             setattr(self, f"{name}_max", high)
         return low, high
 
-    def _add_parameter(self, name: str, value: float) -> None:
+    def _add_parameter(self, name: str, value: float, learns: bool = True) -> None:
         """Register a parameter; ``value`` is the shared one, without ``p_scale``."""
         if self.shared_param:
             values = torch.tensor([self.p_scale * value], dtype=torch.float32)
@@ -250,6 +255,65 @@ class Neuron(Stateful):
             self._register_unsized(name, self.requires_grad)
             self.lazy_sizes = (*self.lazy_sizes, name)
         self._learned = (*self._learned, name)
+        if learns:
+            self._learning = (*self._learning, name)
+            if self.requires_grad:
+                self._add_update(name)
+
+    def _add_update(self, name: str) -> None:
+        """Register what is learned of a decay, see limits.py."""
+        parameter = self._parameters.get(name)
+        if parameter is None or name + UPDATE in self._parameters:
+            return
+        if is_lazy(parameter):
+            self._register_unsized(name + UPDATE, True)
+        else:
+            update = torch.nn.Parameter(torch.zeros_like(parameter.detach()))
+            self.register_parameter(name + UPDATE, update)
+
+    def _size_updates(self) -> None:
+        """Give what is learned of each decay the size of the decay."""
+        for name in self._learning:
+            parameter, update = (self._parameters.get(n) for n in (name, name + UPDATE))
+            if parameter is None or update is None or is_lazy(parameter):
+                continue
+            if is_lazy(update) or update.shape != parameter.shape:
+                zeros = torch.zeros(parameter.shape, dtype=torch.float32, device=parameter.device)
+                if is_lazy(update):
+                    fill(self, name + UPDATE, zeros)
+                else:
+                    resize(update, zeros)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        for name in self._learning:
+            settle_update(self, name)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in self._learning:
+            destination.pop(prefix + name + UPDATE, None)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        assigning = local_metadata.get("assign_to_params_buffers", False)
+        for name in self._learning:
+            update, saved = self._parameters.get(name + UPDATE), state_dict.get(prefix + name)
+            if update is None:
+                continue
+            settle_update(self, name)
+            if not is_lazy(update):
+                update = torch.zeros_like(
+                    (saved if assigning and saved is not None else update).data
+                )
+            state_dict[prefix + name + UPDATE] = update
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+        self._size_updates()
 
     def _sized(self, name: str) -> None:
         if self._ranges.pop(name, None) is not None:
@@ -277,6 +341,7 @@ class Neuron(Stateful):
         for names, draw in self._draws():
             for name, values in zip(names, draw(channels), strict=True):
                 size_provisionally(self, name, values)
+        self._size_updates()
         self.clamp()
         for name in ("norm", "real_norm", "imag_norm"):
             norm = getattr(self, name, None)
@@ -304,6 +369,7 @@ class Neuron(Stateful):
                     resize(parameter, parameter.detach().expand(channels))
                 unmark(parameter)
             self._sized(names[0])
+        self._size_updates()
         self.clamp()
 
     def _decays(self) -> tuple[str, ...]:
@@ -391,6 +457,10 @@ class Neuron(Stateful):
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
         self._requires_grad = bool(requires_grad)
+        for name in self._learning:
+            settle_update(self, name)
+            if self._requires_grad:
+                self._add_update(name)
         for parameter in self.parameters(recurse=False):
             parameter.requires_grad_(self._requires_grad)
 

@@ -4,10 +4,12 @@ Source: lava-dl axon/delta.py.
 """
 
 import math
+from typing import Any
 
 import torch
 from lapilli.kernels import delta as kernel
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .errors import require
 from .lazy import fill, is_distributed, resize
@@ -40,6 +42,10 @@ class Delta(Stateful):
         rest, and so does ``reset_state()``.
     requires_grad
         Learn the threshold.
+    min_threshold
+        What a learned threshold does not fall below, real units; None for half of ``threshold``. A
+        loss that asks for accuracy alone would learn to send every change. Loading a checkpoint
+        lowers it to the thresholds that were saved.
 
     Attributes
     ----------
@@ -73,6 +79,7 @@ class Delta(Stateful):
         shared_param: bool = True,
         persistent_state: bool = False,
         requires_grad: bool = False,
+        min_threshold: float | None = None,
     ):
         super().__init__(persistent_state)
         require(
@@ -86,6 +93,12 @@ class Delta(Stateful):
         self.cum_error = bool(cum_error)
         self.shared_param = bool(shared_param)
         self._first_threshold = float(threshold)
+        self.min_threshold = threshold / 2 if min_threshold is None else float(min_threshold)
+        require(
+            math.isfinite(self.min_threshold),
+            f"min_threshold must be finite, or None for half of the threshold; got {min_threshold}",
+        )
+        self._learns = bool(requires_grad)
         self.lazy_sizes = () if self.shared_param else ("threshold",)
         if self.shared_param:
             value = torch.tensor([self._first_threshold], dtype=torch.float32)
@@ -101,10 +114,11 @@ class Delta(Stateful):
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self.threshold.requires_grad_(bool(requires_grad))
+        self._learns = bool(requires_grad)
+        self.threshold.requires_grad_(self._learns)
 
     def clamp(self) -> None:
-        """Raise the threshold to ``1 / scale`` where it is lower, in place.
+        """Raise the threshold to ``1 / scale``, a learned one to its least, in place.
 
         Raises
         ------
@@ -116,7 +130,19 @@ class Delta(Stateful):
 
     def _used(self) -> Tensor:
         """Return the threshold as forward uses it, see limits.py."""
-        return confined(self, "threshold", 1 / self.scale, None)
+        least = 1 / self.scale
+        if self._learns or self.threshold.requires_grad:
+            least = max(least, self.min_threshold)
+        return confined(self, "threshold", least, None)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        saved = state_dict.get(prefix + "threshold")
+        if saved is not None and not is_lazy(saved) and saved.numel() and not saved.is_meta:
+            whole = saved.full_tensor() if hasattr(saved, "full_tensor") else saved  # of shards
+            self.min_threshold = min(self.min_threshold, float(whole.detach().min()))
 
     def _size(self, *shape: int) -> None:
         """Give the threshold its size ``[channels, 1, ..., 1]``, where it has none."""

@@ -10,13 +10,22 @@ What is not the module's own parameter is not written, and the range is applied 
 no writing, and parametrisations, pruning and FSDP compute the value from another parameter. The
 unsharded parameters of FSDP2 are written, but live for one forward only, so that the shards may
 hold values out of range; what is computed is the same.
+
+Decays are in units of 1/4096, in which an optimizer that trains weights does not move them: a step
+of Adam is as large as its rate. So a decay that is learned has a second parameter beside it,
+``<name>_update``, in fractions of 1, which starts at 0. What is used is the sum of both, in units,
+and both get its gradient. The parameter is set to the sum, and the update to 0, at each call, at
+each look at the parameter, and where a state dict is made. As only the sum counts, it does not
+matter when that happens.
 """
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from lapilli.kernels.dispatch import is_transformed
+from lapilli.kernels.fixed_point import DECAY_SCALE
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
@@ -37,6 +46,64 @@ def value_of(module: torch.nn.Module, name: str) -> Tensor:
     return getattr(module, name) if parameter is None else parameter
 
 
+UPDATE = "_update"  # end of the name of what is learned of a decay
+
+
+class _DecayParameter:
+    """Attribute of a decay: the parameter, set to what was learned of it; see the module."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, module: Any, owner: type | None = None) -> Any:
+        if module is None:
+            return self
+        name = self._name
+        if name in module.__dict__:  # pruning computes it from another
+            return module.__dict__[name]
+        parameter = module.__dict__.get("_parameters", {}).get(name)
+        if parameter is None:
+            raise AttributeError(f"a {type(module).__name__} has no parameter {name}")
+        settle_update(module, name)
+        return parameter
+
+    def __set__(self, module: Any, value: Any) -> None:
+        module.__dict__[self._name] = value
+
+    def __delete__(self, module: Any) -> None:
+        del module.__dict__[self._name]
+
+
+def decay_parameter() -> Any:
+    """Make the attribute of a decay; type checkers take its type from the class."""
+    return _DecayParameter()
+
+
+def settle_update(module: torch.nn.Module, name: str) -> None:
+    """Add what was learned of a decay to the parameter itself, where both may be written."""
+    update = own_parameter(module, name + UPDATE)
+    parameter = own_parameter(module, name)
+    if update is None or parameter is None or _is_foreign_code():
+        return
+    if parameter.shape != update.shape:  # of which one has no size yet
+        return
+    if torch.compiler.is_compiling():
+        with torch.no_grad():
+            parameter.add_(update, alpha=DECAY_SCALE)
+            update.zero_()
+        return
+    parameter.data.add_(update.data, alpha=DECAY_SCALE)  # autograd must not take it for a change
+    update.data.zero_()
+
+
+def _with_update(module: torch.nn.Module, name: str, value: Tensor) -> Tensor:
+    """Return a decay with its update added, in units; both get the gradient of the sum."""
+    update = module._parameters.get(name + UPDATE)
+    if update is None:
+        return value
+    return value + (DECAY_SCALE * update).detach() + (update - update.detach())
+
+
 def _is_foreign_code() -> bool:
     """Whether forward runs where it may write no parameter."""
     if torch.compiler.is_compiling():
@@ -54,14 +121,15 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
     """
     parameter = own_parameter(module, name)
     if parameter is None or _is_foreign_code():
-        return value_of(module, name).clamp(low, high)
+        return _with_update(module, name, value_of(module, name)).clamp(low, high)
+    settle_update(module, name)
     if torch.compiler.is_compiling():
         with torch.no_grad():
             parameter.clamp_(low, high)
-        return parameter
+        return _with_update(module, name, parameter)
     require_finite(module, name, parameter)
     parameter.data.clamp_(low, high)
-    return parameter
+    return _with_update(module, name, parameter)
 
 
 def confined_together(
@@ -70,8 +138,9 @@ def confined_together(
     """Return parameters that limit each other, as ``confined`` does; ``limit`` takes them all."""
     own = [own_parameter(module, name) for name in names]
     if any(p is None for p in own) or _is_foreign_code():
-        return limit(*(value_of(module, name) for name in names))
+        return limit(*(_with_update(module, name, value_of(module, name)) for name in names))
     for name, parameter in zip(names, own, strict=True):
+        settle_update(module, name)
         require_finite(module, name, parameter)
     with torch.no_grad():
         moved = limit(*own)
@@ -80,7 +149,7 @@ def confined_together(
                 parameter.copy_(value)
             else:
                 parameter.data.copy_(value)  # autograd must not take it for a change
-    return tuple(own)
+    return tuple([_with_update(module, n, p) for n, p in zip(names, own, strict=True)])
 
 
 def require_finite(module: torch.nn.Module, name: str, parameter: Tensor) -> None:

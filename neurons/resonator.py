@@ -15,7 +15,13 @@ from torch import Tensor
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import FixedPointNeuron, Range, chip_value
 from .errors import ArgumentError, InputTypeError
-from .limits import confined_together, own_parameter, require_finite, value_of
+from .limits import (
+    confined_together,
+    decay_parameter,
+    own_parameter,
+    require_finite,
+    value_of,
+)
 from .state import state_value
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
@@ -84,8 +90,8 @@ class ResonatorNeuron(FixedPointNeuron):
     _run: Callable[..., Any]  # kernel: spikes and, if asked for, the last state
     _run_dynamics: Callable[..., tuple[Tensor, ...]]  # kernel: the states before each reset
 
-    sin_decay: torch.nn.Parameter
-    cos_decay: torch.nn.Parameter
+    sin_decay: torch.nn.Parameter = decay_parameter()
+    cos_decay: torch.nn.Parameter = decay_parameter()
     real_state: Tensor = state_value(
         "real_state", "Real part of the state that the last call left."
     )
@@ -117,6 +123,7 @@ class ResonatorNeuron(FixedPointNeuron):
         )  # fmt: skip
         self.no_reset = False
         self.log_init = bool(log_init)
+        self._links: tuple[Tensor, ...] | None = None  # see stepping() of state.py
         self._before: dict[str, Tensor] = {}  # imag_state as dynamics() found it, for spike()
         self._add_rotation(period, decay)
         self._add_states(real_state=0, imag_state=0)
@@ -264,7 +271,32 @@ class ResonatorNeuron(FixedPointNeuron):
             imag = self.imag_norm(imag.to(torch.float32))
         decays = self._parameters_used()
         thresholds = (getattr(self, name) for name in self._thresholds)
-        return ((real, imag), *decays, *thresholds, self.s_scale), self._state(real.shape[0])
+        state = self._state(real.shape[0])
+        if self._links is not None:
+            real, imag = self._linked((real, imag), *decays[:2], state)
+        return ((real, imag), *decays, *thresholds, self.s_scale), state
+
+    def _linked(self, x: Pair, sin: Tensor, cos: Tensor, state: tuple[Tensor, ...] | None) -> Pair:
+        """Add to the input of a step what the state before it hands on: 0, with its gradient.
+
+        Kernels take no gradient to the state that they start from, but an input adds to the state
+        like what is left of it. ``_links`` are those of the step before, then of this one.
+        """
+        real, imag = (part.to(torch.float32) for part in x)
+        if self._links and state is not None:
+            a, b = (y.unsqueeze(-1) + link for y, link in zip(state, self._links, strict=False))
+            sin, cos = (  # rounded, with the gradient per unit of k / 4096, as kernels do
+                ((k.round() / self.p_scale).detach() + (k - k.detach())).view(
+                    1, -1, *(1,) * (real.ndim - 2)
+                )
+                for k in (sin, cos)
+            )
+            turned = cos * a - sin * b, sin * a + cos * b
+            real, imag = (
+                part + (y - y.detach()) for part, y in zip((real, imag), turned, strict=True)
+            )
+        self._links = real - real.detach(), imag - imag.detach()
+        return real, imag
 
     def dynamics(self, input: Pair) -> tuple[Tensor, ...]:
         """Return the states before each reset, in the order of the buffers.

@@ -60,6 +60,8 @@ class Neuron(base.Neuron):
         rest, and so does ``reset_state()``.
     requires_grad
         Learn threshold and bias.
+    min_threshold
+        What a learned threshold does not fall below, real units; None for half of ``threshold``.
 
     Attributes
     ----------
@@ -95,6 +97,7 @@ class Neuron(base.Neuron):
         shared_param: bool = True,
         persistent_state: bool = False,
         requires_grad: bool = False,
+        min_threshold: float | None = None,
     ):
         require(
             activation is None or callable(activation),
@@ -127,6 +130,7 @@ class Neuron(base.Neuron):
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
+            min_threshold=min_threshold,
         )
         self.clamp()
 
@@ -216,6 +220,7 @@ class Neuron(base.Neuron):
         if before > 0:
             self.tau_rho *= self._threshold / before
         self.delta.threshold.data.fill_(self._threshold)
+        self.delta.min_threshold = min(self.delta.min_threshold, self._threshold / 2)
         self.clamp()
 
     @base.Neuron.requires_grad.setter

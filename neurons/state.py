@@ -299,15 +299,22 @@ def refuse_lost_state(module: torch.nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def stepping(neuron: torch.nn.Module) -> Iterator[None]:
-    """Let a neuron keep its state from step to step of one call, and forget it where it would."""
+def stepping(neuron: torch.nn.Module, linked: bool = False) -> Iterator[None]:
+    """Let a neuron keep its state from step to step of one call, and forget it where it would.
+
+    With ``linked`` a resonator also hands the gradient of its state from step to step.
+    """
     modules = [m for m in neuron.modules() if isinstance(m, Stateful)]
     before = [(m.persistent_state, dict(m._kept)) for m in modules]
     for module in modules:
         module.persistent_state = module._within_step = True
+    if linked:
+        neuron._links = ()
     try:
         yield
     finally:
+        if linked:
+            neuron._links = None
         for module, (persistent, kept) in zip(modules, before, strict=True):
             module.persistent_state, module._within_step = persistent, False
             if not persistent:

@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 import torch
+from guarded import guard
 from hypothesis import HealthCheck, settings
-from lapilli.kernels import memory
+from lapilli.kernels import language, memory
 
 # A kernel that leaves an element unwritten must not find zeros there: NaN as a float32, 2143289344
 # as an int32.
@@ -79,3 +80,13 @@ def _unwritten_memory():
         torch.utils.deterministic.fill_uninitialized_memory = True
         yield
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _guarded_memory():
+    """Watch every address of the kernels that Triton's interpreter runs."""
+    if language.BACKEND != "interpret":
+        yield
+        return
+    with guard():
+        yield

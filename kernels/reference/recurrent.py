@@ -1,7 +1,8 @@
 """Oracle of recurrent layers: the equations of the specification, one step at a time.
 
 With the gradient "lava-dl" states are detached between steps, as lava-dl's are; with "full" they
-are not. Either way the surrogate gradient is autograd's own.
+are not; with "bounded" neither, and the spikes that come back have a gradient of their own. Always
+the surrogate gradient is autograd's own.
 """
 
 import torch
@@ -77,6 +78,34 @@ def _initial(state, shape, threshold, scale, turns, adapts, device):
     return (a, b, *((a, b) if turns else (b,)), *(state[2:4] if adapts else ()))
 
 
+def _room(weights, rates, turns):
+    """Slope that feedback may meet, float32; the norm comes of four vectors, multiplied six times.
+
+    ``rates`` are in units of 1/4096.
+    """
+    matrix = torch.cat([r.detach() for r in weights if r is not None]).double()
+    count = torch.arange(1, matrix.shape[1] + 1, device=matrix.device).double()
+    vectors = torch.stack([torch.cos(turn * count) for turn in (0.0, 1.0, 2.4, 3.9)], 1)
+    vectors = vectors / torch.linalg.vector_norm(vectors, dim=0)
+    square = matrix.mT @ matrix
+    fifth, sixth = (
+        torch.linalg.vector_norm(torch.linalg.matrix_power(square, k) @ vectors, dim=0)
+        for k in (5, 6)
+    )
+    norm = (sixth / fifth).max().sqrt()
+    a, b = (r.detach() / 4096 for r in rates[:2])
+    memory = 1 - torch.hypot(a, b) if turns else a * b
+    return (memory / (2 * norm)).to(torch.float32)
+
+
+def _slope(spikes, *states):
+    """Size of the slope of ``spikes``, a function of ``states``."""
+    probes = [y.detach().clone().requires_grad_() for y in states]
+    with torch.enable_grad():
+        found = torch.autograd.grad(spikes(*probes).sum(), probes, allow_unused=True)
+    return sum(f.abs() for f in found if f is not None)
+
+
 def recurrent(
     z, feedback, decays, threshold, scale, *, phase=False, threshold_step=0.0, bias=0.0,
     quantum=None, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, spikes=None,
@@ -90,24 +119,36 @@ def recurrent(
     one = parts[0][..., 0]
     rates = decays if turns else fixed.signed(*decays[:2]) + tuple(decays[2:])
     now = _initial(state, one.shape, threshold, scale, turns, adapts, one.device)
-    s = torch.zeros_like(one) if spikes is None else spikes.detach().to(torch.float32)
+    back = s = torch.zeros_like(one) if spikes is None else spikes.detach().to(torch.float32)
     found = []
     for t in range(parts[0].shape[-1]):
         x = [
-            part[..., t] + (0 if r is None else (s.flatten(1) @ r.t()).view(s.shape)) + b
+            part[..., t] + (0 if r is None else (back.flatten(1) @ r.t()).view(s.shape)) + b
             for part, r, b in zip(parts, weights, biases, strict=False)
         ]
-        each = _rates(rates, parts[0], learning=gradient == "full" and t > 0)
-        if gradient != "full":
+        each = _rates(rates, parts[0], learning=gradient != "lava-dl" and t > 0)
+        if gradient == "lava-dl":
             now = tuple(y.detach() for y in now)
         arguments = threshold, threshold_step, scale
         if turns:
             now, (a, b), limit, fires = _resonator_step(now, x, each, *arguments, phase)
-            s = spike_of(a, b, fires, limit, phase, scale, tau_rho, scale_rho, graded)
+            surrogate = phase, scale, tau_rho, scale_rho, graded
+
+            def spikes_of(a, b, fires=fires, limit=limit, surrogate=surrogate):
+                return spike_of(a, b, fires, limit, *surrogate)
+
         else:
             now, (a, b), limit, fires = _leaky_step(now, x[0], each, *arguments)
-            voltage = fixed.to_float(b, scale)
-            s = spike(voltage, fires, limit, tau_rho, scale_rho, graded)
+            surrogate = tau_rho, scale_rho, graded
+
+            def spikes_of(a, b, fires=fires, limit=limit, surrogate=surrogate):
+                return spike(fixed.to_float(b, scale), fires, limit, *surrogate)
+
+        back = s = spikes_of(a, b)
+        if gradient == "bounded":
+            room = _room(weights, each, turns)
+            share = (room / (room + scale * _slope(spikes_of, a, b))).to(s.dtype)
+            back = s.detach() + share * (s - s.detach())
         found.append(s)
     given = (*parts, *decays, *(r for r in weights if r is not None))
     nothing = 0 * sum(y.sum() for y in given)  # what cannot matter gets a gradient of zero

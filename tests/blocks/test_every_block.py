@@ -8,6 +8,7 @@ import pytest
 import torch
 from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make, same
 from lapilli.blocks import base
+from lapilli.blocks.delay import Delay
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
 
@@ -276,6 +277,31 @@ def test_wrong_arguments_say_what_is_expected(kind, options, message):
     for family in KINDS[kind].families:
         with pytest.raises(ValueError, match=message):
             make(family, kind, **options)(events(kind))
+
+
+@cells_of["neuron"]
+def test_a_delay_that_is_set_must_be_one(family, kind):
+    block = make(family, kind)
+    for value in (True, 3, "on"):
+        with pytest.raises(TypeError, match=r"delay of a block must be .*Delay or None; got"):
+            block.delay = value
+    block.delay = Delay(max_delay=5)
+    block.delay = None
+    block(events(kind))
+
+
+def test_sizes_that_are_set_later_are_checked_and_used():
+    for block, name, wrong in (
+        (make("cuba", "TimeDecimation"), "factor", 3),
+        (make("cuba", "Average"), "num_outputs", 0),
+    ):
+        before = getattr(block, name)
+        with pytest.raises(ValueError, match=name):
+            setattr(block, name, wrong)
+        assert getattr(block, name) == before
+    average = make("cuba", "Average")
+    average.num_outputs = 2
+    assert average(events("Average")).shape[1] == average.shape[0] == 2
 
 
 @cells_of["sizes"]

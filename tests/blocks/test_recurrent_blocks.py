@@ -116,7 +116,7 @@ def run(block, x):
 @each_family
 @each_kind
 def test_one_kernel_equals_a_call_for_each_step(family, kind):
-    block = make(family, kind, neuron={"requires_grad": True})
+    block = make(family, kind, neuron={"requires_grad": True}, gradient="lava-dl")
     y, gradients = run(block, events())
     assert 0.01 < y.mean() < 0.99
     block.neuron.register_forward_hook(lambda *_: None)  # wants to see each step
@@ -124,6 +124,40 @@ def test_one_kernel_equals_a_call_for_each_step(family, kind):
     assert_close(y, stepwise, rtol=0, atol=0)
     for a, b in zip(gradients, want, strict=True):
         assert_close(a, b.expand_as(a), rtol=0, atol=20 * FLOAT32["rtol"] * b.abs().max().item())
+
+
+@each_family
+@pytest.mark.parametrize("bias", [None, 0.25])
+def test_hooks_of_the_recurrent_synapse_are_called_at_every_step(family, bias):
+    block, x = make(family, "Recurrent", gradient="lava-dl"), events()
+    synapse = block.recurrent_synapse
+    if bias is not None:
+        for part in (synapse.real, synapse.imag) if block.neuron.complex else (synapse,):
+            part.bias = torch.nn.Parameter(torch.full((5,), bias))
+    y, gradients = run(block, x)
+    seen = []
+    handle = synapse.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    hooked, want = run(block, x)
+    handle.remove()
+    assert_close(hooked, y, rtol=0, atol=0)
+    for a, b in zip(gradients, want, strict=True):
+        assert_close(a, b.expand_as(a), rtol=0, atol=20 * FLOAT32["rtol"] * b.abs().max().item())
+    # what comes back at a step are the spikes of the step before; the hop delays the output
+    assert_close(torch.cat(seen, -1), y, rtol=0, atol=0)
+
+
+def test_what_a_hook_makes_of_the_feedback_counts():
+    block, x = make("cuba", "Recurrent"), events()
+    without = make("cuba", "Recurrent")
+    torch.nn.init.zeros_(without.recurrent_synapse.weight)
+    assert not torch.equal(block(x), without(x))
+    block.recurrent_synapse.register_forward_hook(lambda module, args, output: output * 0)
+    assert_close(block(x), without(x), rtol=0, atol=0)
+    block = make("rf", "Recurrent")
+    block.recurrent_synapse.imag.register_forward_pre_hook(lambda module, args: (args[0] * 0,))
+    without = make("rf", "Recurrent")
+    torch.nn.init.zeros_(without.recurrent_synapse.imag.weight)
+    assert_close(block(x), without(x), rtol=0, atol=0)
 
 
 @each_family
@@ -175,7 +209,7 @@ def test_arguments_of_the_caller_are_not_changed(kind):
 @each_kind
 def test_the_full_gradient_learns_decays(family, kind):
     block = make(family, kind, neuron={"requires_grad": True}, gradient="full")
-    other = make(family, kind, neuron={"requires_grad": True})
+    other = make(family, kind, neuron={"requires_grad": True}, gradient="lava-dl")
     (y, full), (want, default) = run(block, events()), run(other, events())
     assert_close(y, want, rtol=0, atol=0)
     names = ["x", *(name for name, p in block.named_parameters() if p.requires_grad)]
@@ -324,7 +358,7 @@ ERRORS = [
     ("KWTA", {"num_winners": 0}, "num_winners must be an integer of at least 1; got 0"),
     ("KWTA", {"num_winners": 1.5}, "num_winners must be an integer of at least 1; got 1.5"),
     ("Recurrent", {"inputs": (2, 3)}, r"in_neurons must be an integer of at least 1; got \(2, 3\)"),
-    ("Recurrent", {"gradient": "all"}, "gradient must be one of 'lava-dl', 'full'; got 'all'"),
+    ("Recurrent", {"gradient": "all"}, "gradient must be one of 'lava-dl', 'full', 'bounded'; got"),
     ("Recurrent", {"gradient": "full", "neuron": {"norm": neurons.norm.MeanOnlyBatchNorm}},
      "gradient='full' cannot go through what acts step by step; got a norm"),
     ("KWTA", {"gradient": "full", "neuron": {"dropout": neurons.Dropout()}},
@@ -349,6 +383,24 @@ def test_wrong_inputs_raise():
     block.neuron.register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="got a forward hook of the neuron"):
         block(events())
+    block = make("cuba", "Recurrent", gradient="full")
+    block.recurrent_synapse.register_full_backward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="got a hook or a forward that the recurrent synapse"):
+        block(events())
+
+
+def test_what_is_set_later_is_checked_like_an_argument():
+    block = make("cuba", "KWTA")
+    with pytest.raises(ValueError, match="num_winners must be between 1 and out_neurons = 5"):
+        block.num_winners = 6
+    with pytest.raises(ValueError, match=r"gradient must be one of .*; got 'none'"):
+        block.gradient = "none"
+    assert (block.num_winners, block.gradient) == (2, "lava-dl")
+    coarse, x = {"scale": 2, "threshold": 3.0}, events()
+    block, fewer = (make("cuba", "KWTA", neuron=coarse, num_winners=k) for k in (5, 1))
+    assert not torch.equal(block(x), fewer(x))
+    block.num_winners = 1
+    assert_close(block(x), fewer(x), rtol=0, atol=0)
 
 
 def test_training_lowers_the_loss_through_the_feedback_alone():
@@ -363,3 +415,44 @@ def test_training_lowers_the_loss_through_the_feedback_alone():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+RESONATORS = [family for family in FAMILIES if family not in ("cuba", "alif")]
+
+
+@each_family
+@each_kind
+def test_the_default_gradient_is_the_one_that_trains(family, kind):
+    assert make(family, kind).gradient == ("bounded" if family in RESONATORS else "lava-dl")
+
+
+@pytest.mark.parametrize("family", RESONATORS)
+@each_kind
+def test_default_gradient_reaches_both_parts_of_every_weight(family, kind):
+    block = make(family, kind)
+    _, gradients = run(block, events())
+    names = ["x", *(name for name, p in block.named_parameters() if p.requires_grad)]
+    for name, gradient in zip(names, gradients, strict=True):
+        assert gradient.isfinite().all()
+        assert (gradient != 0).float().mean() > 0.5, name
+
+
+@pytest.mark.parametrize("family", RESONATORS)
+@each_kind
+def test_bounded_gradient_of_single_steps_goes_through_the_state(family, kind, monkeypatch):
+    """It is that of the kernel where no gradient comes back through the feedback."""
+    block = make(family, kind, neuron={"requires_grad": family != "rf_iz"})
+    monkeypatch.setattr("lapilli.kernels.recurrent._room", lambda *args: torch.full((5,), 1e-30))
+    y, gradients = run(block, events())
+    block.neuron.register_forward_hook(lambda *_: None)
+    stepwise, want = run(block, events())
+    assert_close(y, stepwise, rtol=0, atol=0)
+    for a, b in zip(gradients, want, strict=True):
+        assert_close(a, b.expand_as(a), rtol=0, atol=20 * FLOAT32["rtol"] * b.abs().max().item())
+
+
+@pytest.mark.parametrize("family", RESONATORS)
+def test_norms_let_the_bounded_gradient_through_in_every_step(family):
+    block = make(family, "Recurrent", neuron={"norm": neurons.norm.MeanOnlyBatchNorm})
+    _, gradients = run(block, events())
+    assert all(g.isfinite().all() and g.any() for g in gradients)

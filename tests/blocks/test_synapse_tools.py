@@ -116,6 +116,32 @@ def test_what_would_have_no_effect_cannot_be_set(kind, name, value):
     assert getattr(module, name) == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("Dense", "out_channels", 5), ("Dense", "in_channels", 4), ("Dense", "kernel_size", 2),
+        ("Conv", "kernel_size", 2), ("Conv", "groups", 2), ("Conv", "out_channels", 3),
+        ("ConvTranspose", "kernel_size", (3, 2)), ("ConvTranspose", "in_channels", 1),
+        ("Pool", "kernel_size", 3), ("Unpool", "kernel_size", 1),
+    ],
+)  # fmt: skip
+def test_sizes_that_the_weight_has_not_raise_at_the_call(kind, name, value):
+    module, x = made(kind)
+    setattr(module, name, value)
+    with pytest.raises(ValueError, match=rf"the weight of {kind} has shape .* {name}="):
+        module(x)
+    with pytest.raises(ValueError, match="together"):
+        module.effective_weight()
+
+
+def test_channels_can_be_taken_away_in_any_order():
+    module, x = made("Conv")
+    module.out_channels = 3
+    module.weight = torch.nn.Parameter(module.weight[:3].detach())
+    on_grid(module)
+    torch.testing.assert_close(module(x), by_torch(module, x), rtol=0, atol=0)
+
+
 def test_a_synapse_does_not_change_its_kind():
     module, _ = made("Conv")
     with pytest.raises(AttributeError, match="ConvTranspose"):

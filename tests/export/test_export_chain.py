@@ -229,6 +229,66 @@ def test_what_is_no_chain_is_refused_and_named(name, tmp_path):
     export.save([net.a, net.b, net.c], tmp_path / "a.net")
 
 
+def by_slices(x):
+    x[..., 100:] = 0
+    return x
+
+
+WITHOUT_EFFECT = {
+    "a clamp": (lambda x: x.clamp(-1000, 1000), "clamp"),
+    "a clamp in place": (lambda x: x.clamp_(-1000, 1000), "clamp_"),
+    "a clamp into itself": (lambda x: torch.clamp(x, max=1000, out=x), "clamp"),
+    "a cut": (lambda x: x[..., :1000], "__getitem__"),
+    "the last steps": (lambda x: x[:, :, -1000:], "__getitem__"),
+    "every row of a list": (lambda x: x[torch.arange(len(x))], "__getitem__"),
+    "a choice": (lambda x: torch.where(x > 100, torch.zeros_like(x), x), "gt"),
+    "a factor": (lambda x: x * 1, "mul"),
+    "a half": (lambda x: x.half().float(), "half"),
+    "half by to": (lambda x: x.to(torch.float16).to(torch.float32), "to"),
+    "rounding": (lambda x: x.round(), "round"),
+    "zeros written": (by_slices, "__setitem__"),
+    "then a view": (lambda x: x.clamp(max=50).flatten(1).view(x.shape).clone(), "clamp"),
+    "a module": (nn.Hardtanh(-50, 50), "hardtanh"),
+    "a part": (lambda x: x.split(1000, -1)[0], "split"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_what_has_no_effect_on_the_probe_alone_is_refused(name, tmp_path):
+    act, function = WITHOUT_EFFECT[name]
+    net = Three(lambda n, x: n.c(n.b(n.a(x))))
+    settle(net, (6,))
+    for forward, place in (
+        (lambda n, x: n.c(n.b(act(n.a(x)))), r"b \(cuba.Dense\) gets the output of a"),
+        (lambda n, x: n.c(n.b(n.a(act(x)))), r"a \(cuba.Dense\) gets the network's input"),
+        (lambda n, x: act(n.c(n.b(n.a(x)))), r"returns the output of c \(cuba.Dense\)"),
+    ):
+        net.run = forward
+        with pytest.raises(ValueError, match=rf"{place}.*by way of {function}.*changed nothing"):
+            export.save(net, tmp_path / "a.net")
+        assert not list(tmp_path.iterdir())
+
+
+HANDED_ON = {
+    "dropout": nn.Dropout(0.5).eval(),
+    "identity": nn.Identity(),
+    "views": lambda x: x.unsqueeze(2).flatten(1, 2).view(x.shape).contiguous(),
+    "whole dimensions": lambda x: x[:, :, None][..., 0, 0:][:],
+    "a copy": lambda x: x.detach().clone().to("cpu", torch.float32),
+    "there and back": lambda x: x.movedim(-1, 1).transpose(1, 2).data,
+    "what is only looked at": lambda x: (x.sum(), x.clamp(0, 1).mean(), x)[2],
+}
+
+
+@pytest.mark.parametrize("name", HANDED_ON)
+def test_what_only_hands_on_is_no_difference(name, tmp_path):
+    act = HANDED_ON[name]
+    net = Three(lambda n, x: act(n.c(act(n.b(act(n.a(act(x))))))))
+    settle(net, (6,))
+    export.save(net, tmp_path / "a.net")
+    assert len(export.load(tmp_path / "a.net")) == 3
+
+
 def test_silent_layers_hide_nothing(tmp_path):
     """No spike leaves the first block, so that a factor behind it has no effect on this input."""
     net = Three(lambda n, x: n.c(n.b(n.a(x) * 3)))

@@ -1,9 +1,12 @@
 """What stands against deploying a network: before training, after it, and of a file."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
+from cells import CELLS, events, make
 from export_networks import (
     ADAPTING,
     CUBA,
@@ -291,3 +294,20 @@ def test_what_is_no_block():
 def test_unknown_target():
     with pytest.raises(ValueError, match="one of loihi2-netx, lapilli; got 'gpu'"):
         export.check([settled_dense()], "gpu")
+
+
+def test_the_readme_tells_what_netx_deploys():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    header = re.search(r"^\| block \|(.*)\|$", readme, flags=re.M)[1]
+    row = re.search(r"^\| \*\*Lava's netx deploys\*\*[^|]*\|(.*)\|$", readme, flags=re.M)[1]
+    named = {
+        family.strip(): {kind.strip() for kind in kinds.split(",")} - {""} | {"Flatten"}
+        for family, kinds in zip(header.split("|"), row.split("|"), strict=True)
+    }
+    deployed = {family: set() for family in named}
+    for family, kind in CELLS:
+        block = make(family, kind).eval()
+        block(events(kind))
+        if not any(finding.blocks for finding in export.check(block)):
+            deployed[family].add(kind)
+    assert named == deployed

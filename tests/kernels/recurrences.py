@@ -242,3 +242,23 @@ FEW = [
     for r in TABLE
     for name in r.variants()
 ]
+
+
+def _fullest(recurrence: Recurrence) -> list[str]:
+    """Names of the variants with most flags: one of spikes, and one of the dynamics."""
+    variants = recurrence.variants()
+    rare = [name for name in RARE if name in variants]
+    dynamics = [name for name in ("dynamics, learned decays",) if name in variants]
+    return list(dict.fromkeys([*(rare[-1:] or [most_of(recurrence)]), *dynamics]))
+
+
+# each way of running a recurrence, with all that its kernels can be given
+FULL = [
+    pytest.param(r, r.variants()[name], id=f"{r}-{name}") for r in TABLE for name in _fullest(r)
+]
+
+# samples, neurons and steps that fill programs, chunks of time and tiles partly
+RAGGED = [
+    (17, 1, 17), (3, 2, 7), (2, 3, 1), (3, 5, 2), (3, 31, 8), (2, 127, 9), (1, 128, 49),
+    (2, 129, 17), (1, 1000, 48),
+]  # fmt: skip

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from recurrences import PAIRS, TABLE
+from recurrences import FULL, PAIRS, RAGGED, TABLE
 
 SOON = [pair for pair in PAIRS if not pair.marks]  # the subprocess skips what is slow, as here
 
@@ -39,3 +39,9 @@ def test_several_programs_and_all_inputs_equal_oracle():
 @pytest.mark.slow
 def test_every_variant_equals_oracle():
     assert passed("fixed_problem") == len(PAIRS) + len(TABLE)  # with LAPILLI_SLOW, as here
+
+
+@pytest.mark.slow
+def test_shapes_that_fill_programs_partly_equal_oracle():
+    """With a watch over every address, as all that runs in the interpreter (tests/guarded.py)."""
+    assert passed("ragged") == len(RAGGED) * len(FULL)

@@ -1,6 +1,7 @@
 """Every recurrence against its oracle, and the laws that hold whatever the oracle says."""
 
 import dataclasses
+import itertools
 
 import hypothesis
 import pytest
@@ -18,7 +19,7 @@ from problems import (
     shared_parameters,
     strided,
 )
-from recurrences import PAIRS, TABLE
+from recurrences import FULL, PAIRS, RAGGED, TABLE
 
 # a problem takes the oracle up to 0.1 s
 thorough = hypothesis.settings(max_examples=100 if SLOW else 15)
@@ -72,6 +73,18 @@ def test_small_problem_equals_oracle(recurrence, batch, shape, steps, device):
     assert_equal_answers(
         dataclasses.replace(problem, batch=batch, shape=shape, steps=steps), device
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recurrence", "choices"), FULL)
+@pytest.mark.parametrize(("batch", "channels", "steps"), RAGGED, ids=str)
+def test_ragged_problem_equals_oracle(recurrence, choices, batch, channels, steps, device):
+    problem = fixed_problem(recurrence, **choices)
+    columns = (itertools.islice(itertools.cycle(p), channels) for p in problem.parameters)
+    changed = dataclasses.replace(
+        problem, batch=batch, shape=(channels,), steps=steps, parameters=tuple(map(list, columns))
+    )
+    assert_equal_answers(changed, device)
 
 
 @thorough

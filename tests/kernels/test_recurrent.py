@@ -144,6 +144,7 @@ VARIANTS = {
     "state": {"state": True},
     "full": {"gradient": "full", "learn": True, "shift": True},
     "full_state": {"gradient": "full", "learn": True, "state": True},
+    "bounded": {"gradient": "bounded", "learn": True, "shift": True},
     "zeros": {"learn": True},
     "image": {"shape": (5, 1, 1)},
 }
@@ -182,13 +183,13 @@ def test_sizes_equal_oracle(neurons, batch, device):
 @pytest.mark.parametrize("name", ["cuba", "adrf"])
 def test_forms_equal_oracle(name, form, monkeypatch):
     monkeypatch.setattr(recurrent_triton, "_form", lambda *_sizes: getattr(recurrent_triton, form))
-    for variant in ("state", "full"):
+    for variant in ("state", "full", "bounded"):
         assert_equals_oracle(Layer(name, neurons=35, **VARIANTS[variant]))
 
 
 @pytest.mark.slow
 def test_gpu_kernels_equal_oracle_in_the_interpreter():
-    wanted = "lava_dl or full_state or graded and cuba or to_one_part and rf-0"
+    wanted = "lava_dl or full_state or bounded or graded and cuba or to_one_part and rf-0"
     command = [
         *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
         *(__file__, "-k", f"forms_equal or equals_oracle and ({wanted})", "--tb=short"),
@@ -198,7 +199,7 @@ def test_gpu_kernels_equal_oracle_in_the_interpreter():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 2 * len(FAMILIES) + 4 + 2
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 3 * len(FAMILIES) + 4 + 2
 
 
 @each
@@ -257,7 +258,9 @@ def test_nothing_in_nothing_out(shape):
 
 
 def test_wrong_arguments_raise():
-    with pytest.raises(ValueError, match="gradient is 'half'; expected one of 'lava-dl', 'full'"):
+    with pytest.raises(
+        ValueError, match="gradient is 'half'; expected one of 'lava-dl', 'full', 'bounded'"
+    ):
         Layer("cuba", gradient="half").call(recurrent)
     layer = Layer("cuba")
     layer.r = [torch.zeros(5, 4)]

@@ -60,10 +60,10 @@ def test_same_seed_same_network():
 def test_decays_learn_at_their_own_rate():
     net = network()
     others, decays = parameter_groups(net, Rates(weights=0.5, decays=0.25))
-    assert (others["lr"], decays["lr"]) == (0.5, 1024)
+    assert (others["lr"], decays["lr"]) == (0.5, 0.25)
     names = {id(p): n for n, p in net.named_parameters()}
     assert {names[id(p)] for p in others["params"]} == {"0.synapse.weight", "1.synapse.weight"}
-    assert all(names[id(p)].endswith("_decay") for p in decays["params"])
+    assert all(names[id(p)].endswith("_decay_update") for p in decays["params"])
     assert len(decays["params"]) == 4
     fixed = cuba.Dense({**NEURON, "requires_grad": False}, 6, 12)
     assert len(parameter_groups(fixed, RATES)) == 1

@@ -1,0 +1,84 @@
+"""How Sphinx makes the site: ``make docs``.
+
+The source is the whole repository, so that links between documents and to source files are the same
+here and in the repository. A link to a file that is no page downloads that file.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+
+import lapilli
+from lapilli.arguments import parser as build_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+
+project = "lapilli"
+version = release = lapilli.__version__
+html_title = f"lapilli {version}"
+copyright = "the authors of lapilli"
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+root_doc = "docs/index"
+include_patterns = ["README.md", "docs/**", "bench/README.md", "examples/README.md"]
+exclude_patterns = ["docs/conf.py"]
+myst_heading_anchors = 4
+myst_links_external_new_tab = True
+html_theme = "furo"
+html_extra_path = ["redirect"]  # to the start page, from the top of the site
+nitpicky = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # docstrings give shapes and units; signatures give the types
+autodoc_default_options = {"members": True, "exclude-members": "neurons"}
+napoleon_google_docstring = False
+napoleon_use_ivar = True  # attributes that are properties as well are described once
+napoleon_use_rtype = False
+
+
+def equations_stay(app, what, name, obj, options, lines):
+    """Keep indented paragraphs of a docstring as they are: equations and tables in plain text."""
+    kept: list[str] = []
+    inside = False
+    for line in lines:
+        indented = line.startswith("    ")
+        if what == "module" and indented and not inside and (not kept or not kept[-1].strip()):
+            kept += [".. code-block:: text", ""]
+            inside = True
+        elif line.strip() and not indented:
+            inside = False
+        kept.append(line)
+    lines[:] = kept
+
+
+def write_help(app):
+    """Write the page of the command line from its parser."""
+    parser = build_parser()
+    commands = next(a for a in parser._actions if hasattr(a, "choices") and a.choices)
+    parts = ["# Command line", "", "```text", _help(parser), "```", ""]
+    for name, command in commands.choices.items():
+        parts += [f"## lapilli {name}", "", "```text", _help(command), "```", ""]
+    page = ROOT / "docs/reference/command-line.md"
+    text = "\n".join(parts)
+    if not page.exists() or page.read_text() != text:
+        page.write_text(text)
+
+
+def _help(parser) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        parser.print_help()
+    return re.sub(r"[ \t]+$", "", out.getvalue(), flags=re.M).rstrip()
+
+
+def setup(app):
+    """Connect what is above to Sphinx."""
+    app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("builder-inited", write_help)
+    sys.path.insert(0, str(ROOT))
