@@ -102,9 +102,7 @@ for t in ("s32", "u32"):
     w = t[0] + "64"
     d = TYPES[w]
     _define(f"mul.wide.{t}", w, f"{t} {t}", lambda a, b, d=d: a.astype(d) * b.astype(d))
-    _define(
-        f"mad.wide.{t}", w, f"{t} {t} {w}", lambda a, b, c, d=d: a.astype(d) * b.astype(d) + c
-    )
+    _define(f"mad.wide.{t}", w, f"{t} {t} {w}", lambda a, b, c, d=d: a.astype(d) * b.astype(d) + c)
     _define(f"min.{t}", t, f"{t} {t}", np.minimum)
     _define(f"max.{t}", t, f"{t} {t}", np.maximum)
     _define(f"shr.{t}", t, f"{t} u32", _right)
@@ -206,8 +204,10 @@ def neighbour(x: Array, steps: int) -> Array:
     """Return the float32 that lies so many steps above (below) each finite, normal one."""
     bits = np.atleast_1d(x).view(np.int32)
     normal = np.isfinite(x) & (np.abs(x) >= np.float32(2.0**-125))
-    return np.where(normal, bits + np.where(bits < 0, -steps, steps), bits).astype(np.int32).view(
-        np.float32
+    return (
+        np.where(normal, bits + np.where(bits < 0, -steps, steps), bits)
+        .astype(np.int32)
+        .view(np.float32)
     )
 
 
@@ -242,11 +242,13 @@ _define(
 # Conversions
 
 
-def _to_integer(low: int, high: int) -> Callable[[Array], Array]:
+def _to_integer(kind: Any) -> Callable[[Array], Array]:
     """Convert toward zero; what does not fit becomes the nearest that does, no number 0."""
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
 
     def convert(x: Array) -> Array:
-        return np.where(x != x, 0, np.clip(np.trunc(x.astype(np.float64)), low, high))
+        whole = np.clip(np.trunc(x.astype(np.float64)), low, high)
+        return np.where(x != x, 0, whole).astype(kind)
 
     return convert
 
@@ -267,11 +269,8 @@ def _pair(high: Array, low: Array) -> Array:
     return (to_bfloat16(high).astype(np.uint32) << np.uint32(16)) | to_bfloat16(low)
 
 
-for s in (16, 32):
-    _define(
-        f"cvt.rzi.s{s}.f32", f"s{s}", "f32",
-        lambda x, f=_to_integer(-(1 << s - 1), (1 << s - 1) - 1), d=TYPES[f"s{s}"]: f(x).astype(d),
-    )  # fmt: skip
+for t in ("s16", "s32"):
+    _define(f"cvt.rzi.{t}.f32", t, "f32", _to_integer(TYPES[t]))
 for t in ("s16", "s32", "u32"):
     _define(f"cvt.rn.f32.{t}", "f32", t, lambda x: x.astype(np.float32))
 for pair in ("s16.s8", "s8.s32", "s64.s32", "u16.u32", "u32.u16", "u32.u64", "u64.u32"):

@@ -118,11 +118,11 @@ def emulated(
             for name, value in list(vars(module).items()):
                 if callable(value) and _hashable(value) and value in replaced:
                     patches.enter_context(mock.patch.object(module, name, replaced[value]))
-        patches.enter_context(mock.patch.object(dispatch, "_gpu", lambda device: "cuda"))
+        patches.enter_context(mock.patch.object(dispatch, "_gpu", return_value="cuda"))
         patches.enter_context(mock.patch.object(dispatch, "FULL", 0 if many else 1 << 62))
         room = SHARED[target] if room is None else room
         patches.enter_context(
-            mock.patch.object(recurrent_triton, "_shared_memory", lambda device: room)
+            mock.patch.object(recurrent_triton, "_shared_memory", return_value=room)
         )
         patches.enter_context(mock.patch.object(Tensor, "new_empty", _new_empty))
         yield emulation

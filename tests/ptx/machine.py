@@ -211,7 +211,10 @@ class Program:
         assert isinstance(parts, tuple)
         narrow = TYPES[f"b{8 * SIZES[wide] // len(parts)}"]
         if isinstance(target, tuple):
-            outs, one = [None if o == "_" else self._write(o) for o in parts], self._read(source, wide)
+            outs, one = (
+                [None if o == "_" else self._write(o) for o in parts],
+                self._read(source, wide),
+            )
 
             def unpack(gang: Any, mask: Mask) -> None:
                 value = np.broadcast_to(gang.registers[one], gang.count)
@@ -488,7 +491,11 @@ class Gang:
 
     def run(self) -> None:
         """Run until every thread waits at the barrier or has ended."""
-        steps, registers, executed = self.machine.program.steps, self.registers, self.machine.executed
+        steps, registers, executed = (
+            self.machine.program.steps,
+            self.registers,
+            self.machine.executed,
+        )
         where = self.where
         warps = self.count // WARP
         while where:
@@ -571,9 +578,7 @@ class Gang:
     def _rows(self, mask: Mask) -> Any:
         return slice(None) if mask is None else mask
 
-    def _targets(
-        self, space: str, place: Array, rows: Any
-    ) -> list[tuple[Watched, Any, Array]]:
+    def _targets(self, space: str, place: Array, rows: Any) -> list[tuple[Watched, Any, Array]]:
         """Return memory, which of the accesses go there (a slice or indices), and offsets."""
         place = place[rows] if place.ndim else np.broadcast_to(place, self.count)[rows]
         if space == "shared":
@@ -682,7 +687,8 @@ class Gang:
         shared.write(found, threads, times)  # nobody else may touch it from here on
         shared.in_flight[found] = True
         wanted = np.flatnonzero(sizes)
-        copies = _Copies(self.rows[rows], machine.groups[self.rows[rows]], [], offsets, width, found,
+        own = self.rows[rows]
+        copies = _Copies(own, machine.groups[own], [], offsets, width, found,
                          sizes)  # fmt: skip
         if len(wanted):
             picked = np.arange(self.count)[rows][wanted]
@@ -753,7 +759,11 @@ class Machine:
         for name in names:
             kind = np.dtype(TYPES[kernel.register_type(name)])
             # what a register holds before it is written is not zero
-            garbage = True if kind == np.bool_ else kind.type(0xDEADBEEFDEADBEEF >> (64 - 8 * kind.itemsize))
+            garbage = (
+                True
+                if kind == np.bool_
+                else kind.type(0xDEADBEEFDEADBEEF >> (64 - 8 * kind.itemsize))
+            )
             self.storage[name] = np.full(rows, garbage, kind)
         granule = program.narrowest
         self.shared_size = shared_size

@@ -1,4 +1,4 @@
-"""Memory that is watched: bounds, alignment and width, bytes never written, races, copies in flight.
+"""Memory that is watched: bounds, alignment, width, bytes never written, races, copies in flight.
 
 What is watched is kept for each granule: an element of a tensor, or the narrowest access of shared
 memory in the kernel. Accesses are aligned, so that each covers whole granules.
@@ -14,7 +14,7 @@ Array = NDArray[Any]
 NOBODY, SEVERAL = -1, -2
 
 
-class Fault(Exception):  # noqa: N818 (what is found in a kernel, not an error of the executor)
+class Fault(Exception):
     """What a kernel must not do; ``kind`` names it in a word or two."""
 
     def __init__(self, kind: str, text: str):
@@ -45,7 +45,8 @@ class Watched:
 
     def __init__(
         self, data: Array, granule: int, name: str, threads: int,
-        allowed: Array | None = None, written: Array | None = None, shared_by_programs: bool = False,
+        allowed: Array | None = None, written: Array | None = None,
+        shared_by_programs: bool = False,
     ):  # fmt: skip
         count = len(data) // granule
         self.data, self.granule, self.name, self.threads = data, granule, name, threads
@@ -69,7 +70,7 @@ class Watched:
         if bad.any():
             raise Fault(
                 "outside",
-                f"{self.name} has {self.size} bytes; {width} are accessed at byte {offsets[bad][0]}",
+                f"{self.name} has {self.size} bytes; {width} are accessed at {offsets[bad][0]}",
             )
         if width < self.granule:
             raise Fault(
@@ -101,9 +102,7 @@ class Watched:
         self.read_time[found] = times
         self._note(self.reader, found, np.where(same, SEVERAL, threads))
 
-    def write(
-        self, found: Array, threads: Array, times: Array, same: Array | None = None
-    ) -> None:
+    def write(self, found: Array, threads: Array, times: Array, same: Array | None = None) -> None:
         """Watch a write; ``same`` says which accesses write what is there already.
 
         A tile that several threads hold is written by each of them, which is no race.

@@ -3,10 +3,10 @@
 import pytest
 from lapilli.kernels import catalogue
 from lapilli.kernels.language import BACKEND
-from ptx.counts import executed
 
 from bench.kernels import PATH
 from lapilli.benchmark import results
+from ptx.counts import executed
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 

@@ -1,10 +1,12 @@
 """Each instruction against values that were worked out by hand from PTX's description of it."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
 from ptx import arithmetic, machine, products
 from ptx.launcher import program_of
 from ptx.machine import Counts, Machine, Schedule
@@ -32,7 +34,7 @@ HEAD = """//
 	mul.wide.u32 %rd92, %r90, 64;
 	add.s64 %rd93, %rd90, %rd92;
 	add.s64 %rd94, %rd91, %rd92;
-"""  # noqa: E101
+"""
 
 
 def run(body, given=(), threads=32, schedule=None, shared=4096, counting=False):
@@ -52,8 +54,8 @@ def run(body, given=(), threads=32, schedule=None, shared=4096, counting=False):
     }  # fmt: skip
     counts = Counts()
     Machine(
-        program_of(text), (1, 1, 1), range(1), [np.uint64(k << machine.TENSOR_BITS) for k in (1, 2)],
-        tensors, shared, schedule or Schedule(), counts, counting,
+        program_of(text), (1, 1, 1), range(1),
+        [np.uint64(k << machine.TENSOR_BITS) for k in (1, 2)], tensors, shared, schedule or Schedule(), counts, counting,
     ).run()  # fmt: skip
     return out, counts
 
@@ -80,7 +82,10 @@ def one(op, operands, kinds, result):
             load.append(f"ld.global.v2.b32 {{ %r50, %r51 }}, [ %rd93 + {at} ];")
             load.append(f"mov.b64 {name}, {{ %r50, %r51 }};")
         elif kind == "pred":
-            load += [f"ld.global.b32 {{ %r50 }}, [ %rd93 + {at} ];", f"setp.ne.b32 {name}, %r50, 0;"]
+            load += [
+                f"ld.global.b32 {{ %r50 }}, [ %rd93 + {at} ];",
+                f"setp.ne.b32 {name}, %r50, 0;",
+            ]
         elif kind == "b16":
             load += [f"ld.global.b32 {{ %r50 }}, [ %rd93 + {at} ];", f"cvt.u16.u32 {name}, %r50;"]
         else:
@@ -270,22 +275,27 @@ def test_results(op, operands, want):
     result = register(operation.result)
     found = one(op, operands, [register(k) for k in operation.operands], result)
     width = {"pred": 1, "b16": 16, "b32": 32, "b64": 64}[result]
-    assert hex(found) == hex(bits(want, "b32")[0] if isinstance(want, float) else want & (1 << width) - 1)
+    assert hex(found) == hex(
+        bits(want, "b32")[0] if isinstance(want, float) else want & (1 << width) - 1
+    )
 
 
 def test_sums_of_wide_products():
     for op, a, want in (("mad.wide.s32", -2, 4), ("mad.wide.u32", 2, 16)):
-        out, _ = run(f"""
+        out, _ = run(
+            f"""
 	ld.global.b32 {{ %r1 }}, [ %rd93 + 0 ];
 	mov.b64 %rd1, 10;
 	{op} %rd2, %r1, 3, %rd1;
 	cvt.u32.u64 %r2, %rd2;
-	st.global.b32 [ %rd94 + 0 ], {{ %r2 }};""", [[a] * 32])  # noqa: E101
+	st.global.b32 [ %rd94 + 0 ], {{ %r2 }};""",
+            [[a] * 32],
+        )
         assert out[0, 0] == want
 
 
 def test_every_instruction_has_a_row():
-    text = open(__file__).read()
+    text = Path(__file__).read_text()
     known = {
         *arithmetic.OPERATIONS, *products.PRODUCTS, *machine._SHUFFLES, *machine._REDUCTIONS,
     }  # fmt: skip
@@ -294,7 +304,8 @@ def test_every_instruction_has_a_row():
 
 
 def test_unknown_instructions_are_errors():
-    for body in ("here: ret;", "sin.approx.f32 %r1, %r2;", "ld.global.nc.b32 { %r1 }, [ %rd93 + 0 ];",
+    for body in ("here: ret;", "sin.approx.f32 %r1, %r2;",
+                 "ld.global.nc.b32 { %r1 }, [ %rd93 + 0 ];",
                  "atom.global.add.u32 %r1, [ %rd93 ], 1;", "bar.sync 1;", "vote.sync.any.pred %p1;",
                  "add.s32 %r1, %rs1, %r2;"):  # fmt: skip
         with pytest.raises(PtxError):
@@ -349,7 +360,7 @@ STORE_ROWS = """
 	ld.global.v4.b32 { %r4, %r5, %r6, %r7 }, [ %rd93 + 0 ];
 	st.shared.v4.b32 [ %r3 + 0 ], { %r4, %r5, %r6, %r7 };
 	bar.sync 0;
-"""  # noqa: E101
+"""
 
 
 @pytest.mark.parametrize("many", [1, 2, 4])
@@ -360,9 +371,7 @@ def test_matrices_are_loaded_by_the_layout_of_fragments(many, trans):
     given = (entries[..., 0] | entries[..., 1] << 16).T
     registers = ", ".join(f"%r{10 + k}" for k in range(many))
     op = f"ldmatrix.sync.aligned.m8n8.x{many}{trans}.shared.b16"
-    stores = "\n".join(
-        f"st.global.b32 [ %rd94 + {4 * k} ], {{ %r{10 + k} }};" for k in range(many)
-    )
+    stores = "\n".join(f"st.global.b32 [ %rd94 + {4 * k} ], {{ %r{10 + k} }};" for k in range(many))
     out = whole(f"{STORE_ROWS}\n{op} {{{registers}}}, [%r3];\n{stores}", given)
     group, place = LANES // 4, LANES % 4
     for m in range(many):
@@ -389,12 +398,8 @@ def test_matrices_are_stored_as_they_are_loaded(many, trans):
     registers = ", ".join(f"%r{10 + k}" for k in range(many))
     again = ", ".join(f"%r{20 + k}" for k in range(many))
     names = [f"{w}.sync.aligned.m8n8.x{many}{trans}.shared.b16" for w in ("ldmatrix", "stmatrix")]
-    loads = "\n".join(
-        f"ld.global.b32 {{ %r{10 + k} }}, [ %rd93 + {4 * k} ];" for k in range(many)
-    )
-    stores = "\n".join(
-        f"st.global.b32 [ %rd94 + {4 * k} ], {{ %r{20 + k} }};" for k in range(many)
-    )
+    loads = "\n".join(f"ld.global.b32 {{ %r{10 + k} }}, [ %rd93 + {4 * k} ];" for k in range(many))
+    stores = "\n".join(f"st.global.b32 [ %rd94 + {4 * k} ], {{ %r{20 + k} }};" for k in range(many))
     given = np.random.default_rng(0).integers(0, 2**32, (many, 32))
     out = whole(
         f"""
@@ -406,8 +411,8 @@ def test_matrices_are_stored_as_they_are_loaded(many, trans):
 	bar.sync 0;
 	{names[0]} {{{again}}}, [%r3];
 	{stores}""", given,
-    )  # noqa: E101  # fmt: skip
-    assert (out[:, :many].T == given).all()
+    )  # fmt: skip
+    assert (given == out[:, :many].T).all()
 
 
 def fragments(matrix, where, each):
@@ -415,7 +420,9 @@ def fragments(matrix, where, each):
     entries = matrix[where[0], where[1]]
     packed = np.zeros((32, entries.shape[1] // each), np.uint64)
     for k in range(entries.shape[1]):
-        packed[:, k // each] |= entries[:, k].astype(np.uint64) << np.uint64(32 // each * (k % each))
+        packed[:, k // each] |= entries[:, k].astype(np.uint64) << np.uint64(
+            32 // each * (k % each)
+        )
     return packed.T
 
 
@@ -505,7 +512,7 @@ $L__even:
 	add.s32 %r2, %r2, 1;
 $L__end:
 	@!%p1 add.s32 %r2, %r2, 100;
-	st.global.b32 [ %rd94 + 0 ], { %r2 };""")  # noqa: E101
+	st.global.b32 [ %rd94 + 0 ], { %r2 };""")
     assert (out[:, 0] == np.where(LANES % 2, 109, 8)).all()
     assert counts.operations["st.global.b32"] == 1  # they met before
 
@@ -517,7 +524,7 @@ $L__loop:
 	add.s32 %r1, %r1, 1;
 	setp.lt.s32 %p1, %r1, %r90;
 	@%p1 bra $L__loop;
-	st.global.b32 [ %rd94 + 0 ], { %r1 };""")  # noqa: E101
+	st.global.b32 [ %rd94 + 0 ], { %r1 };""")
     assert (out[:, 0] == np.maximum(LANES, 1)).all()
 
 
@@ -535,7 +542,7 @@ COPY = """
 	ld.shared.b32 %r5, [%r4];
 	st.global.b32 [ %rd94 + 0 ], {{ %r5 }};
 	cp.async.wait_group 0;
-"""  # noqa: E101
+"""
 BOTH = pytest.mark.parametrize("copies", ["early", "late"])
 
 
@@ -563,7 +570,8 @@ def test_copies_that_nobody_waited_for_are_found(copies):
 
 
 def test_wide_copies():
-    out, _ = run("""
+    out, _ = run(
+        """
 	shl.b32 %r1, %r90, 4;
 	mov.b32 %r2, global_smem;
 	add.s32 %r3, %r1, %r2;
@@ -572,7 +580,8 @@ def test_wide_copies():
 	cp.async.wait_group 0;
 	ld.shared.v4.b32 {%r4, %r5, %r6, %r7}, [%r3];
 	st.global.v4.b32 [ %rd94 + 0 ], { %r4, %r5, %r6, %r7 };""",
-                 [LANES + k for k in range(4)])  # noqa: E101
+        [LANES + k for k in range(4)],
+    )
     assert (out[:, :4] == LANES[:, None] + np.arange(4)).all()
 
 
@@ -584,7 +593,7 @@ SHARE = """
 	{barrier}
 	{read}
 	st.global.b32 [ %rd94 + 0 ], {{ %r4 }};
-"""  # noqa: E101
+"""
 WRITE, BARRIER = "st.shared.b32 [ %r3 + 0 ], %r90;", "bar.sync 0;"
 READ = "ld.shared.b32 %r4, [%r3];"
 ORDERS = pytest.mark.parametrize("warps", ["together", "forward", "backward", "shuffled"])
@@ -615,7 +624,9 @@ def test_what_is_watched(warps):
     with pytest.raises(Fault, match="misaligned"):
         shared(warps, read="ld.shared.b32 %r4, [%r3+2];")
     with pytest.raises(Fault, match="barrier"):  # one warp does not come
-        shared(warps, barrier="setp.lt.s32 %p1, %r90, 32;\n @%p1 bra $L__on;\n bar.sync 0;\n$L__on:")
+        shared(
+            warps, barrier="setp.lt.s32 %p1, %r90, 32;\n @%p1 bra $L__on;\n bar.sync 0;\n$L__on:"
+        )
     with pytest.raises(Fault, match="divergent"):  # half a warp
         shared(warps, barrier="setp.lt.s32 %p1, %r90, 16;\n @%p1 bar.sync 0;")
 
@@ -664,22 +675,30 @@ def test_conflicts_of_banks(stride, width, conflicts):
     many = "" if width == 4 else f".v{width // 4}"
     names = "{%r4, %r5, %r6, %r7}".split(", %r" + str(4 + width // 4))[0].rstrip("}") + "}"
     names = names if width > 4 else "%r4"
-    _, counts = run(f"""
+    _, counts = run(
+        f"""
 	mul.lo.s32 %r1, %r90, {stride};
 	mov.b32 %r2, global_smem;
 	add.s32 %r3, %r1, %r2;
-	st.shared{many}.b32 [ %r3 + 0 ], {names.replace('%r4', '7') if width == 4 else
-                                      '{ ' + ', '.join('7' * (width // 4)) + ' }'};
-	bar.sync 0;""", counting=True, shared=8192)  # noqa: E101
+	st.shared{many}.b32 [ %r3 + 0 ], {
+            names.replace("%r4", "7") if width == 4 else "{ " + ", ".join("7" * (width // 4)) + " }"
+        };
+	bar.sync 0;""",
+        counting=True,
+        shared=8192,
+    )
     assert counts.conflicts == conflicts
 
 
 @pytest.mark.parametrize(("stride", "sectors"), [(4, 4), (32, 32), (64, 32), (0, 1)])
 def test_sectors_and_bytes(stride, sectors):
-    _, counts = run(f"""
+    _, counts = run(
+        f"""
 	mul.wide.u32 %rd1, %r90, {stride};
 	add.s64 %rd2, %rd90, %rd1;
-	ld.global.b32 {{ %r1 }}, [ %rd2 + 0 ];""", counting=True)  # noqa: E101
+	ld.global.b32 {{ %r1 }}, [ %rd2 + 0 ];""",
+        counting=True,
+    )
     assert (counts.sectors, counts.loaded, counts.stored) == (sectors, 128, 0)
 
 

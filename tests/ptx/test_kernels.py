@@ -5,6 +5,7 @@ catalogue leaves out: states, graded and shifted spikes, dynamics, other scales.
 """
 
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from lapilli.kernels import aot, catalogue
 from lapilli.kernels.calls import RECURRENCES
 from lapilli.kernels.dispatch import FULL
 from lapilli.kernels.language import BACKEND
+from recurrences import TABLE, most_of
+
 from ptx.launcher import key_of
 from ptx.machine import Schedule
 from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
-from recurrences import TABLE, most_of
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 slow = pytest.mark.slow
@@ -86,7 +88,7 @@ def test_entries_of_matrices(work, target):
 def _same(work, target, schedules, **how):
     answers = [work.run(target, s, **how)[1] for s in schedules]
     for outputs, gradients in answers[1:]:
-        for got, want in zip((*outputs, *gradients), sum(answers[0], []), strict=True):
+        for got, want in zip((*outputs, *gradients), chain(*answers[0]), strict=True):
             assert got.equal(want)
 
 
@@ -141,7 +143,7 @@ def test_every_entry_of_the_catalogue_is_run():
 
 @pytest.mark.parametrize("name", ["delta", "sigma_delta"])
 def test_tiny_changes_are_rounded_down(name):
-    """Subnormal numbers below zero; NVIDIA's floor with ``.ftz``, which Triton takes, loses them."""
+    """Subnormal numbers below zero: Triton takes NVIDIA's floor with ``.ftz``, which loses them."""
     tiny = [-1e-44, -1e-40, -(2.0**-149), 1e-42, -0.0, -3.0]
     x = torch.tensor(tiny).view(len(tiny), 1, 1)
     options = {"relu": False} if name == "sigma_delta" else {}

@@ -6,9 +6,10 @@ import pytest
 from lapilli.kernels.calls import RECURRENCES
 from lapilli.kernels.language import BACKEND
 from problems import SLOW
+from recurrences import TABLE
+
 from ptx.memory import Fault
 from ptx.work import SCHEDULES, Feedback, listed, walk
-from recurrences import TABLE
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 

@@ -1,4 +1,4 @@
-"""Kernels of the kinds that Triton's tutorials show, on the executor: they are not lapilli's own."""
+"""Kernels of the kinds that Triton's tutorials show, on the executor; none is lapilli's own."""
 
 import pytest
 import torch
@@ -6,9 +6,10 @@ import triton
 import triton.language as tl
 from lapilli.kernels.aot import Launch
 from lapilli.kernels.language import BACKEND
+from torch.testing import assert_close
+
 from ptx.launcher import launch_on
 from ptx.machine import Schedule
-from torch.testing import assert_close
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 targets = pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from lapilli.kernels.calls import Recurrence as Called
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
 from problems import Problem, fixed_problem, shared_parameters
-from ptx.launcher import Emulation, emulated
-from ptx.machine import Schedule
 from recurrences import TABLE, Recurrence
 from test_recurrent import Layer
 from tolerances import EXECUTED_GRADIENT, FUSED_GRADIENT
 from torch import Tensor
 from torch.testing import assert_close
+
+from ptx.launcher import Emulation, emulated
+from ptx.machine import Schedule
 
 Answer = tuple[list[Tensor], list[Tensor]]  # outputs, gradients
 
@@ -55,9 +56,7 @@ class Work:
         assert emulation.launched
         return emulation, answer
 
-    def check(
-        self, target: str, schedule: Schedule, exact: bool = False, **how: Any
-    ) -> Emulation:
+    def check(self, target: str, schedule: Schedule, exact: bool = False, **how: Any) -> Emulation:
         """Compare with the CPU's loops: outputs bit for bit, gradients to the order of sums.
 
         ``exact``: gradients bit for bit as well.
@@ -82,9 +81,7 @@ def walk(recurrence: Recurrence, variant: str, shape: tuple[int, int, int] | Non
     problem = fixed_problem(recurrence, **recurrence.variants()[variant])
     if shape is not None:
         batch, neurons, steps = shape
-        problem = replace(
-            shared_parameters(problem), batch=batch, shape=(neurons,), steps=steps
-        )
+        problem = replace(shared_parameters(problem), batch=batch, shape=(neurons,), steps=steps)
     return Work(f"{recurrence}, {variant}, {shape}", lambda: _answer(problem))
 
 
