@@ -55,7 +55,8 @@ def run(body, given=(), threads=32, schedule=None, shared=4096, counting=False):
     counts = Counts()
     Machine(
         program_of(text), (1, 1, 1), range(1),
-        [np.uint64(k << machine.TENSOR_BITS) for k in (1, 2)], tensors, shared, schedule or Schedule(), counts, counting,
+        [np.uint64(k << machine.TENSOR_BITS) for k in (1, 2)],
+        tensors, shared, schedule or Schedule(), counts, counting,
     ).run()  # fmt: skip
     return out, counts
 
