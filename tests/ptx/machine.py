@@ -23,7 +23,7 @@ Mask = Array | None  # None: all threads
 WARP = 32
 SHARED_BASE = 1024  # of the addresses of shared memory
 TENSOR_BITS = 36  # of an address that are the offset in an allocation
-LONGEST = 1 << 18  # instructions of a warp, beyond which a kernel is taken to run forever
+LONGEST = 1 << 18  # branches that are taken, beyond which a kernel is taken to run forever
 
 NEXT, BRANCH, BARRIER, EXIT = range(4)
 _ALL = (1 << 64) - 1
@@ -86,7 +86,6 @@ class Program:
         self._known: dict[Any, int] = {}
         self.narrowest = 16  # access of shared memory
         self.steps = [self._step(i) for i in kernel.code]
-        self.copies = any(i.op.startswith("cp.async.c") for i in kernel.code)
 
     # Operands
 
@@ -107,8 +106,10 @@ class Program:
             raise PtxError(f"operand {operand}")
         if operand in _SPECIAL:
             return self._slot("special", operand, np.uint32)
-        if not operand.startswith("%"):
+        if operand == "global_smem":
             return self._read(SHARED_BASE, kind)
+        if not operand.startswith("%"):
+            raise PtxError(f"symbol {operand}")
         declared = self.kernel.register_type(operand)
         if SIZES[declared] != np.dtype(TYPES[kind]).itemsize:
             raise PtxError(f"{operand} is {declared} and read as {kind}")

@@ -305,7 +305,7 @@ def test_every_instruction_has_a_row():
 
 
 def test_unknown_instructions_are_errors():
-    for body in ("here: ret;", "sin.approx.f32 %r1, %r2;",
+    for body in ("here: ret;", "mov.b32 %r1, elsewhere;", "sin.approx.f32 %r1, %r2;",
                  "ld.global.nc.b32 { %r1 }, [ %rd93 + 0 ];",
                  "atom.global.add.u32 %r1, [ %rd93 ], 1;", "bar.sync 1;", "vote.sync.any.pred %p1;",
                  "add.s32 %r1, %rs1, %r2;"):  # fmt: skip

@@ -48,10 +48,10 @@ def count(work, pattern, kernel):
     return len(places)
 
 
-def found_by(work, pattern, change, which, kernel):
+def found_by(work, pattern, change, which, kernel, schedules=SCHEDULES):
     """Name what finds a change: the kind of fault, or wrong results; None if nothing does."""
     run, _ = planted(work, pattern, change, which, kernel)
-    for schedule in SCHEDULES:
+    for schedule in schedules:
         try:
             run(schedule)
         except Fault as fault:
@@ -127,7 +127,10 @@ def test_an_offset_of_one_is_found(work, kernel):
 def test_barriers_of_the_loop_are_needed(work, kernel):
     """In front of it some are not: nothing was read yet that a copy could overwrite."""
     barrier = r"bar\.sync\s+0;"
-    needed = [found_by(work, barrier, "", k, kernel) for k in range(count(work, barrier, kernel))]
+    needed = [
+        found_by(work, barrier, "", k, kernel, SCHEDULES[:1])  # who touches what is no matter of it
+        for k in range(count(work, barrier, kernel))
+    ]
     assert needed.count("race") >= 2
     assert set(needed) <= {"race", None}
 
