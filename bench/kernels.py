@@ -10,7 +10,7 @@ from .report import BENCH
 
 PATH = BENCH / "baselines" / "kernels.json"
 COUNTERS = ("registers", "spills", "shared", "instructions", "bytes", "accessed")
-# of NVIDIA's, which are executed (tests/ptx): PTX instructions, bytes of the sectors that accesses
+# of what is executed (tests/ptx), one architecture: PTX instructions, bytes of the sectors that accesses
 # touch and conflicts of banks, a neuron-step
 EXECUTED = ("executed", "touched", "conflicts")
 TARGETS = ("sm_80", "sm_90", "sm_120", "gfx942")
@@ -75,15 +75,10 @@ class Kernels:
         return [f"kernels without a baseline: {'; '.join(new)}"] if new else []
 
 
-def is_executed(name: str, target: str) -> bool:
-    """Whether kernels are executed: NVIDIA's, and those that take long for one architecture."""
-    return target in SHORT or (target.startswith("sm_") and not name.startswith("recurrent"))
-
-
 def build(target: str, short: bool) -> dict[str, Any]:
-    """Compile the kernels for an architecture and execute NVIDIA's.
+    """Compile the kernels for an architecture, and execute those of ``SHORT``.
 
-    The short form leaves out recurrent layers, which are executed for one architecture only.
+    The short form leaves out recurrent layers.
     """
     # it needs Triton, which not every system has
     from lapilli.kernels.catalogue import names
@@ -92,10 +87,10 @@ def build(target: str, short: bool) -> dict[str, Any]:
 
     chosen = [n for n in names() if not short or n != "recurrent"]
     document = kernel_report.build([target], chosen)
-    if target.startswith("sm_"):
+    if target in SHORT:
         from ptx.counts import executed
 
-        counts = executed(target, [n for n in chosen if is_executed(n, target)])
+        counts = executed(target, chosen)
         for row in document["kernels"]:
-            row |= counts.get(f"{row['kernel']}, {row['mode']}", {})
+            row |= counts[f"{row['kernel']}, {row['mode']}"]
     return document
