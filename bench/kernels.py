@@ -10,8 +10,8 @@ from .report import BENCH
 
 PATH = BENCH / "baselines" / "kernels.json"
 COUNTERS = ("registers", "spills", "shared", "instructions", "bytes", "accessed")
-# of what is executed (tests/ptx), one architecture: PTX instructions, bytes of the sectors that accesses
-# touch and conflicts of banks, a neuron-step
+# of the architectures in SHORT, whose code is executed (tests/ptx): PTX instructions, bytes of the
+# sectors that accesses touch and conflicts of banks, a neuron-step
 EXECUTED = ("executed", "touched", "conflicts")
 TARGETS = ("sm_80", "sm_90", "sm_120", "gfx942")
 SHORT = ("sm_90",)
