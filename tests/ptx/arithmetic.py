@@ -109,7 +109,7 @@ for t in ("s32", "u32"):
     _define(f"bfe.{t}", t, f"{t} u32 u32", _extract)
 for t in ("b16", "b32", "b64"):
     _define(f"shl.{t}", t, f"{t} u32", _left)
-for t in ("b16", "b32", "pred"):
+for t in ("b16", "b32", "b64", "pred"):
     _define(f"and.{t}", t, f"{t} {t}", np.bitwise_and)
     _define(f"or.{t}", t, f"{t} {t}", np.bitwise_or)
     _define(f"xor.{t}", t, f"{t} {t}", np.bitwise_xor)
