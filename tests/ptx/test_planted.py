@@ -94,12 +94,12 @@ def test_waits_for_one_group_too_few_are_found(work, kernel):
 
 
 @kernels
-def test_dropped_masks_are_found(kernel, work=CUBA):
-    for which in some(count(work, STORE, kernel)):
-        found = found_by(work, STORE, r"\g<2>0", which, kernel)
+def test_dropped_masks_are_found(kernel):
+    for which in some(count(CUBA, STORE, kernel)):
+        found = found_by(CUBA, STORE, r"\g<2>0", which, kernel)
         assert found in ("outside", "race", "results")
-    for which in some(count(work, COPY, kernel)):
-        assert found_by(work, COPY, r"\1+ 0 ], 0x4, 4;", which, kernel) == "outside"
+    for which in some(count(CUBA, COPY, kernel)):
+        assert found_by(CUBA, COPY, r"\1+ 0 ], 0x4, 4;", which, kernel) == "outside"
 
 
 @works
@@ -112,12 +112,12 @@ def test_wrong_predicates_are_found(work, kernel):
 
 
 @kernels
-def test_an_offset_of_one_is_found(kernel, work=CUBA):
-    for which in some(count(work, STORE, kernel)):
-        found = found_by(work, STORE, r"\1\g<2>4", which, kernel)
+def test_an_offset_of_one_is_found(kernel):
+    for which in some(count(CUBA, STORE, kernel)):
+        found = found_by(CUBA, STORE, r"\1\g<2>4", which, kernel)
         assert found in ("race", "outside", "results", "unwritten")
-    for which in some(count(work, COPY, kernel)):
-        found = found_by(work, COPY, r"\1+ 4 ], 0x4, \2;", which, kernel)
+    for which in some(count(CUBA, COPY, kernel)):
+        found = found_by(CUBA, COPY, r"\1+ 4 ], 0x4, \2;", which, kernel)
         assert found in ("outside", "results")
 
 
