@@ -6,13 +6,14 @@ order. The concrete classes join a kind with the mixin of a neuron (family.py).
 Source: lava-dl block/base.py.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows, to_rows
-from lapilli.neurons.errors import require
+from lapilli.neurons.errors import ArgumentTypeError, flag, require
 from lapilli.neurons.gradients import with_zero_gradients
 from lapilli.neurons.norm import identity
 from lapilli.neurons.state import KeepsState, reset_state, state_value, to_keep
@@ -22,7 +23,8 @@ from . import complex_synapse
 from . import synapse as synapses
 from .delay import Delay
 from .documentation import continued, documented
-from .maps import Product
+from .maps import PRODUCTS, Product
+from .stream import Stream
 from .synapse import Hook, Pair, whole_number
 
 if TYPE_CHECKING:  # what ``__getattr__`` imports
@@ -117,6 +119,9 @@ class _Block(KeepsState, torch.nn.Module):
         super().__init__()
         self._add_states(delay_buffer=None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_stream"}
+
     def reset_state(self) -> None:
         """Return to rest, the neuron included: the next call starts as the first one did."""
         super().reset_state()
@@ -157,8 +162,19 @@ class _NeuronBlock(_Block):
             )
         super().__setattr__(name, value)
 
-    def _set_neuron(self, neuron_params: dict[str, Any] | None, **fixed: Any) -> None:
-        """Make the neuron; without a mixin, keep what it is to be made of."""
+    def _set_neuron(
+        self, neuron_params: dict[str, Any] | None, optional: bool = False, **fixed: Any
+    ) -> None:
+        """Make the neuron; without a mixin, keep what it is to be made of.
+
+        ``optional`` blocks have none where there are no parameters.
+        """
+        none = neuron_params is None and (optional or not hasattr(self, "_new_neuron"))
+        if not none and not isinstance(neuron_params, Mapping):
+            raise ArgumentTypeError(
+                f"neuron_params must be a dict of the neuron's arguments; got {neuron_params!r} "
+                f"({type(neuron_params).__name__})"
+            )
         self.neuron = None
         if not hasattr(self, "_new_neuron"):
             self.neuron_params = None if neuron_params is None else dict(neuron_params) | fixed
@@ -195,14 +211,19 @@ class _NeuronBlock(_Block):
         module = complex_synapse if self.neuron.complex else synapses
         hook = self.neuron.quantize_8bit if pre_hook_fx is NEURON_HOOK else pre_hook_fx
         made = getattr(module, kind)(**arguments, pre_hook_fx=hook)
+        if product not in PRODUCTS:
+            raise ValueError(
+                f"synapse must be one of {', '.join(map(repr, PRODUCTS))}; got {product!r}"
+            )
         made.product = product
         return made
 
     def _set_output(self, delay: bool, delay_shift: bool, count_log: bool) -> None:
-        persists = bool(delay) and getattr(self.neuron, "persistent_state", False)
+        delay = flag("delay", delay)
+        persists = delay and getattr(self.neuron, "persistent_state", False)
         self.delay = Delay(max_delay=MAX_DELAY, persistent_state=persists) if delay else None
-        self.delay_shift = bool(delay_shift)
-        self.count_log = bool(count_log)
+        self.delay_shift = flag("delay_shift", delay_shift)
+        self.count_log = flag("count_log", count_log)
 
     @property
     def shape(self) -> torch.Size | None:
@@ -243,6 +264,27 @@ class _NeuronBlock(_Block):
         if self.delay is not None:
             y = self._delayed(y)
         return self._counted(y)
+
+    def _synapses(self) -> tuple[Any, ...]:
+        """Return the synapses of a block that streams: that of the input, then that of spikes."""
+        raise NotImplementedError
+
+    def _streamed(self, x: Tensor, forward: Callable[[Tensor], Any]) -> Any:
+        """Run the block by ``forward``, or quicker where a call is one step: see stream.py."""
+        if (
+            torch.compiler.is_compiling()
+            or torch.is_grad_enabled()
+            or not isinstance(x, Tensor)
+            or x.shape[-1:] != (1,)
+        ):
+            return forward(x)
+        stream = self.__dict__.get("_stream")
+        y = None if stream is None else stream(self, x)
+        if y is None:
+            y = forward(x)
+            if self.__dict__.get("_stream") is None:
+                self.__dict__["_stream"] = Stream.of(self, x)
+        return y
 
     def _delayed(self, y: Tensor) -> Tensor:
         """Apply the axonal delay, which keeps its input as the neuron does its state."""
@@ -308,7 +350,7 @@ class _MaskedBlock(_SynapseBlock):
             shape = (self.synapse.out_channels, self.synapse.in_channels)
         else:
             shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
-        mask = torch.as_tensor(mask).detach().clone()
+        mask = _tensor("mask", mask, "0 and 1, [out, in]")
         if tuple(mask.shape) not in (shape, (*shape, 1, 1, 1)):
             raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
         if not bool(((mask == 0) | (mask == 1)).all()):
@@ -354,7 +396,7 @@ class AbstractInput(_NeuronBlock):
         count_log: bool = False,
     ):
         super().__init__()
-        self._set_neuron(neuron_params)
+        self._set_neuron(neuron_params, optional=True)
         self.synapse_params = None
         self._set_output(False, delay_shift, count_log)
         self.register_parameter("weight", _one_value("weight", weight))
@@ -407,11 +449,21 @@ class AbstractInput(_NeuronBlock):
         return y
 
 
+def _tensor(name: str, value: Any, expected: str) -> Tensor:
+    """Return a copy of an argument that is numbers, as a tensor."""
+    try:
+        return torch.as_tensor(value).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentTypeError(
+            f"{name} must be {expected}; got {value!r} ({type(value).__name__})"
+        ) from None
+
+
 def _one_value(name: str, value: Any) -> torch.nn.Parameter | None:
     """Return a parameter ``[1]``, or None for None."""
     if value is None:
         return None
-    tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone().reshape(-1)
+    tensor = _tensor(name, value, "one number").float().reshape(-1)
     if tensor.numel() != 1:
         raise ValueError(f"{name} must be one number; got {tensor.numel()} values")
     return torch.nn.Parameter(tensor)
@@ -423,7 +475,7 @@ class AbstractFlatten(_Block):
 
     def __init__(self, count_log: bool = False):
         super().__init__()
-        self.count_log = bool(count_log)
+        self.count_log = flag("count_log", count_log)
         self.shape: torch.Size | None = None
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
@@ -447,7 +499,7 @@ class AbstractAverage(_Block):
     def __init__(self, num_outputs: int, count_log: bool = False):
         super().__init__()
         self.num_outputs = num_outputs
-        self.count_log = bool(count_log)
+        self.count_log = flag("count_log", count_log)
 
     @property
     def num_outputs(self) -> int:
@@ -490,7 +542,7 @@ class AbstractTimeDecimation(_Block):
     def __init__(self, factor: int, count_log: bool = False):
         super().__init__()
         self.factor = factor
-        self.count_log = bool(count_log)
+        self.count_log = flag("count_log", count_log)
         self.shape: torch.Size | None = None
 
     @property
@@ -566,7 +618,7 @@ class AbstractAffine(_MaskedBlock):
         if None not in (self.neuron, self.synapse):
             self.neuron.no_reset = True
             self.neuron.shape = torch.Size((self.synapse.out_channels,))
-        self.dynamics = bool(dynamics)
+        self.dynamics = flag("dynamics", dynamics)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
         """Run the block over time.
@@ -636,6 +688,12 @@ class AbstractDense(_MaskedBlock):
         )
         self._set_mask(mask)
         self._set_sizes(self.synapse, _dimensions(in_neurons))
+
+    def _synapses(self) -> tuple[Any, ...]:
+        return (self.synapse,)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102 (the base's)
+        return self._streamed(x, super().forward)
 
 
 def _dimensions(in_neurons: Any) -> int:

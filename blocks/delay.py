@@ -10,7 +10,7 @@ import torch
 from lapilli.kernels.delay import channel_delay
 from lapilli.kernels.dispatch import is_learned
 from lapilli.kernels.layout import from_rows, to_rows, wrong_type
-from lapilli.neurons.errors import InputTypeError, require
+from lapilli.neurons.errors import InputTypeError, finite, flag, number, require, width
 from lapilli.neurons.lazy import (
     LazySize,
     fill,
@@ -77,15 +77,14 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
         persistent_state: bool = False,
     ):
         super().__init__()
-        require(sampling_time > 0, f"sampling_time must be above 0; got {sampling_time}")
+        self.sampling_time = width("sampling_time", sampling_time)
+        self.max_delay = None if max_delay is None else number("max_delay", max_delay)
+        self.grad_scale = finite("grad_scale", grad_scale)
+        self.persistent_state = flag("persistent_state", persistent_state)
         require(
-            max_delay is not None or not persistent_state,
+            max_delay is not None or not self.persistent_state,
             "persistent_state=True keeps max_delay of the input; give a max_delay",
         )
-        self.sampling_time = sampling_time
-        self.max_delay = max_delay
-        self.grad_scale = grad_scale
-        self.persistent_state = bool(persistent_state)
         self.init = False
         self._register_unsized("delay", requires_grad=True)
         self._add_states(tail=None)

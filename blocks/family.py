@@ -58,4 +58,20 @@ class NeuronMixin(torch.nn.Module):
                 self.neuron = self._new_neuron(**params)
 
     def _new_neuron(self, **params: Any) -> torch.nn.Module:
-        return self.neurons.Neuron(**params)
+        kind = self.neurons.Neuron
+        known = inspect.signature(kind).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        unknown = [repr(name) for name in params if not (takes_any or name in known)]
+        missing = [
+            repr(p.name)
+            for p in known.values()
+            if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in params
+        ]
+        if unknown or missing:
+            wrong = [f"unknown {', '.join(unknown)}"] * bool(unknown)
+            wrong += [f"missing {', '.join(missing)}"] * bool(missing)
+            raise TypeError(
+                f"neuron_params of a {type(self).__name__}: {'; '.join(wrong)}; expected are "
+                f"{', '.join(known)}"
+            )
+        return kind(**params)

@@ -45,8 +45,12 @@ def _precision(device: str, kind: str) -> tuple[Any, str, Any, Any]:
 _PRECISION = {(d, k): _precision(d, k) for d in ("cpu", "gpu") for k in ("matmul", "conv")}
 
 
-@contextlib.contextmanager
-def true_float32(device: torch.device, kind: str, unless: bool = False) -> Iterator[None]:
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def true_float32(
+    device: torch.device, kind: str, unless: bool = False
+) -> contextlib.AbstractContextManager[None]:
     """Keep autocast out, and devices from rounding inputs to TF32, which cuDNN does unless told.
 
     Neither has the bits of graded events and of gradients. ``kind`` of the product is ``matmul`` or
@@ -54,23 +58,29 @@ def true_float32(device: torch.device, kind: str, unless: bool = False) -> Itera
     they are touched only where they are not as wanted.
     """
     if device.type == "meta":
-        yield
-        return
-    if torch.is_autocast_enabled(device.type):
-        with torch.autocast(device.type, enabled=False), true_float32(device, kind, unless):
-            yield
-        return
+        return _AS_IT_IS
     place = "cpu" if device.type == "cpu" else "gpu"
     switch, name, exact, less = _PRECISION[place, kind]
     before, wanted = getattr(switch, name), less if unless else exact
-    if before == wanted or (before == "none" and wanted == "ieee"):  # nobody asked for less
-        yield
-        return
-    setattr(switch, name, wanted)
+    kept = before == wanted or (before == "none" and wanted == "ieee")  # nobody asked for less
+    cast = torch.is_autocast_enabled(device.type)
+    if kept and not cast:
+        return _AS_IT_IS
+    return _switched(device.type, cast, switch, name, before, before if kept else wanted)
+
+
+@contextlib.contextmanager
+def _switched(
+    device: str, cast: bool, switch: Any, name: str, before: Any, wanted: Any
+) -> Iterator[None]:
+    if before != wanted:
+        setattr(switch, name, wanted)
     try:
-        yield
+        with torch.autocast(device, enabled=False) if cast else _AS_IT_IS:
+            yield
     finally:
-        setattr(switch, name, before)
+        if before != wanted:
+            setattr(switch, name, before)
 
 
 def density_limit(

@@ -16,6 +16,7 @@ from lapilli.kernels.delay import step_delay as shift_by_one
 from lapilli.kernels.layout import check_input, from_rows
 from lapilli.kernels.recurrent import GRADIENTS
 from lapilli.neurons.dropout import Dropout
+from lapilli.neurons.errors import finite, flag
 from lapilli.neurons.limits import confined
 from lapilli.neurons.state import refuse_lost_state, state_value, stepping, to_keep, usable
 from torch import Tensor
@@ -54,7 +55,7 @@ class _FeedbackBlock(_NeuronBlock):
             turns = self.neuron is not None and self.neuron.complex
             gradient = "bounded" if turns else "lava-dl"
         self.num_neurons = num_neurons
-        self.requires_grad = bool(requires_grad)
+        self.requires_grad = requires_grad
         self.gradient = gradient
         self.bias: Tensor | None = None
         self._add_states(spike_state=0)
@@ -76,7 +77,7 @@ class _FeedbackBlock(_NeuronBlock):
 
     @persistent_state.setter
     def persistent_state(self, persistent: bool) -> None:
-        self.neuron.persistent_state = bool(persistent)
+        self.neuron.persistent_state = persistent
 
     @property
     def gradient(self) -> Gradient:
@@ -102,7 +103,7 @@ class _FeedbackBlock(_NeuronBlock):
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = flag("requires_grad", requires_grad)
         learned = self._learned()
         if learned is not None:
             learned.requires_grad_(self._requires_grad)
@@ -306,6 +307,12 @@ class AbstractRecurrent(_FeedbackBlock):
     def _learned(self) -> torch.nn.Module | None:
         return self.recurrent_synapse
 
+    def _synapses(self) -> tuple[Any, ...]:
+        return self.input_synapse, self.recurrent_synapse
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102 (the base's)
+        return self._streamed(x, super().forward)
+
     def _dendrite(self, x: Tensor) -> Any:
         check_input(x, "Recurrent")
         if x.ndim != 3:
@@ -383,8 +390,8 @@ class AbstractKWTA(_FeedbackBlock):
         self.num_neurons = whole_number("out_neurons", out_neurons)
         self.num_winners = num_winners
         self.self_excitation = torch.nn.Parameter(
-            torch.tensor([float(self_excitation)], dtype=torch.float32),
-            requires_grad=bool(requires_grad),
+            torch.tensor([float(finite("self_excitation", self_excitation))], dtype=torch.float32),
+            requires_grad=flag("requires_grad", requires_grad),
         )
         self._inhibition: tuple[Any, float] = (None, 0.0)
         self._set_sizes(self.synapse, _dimensions(in_neurons))

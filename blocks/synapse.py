@@ -24,7 +24,9 @@ import numpy as np
 import torch
 from lapilli.kernels.fixed_point import is_power_of_two
 from lapilli.kernels.layout import check_input, to_rows
-from lapilli.kernels.normalize import normalized_weight, norms_of_rows
+from lapilli.kernels.normalize import normalized_8bit, normalized_weight, norms_of_rows
+from lapilli.neurons.base import Neuron
+from lapilli.neurons.errors import finite, flag, function
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 from torch.nn.utils.prune import BasePruningMethod
@@ -65,6 +67,11 @@ def _values(value: Any) -> tuple[Any, ...] | None:
         return tuple(value)
     except TypeError:
         return None
+
+
+def _hook(given: Hook | None) -> Hook | None:
+    """Return a function of the weight, or None."""
+    return function("pre_hook_fx", given, "a function of the weight")
 
 
 def _pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
@@ -145,11 +152,12 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         self, weight_scale: float, weight_norm: bool, pre_hook_fx: Hook | None, *args: Any
     ) -> None:
         """Build the convolution of the given arguments, whose weight torch's generator draws."""
-        self._weight_scale = float(weight_scale)
+        self._weight_scale = float(finite("weight_scale", weight_scale))
+        enabled = flag("weight_norm", weight_norm)
         super().__init__(*args, dtype=torch.float32)
         self.weight.requires_grad_(self.learned)
-        self._pre_hook_fx = pre_hook_fx
-        if weight_norm:
+        self._pre_hook_fx = _hook(pre_hook_fx)
+        if enabled:
             self.enable_weight_norm()
 
     def reset_parameters(self) -> None:
@@ -293,8 +301,8 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         return self._pre_hook_fx
 
     @pre_hook_fx.setter
-    def pre_hook_fx(self, function: Hook | None) -> None:
-        self._pre_hook_fx = function
+    def pre_hook_fx(self, hook: Hook | None) -> None:
+        self._pre_hook_fx = _hook(hook)
 
     @property
     def _step(self) -> float:
@@ -304,6 +312,13 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
         return (
             2 / scale if name == "quantize_8bit" and scale > 0 and is_power_of_two(scale) else 0.0
         )
+
+    @property
+    def _scale_of_8_bits(self) -> int:
+        """Scale with which a neuron of this library quantises the weight; 0 where none does."""
+        hook = self._pre_hook_fx
+        known = getattr(hook, "__func__", None) is Neuron.quantize_8bit
+        return hook.__self__.w_scale if known else 0  # type: ignore[union-attr]
 
     @property
     def product(self) -> Product:
@@ -346,7 +361,8 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
             return weight * mask.to(weight.dtype)
         return normalized_weight(self.weight_v * mask.to(self.weight_v.dtype), self.weight_g)
 
-    def _hooked(self, weight: Tensor) -> Tensor:
+    def _check_weight(self, weight: Tensor) -> None:
+        """Raise where the weight has another shape than the attributes ask for."""
         ends = (self.in_channels, self.out_channels // self.groups)
         if not self.transposed:
             ends = (self.out_channels, self.in_channels // self.groups)
@@ -358,10 +374,17 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
                 f"{(*ends, *self.kernel_size)}. Set them and the weight together, or build a new "
                 f"synapse."
             )
+
+    def _hooked(self, weight: Tensor) -> Tensor:
+        self._check_weight(weight)
         return weight if self._pre_hook_fx is None else self._pre_hook_fx(weight)
 
     def forward_weight(self, mask: Tensor | None = None) -> Tensor:
         """Return the weight that ``forward`` uses, within a call of the module."""
+        scale = self._scale_of_8_bits
+        if mask is None and scale and self._computes_weight():
+            self._check_weight(self.weight_v)
+            return normalized_8bit(self.weight_v, self.weight_g, scale)
         return self._hooked(self._masked(mask))
 
     @property

@@ -1,7 +1,7 @@
 """Network files: write what Loihi runs, read it back, check both."""
 
-from .budget import Budget, Chip, budget
 from .build import Network, load
+from .chip import Budget, Chip, budget
 from .deployment import Finding, check
 from .describe import blocks_of
 from .errors import NetworkFileError, NetxCompatibilityWarning, QuantisationWarning

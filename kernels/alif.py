@@ -59,7 +59,7 @@ from .rows import (
     walk_backward,
     walk_forward,
 )
-from .surrogate import surrogate, surrogate_constants
+from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 
 
 @jit
@@ -80,9 +80,11 @@ def alif_step(
 
 
 @jit
-def alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED: tl.constexpr):
+def alif_step_bwd(
+    g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED: tl.constexpr, SHAPE: tl.constexpr
+):
     """Go back one step, float32; ``lam`` is 1 minus the decay."""
-    g_v = lam_v * g_v + surrogate(margin, height, rate, GRADED) * g_s
+    g_v = lam_v * g_v + surrogate(margin, height, rate, GRADED, SHAPE) * g_s
     return g_v, lam_u * g_u + g_v
 
 
@@ -158,6 +160,7 @@ def _alif_bwd_rows(
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     DECAYS: tl.constexpr = flags[2]
+    SHAPE: tl.constexpr = flags[3]
     gs = load_rows(ptrs[0], base, at, C, live, U)
     margins = load_rows(ptrs[1], base, at, C, live, U)
     vs = load_rows(ptrs[2], base, at, C, live, U)
@@ -177,7 +180,7 @@ def _alif_bwd_rows(
             g_s = g_later
             g_later = gs[i]
         margin = margins[i].to(tl.float32) * unit
-        g_v, g_u = alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED)
+        g_v, g_u = alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED, SHAPE)
         store_row(ptrs[3], base, at + i * C, g_u, live)
     return g_v, g_u, a_v, a_u, g_later
 
@@ -192,7 +195,7 @@ def _alif_bwd_kernel(
     voltage0_ptr,  # [N, C] float32 or None
     a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     per, scale, unit, height, rate, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
@@ -206,7 +209,7 @@ def _alif_bwd_kernel(
         _alif_bwd_rows, (rest, rest, rest, rest, rest),
         (g_spike_ptr, margin_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, v0, unit, height, rate),
-        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
     store_row(a_current_ptr, 0, j, a_u * unit, live)
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
@@ -275,7 +278,7 @@ def _alif_fwd_cpu(
 def _alif_bwd_cpu(
     first, last, g_spike, margins, saved, gx, current_decay, voltage_decay,
     voltage0, a_current, a_voltage, per, scale, unit, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -307,7 +310,7 @@ def _alif_bwd_cpu(
                     a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(before[i], keep_v[i])))
                 g_v[i], g_u[i] = alif_step_bwd(
                     g_v[i], g_u[i], g_t[i], np.float32(margin_t[i]) * unit, lam_u[i], lam_v[i],
-                    height, rate, GRADED)  # fmt: skip
+                    height, rate, GRADED, SHAPE)  # fmt: skip
                 gx_t[i] = g_u[i]
         if DECAYS:
             for i in range(c1 - c0):
@@ -325,7 +328,7 @@ def alif_fwd(
     threshold0: Tensor | None, refractory0: Tensor | None,
     scale: float, theta: int, step: int,
     save: bool, learning: bool, final: bool, graded: bool, shift: bool,
-    height: float, rate: float, decay_sign: float,
+    height: float, rate: float, surrogate: str, decay_sign: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return spikes, margin, saved voltage and the four last states."""
     N, T, C = x.shape
@@ -346,7 +349,7 @@ def alif_fwd(
 def alif_bwd(
     g_spikes: Tensor, margin: Tensor, saved: Tensor | None,
     current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
-    scale: float, height: float, rate: float, graded: bool, shift: bool,
+    scale: float, height: float, rate: float, surrogate: str, graded: bool, shift: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradient of the input and, with ``saved``, partial gradients of the decays."""
     N, T, C = g_spikes.shape
@@ -358,19 +361,20 @@ def alif_bwd(
         (g_spikes, margin, saved, gx, current_decay, voltage_decay, voltage0,
          a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
          scale, 1 / scale, height, rate),
-        (graded, shift, learning),
+        (graded, shift, learning, surrogate_named(surrogate).shape),
     )  # fmt: skip
     return gx, a_current, a_voltage
 
 
 def _save(ctx, inputs, output):
     decays, voltage0 = inputs[1:5], inputs[6]
-    scale, _, _, _, ctx.learning, _, graded, shift, height, rate, ctx.decay_sign = inputs[9:]
+    scale, _, _, _, ctx.learning, _, graded, shift, *others, ctx.decay_sign = inputs[9:]
+    height, rate, surrogate = others
     _, margin, saved, *last = output
     ctx.mark_non_differentiable(margin, saved, *last)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(margin, saved, *decays, voltage0)
-    ctx.constants = scale, height, rate, graded, shift
+    ctx.constants = scale, height, rate, surrogate, graded, shift
 
 
 def _backward(ctx, g_spikes, *_others):
@@ -388,7 +392,7 @@ def _backward(ctx, g_spikes, *_others):
         torch.zeros_like(d) if wanted else None
         for d, wanted in zip(threshold_decays, ctx.needs_input_grad[3:5], strict=True)
     )
-    return gx, *g_decays, *g_threshold, *(None,) * 15
+    return gx, *g_decays, *g_threshold, *(None,) * 16
 
 
 differentiable(alif_fwd, _backward, _save)
@@ -409,6 +413,7 @@ def alif(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: State | None = None,
@@ -431,7 +436,9 @@ def alif(
     scale
         State units in 1.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient.
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Its shape, see ``lapilli.kernels.cuba.cuba``.
     graded
         Spikes carry the voltage instead of 1.
     shift
@@ -447,7 +454,7 @@ def alif(
     Tensor
         Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order.
     """
-    height, rate = surrogate_constants(tau_rho, scale_rho, graded)
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     decays = current_decay, voltage_decay, threshold_decay, refractory_decay
     saving = is_learned(x, *decays)
     learning = is_learned(current_decay, voltage_decay)
@@ -455,7 +462,7 @@ def alif(
     spikes, _, _, *last = alif_fwd(
         to_rows(x), *decays, *initial, scale, round(threshold * scale),
         round(threshold_step * scale), saving, learning, return_state, graded, shift,
-        height, rate, decay_sign(),
+        height, rate, surrogate, decay_sign(),
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
     return (spikes, tuple(from_state_rows(s, x) for s in last)) if return_state else spikes

@@ -68,12 +68,16 @@ LAYERS = [
 ]
 
 
+# recurrences whose backward kernel is listed with another surrogate: by threshold and by phase
+SHAPED = {"cuba": "fast_sigmoid", "rf": "fast_sigmoid"}
+
+
 @dataclass(frozen=True)
 class Entry:
     """A kernel in one use: what is compiled, and how much work a launch of it is."""
 
     name: str
-    mode: str  # inference, training, backward; with learned parameters
+    mode: str  # inference, training, backward; with learned parameters, another surrogate
     launch: Launch
     neurons: int  # of a sample
     steps: int  # of the sequence
@@ -133,18 +137,23 @@ def _modes(call: Callable[[bool, bool], None], record: Any, train: bool, learn: 
 def _uses(recurrence: Recurrence) -> Iterator[Entry]:
     function = recurrence.callable()  # imported before it is recorded
 
-    def call(train: bool, learn: bool) -> None:
+    def call(train: bool, learn: bool, **options: str) -> None:
         xs = [_series(BATCH, NEURONS).requires_grad_(train) for _ in range(recurrence.inputs)]
         parameters = [p.requires_grad_(learn) for p in recurrence.tensors()]
         x = xs[0] if recurrence.inputs == 1 else tuple(xs)
-        y = function(x, *parameters, *recurrence.numbers)
+        y = function(x, *parameters, *recurrence.numbers, **options)
         if train:
             torch.autograd.grad(y, [*xs, *(p for p in parameters if learn)], y.detach())
 
     def record(call: Callable[[], Any]) -> list[Launch]:
         return [replace(launch, lanes=FULL) for launch in launches(call)]
 
-    for mode, launch in _modes(call, record, recurrence.trains, recurrence.learns):
+    found = _modes(call, record, recurrence.trains, recurrence.learns)
+    if recurrence.name in SHAPED:
+        shape = SHAPED[recurrence.name]
+        _, backward = record(lambda: call(True, False, surrogate=shape))
+        found.append((f"backward, {shape}", backward))
+    for mode, launch in found:
         moved = _bytes(launch, BATCH) / (BATCH * NEURONS * STEPS)
         yield Entry(recurrence.name, mode, launch, NEURONS, STEPS, BLOCK, CHUNK, moved)
 

@@ -57,7 +57,7 @@ from .rows import (
     walk_backward,
     walk_forward,
 )
-from .surrogate import surrogate, surrogate_constants
+from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
 
@@ -71,9 +71,12 @@ def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr):
 
 
 @jit
-def cuba_step_bwd(g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate, GRADED: tl.constexpr):
+def cuba_step_bwd(
+    g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate,
+    GRADED: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
     """Go back one step through the spike, float32; ``lam`` is 1 minus the decay."""
-    g_v = lam_v * g_v + surrogate(v - threshold, height, rate, GRADED) * g_s
+    g_v = lam_v * g_v + surrogate(v - threshold, height, rate, GRADED, SHAPE) * g_s
     return g_v, lam_u * g_u + g_v
 
 
@@ -145,6 +148,7 @@ def _cuba_bwd_rows(
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     DECAYS: tl.constexpr = flags[2]
+    SHAPE: tl.constexpr = flags[3]
     gs = load_rows(ptrs[0], base, at, C, live, U)
     gus = load_rows(ptrs[1], base, at, C, live, U)
     gvs = load_rows(ptrs[2], base, at, C, live, U)
@@ -168,7 +172,7 @@ def _cuba_bwd_rows(
                 g_later = gs[i]
             v = vs[i].to(tl.float32) * unit
             g_v, g_u = cuba_step_bwd(
-                g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate, GRADED)  # fmt: skip
+                g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate, GRADED, SHAPE)  # fmt: skip
         else:
             g_v, g_u = cuba_step_dynamics_bwd(g_v, g_u, gvs[i], gus[i], lam_u, lam_v)
         store_row(ptrs[4], base, at + i * C, g_u, live)
@@ -185,7 +189,7 @@ def _cuba_bwd_kernel(
     voltage0_ptr,  # [N, C] float32 or None
     a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     per, scale, unit, theta, threshold, height, rate, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
@@ -199,7 +203,7 @@ def _cuba_bwd_kernel(
         _cuba_bwd_rows, (rest, rest, rest, rest, rest),
         (g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, w0, unit, theta, threshold, height, rate),
-        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
     store_row(a_current_ptr, 0, j, a_u * unit, live)
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
@@ -262,7 +266,7 @@ def _cuba_fwd_cpu(
 def _cuba_bwd_cpu(
     first, last, g_spike, g_current, g_voltage, saved, gx, current_decay, voltage_decay,
     voltage0, a_current, a_voltage, per, scale, unit, theta, threshold, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -301,7 +305,7 @@ def _cuba_bwd_cpu(
                 if g_spike is not None:
                     g_v[i], g_u[i] = cuba_step_bwd(
                         g_v[i], g_u[i], g_t[i], np.float32(v_t[i]) * unit, lam_u[i], lam_v[i],
-                        threshold, height, rate, GRADED)  # fmt: skip
+                        threshold, height, rate, GRADED, SHAPE)  # fmt: skip
                 else:
                     g_v[i], g_u[i] = cuba_step_dynamics_bwd(
                         g_v[i], g_u[i], gv_t[i], gu_t[i], lam_u[i], lam_v[i])  # fmt: skip
@@ -319,7 +323,7 @@ def cuba_fwd(
     x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
     current0: Tensor | None, voltage0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
-    threshold: float, height: float, rate: float, decay_sign: float,
+    threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return spikes, saved voltage, current, voltage, last current, last voltage."""
     N, T, C = x.shape
@@ -340,7 +344,7 @@ def cuba_fwd(
 def cuba_bwd(
     g_spikes: Tensor | None, g_current: Tensor | None, g_voltage: Tensor | None,
     saved: Tensor | None, current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
-    scale: float, theta: int, threshold: float, height: float, rate: float,
+    scale: float, theta: int, threshold: float, height: float, rate: float, surrogate: str,
     graded: bool, shift: bool, decays: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradient of the input and the partial gradients of the decays."""
@@ -353,19 +357,19 @@ def cuba_bwd(
         (g_spikes, g_current, g_voltage, saved, gx, current_decay, voltage_decay, voltage0,
          a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
          scale, 1 / scale, theta, threshold, height, rate),
-        (graded, shift, decays),
+        (graded, shift, decays, surrogate_named(surrogate).shape),
     )  # fmt: skip
     return gx, a_current, a_voltage
 
 
 def _save(ctx, inputs, output):
     (_, current_decay, voltage_decay, _, voltage0, scale, theta, spiking, _, _, _, graded, shift,
-     threshold, height, rate, decay_sign) = inputs  # fmt: skip
+     threshold, height, rate, surrogate, decay_sign) = inputs  # fmt: skip
     saved = output[1]
     ctx.mark_non_differentiable(saved, *output[4:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(saved, current_decay, voltage_decay, voltage0)
-    ctx.constants = scale, theta, threshold, height, rate, graded, shift
+    ctx.constants = scale, theta, threshold, height, rate, surrogate, graded, shift
     ctx.spiking, ctx.decay_sign = spiking, decay_sign
 
 
@@ -387,7 +391,7 @@ def _backward(ctx, g_spikes, _saved, g_current, g_voltage, _current1, _voltage1)
     g_decays = decay_gradients(
         ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=decays
     )
-    return gx, *g_decays, *(None,) * 14
+    return gx, *g_decays, *(None,) * 15
 
 
 differentiable(cuba_fwd, _backward, _save)
@@ -403,6 +407,7 @@ def cuba(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: tuple[Tensor, Tensor] | None = None,
@@ -421,7 +426,10 @@ def cuba(
     scale
         State units in 1.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient.
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Shape of the surrogate gradient: ``"exponential"``, ``"fast_sigmoid"``, ``"arctan"``,
+        ``"sigmoid"``, ``"triangle"``, ``"boxcar"``, or one added with ``lapilli.surrogate``.
     graded
         Spikes carry the voltage instead of 1.
     shift
@@ -437,13 +445,13 @@ def cuba(
     Tensor
         Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``.
     """
-    height, rate = surrogate_constants(tau_rho, scale_rho, graded)
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     saving = is_learned(x, current_decay, voltage_decay)
     current0, voltage0 = (None, None) if state is None else map(state_rows, state)
     spikes, _, _, _, current1, voltage1 = cuba_fwd(
         to_rows(x), current_decay, voltage_decay, current0, voltage0, scale,
         lowest_spiking(threshold, scale), True, False, saving, return_state, graded, shift,
-        threshold + EPSILON / scale, height, rate, decay_sign(),
+        threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
     if not return_state:
@@ -470,6 +478,6 @@ def cuba_dynamics(
     theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
     _, _, current, voltage, _, _ = cuba_fwd(
         to_rows(x), current_decay, voltage_decay, current0, voltage0, scale, theta,
-        False, True, saving, False, False, False, 0.0, 0.0, 0.0, decay_sign(),
+        False, True, saving, False, False, False, 0.0, 0.0, 0.0, DEFAULT, decay_sign(),
     )  # fmt: skip
     return from_rows(current, x.shape[1:-1]), from_rows(voltage, x.shape[1:-1])

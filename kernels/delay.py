@@ -150,11 +150,12 @@ def _delay_fwd_cpu(first, last, x, y, delay, first_frame, per, sampling_time, N,
                 steps[i] = whole_steps(delay[(c0 + i) // per], sampling_time)
             if first_frame is not None:
                 before[i] = first_frame[n, c0 + i]
+        least, most = steps[: c1 - c0].min(), steps[: c1 - c0].max()
         x_n = x[n, :, c0:c1]
         for t in range(T):
             y_t = y[n, t, c0:c1]
-            if delay is None:
-                x_t = x[n, t - 1, c0:c1] if t > 0 else before
+            if least == most:  # a copy, which vectorises
+                x_t = x[n, t - least, c0:c1] if t >= least else before
                 for i in range(c1 - c0):
                     y_t[i] = x_t[i]
             else:
@@ -175,12 +176,13 @@ def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T
         if delay is not None:
             for i in range(c1 - c0):
                 steps[i] = whole_steps(delay[(c0 + i) // per], sampling_time)
+        least, most = steps[: c1 - c0].min(), steps[: c1 - c0].max()
         g_n = g[n, :, c0:c1]
         for t in range(T):
             if gx is not None:
                 gx_t = gx[n, t, c0:c1]
-                if delay is None:
-                    g_t = g[n, t + 1, c0:c1] if t + 1 < T else rest
+                if least == most:
+                    g_t = g[n, t + least, c0:c1] if T - t > least else rest
                     for i in range(c1 - c0):
                         gx_t[i] = g_t[i]
                 else:

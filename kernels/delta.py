@@ -33,7 +33,7 @@ from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows,
 from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_backward, walk_forward
-from .surrogate import surrogate, surrogate_constants
+from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 
 
 @jit
@@ -69,11 +69,11 @@ def to_grid(y, scale, unit, EXACT: tl.constexpr):
 
 
 @jit
-def delta_step_threshold(g, d, theta, height, rate):
+def delta_step_threshold(g, d, theta, height, rate, SHAPE: tl.constexpr):
     """Gradient of the threshold at one step; ``height`` is scale_grad / theta."""
     beyond = tl.abs(d) - theta
     sign = tl.where(d > 0.0, 1.0, tl.where(d < 0.0, -1.0, 0.0))
-    return -g * tl.where(beyond > 0.0, d * surrogate(beyond, height, rate, False), sign)
+    return -g * tl.where(beyond > 0.0, d * surrogate(beyond, height, rate, False, SHAPE), sign)
 
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
@@ -143,6 +143,7 @@ def _delta_bwd_rows(
     g_after, g_later, total = carry
     theta, height, rate = fixed
     SHIFT: tl.constexpr = flags[0]
+    SHAPE: tl.constexpr = flags[1]
     gs = load_rows(ptrs[0], base, at, C, live, U)
     ds = load_rows(ptrs[1], base, at, C, live, U)
     for i in tl.static_range(U - 1, -1, -1):
@@ -150,7 +151,7 @@ def _delta_bwd_rows(
         g_later = gs[i]
         store_row(ptrs[2], base, at + i * C, g - g_after, live)
         if ptrs[1] is not None:
-            total += delta_step_threshold(g, ds[i], theta, height, rate)
+            total += delta_step_threshold(g, ds[i], theta, height, rate, SHAPE)
         g_after = g
     return g_after, g_later, total
 
@@ -163,7 +164,8 @@ def _delta_bwd_kernel(
     threshold_ptr,  # [1] or [channels] float32
     total_ptr,  # [N, C] float32, out, or None: gradient of the threshold, not reduced
     per, scale_grad, rate, T, C, M,
-    SHIFT: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
@@ -172,7 +174,7 @@ def _delta_bwd_kernel(
     _, _, total = walk_backward(
         _delta_bwd_rows, (rest, rest, rest), (g_ptr, saved_ptr, gx_ptr),
         (theta, tl.div_rn(scale_grad, theta), rate),
-        base, at, live, T, C, (SHIFT,), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (SHIFT, SHAPE), U, STAGES)  # fmt: skip
     store_row(total_ptr, 0, j, total, live)
 
 
@@ -224,7 +226,7 @@ def _delta_fwd_cpu(
 @cpu_loop
 def _delta_bwd_cpu(
     first, last, g, saved, gx, threshold, total, per, scale_grad, rate, N, T, C,
-    SHIFT: tl.constexpr,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     theta, height, sums = (
         np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -249,7 +251,8 @@ def _delta_bwd_cpu(
             if saved is not None:
                 d_t = saved[n, t, c0:c1]
                 for i in range(c1 - c0):
-                    sums[i] += delta_step_threshold(g_t[i], d_t[i], theta[i], height[i], rate)
+                    sums[i] += delta_step_threshold(
+                        g_t[i], d_t[i], theta[i], height[i], rate, SHAPE)  # fmt: skip
         if total is not None:
             for i in range(c1 - c0):
                 total[n, c0 + i] = sums[i]
@@ -261,7 +264,7 @@ def _delta_bwd_cpu(
 @define_op(samples="x pre0 residual0 error0")
 def delta_fwd(
     x: Tensor, threshold: Tensor, pre0: Tensor | None, residual0: Tensor | None,
-    error0: Tensor | None, scale: float, tau_grad: float, scale_grad: float,
+    error0: Tensor | None, scale: float, tau_grad: float, scale_grad: float, surrogate: str,
     save: bool, final: bool, cum_error: bool, shift: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return events, saved d, and the last input, residual and error."""
@@ -282,27 +285,27 @@ def delta_fwd(
 @define_op(samples="g saved")
 def delta_bwd(
     g: Tensor, saved: Tensor | None, threshold: Tensor, tau_grad: float, scale_grad: float,
-    shift: bool, wanted: bool,
+    surrogate: str, shift: bool, wanted: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the gradient of the input and the partial gradients of the threshold."""
     N, T, C = g.shape
     gx = empty(g.shape, torch.float32, g) if wanted else None
     total = None if saved is None else g.new_zeros(N, C)
-    height, rate = surrogate_constants(tau_grad, scale_grad, True)
+    height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
     execute(
         _delta_bwd_kernel, _delta_bwd_cpu, (N, T, C),
         (g, saved, gx, threshold, total, neurons_a_parameter(C, threshold), height, rate),
-        (shift,),
+        (shift, surrogate_named(surrogate).shape),
     )  # fmt: skip
     return gx, total
 
 
 def _save(ctx, inputs, output):
-    _, threshold, _, _, _, _, tau_grad, scale_grad, _, _, _, shift = inputs
+    _, threshold, _, _, _, _, tau_grad, scale_grad, surrogate, _, _, _, shift = inputs
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1], threshold)
-    ctx.constants = tau_grad, scale_grad, shift
+    ctx.constants = tau_grad, scale_grad, surrogate, shift
 
 
 def _backward(ctx, g, *_states):
@@ -312,7 +315,7 @@ def _backward(ctx, g, *_states):
         contiguous_rows(g), saved if learning else None, threshold, *ctx.constants, wanted
     )
     g_threshold = reduce_to(threshold, total) if learning else None
-    return (gx if wanted else None), g_threshold, *(None,) * 10
+    return (gx if wanted else None), g_threshold, *(None,) * 11
 
 
 differentiable(delta_fwd, _backward, _save)
@@ -326,6 +329,7 @@ def delta(
     *,
     tau_grad: float = 1.0,
     scale_grad: float = 1.0,
+    surrogate: str = DEFAULT,
     cum_error: bool = False,
     shift: bool = False,
     state: tuple[Tensor, Tensor, Tensor] | None = None,
@@ -343,7 +347,11 @@ def delta(
     scale
         Events are rounded down to multiples of ``1 / scale``.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient of the threshold.
+        Width and scale of the surrogate gradient of the threshold; the width above 0.
+    surrogate
+        Its shape h, in place of the exponential: ``h(d) = -d scale_grad / theta
+        h((|d| - theta) / tau_grad)`` beyond the threshold. Names as in
+        ``lapilli.kernels.cuba.cuba``.
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     shift
@@ -363,7 +371,7 @@ def delta(
     saving = is_learned(threshold)
     before = (None, None, None) if state is None else map(state_rows, state)
     y, _, *after = delta_fwd(
-        to_rows(x), threshold.reshape(-1), *before, scale, tau_grad, scale_grad,
+        to_rows(x), threshold.reshape(-1), *before, scale, tau_grad, scale_grad, surrogate,
         saving, return_state, cum_error, shift,
     )  # fmt: skip
     y = from_rows(y, x.shape[1:-1])

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import math
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -67,7 +68,7 @@ def execute(
     loop: CpuLoop,
     sizes: tuple[int, int, int],
     args: tuple[Tensor | float | int | None, ...],
-    constants: tuple[bool, ...] = (),
+    constants: tuple[Any, ...] = (),
 ) -> None:
     """Run a recurrence over ``[N, T, C]`` on the executor that its tensors need.
 
@@ -84,7 +85,9 @@ def execute(
         Values of the compile-time flags, last.
     """
     N, T, C = sizes
-    first = next(a for a in args if isinstance(a, Tensor))
+    first = args[0]
+    if first is None:
+        first = next(a for a in args if isinstance(a, Tensor))
     if has_no_memory(first) or N * C == 0 or T == 0:
         return
     device = first.device
@@ -130,7 +133,7 @@ def run_loop(
     tiles: int,
     work: int,
     args: tuple[Tensor | float | int | None, ...],
-    constants: tuple[bool, ...] = (),
+    constants: tuple[Any, ...] = (),
 ) -> None:
     """Run a CPU loop on the compiled executor.
 
@@ -146,12 +149,54 @@ def run_loop(
         As for ``execute``.
     """
     compiled = loop.specialise(tuple([a is None for a in args]), constants)
-    given = [_to_numba(a) for a in args if a is not None]
+    given: list[Any] = []
+    for a in args:  # written out: a call for each takes longer than a small loop
+        cast = _CASTS.get(type(a))
+        if cast is not None:
+            given.append(cast(a))
+        elif isinstance(a, Tensor):
+            given.append(array_of(a))
+        elif a is not None:
+            given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(LOOP + loop.__name__):
             run_tiles(compiled, tiles, work, given)
     else:
         run_tiles(compiled, tiles, work, given)
+    if LoopCalls.active is not None:
+        LoopCalls.active.add(compiled, tiles, [a for a in args if a is not None], given)
+
+
+class LoopCalls:
+    """Context that records the calls of CPU loops by this thread.
+
+    Attributes
+    ----------
+    calls
+        Of each call the compiled loop, its tiles, its arguments as they were given, and as the loop
+        takes them. A loop called again with the latter works on the same memory.
+    """
+
+    active: "LoopCalls | None" = None
+    _one = threading.Lock()
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., None], int, list[Any], list[Any]]] = []
+        self.thread = threading.get_ident()
+
+    def add(self, loop: Callable[..., None], tiles: int, args: list[Any], given: list[Any]) -> None:
+        """Record a call, if this thread made it."""
+        if threading.get_ident() == self.thread:
+            self.calls.append((loop, tiles, args, given))
+
+    def __enter__(self) -> "LoopCalls":
+        LoopCalls._one.acquire()
+        LoopCalls.active = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LoopCalls.active = None
+        LoopCalls._one.release()
 
 
 def has_no_memory(x: Tensor) -> bool:
@@ -194,22 +239,18 @@ _NUMPY = {
 }
 
 
-def _to_numba(value: Tensor | float | int) -> Any:
-    cast = _CASTS.get(type(value))
-    if cast is not None:
-        return cast(value)
-    if isinstance(value, Tensor):
-        assert value.is_contiguous(), f"a loop walks memory in order; got {value.stride()}"
-        place = value.data_ptr(), value.shape, value.dtype
-        array = _arrays.get(place)
-        return _array(place) if array is None else array
-    return np.int32(value) if isinstance(value, np.integer) else np.float32(value)
-
-
 # Arrays by place: they own nothing, so one serves every tensor that lies there, while that lives.
 # Not numpy(), after which a storage cannot be resized any more, as FSDP does with parameters'.
 _arrays: dict[tuple[int, torch.Size, torch.dtype], Any] = {}
 _MOST_ARRAYS = 4096
+
+
+def array_of(x: Tensor) -> Any:
+    """Return the memory of a contiguous CPU tensor as a loop takes it; it must stay alive."""
+    assert x.is_contiguous(), f"a loop walks memory in order; got {x.stride()}"
+    place = x.data_ptr(), x.shape, x.dtype
+    array = _arrays.get(place)
+    return _array(place) if array is None else array
 
 
 def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:
@@ -239,10 +280,14 @@ class Operator:
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
         self.__name__ = launch.__name__
         self.__doc__ = launch.__doc__
-        parameters = inspect.signature(launch).parameters.values()
+        parameters = list(inspect.signature(launch).parameters.values())
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
         self._samples = [p.name in samples.split() for p in parameters]
-        self._any_layout = [p.name in any_layout.split() for p in parameters]
+        self.in_order = [  # positions of the tensors that come contiguous
+            k
+            for k, p in enumerate(parameters)
+            if p.annotation in (Tensor, Tensor | None) and p.name not in any_layout.split()
+        ]
         self._save: Callable[..., None] = lambda ctx, inputs, output: None
         self._backward: Callable[..., Any] = self._has_no_derivative
         self.transformed = self._function(
@@ -298,15 +343,27 @@ class Operator:
 
     def implementation(self, *args: Any) -> Any:
         """Return the outputs of the launch function; an empty tensor in place of None."""
-        contiguous = [
-            a.contiguous() if isinstance(a, Tensor) and not any_layout else a
-            for a, any_layout in zip(args, self._any_layout, strict=True)
-        ]
-        outputs = self.launch(*contiguous)
+        for k in self.in_order:
+            a = args[k]
+            if a is not None and not a.is_contiguous():
+                args = (*args[:k], a.contiguous(), *args[k + 1 :])
+        outputs = self.launch(*args)
         if isinstance(outputs, Tensor):
             return outputs
-        like = next(a for a in args if isinstance(a, Tensor))
+        like = args[0]
+        if like is None:
+            like = next(a for a in args if isinstance(a, Tensor))
         return tuple([like.new_empty(0) if o is None else o for o in outputs])
+
+    def without_memory(self, *args: Any) -> Any:
+        """Return outputs without memory, while a graph is traced, which may become a compiled one.
+
+        There, operators that follow each other are joined.
+        """
+        from . import sequence  # which imports this module
+
+        sequence.install()
+        return self.implementation(*args)
 
     def _has_no_derivative(self, ctx: Any, *gradients: Any) -> Any:
         raise RuntimeError(
@@ -442,7 +499,7 @@ def define_op(
     operator = Operator(launch, packet.default, packet.bare, samples, any_layout)
     for overload in (name, f"{name}.bare"):
         _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"lapilli::{overload}", operator.implementation, lib=_library)
+        torch.library.register_fake(f"lapilli::{overload}", operator.without_memory, lib=_library)
     _library.impl(name, operator.with_autograd, "Autograd")
     _library.impl(f"{name}.bare", torch.library.fallthrough_kernel, "Autograd")
     OPERATORS[name] = operator
@@ -460,6 +517,15 @@ def differentiable(
     operator.recorded = operator._function(
         forward=operator._forward_of(operator.implementation), backward=backward
     )
+
+
+def define_sequence(run: Callable[..., Any]) -> None:
+    """Register ``lapilli::sequence``, which stands for several operators in a compiled graph."""
+    schema = "(Tensor[] tensors, SymInt[] sizes, str text) -> Tensor[]"
+    _library.define(f"sequence{schema}", tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    _library.impl("sequence", run, "CompositeExplicitAutograd")
+    _library.impl("sequence", torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake("lapilli::sequence", run, lib=_library)
 
 
 def with_reference(function: Function) -> Function:

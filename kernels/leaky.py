@@ -52,7 +52,7 @@ from .rows import (
     walk_backward,
     walk_forward,
 )
-from .surrogate import surrogate, surrogate_constants
+from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
 
@@ -65,9 +65,11 @@ def leaky_step(w, x, keep, theta):
 
 
 @jit
-def leaky_step_bwd(g_y, g_s, y, lam, threshold, height, rate, GRADED: tl.constexpr):
+def leaky_step_bwd(
+    g_y, g_s, y, lam, threshold, height, rate, GRADED: tl.constexpr, SHAPE: tl.constexpr
+):
     """Go back one step through the spike, float32; ``lam`` is 1 minus the decay."""
-    return lam * g_y + surrogate(y - threshold, height, rate, GRADED) * g_s
+    return lam * g_y + surrogate(y - threshold, height, rate, GRADED, SHAPE) * g_s
 
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
@@ -125,6 +127,7 @@ def _leaky_bwd_rows(
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     DECAYS: tl.constexpr = flags[2]
+    SHAPE: tl.constexpr = flags[3]
     gs = load_rows(ptrs[0], base, at, C, live, U)
     gys = load_rows(ptrs[1], base, at, C, live, U)
     ys = load_rows(ptrs[2], base, at, C, live, U)
@@ -137,7 +140,7 @@ def _leaky_bwd_rows(
                 g_s = g_later
                 g_later = gs[i]
             y = ys[i].to(tl.float32) * unit
-            g = leaky_step_bwd(g, g_s, y, lam, threshold, height, rate, GRADED)
+            g = leaky_step_bwd(g, g_s, y, lam, threshold, height, rate, GRADED, SHAPE)
         else:
             g = lam * g + gys[i]
         store_row(ptrs[3], base, at + i * C, g, live)
@@ -153,7 +156,7 @@ def _leaky_bwd_kernel(
     decay_ptr,  # [1] or [channels] float32
     a_ptr,  # [N, C] float32, out, or None: decay gradient, not reduced
     per, unit, threshold, height, rate, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
@@ -163,7 +166,7 @@ def _leaky_bwd_kernel(
     _, a, _ = walk_backward(
         _leaky_bwd_rows, (rest, rest, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
         (lam, unit, threshold, height, rate),
-        base, at, live, T, C, (GRADED, SHIFT, DECAYS), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
     store_row(a_ptr, 0, j, a * unit, live)
 
 
@@ -215,7 +218,7 @@ def _leaky_fwd_cpu(
 def _leaky_bwd_cpu(
     first, last, g_spike, g_y, saved, gx, decays, a_out,
     per, unit, threshold, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     g, a, lam = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
@@ -242,7 +245,7 @@ def _leaky_bwd_cpu(
                 if g_spike is not None:
                     g[i] = leaky_step_bwd(
                         g[i], g_t[i], np.float32(y_t[i]) * unit, lam[i],
-                        threshold, height, rate, GRADED)  # fmt: skip
+                        threshold, height, rate, GRADED, SHAPE)  # fmt: skip
                 else:
                     g[i] = lam[i] * g[i] + g_t[i]
                 gx_t[i] = g[i]
@@ -258,7 +261,7 @@ def _leaky_bwd_cpu(
 def leaky_fwd(
     x: Tensor, decays: Tensor, state0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
-    threshold: float, height: float, rate: float, decay_sign: float,
+    threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return spikes, saved state, state, last state."""
     N, T, C = x.shape
@@ -277,7 +280,7 @@ def leaky_fwd(
 @define_op(samples="g_spikes g_y saved")
 def leaky_bwd(
     g_spikes: Tensor | None, g_y: Tensor | None, saved: Tensor | None, decays: Tensor,
-    scale: float, threshold: float, height: float, rate: float,
+    scale: float, threshold: float, height: float, rate: float, surrogate: str,
     graded: bool, shift: bool, learning: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the gradient of the input and the partial gradients of the decay."""
@@ -289,20 +292,19 @@ def leaky_bwd(
         _leaky_bwd_kernel, _leaky_bwd_cpu, (N, T, C),
         (g_spikes, g_y, saved, gx, decays, partials, neurons_a_parameter(C, decays),
          1 / scale, threshold, height, rate),
-        (graded, shift, learning),
+        (graded, shift, learning, surrogate_named(surrogate).shape),
     )  # fmt: skip
     return gx, partials
 
 
 def _save(ctx, inputs, output):
-    (_, decays, _, scale, _, spiking, _, _, _, graded, shift, threshold, height, rate, sign) = (
-        inputs
-    )
+    (_, decays, _, scale, _, spiking, _, _, _, graded, shift, threshold, height, rate,
+     surrogate, sign) = inputs  # fmt: skip
     saved = output[1]
     ctx.mark_non_differentiable(saved, output[3])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(saved, decays)
-    ctx.constants = scale, threshold, height, rate, graded, shift
+    ctx.constants = scale, threshold, height, rate, surrogate, graded, shift
     ctx.spiking, ctx.decay_sign = spiking, sign
 
 
@@ -314,7 +316,7 @@ def _backward(ctx, g_spikes, _saved, g_y, _state1):
         *gradients, saved if saved.numel() else None, decays, *ctx.constants, learning
     )
     (g_decay,) = decay_gradients(ctx.decay_sign, (decays, partials), wanted=learning)
-    return gx, g_decay, *(None,) * 13
+    return gx, g_decay, *(None,) * 14
 
 
 differentiable(leaky_fwd, _backward, _save)
@@ -348,7 +350,7 @@ def leaky(
     saving = is_learned(decay)
     _, _, y, _ = leaky_fwd(
         to_rows(x), decay, state_rows(state), scale, theta,
-        False, True, saving, False, False, False, 0.0, 0.0, 0.0, decay_sign(),
+        False, True, saving, False, False, False, 0.0, 0.0, 0.0, DEFAULT, decay_sign(),
     )  # fmt: skip
     return from_rows(y, x.shape[1:-1])
 
@@ -362,6 +364,7 @@ def leaky_spike(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: Tensor | None = None,
@@ -372,12 +375,12 @@ def leaky_spike(
     Parameters are those of ``leaky`` and ``lapilli.kernels.cuba.cuba``. Returns spikes of the shape
     of ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step.
     """
-    height, rate = surrogate_constants(tau_rho, scale_rho, graded)
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     saving = is_learned(x, decay)
     spikes, _, _, state1 = leaky_fwd(
         to_rows(x), decay, state_rows(state), scale, lowest_spiking(threshold, scale),
         True, False, saving, return_state, graded, shift,
-        threshold + EPSILON / scale, height, rate, decay_sign(),
+        threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
     return (spikes, from_state_rows(state1, x)) if return_state else spikes

@@ -20,11 +20,11 @@ from torch import Tensor
 
 _POOLED_FROM = 1 << 20  # bytes
 _HUGE_PAGE = 1 << 21
-_NUMPY = {
-    torch.float32: np.float32,
-    torch.int32: np.int32,
-    torch.int8: np.int8,
-    torch.uint8: np.uint8,
+_KINDS = {
+    torch.float32: np.dtype(np.float32).str,
+    torch.int32: np.dtype(np.int32).str,
+    torch.int8: np.dtype(np.int8).str,
+    torch.uint8: np.dtype(np.uint8).str,
 }
 
 
@@ -33,16 +33,22 @@ def _limit() -> int:
     return int(os.environ.get("LAPILLI_POOL_BYTES", 1 << 30))
 
 
+class _Mapping(mmap.mmap):
+    """A mapping that knows its address, which takes longer to ask for than a small loop."""
+
+    address: int
+
+
 class _Pool:
     """Unused mappings; the last used is taken first, the oldest dropped first."""
 
     def __init__(self) -> None:
         self.limit = _limit()
         self.lock = threading.Lock()
-        self.free: OrderedDict[int, mmap.mmap] = OrderedDict()  # by id, oldest first
+        self.free: OrderedDict[int, _Mapping] = OrderedDict()  # by id, oldest first
         self.bytes = 0
 
-    def take(self, size: int) -> mmap.mmap:
+    def take(self, size: int) -> "_Mapping":
         with self.lock:
             for key, mapping in reversed(self.free.items()):  # the last used is still in the cache
                 if len(mapping) == size:
@@ -50,14 +56,16 @@ class _Pool:
                     self.bytes -= size
                     return mapping
         if not hasattr(mmap, "MAP_PRIVATE"):
-            return mmap.mmap(-1, size)
-        # private: the default is shared, and a forked child would write into its parent's tensors
-        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            mapping.madvise(mmap.MADV_HUGEPAGE)
+            mapping = _Mapping(-1, size)
+        else:
+            # private: shared by default, and a forked child would write into its parent's tensors
+            mapping = _Mapping(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                mapping.madvise(mmap.MADV_HUGEPAGE)
+        mapping.address = np.frombuffer(mapping, np.uint8).ctypes.data
         return mapping
 
-    def give(self, mapping: mmap.mmap) -> None:
+    def give(self, mapping: "_Mapping") -> None:
         # called while an object is destroyed, at any moment: never wait for the lock
         if not self.lock.acquire(blocking=False):
             return
@@ -87,14 +95,13 @@ if hasattr(os, "register_at_fork"):
 class _Lease:
     """Keeps a mapping for as long as an array, and so a tensor, uses it."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, shape: tuple[int, ...], kind: str):
         self.mapping = _pool.take(size)
-        address = np.frombuffer(self.mapping, np.uint8).ctypes.data
         self.__array_interface__ = {
             "version": 3,
-            "shape": (size,),
-            "typestr": "|u1",
-            "data": (address, False),
+            "shape": shape,
+            "typestr": kind,
+            "data": (self.mapping.address, False),
         }
 
     def __del__(self) -> None:
@@ -131,11 +138,10 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
 
     Large CPU tensors come from the pool; while a graph is traced (``like`` is fake) none does.
     """
-    if type(like) is not Tensor or not like.is_cpu or dtype not in _NUMPY:
+    if type(like) is not Tensor or not like.is_cpu or dtype not in _KINDS:
         return torch.empty(shape, dtype=dtype, device=like.device)
     size = math.prod(shape) * dtype.itemsize
     if size < _POOLED_FROM or _pool.limit == 0:
         return torch.empty(shape, dtype=dtype)
-    lease = _Lease(-(-size // _HUGE_PAGE) * _HUGE_PAGE)
-    array = np.asarray(lease)[:size].view(_NUMPY[dtype]).reshape(shape)
-    return torch.from_numpy(array)
+    lease = _Lease(-(-size // _HUGE_PAGE) * _HUGE_PAGE, tuple(shape), _KINDS[dtype])
+    return torch.from_numpy(np.asarray(lease))

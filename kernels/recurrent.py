@@ -37,7 +37,12 @@ from .lift import cpu_loop
 from .memory import empty
 from .recurrent_steps import advance, limited, slopes
 from .resonator_steps import rotate_bwd
-from .surrogate import complex_surrogate_constants, surrogate_constants
+from .surrogate import (
+    DEFAULT,
+    complex_surrogate_constants,
+    surrogate_constants,
+    surrogate_named,
+)
 from .threshold import EPSILON, lowest_spiking
 from .workers import in_one_order
 
@@ -57,7 +62,7 @@ def _recurrent_fwd_cpu(
     at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
     N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     a, b = np.empty(C, np.int32), np.empty(C, np.int32)
     c, d = np.zeros(C, np.int32), np.zeros(C, np.int32)
@@ -128,7 +133,7 @@ def _recurrent_fwd_cpu(
                 for i in range(C):
                     f_re, slope_t[i] = slopes(
                         np.float32(above[i]) * unit + offset, np.float32(before_b[i]) * unit,
-                        height, excess, rate, PHASE, GRADED)  # fmt: skip
+                        height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
                     if PHASE:
                         slope_re_t[i] = f_re
             if series_a.size > 0:
@@ -248,7 +253,8 @@ def recurrent_fwd(
     a0: Tensor | None, b0: Tensor | None, c0: Tensor | None, d0: Tensor | None, s0: Tensor | None,
     bias: float, quantum: float, scale: float, theta: int, step: int, phase: bool,
     save: bool, learning: bool, final: bool, graded: bool, shift: bool,
-    offset: float, height: float, excess: float, rate: float, gradient: int, decay_sign: float,
+    offset: float, height: float, excess: float, rate: float, surrogate: str,
+    gradient: int, decay_sign: float,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
@@ -280,7 +286,8 @@ def recurrent_fwd(
     run = _forward_loop if executor(z.device) == "numba" else recurrent_triton.forward
     run(
         (z, z_im), (feedback, feedback_im), (spikes, *rows), decays, state, last, numbers,
-        (turns, phase, adapt, graded, is_power_of_two(scale)), quantum, s0 is not None,
+        (turns, phase, adapt, graded, is_power_of_two(scale), surrogate_named(surrogate).shape),
+        quantum, s0 is not None,
     )  # fmt: skip
     return outputs
 
@@ -366,7 +373,7 @@ def _backward(ctx, g_spikes, *_others):
     # the threshold is not differentiated; its decays get zeros, as in lava-dl
     g_threshold = _zeros((decay_c, decay_d), ctx.needs_input_grad[6:8])
     gx[1] = gx[1] if ctx.turns else None
-    return *gx, *g_feedback, *g_decays, *g_threshold, *(None,) * 22
+    return *gx, *g_feedback, *g_decays, *g_threshold, *(None,) * 23
 
 
 def _zeros(parameters: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> list[Tensor | None]:
@@ -409,6 +416,7 @@ def recurrent(
     quantum: float | None = None,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: tuple[Tensor, ...] | None = None,
@@ -443,7 +451,9 @@ def recurrent(
         Step of ``feedback`` if it is an integer from -128 to 127 times this number, which lets a
         GPU multiply integers; None if it is not.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient.
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Its shape, see ``lapilli.kernels.cuba.cuba``.
     graded
         Spikes carry the state that is tested instead of 1.
     shift
@@ -486,9 +496,10 @@ def recurrent(
             )
     turns, adapts = parts[1] is not None, len(decays) == 4
     if turns and phase:
-        height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded)
+        height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     else:
-        (height, rate), excess = surrogate_constants(tau_rho, scale_rho, graded), 0.0
+        height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+        excess = 0.0
     theta, offset = round(threshold * scale), 0.0
     if not turns and not adapts:
         theta = lowest_spiking(threshold, scale)
@@ -502,7 +513,7 @@ def recurrent(
         *initial, *(None,) * (4 - len(initial)), state_rows(spikes),
         bias, quantum or 0.0, scale, theta, round(threshold_step * scale), phase,
         saving, learning, return_state, graded, shift,
-        offset, height, excess, rate, GRADIENTS.index(gradient), decay_sign(),
+        offset, height, excess, rate, surrogate, GRADIENTS.index(gradient), decay_sign(),
     )  # fmt: skip
     y = from_rows(out, shape[1:-1])
     if not return_state:

@@ -78,6 +78,9 @@ def limited(fed, slope, room):
 
 
 @jit
-def slopes(distance, im, height, excess, rate, PHASE: tl.constexpr, GRADED: tl.constexpr):
+def slopes(
+    distance, im, height, excess, rate,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
     """Surrogate gradients of a spike, for the real part (PHASE alone) and for what is tested."""
-    return resonator_spike_bwd(1.0, distance, im, height, excess, rate, PHASE, GRADED)
+    return resonator_spike_bwd(1.0, distance, im, height, excess, rate, PHASE, GRADED, SHAPE)

@@ -113,7 +113,7 @@ def _recurrent_fwd_kernel(
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
     quantum, steps, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr,
     FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -194,7 +194,7 @@ def _recurrent_fwd_kernel(
         if slope_ptr is not None:
             f_re, f = slopes(
                 above.to(tl.float32) * unit + offset, before_b.to(tl.float32) * unit,
-                height, excess, rate, PHASE, GRADED)  # fmt: skip
+                height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
             _store(slope_ptr, base + row, f, live)
             if PHASE:
                 _store(slope_re_ptr, base + row, f_re, live)

@@ -4,6 +4,8 @@ Equations and step functions: resonator_steps.py. The functions to call: rf.py a
 ``resonator`` here for the state without spikes.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +48,12 @@ from .rows import (
     walk_backward,
     walk_forward,
 )
-from .surrogate import complex_surrogate_constants, surrogate_constants
+from .surrogate import (
+    DEFAULT,
+    complex_surrogate_constants,
+    surrogate_constants,
+    surrogate_named,
+)
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -131,6 +138,7 @@ def _resonator_bwd_rows(
     GRADED: tl.constexpr = flags[1]
     SHIFT: tl.constexpr = flags[2]
     LEARN: tl.constexpr = flags[3]
+    SHAPE: tl.constexpr = flags[4]
     gs = load_rows(ptrs[0], base, at, C, live, U)
     d_res = load_rows(ptrs[1], base, at, C, live, U)
     d_ims = load_rows(ptrs[2], base, at, C, live, U)
@@ -156,7 +164,7 @@ def _resonator_bwd_rows(
             if PHASE:
                 im = ims[i]
             d_re, d_im = resonator_spike_bwd(
-                g_s, distance, im, height, excess, rate, PHASE, GRADED)  # fmt: skip
+                g_s, distance, im, height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
         else:
             d_re, d_im = d_res[i], d_ims[i]
         g_re, g_im = rotate_bwd(g_re, g_im, sin, cos, d_re, d_im)
@@ -175,6 +183,7 @@ def _resonator_bwd_kernel(
     a_sin_ptr, a_cos_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     per, threshold, height, excess, rate, T, C, M,
     PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+    SHAPE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
@@ -186,7 +195,7 @@ def _resonator_bwd_kernel(
         _resonator_bwd_rows, (rest, rest, rest, rest, rest),
         (g_spike_ptr, g_re_ptr, g_im_ptr, re_ptr, im_ptr, distance_ptr, gx_re_ptr, gx_im_ptr),
         (sin, cos, threshold, height, excess, rate),
-        base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN, SHAPE), U, STAGES)  # fmt: skip
     store_row(a_sin_ptr, 0, j, a_sin, live)
     store_row(a_cos_ptr, 0, j, a_cos, live)
 
@@ -279,6 +288,7 @@ def _resonator_bwd_cpu(
     sin_decay, cos_decay, a_sin_out, a_cos_out,
     per, threshold, height, excess, rate, N, T, C,
     PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+    SHAPE: tl.constexpr,
 ):  # fmt: skip
     g_re, g_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     a_sin, a_cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -321,7 +331,7 @@ def _resonator_bwd_cpu(
                     if PHASE:
                         b = im_t[i]
                     d_re, d_im = resonator_spike_bwd(
-                        g_t[i], above, b, height, excess, rate, PHASE, GRADED)  # fmt: skip
+                        g_t[i], above, b, height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
                 else:
                     d_re, d_im = g_re_t[i], g_im_t[i]
                 g_re[i], g_im[i] = rotate_bwd(g_re[i], g_im[i], sin[i], cos[i], d_re, d_im)
@@ -342,7 +352,7 @@ def resonator_fwd(
     threshold0: Tensor | None, refractory0: Tensor | None,
     scale: float, theta: int, step: int, phase: bool,
     spiking: bool, save: bool, learning: bool, final: bool, graded: bool, shift: bool,
-    threshold: float, height: float, excess: float, rate: float,
+    threshold: float, height: float, excess: float, rate: float, surrogate: str,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
@@ -378,7 +388,7 @@ def resonator_bwd(
     g_spikes: Tensor | None, g_real: Tensor | None, g_imag: Tensor | None,
     real: Tensor | None, imag: Tensor | None, distance: Tensor | None,
     sin_decay: Tensor, cos_decay: Tensor,
-    threshold: float, height: float, excess: float, rate: float,
+    threshold: float, height: float, excess: float, rate: float, surrogate: str,
     phase: bool, graded: bool, shift: bool, learning: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of the input and the partial gradients of sine and cosine."""
@@ -390,7 +400,7 @@ def resonator_bwd(
         _resonator_bwd_kernel, _resonator_bwd_cpu, (N, T, C),
         (g_spikes, g_real, g_imag, real, imag, distance, *gx, sin_decay, cos_decay, *partials,
          neurons_a_parameter(C, sin_decay, cos_decay), threshold, height, excess, rate),
-        (phase, graded, shift, learning),
+        (phase, graded, shift, learning, surrogate_named(surrogate).shape),
     )  # fmt: skip
     return *gx, *partials
 
@@ -428,7 +438,7 @@ def _backward(ctx, g_spikes, g_real, g_imag, *_others):
             (refractory_decay, ctx.needs_input_grad[5]),
         )
     )
-    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 18
+    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 19
 
 
 differentiable(resonator_fwd, _backward, _save)
@@ -441,9 +451,9 @@ def _run(
     x: Pair, sin_decay: Tensor, cos_decay: Tensor, adaptation: Adaptation | None, theta: int,
     scale: int, phase: bool, state: tuple[Tensor, ...] | None, spiking: bool = False,
     final: bool = False, graded: bool = False, shift: bool = False,
-    surrogate: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
+    surrogate: tuple[Any, ...] = (0.0, 0.0, 0.0, 0.0, DEFAULT),
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Call the operator; ``surrogate`` is threshold, height, excess, rate."""
+    """Call the operator; ``surrogate`` is threshold, height, excess, rate and name."""
     threshold_decay, refractory_decay, step = adaptation or (None, None, 0)
     initial = tuple(map(state_rows, state or ()))
     learning = is_learned(sin_decay, cos_decay)
@@ -458,17 +468,19 @@ def _run(
 def resonate(
     x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float, scale: int, *,
     phase: bool, adaptation: Adaptation | None = None,
-    tau_rho: float = 1.0, scale_rho: float = 1.0, graded: bool = False, shift: bool = False,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
     state: tuple[Tensor, ...] | None = None, return_state: bool = False,
 ) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
     """Run one of the four neurons; see rf.py and rf_iz.py."""
     if phase:
-        height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded)
+        height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     else:
-        (height, rate), excess = surrogate_constants(tau_rho, scale_rho, graded), 0.0
+        height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+        excess = 0.0
     spikes, _, _, _, _, _, *last = _run(
         x, sin_decay, cos_decay, adaptation, round(threshold * scale), scale, phase, state,
-        True, return_state, graded, shift, (threshold, height, excess, rate),
+        True, return_state, graded, shift, (threshold, height, excess, rate, surrogate),
     )  # fmt: skip
     spikes = from_rows(spikes, x[0].shape[1:-1])
     if not return_state:

@@ -77,11 +77,12 @@ def resonator_after(re, im, th, r, s, theta, step, PHASE: tl.constexpr, ADAPT: t
 
 @jit
 def resonator_spike_bwd(
-    g_s, distance, im, height, excess, rate, PHASE: tl.constexpr, GRADED: tl.constexpr
-):
+    g_s, distance, im, height, excess, rate,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
     """Gradients of real and imaginary part through the spike, ``distance`` above its limit."""
     if PHASE:
-        rho_re, rho_im = complex_surrogate(distance, im, height, excess, rate, GRADED)
+        rho_re, rho_im = complex_surrogate(distance, im, height, excess, rate, GRADED, SHAPE)
         return rho_re * g_s, rho_im * g_s
     else:
-        return 0.0 * g_s, surrogate(distance, height, rate, GRADED) * g_s
+        return 0.0 * g_s, surrogate(distance, height, rate, GRADED, SHAPE) * g_s

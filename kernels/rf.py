@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .dispatch import with_reference
 from .resonator import Pair, resonate, resonator_states
+from .surrogate import DEFAULT
 
 
 @with_reference
@@ -22,6 +23,7 @@ def rf(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: Pair | None = None,
@@ -41,7 +43,9 @@ def rf(
     scale
         State units in 1.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient.
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Its shape, see ``lapilli.kernels.cuba.cuba``; ``surrogate.py`` has the formula.
     graded
         Spikes carry the real part instead of 1.
     shift
@@ -59,7 +63,8 @@ def rf(
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True, tau_rho=tau_rho,
-        scale_rho=scale_rho, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 
@@ -76,6 +81,7 @@ def adrf(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: tuple[Tensor, ...] | None = None,
@@ -99,7 +105,8 @@ def adrf(
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True,
         adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
-        scale_rho=scale_rho, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 

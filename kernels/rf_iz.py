@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .dispatch import with_reference
 from .resonator import Pair, resonate, resonator_states
+from .surrogate import DEFAULT
 
 
 @with_reference
@@ -22,6 +23,7 @@ def rf_iz(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: Pair | None = None,
@@ -34,7 +36,8 @@ def rf_iz(
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,
-        scale_rho=scale_rho, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 
@@ -51,6 +54,7 @@ def adrf_iz(
     *,
     tau_rho: float = 1.0,
     scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
     graded: bool = False,
     shift: bool = False,
     state: tuple[Tensor, ...] | None = None,
@@ -64,7 +68,8 @@ def adrf_iz(
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False,
         adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
-        scale_rho=scale_rho, graded=graded, shift=shift, state=state, return_state=return_state,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "maximum",
     "minimum",
     "narrow",
+    "sqrt",
     "where",
     "widest_vectors",
 ]
@@ -68,6 +69,12 @@ def abs(x):
 def floor(x):
     """Largest whole number that is not above ``x``, as a float32."""
     return np.float32(np.floor(x))
+
+
+@njit(forceinline=True)
+def sqrt(x):
+    """Square root, as a float32."""
+    return np.float32(np.sqrt(x))
 
 
 @njit(forceinline=True, error_model="numpy")

@@ -31,7 +31,7 @@ from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_backward, walk_forward
 from .sigma import sigma_step
-from .surrogate import surrogate_constants
+from .surrogate import DEFAULT, surrogate_constants, surrogate_named
 
 WORD_BITS = tl.constexpr(5)  # a word of the mask holds 2**5 steps
 WORD_LAST = tl.constexpr(31)
@@ -137,6 +137,7 @@ def _sigma_delta_bwd_rows(
     g_x, g_after, g_later, total = carry
     theta, height, rate, word_base, word_at = fixed
     SHIFT: tl.constexpr = flags[0]
+    SHAPE: tl.constexpr = flags[1]
     gs = load_rows(ptrs[0], base, at, C, live, U)
     ds = load_rows(ptrs[1], base, at, C, live, U)
     words = load_rows(ptrs[2], word_base, word_at + (t >> WORD_BITS) * C, C, live, 1)
@@ -147,7 +148,7 @@ def _sigma_delta_bwd_rows(
         g_x = sigma_delta_step_bwd(g_x, g, g_after, passes)
         store_row(ptrs[3], base, at + i * C, g_x, live)
         if ptrs[1] is not None:
-            total += delta_step_threshold(g, ds[i], theta, height, rate)
+            total += delta_step_threshold(g, ds[i], theta, height, rate, SHAPE)
         g_after = g
     return g_x, g_after, g_later, total
 
@@ -161,7 +162,8 @@ def _sigma_delta_bwd_kernel(
     threshold_ptr,  # [1] or [channels] float32
     total_ptr,  # [N, C] float32, out, or None: gradient of the threshold, not reduced
     per, words, scale_grad, rate, T, C, M,
-    SHIFT: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     j, base, at, c = lanes(T, C, BLOCK)
     _, word_base, word_at, _ = lanes(words, C, BLOCK)
@@ -172,7 +174,7 @@ def _sigma_delta_bwd_kernel(
         _sigma_delta_bwd_rows, (rest, rest, rest, rest),
         (g_ptr, saved_ptr, mask_ptr, gx_ptr),
         (theta, tl.div_rn(scale_grad, theta), rate, word_base, word_at),
-        base, at, live, T, C, (SHIFT,), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (SHIFT, SHAPE), U, STAGES)  # fmt: skip
     store_row(total_ptr, 0, j, total, live)
 
 
@@ -242,7 +244,7 @@ def _sigma_delta_fwd_cpu(
 @cpu_loop
 def _sigma_delta_bwd_cpu(
     first, last, g, saved, mask, gx, threshold, total, per, words, scale_grad, rate, N, T, C,
-    SHIFT: tl.constexpr,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     theta, height, sums, g_x = (
         np.empty(TILE, np.float32), np.empty(TILE, np.float32),
@@ -272,7 +274,8 @@ def _sigma_delta_bwd_cpu(
             if saved is not None:
                 d_t = saved[n, t, c0:c1]
                 for i in range(c1 - c0):
-                    sums[i] += delta_step_threshold(g_t[i], d_t[i], theta[i], height[i], rate)
+                    sums[i] += delta_step_threshold(
+                        g_t[i], d_t[i], theta[i], height[i], rate, SHAPE)  # fmt: skip
         if total is not None:
             for i in range(c1 - c0):
                 total[n, c0 + i] = sums[i]
@@ -285,7 +288,7 @@ def _sigma_delta_bwd_cpu(
 def sigma_delta_fwd(
     x: Tensor, threshold: Tensor, bias: Tensor | None, sum0: Tensor | None,
     pre0: Tensor | None, residual0: Tensor | None, error0: Tensor | None,
-    scale: float, tau_grad: float, scale_grad: float,
+    scale: float, tau_grad: float, scale_grad: float, surrogate: str,
     save: bool, words: int, final: bool, relu: bool, cum_error: bool, shift: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return events, saved d, mask, and the last sum, activation, residual and error.
@@ -311,28 +314,28 @@ def sigma_delta_fwd(
 @define_op(samples="g saved mask")
 def sigma_delta_bwd(
     g: Tensor, saved: Tensor | None, mask: Tensor | None, threshold: Tensor,
-    tau_grad: float, scale_grad: float, shift: bool, wanted: bool,
+    tau_grad: float, scale_grad: float, surrogate: str, shift: bool, wanted: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the gradient of the input and the partial gradients of the threshold."""
     N, T, C = g.shape
     gx = empty(g.shape, torch.float32, g) if wanted else None
     total = None if saved is None else g.new_zeros(N, C)
-    height, rate = surrogate_constants(tau_grad, scale_grad, True)
+    height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
     execute(
         _sigma_delta_bwd_kernel, _sigma_delta_bwd_cpu, (N, T, C),
         (g, saved, mask, gx, threshold, total, neurons_a_parameter(C, threshold),
          1 if mask is None else mask.shape[1], height, rate),
-        (shift,),
+        (shift, surrogate_named(surrogate).shape),
     )  # fmt: skip
     return gx, total
 
 
 def _save(ctx, inputs, output):
-    (_, threshold, bias, _, _, _, _, _, tau_grad, scale_grad, _, _, _, ctx.relu, _, shift) = inputs
+    (_, threshold, bias, _, _, _, _, _, *constants, _, _, _, ctx.relu, _, shift) = inputs
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1], output[2], threshold, bias)
-    ctx.constants = tau_grad, scale_grad, shift
+    ctx.constants = *constants, shift
 
 
 def _backward(ctx, g, *_states):
@@ -345,7 +348,7 @@ def _backward(ctx, g, *_states):
     )  # fmt: skip
     g_threshold = reduce_to(threshold, total) if learning else None
     g_bias = reduce_to(bias, gx[:, 0]) if biased else None
-    return (gx if wanted else None), g_threshold, g_bias, *(None,) * 13
+    return (gx if wanted else None), g_threshold, g_bias, *(None,) * 14
 
 
 differentiable(sigma_delta_fwd, _backward, _save)
@@ -361,6 +364,7 @@ def sigma_delta(
     relu: bool = True,
     tau_grad: float = 1.0,
     scale_grad: float = 1.0,
+    surrogate: str = DEFAULT,
     cum_error: bool = False,
     shift: bool = False,
     state: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
@@ -374,7 +378,7 @@ def sigma_delta(
     ----------
     x
         Weighted input, ``[N, neurons..., T]``, real units.
-    threshold, scale, tau_grad, scale_grad, cum_error, shift
+    threshold, scale, tau_grad, scale_grad, surrogate, cum_error, shift
         As for ``lapilli.kernels.delta.delta``.
     bias
         Added to the sum: as many values as 1, as channels, or as neurons, in any shape; None for
@@ -400,7 +404,7 @@ def sigma_delta(
         words = T // 32 + 2 if torch.compiler.is_compiling() else -(-T // 32)
     y, _, _, *after = sigma_delta_fwd(
         to_rows(x), threshold.reshape(-1), None if bias is None else bias.reshape(-1), *before,
-        scale, tau_grad, scale_grad, is_learned(threshold), words,
+        scale, tau_grad, scale_grad, surrogate, is_learned(threshold), words,
         return_state, relu, cum_error, shift,
     )  # fmt: skip
     y = from_rows(y, x.shape[1:-1])

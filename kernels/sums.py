@@ -4,14 +4,12 @@ On a CPU numbers are added in float64, in one order, and the sum is rounded once
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .dispatch import TILE, define_op, differentiable, run_loop, runs_loops
 from .lift import cpu_loop
 
 _LANES = 64  # sums at once, whatever the processor's vectors hold
-_ROWS = 8  # of a tile of norms
 
 
 @cpu_loop
@@ -76,33 +74,3 @@ def _backward(ctx, g):
 
 
 differentiable(sum_of_samples, _backward, _save)
-
-
-@cpu_loop
-def _row_norms_cpu(first, last, x, norms, R, K):
-    total = np.empty(_LANES, np.float64)
-    whole = K // _LANES * _LANES
-    for r in range(first * _ROWS, min(last * _ROWS, R)):
-        total[:] = 0
-        row = x[r]
-        for i in range(0, whole, _LANES):
-            part = row[i : i + _LANES]
-            for k in range(_LANES):
-                total[k] += np.float64(part[k]) * np.float64(part[k])
-        for i in range(whole, K):
-            total[i - whole] += np.float64(row[i]) * np.float64(row[i])
-        together = np.float64(0)
-        for k in range(_LANES):
-            together += total[k]
-        norms[r] = np.float32(np.sqrt(together))
-
-
-def row_norms(x: Tensor) -> Tensor:
-    """Return the Euclidean norms of the rows of ``[R, K]``, without gradient."""
-    x = x.detach()
-    if not runs_loops(x) or x.dtype != torch.float32 or x.numel() == 0:
-        return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).to(x.dtype)
-    norms = x.new_empty(len(x))
-    R, K = x.shape
-    run_loop(_row_norms_cpu, -(-R // _ROWS), R * K, (x.contiguous(), norms, R, K))
-    return norms

@@ -59,8 +59,10 @@ def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: Sequence[A
             future.result()
 
 
-@contextlib.contextmanager
-def in_one_order(device: torch.device) -> Iterator[None]:
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def in_one_order(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Keep the order of a long sum of torch's on a CPU from the number of threads, where asked.
 
     Products with few outputs and gradients of convolutions share one sum among threads. Under
@@ -69,8 +71,12 @@ def in_one_order(device: torch.device) -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or not torch.are_deterministic_algorithms_enabled():
-        yield
-        return
+        return _AS_IT_IS
+    return _on_one_thread(threads)
+
+
+@contextlib.contextmanager
+def _on_one_thread(threads: int) -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         yield

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # what ``__getattr__`` imports
     from . import blocks, classifier, export, io, loss, neurons, plot, slayer, spike
     from .blocks.tensor_cores import gradient_products, set_gradient_products
     from .kernels.decays import decay_gradient, set_decay_gradient
+    from .kernels.formula import surrogate, surrogates
     from .kernels.memory import keep_memory
     from .neurons.state import reset_state
 
@@ -33,6 +34,8 @@ __all__ = [
     "set_gradient_products",
     "slayer",
     "spike",
+    "surrogate",
+    "surrogates",
 ]
 
 _FUNCTIONS = {
@@ -42,6 +45,8 @@ _FUNCTIONS = {
     "reset_state": "lapilli.neurons.state",
     "set_decay_gradient": "lapilli.kernels.decays",
     "set_gradient_products": "lapilli.blocks.tensor_cores",
+    "surrogate": "lapilli.kernels.formula",
+    "surrogates": "lapilli.kernels.formula",
 }
 
 

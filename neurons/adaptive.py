@@ -3,7 +3,6 @@
 Equations: kernels/adaptive_threshold.py.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.adaptive_threshold import persistent_ref_state, persistent_th_state
-from .errors import require
+from .errors import finite
 from .gradients import with_zero_gradients
 from .state import state_value
 
@@ -49,10 +48,7 @@ class AdaptiveNeuron(FixedPointNeuron):
 
     @threshold_step.setter
     def threshold_step(self, threshold_step: float) -> None:
-        require(
-            math.isfinite(threshold_step),
-            f"threshold_step must be finite; got {threshold_step}",
-        )
+        finite("threshold_step", threshold_step)
         self._threshold_step = int(threshold_step * self.w_scale) / self.w_scale
 
     @property

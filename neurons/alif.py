@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from lapilli.kernels import alif as kernel
+from lapilli.kernels.formula import GivenSurrogate
 from lapilli.kernels.spike import spike
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
@@ -83,10 +85,11 @@ class Neuron(AdaptiveNeuron):
         persistent_state: bool = False,
         requires_grad: bool = False,
         graded_spike: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(
             threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
-            requires_grad, graded_spike,
+            requires_grad, graded_spike, surrogate=surrogate,
         )  # fmt: skip
         self._add_decay("current_decay", current_decay, jitter=0.01)
         self._add_decay("voltage_decay", voltage_decay, jitter=0.01)

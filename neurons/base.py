@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from lapilli.kernels.delay import step_delay
 from lapilli.kernels.fixed_point import DECAY_SCALE, STATE_BITS, STATE_SCALE
+from lapilli.kernels.formula import GivenSurrogate, name_of
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .errors import require
+from .errors import ArgumentTypeError, finite, flag, function, number, require, width
 from .lazy import (
     fill,
     is_to_be_drawn,
@@ -45,7 +47,7 @@ class Neuron(Stateful):
     threshold
         Firing threshold in real units, above 0; rounded down to a multiple of ``1 / w_scale``.
     tau_grad
-        Width of the surrogate gradient, relative to the threshold.
+        Width of the surrogate gradient, relative to the threshold; above 0.
     scale_grad
         Scale of the surrogate gradient.
     p_scale, w_scale, s_scale
@@ -75,6 +77,17 @@ class Neuron(Stateful):
         decay is looked at, and in the state dict, where it does not appear.
     complex
         The input is a pair (real, imaginary).
+    surrogate
+        Shape h of the surrogate gradient, each of height 1 and integral 2: ``"exponential"``,
+        ``exp(-|z|)``, as in lava-dl; ``"fast_sigmoid"``, ``1 / (1 + |z|)**2``; ``"arctan"``,
+        ``1 / (1 + (pi z / 2)**2)``; ``"sigmoid"``, ``1 / cosh(z)**2``; ``"triangle"``,
+        ``max(0, 1 - |z| / 2)``; ``"boxcar"``, 1 where ``|z| <= 1``; or one of your own, see
+        ``lapilli.surrogate``. The derivative of a spike by the state that is tested is
+        ``scale / (2 tau) h(d / tau)``, of a graded one ``scale h(min(d, 0) / tau)``, where d is
+        how far that is above its threshold, tau is ``tau_grad`` times threshold and scale is
+        ``scale_grad``, both times a constant of the kind of neuron (``TAU_RHO_MULT`` and
+        ``SCALE_RHO_MULT`` of its module). Neurons that spike by their phase: see
+        ``lapilli/kernels/surrogate.py``. It is not in the state dict and not in network files.
 
     Attributes
     ----------
@@ -132,6 +145,7 @@ class Neuron(Stateful):
         shared_param: bool = True,
         requires_grad: bool = True,
         complex: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(persistent_state)
         self.p_scale = p_scale
@@ -143,15 +157,16 @@ class Neuron(Stateful):
             f"s_scale={s_scale}, w_scale={w_scale}",
         )
         self._threshold = self.quantize_threshold(threshold)
-        self.tau_rho = tau_grad * self._threshold
-        self.scale_rho = scale_grad
-        self.shared_param = bool(shared_param)
+        self.tau_grad = tau_grad
+        self.scale_grad = scale_grad
+        self.surrogate = surrogate
+        self.shared_param = flag("shared_param", shared_param)
         self._learned: tuple[str, ...] = ()  # the parameters of the kernels, in their order
         self._learning: tuple[str, ...] = ()  # those of them that have a gradient
-        self.requires_grad = bool(requires_grad)
+        self.requires_grad = requires_grad
         self.debug = False
         self.complex = bool(complex)
-        self.drop = dropout
+        self.drop = function("dropout", dropout, "a module")
         self._add_norms(norm)
         self._ranges: dict[str, tuple[float, float]] = {}  # to be drawn at the first call
 
@@ -161,6 +176,13 @@ class Neuron(Stateful):
         cls._replaced = frozenset(
             name for name in _METHODS if getattr(cls, name, None) is not getattr(ours, name, None)
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tau_rho":
+            width(name, value)
+        elif name == "scale_rho":
+            finite(name, value)
+        super().__setattr__(name, value)
 
     _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
 
@@ -186,6 +208,7 @@ class Neuron(Stateful):
 
     def _add_norms(self, norm: Callable[[], torch.nn.Module] | None) -> None:
         self.norm = None
+        function("norm", norm, "a callable that returns a norm, such as its class")
         names = ("real_norm", "imag_norm") if self.complex else ("norm",)
         for name in names:
             module = None if norm is None else norm()
@@ -195,6 +218,7 @@ class Neuron(Stateful):
 
     def quantize_threshold(self, threshold: float) -> float:
         """Round a threshold down to a multiple of ``1 / w_scale``."""
+        threshold = number("threshold", threshold)
         require(
             math.isfinite(threshold) and int(threshold * self.w_scale) > 0,
             f"threshold must be finite and at least 1 / scale = {1 / self.w_scale:g}, or it "
@@ -218,6 +242,7 @@ class Neuron(Stateful):
     ) -> tuple[float, float]:
         """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
+        expected = f"expected {label} to be a scalar or a pair (min, max)"
         if isinstance(value, (np.ndarray, Tensor)):
             value = value.tolist()
         if self.shared_param:
@@ -226,15 +251,15 @@ class Neuron(Stateful):
                 f"expected {label} to be a scalar when shared_param is True; got {name}={value}. "
                 f"A range needs shared_param=False.",
             )
-            low = high = value
+            low = high = number(name, value)
         elif np.isscalar(value):
+            number(name, value)
             low, high = (1 - jitter) * value, (1 + jitter) * value
         else:
-            require(
-                len(value) == 2,
-                f"expected {label} to be a scalar or a pair (min, max); got {name}={value}",
-            )
-            low, high = value
+            if not isinstance(value, (tuple, list)):
+                raise ArgumentTypeError(f"{expected}; got {name}={value!r}")
+            require(len(value) == 2, f"{expected}; got {name}={value}")
+            low, high = (number(name, v) for v in value)
         require(
             all(limits[0] <= v <= limits[1] for v in np.ravel(value)),
             f"{label} must be in [{limits[0]:g}, {limits[1]:g}]; got {name}={value}",
@@ -307,10 +332,8 @@ class Neuron(Stateful):
             if update is None:
                 continue
             settle_update(self, name)
-            if not is_lazy(update):
-                update = torch.zeros_like(
-                    (saved if assigning and saved is not None else update).data
-                )
+            like = saved if assigning and saved is not None else update
+            update = update if is_lazy(like) else torch.zeros_like(like.data)
             state_dict[prefix + name + UPDATE] = update
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
         self._size_updates()
@@ -450,13 +473,40 @@ class Neuron(Stateful):
                 self._kept["threshold_state"] = kept + (self._threshold - before)
 
     @property
+    def tau_grad(self) -> float:
+        """Width of the surrogate gradient, relative to the threshold."""
+        return self.tau_rho / self._threshold
+
+    @tau_grad.setter
+    def tau_grad(self, tau_grad: float) -> None:
+        self.tau_rho = width("tau_grad", tau_grad) * self._threshold
+
+    @property
+    def scale_grad(self) -> float:
+        """Scale of the surrogate gradient."""
+        return self.scale_rho
+
+    @scale_grad.setter
+    def scale_grad(self, scale_grad: float) -> None:
+        self.scale_rho = finite("scale_grad", scale_grad)
+
+    @property
+    def surrogate(self) -> str:
+        """Name of the shape of the surrogate gradient; set by a name or a function."""
+        return self._surrogate_name
+
+    @surrogate.setter
+    def surrogate(self, surrogate: GivenSurrogate) -> None:
+        self._surrogate_name = name_of(surrogate)
+
+    @property
     def requires_grad(self) -> bool:
         """Whether the neuron's parameters are learned; setting it sets that of each of them."""
         return self._requires_grad
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = flag("requires_grad", requires_grad)
         for name in self._learning:
             settle_update(self, name)
             if self._requires_grad:
@@ -501,6 +551,7 @@ class Neuron(Stateful):
 
 def fixed_point_scales(scale: int) -> dict[str, int]:
     """Return the three scales of a neuron with fixed-point dynamics."""
+    finite("scale", scale)
     return {"p_scale": DECAY_SCALE, "w_scale": int(scale), "s_scale": int(scale * STATE_SCALE)}
 
 
@@ -514,7 +565,7 @@ class FixedPointNeuron(Neuron):
     graded_spike
         Spikes carry the state that spikes instead of 1.
     threshold, tau_grad, scale_grad, norm, dropout, shared_param, persistent_state, requires_grad, \
-    complex
+    complex, surrogate
         See ``Neuron``.
     """
 
@@ -534,6 +585,7 @@ class FixedPointNeuron(Neuron):
         requires_grad: bool,
         graded_spike: bool,
         complex: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(
             threshold=threshold,
@@ -545,15 +597,17 @@ class FixedPointNeuron(Neuron):
             shared_param=shared_param,
             requires_grad=requires_grad,
             complex=complex,
+            surrogate=surrogate,
             **fixed_point_scales(scale),
         )
-        self.graded_spike = bool(graded_spike)
+        self.graded_spike = flag("graded_spike", graded_spike)
 
     def _surrogate(self, tau_mult: float, scale_mult: float) -> dict[str, Any]:
         """Return what the kernels want to know of the surrogate gradient."""
         return {
             "tau_rho": self.tau_rho * tau_mult,
             "scale_rho": self.scale_rho * scale_mult,
+            "surrogate": self._surrogate_name,
             "graded": self.graded_spike,
         }
 

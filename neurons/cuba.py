@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from lapilli.kernels import cuba as kernel
+from lapilli.kernels.formula import GivenSurrogate
 from lapilli.kernels.leaky import leaky, leaky_spike
 from lapilli.kernels.spike import spike
+from lapilli.kernels.surrogate import DEFAULT
 from lapilli.kernels.threshold import EPSILON
 from torch import Tensor
 
@@ -37,7 +39,7 @@ class Neuron(FixedPointNeuron):
         Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
         each channel draws. A single number is then widened by 1 %.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient.
+        Width, above 0, and scale of the surrogate gradient.
     scale
         Integer units in 1 of weights; states have 64 times as many. Results equal lava-dl's bit for
         bit if it is a power of two and states stay within 2**24 units.
@@ -56,6 +58,8 @@ class Neuron(FixedPointNeuron):
         ``lapilli.kernels.decays.set_decay_gradient``.
     graded_spike
         Spikes carry the voltage instead of 1.
+    surrogate
+        Shape of the surrogate gradient; see ``lapilli.neurons.base.Neuron``.
 
     Attributes
     ----------
@@ -94,10 +98,11 @@ class Neuron(FixedPointNeuron):
         persistent_state: bool = False,
         requires_grad: bool = False,
         graded_spike: bool = False,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(
             threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
-            requires_grad, graded_spike,
+            requires_grad, graded_spike, surrogate=surrogate,
         )  # fmt: skip
         self.threshold_eps = EPSILON / self.s_scale
         self.no_reset = False

@@ -3,15 +3,16 @@
 Source: lava-dl axon/delta.py.
 """
 
-import math
 from typing import Any
 
 import torch
 from lapilli.kernels import delta as kernel
+from lapilli.kernels.formula import GivenSurrogate, name_of
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .errors import require
+from .errors import finite, flag, require, width
 from .lazy import fill, is_distributed, resize
 from .limits import confined, own_parameter
 from .state import Stateful, state_value
@@ -31,7 +32,7 @@ class Delta(Stateful):
         Events are rounded down to multiples of ``1 / scale``. What the rounding loses is not made
         up for later.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient of the threshold.
+        Width, above 0, and scale of the surrogate gradient of the threshold.
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     shared_param
@@ -46,6 +47,9 @@ class Delta(Stateful):
         What a learned threshold does not fall below, real units; None for half of ``threshold``. A
         loss that asks for accuracy alone would learn to send every change. Loading a checkpoint
         lowers it to the thresholds that were saved.
+    surrogate
+        Shape h of that gradient, ``-d scale_grad / threshold h((|d| - threshold) / tau_grad)`` for
+        a change d that is sent. The names are those of ``lapilli.neurons.base.Neuron``.
 
     Attributes
     ----------
@@ -80,32 +84,45 @@ class Delta(Stateful):
         persistent_state: bool = False,
         requires_grad: bool = False,
         min_threshold: float | None = None,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(persistent_state)
-        require(
-            math.isfinite(threshold) and scale > 0 and tau_grad > 0,
-            f"delta encoder needs a finite threshold, and scale and tau_grad above 0; got "
-            f"threshold={threshold}, scale={scale}, tau_grad={tau_grad}",
-        )
-        self.scale = scale
+        finite("threshold", threshold)
+        self.scale = width("scale", scale)
         self.tau_grad = tau_grad
         self.scale_grad = scale_grad
-        self.cum_error = bool(cum_error)
-        self.shared_param = bool(shared_param)
+        self.surrogate = surrogate
+        self.cum_error = flag("cum_error", cum_error)
+        self.shared_param = flag("shared_param", shared_param)
+        requires_grad = flag("requires_grad", requires_grad)
         self._first_threshold = float(threshold)
-        self.min_threshold = threshold / 2 if min_threshold is None else float(min_threshold)
-        require(
-            math.isfinite(self.min_threshold),
-            f"min_threshold must be finite, or None for half of the threshold; got {min_threshold}",
-        )
-        self._learns = bool(requires_grad)
+        self.min_threshold = self._first_threshold / 2
+        if min_threshold is not None:
+            self.min_threshold = float(finite("min_threshold", min_threshold))
+        self._learns = requires_grad
         self.lazy_sizes = () if self.shared_param else ("threshold",)
         if self.shared_param:
             value = torch.tensor([self._first_threshold], dtype=torch.float32)
-            self.threshold = torch.nn.Parameter(value, requires_grad=bool(requires_grad))
+            self.threshold = torch.nn.Parameter(value, requires_grad=requires_grad)
         else:
-            self._register_unsized("threshold", bool(requires_grad))
+            self._register_unsized("threshold", requires_grad)
         self._add_states(pre_state=0, residual_state=0, error_state=0)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tau_grad":
+            width(name, value)
+        elif name == "scale_grad":
+            finite(name, value)
+        super().__setattr__(name, value)
+
+    @property
+    def surrogate(self) -> str:
+        """Name of the shape of the surrogate gradient; set by a name or a function."""
+        return self._surrogate_name
+
+    @surrogate.setter
+    def surrogate(self, surrogate: GivenSurrogate) -> None:
+        self._surrogate_name = name_of(surrogate)
 
     @property
     def requires_grad(self) -> bool:
@@ -114,7 +131,7 @@ class Delta(Stateful):
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self._learns = bool(requires_grad)
+        self._learns = flag("requires_grad", requires_grad)
         self.threshold.requires_grad_(self._learns)
 
     def clamp(self) -> None:
@@ -201,11 +218,12 @@ class Delta(Stateful):
         return y
 
     @property
-    def _options(self) -> dict[str, float | bool]:
+    def _options(self) -> dict[str, Any]:
         """What the kernels want to know besides threshold, scale and state."""
         return {
             "tau_grad": self.tau_grad,
             "scale_grad": self.scale_grad,
+            "surrogate": self._surrogate_name,
             "cum_error": self.cum_error,
         }
 

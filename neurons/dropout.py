@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .errors import flag, number
+
 
 class Dropout(torch.nn.Module):
     """Silence neurons at random, each for the whole sequence.
@@ -23,10 +25,11 @@ class Dropout(torch.nn.Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
+        p = number("p", p)
         if not 0 <= p <= 1:
             raise ValueError(f"dropout probability must be in [0, 1]; got p={p}")
         self.p = p
-        self.inplace = inplace
+        self.inplace = flag("inplace", inplace)
 
     def extra_repr(self) -> str:  # noqa: D102 (torch's hook)
         return f"p={self.p}, inplace={self.inplace}"

@@ -24,11 +24,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lapilli.kernels.dispatch import is_transformed
+from lapilli.kernels.dispatch import is_transformed, runs_loops
 from lapilli.kernels.fixed_point import DECAY_SCALE
+from lapilli.kernels.frame import is_within
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def own_parameter(module: torch.nn.Module, name: str) -> Parameter | None:
@@ -127,9 +130,23 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
         with torch.no_grad():
             parameter.clamp_(low, high)
         return _with_update(module, name, parameter)
-    require_finite(module, name, parameter)
-    parameter.data.clamp_(low, high)
+    if not _lies_within(parameter, low, high):
+        require_finite(module, name, parameter)
+        parameter.data.clamp_(low, high)
+    update = own_parameter(module, name + UPDATE)
+    if update is not None and update.shape == parameter.shape and not torch.is_grad_enabled():
+        return parameter  # the update is 0, and nobody asks for its gradient
     return _with_update(module, name, parameter)
+
+
+def _lies_within(parameter: Parameter, low: float, high: float | None) -> bool:
+    """Whether a parameter certainly needs neither a move nor a message: the usual case, quickly."""
+    if not runs_loops(parameter) or torch._C._len_torch_dispatch_stack():
+        return False
+    high = _LARGEST if high is None else high
+    if parameter.numel() == 1:
+        return low <= parameter.item() <= high
+    return parameter.ndim == 1 and parameter.is_contiguous() and is_within(parameter, low, high)
 
 
 def confined_together(

@@ -10,6 +10,7 @@ import torch
 from lapilli.kernels.layout import wrong_type
 from torch import Tensor
 
+from .errors import finite, function, number, require
 from .lazy import LazySize, resize
 from .precision import KeepsFloat32
 
@@ -51,8 +52,14 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
         pre_hook_fx: Callable[..., Tensor] | None = None,
     ):
         super().__init__()
+        if num_features is not None:
+            require(
+                number("num_features", num_features) == int(num_features) > 0,
+                f"num_features must be a whole number of at least 1, or None; got {num_features}",
+            )
         self.num_features = num_features
-        self.momentum = momentum
+        self.momentum = finite("momentum", momentum)
+        function("pre_hook_fx", pre_hook_fx, "a function of the mean")
         self.pre_hook_fx = identity if pre_hook_fx is None else pre_hook_fx
         self.update = True
         self.register_buffer("running_mean", torch.zeros(num_features or 1, dtype=torch.float32))
@@ -135,8 +142,8 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
         pre_hook_fx: Callable[..., Tensor] | None = None,
     ):
         super().__init__(num_features, momentum, pre_hook_fx)
-        self.weight_exp_bits = weight_exp_bits
-        self.eps = eps
+        self.weight_exp_bits = finite("weight_exp_bits", weight_exp_bits)
+        self.eps = finite("eps", eps)
         self.register_buffer("running_var", torch.zeros(1, dtype=torch.float32))
 
     def reset_parameters(self) -> None:

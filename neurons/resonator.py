@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.kernels.formula import GivenSurrogate
 from lapilli.kernels.layout import wrong_type
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params
 from .base import FixedPointNeuron, Range, chip_value
-from .errors import ArgumentError, InputTypeError
+from .errors import ArgumentError, InputTypeError, flag
 from .limits import (
     confined_together,
     decay_parameter,
@@ -47,7 +49,7 @@ class ResonatorNeuron(FixedPointNeuron):
         Share of its length that the state loses a step, in [0, 1]; with ``shared_param=False`` also
         a pair (min, max) from which each channel draws. A single number is then widened by 1 %.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient.
+        Width, above 0, and scale of the surrogate gradient.
     scale
         Integer units in 1 of weights; states have 64 times as many. Results equal lava-dl's bit for
         bit if it is a power of two and states stay within 2**24 units.
@@ -68,6 +70,8 @@ class ResonatorNeuron(FixedPointNeuron):
     log_init
         Spread the frequencies of the channels evenly in the logarithm, the longest period first,
         instead of at random.
+    surrogate
+        Shape of the surrogate gradient; see ``lapilli.neurons.base.Neuron``.
 
     Attributes
     ----------
@@ -116,13 +120,14 @@ class ResonatorNeuron(FixedPointNeuron):
         requires_grad: bool = False,
         graded_spike: bool = False,
         log_init: bool = True,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(
             threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
-            requires_grad, graded_spike, complex=True,
+            requires_grad, graded_spike, complex=True, surrogate=surrogate,
         )  # fmt: skip
         self.no_reset = False
-        self.log_init = bool(log_init)
+        self.log_init = flag("log_init", log_init)
         self._links: tuple[Tensor, ...] | None = None  # see stepping() of state.py
         self._before: dict[str, Tensor] = {}  # imag_state as dynamics() found it, for spike()
         self._add_rotation(period, decay)
@@ -365,7 +370,7 @@ class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
         Share lost a step by threshold (of its distance from rest) and refractory state, in [0, 1];
         with ``shared_param=False`` also a pair (min, max) from which each channel draws.
     period, decay, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state, \
-    requires_grad, graded_spike, log_init
+    requires_grad, graded_spike, log_init, surrogate
         See ``ResonatorNeuron``. The decays of the threshold get gradients of zero.
 
     Attributes
@@ -394,10 +399,11 @@ class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
         requires_grad: bool = False,
         graded_spike: bool = False,
         log_init: bool = True,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         super().__init__(
             threshold, period, decay, tau_grad, scale_grad, scale, norm, dropout, shared_param,
-            persistent_state, requires_grad, graded_spike, log_init,
+            persistent_state, requires_grad, graded_spike, log_init, surrogate,
         )  # fmt: skip
         self._add_adaptation(threshold_step, threshold_decay, refractory_decay)
         self._add_states(threshold_state=self._threshold, refractory_state=0)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from lapilli.kernels import sigma_delta as kernel
+from lapilli.kernels.formula import GivenSurrogate
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
 from . import base
 from .delta import Delta
-from .errors import require
+from .errors import flag, number, require
 from .gradients import with_zero_gradients
 from .lazy import resize
 from .sigma import Sigma
@@ -43,7 +45,7 @@ class Neuron(base.Neuron):
     activation
         Callable from tensor to tensor of the same shape, usually ``torch.relu``; None for none.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient of the threshold.
+        Width, above 0, and scale of the surrogate gradient of the threshold.
     scale
         Integer units in 1 of weights; events are rounded down to 64 times as fine a grid.
     cum_error
@@ -62,6 +64,8 @@ class Neuron(base.Neuron):
         Learn threshold and bias.
     min_threshold
         What a learned threshold does not fall below, real units; None for half of ``threshold``.
+    surrogate
+        Shape of that gradient; see ``lapilli.neurons.delta.Delta``.
 
     Attributes
     ----------
@@ -83,6 +87,7 @@ class Neuron(base.Neuron):
     """
 
     lazy_sizes = ("bias",)
+    _derived = base.Neuron._derived | {"tau_rho": "set tau_grad", "scale_rho": "set scale_grad"}
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class Neuron(base.Neuron):
         persistent_state: bool = False,
         requires_grad: bool = False,
         min_threshold: float | None = None,
+        surrogate: GivenSurrogate = DEFAULT,
     ):
         require(
             activation is None or callable(activation),
@@ -112,6 +118,7 @@ class Neuron(base.Neuron):
             persistent_state=persistent_state,
             shared_param=shared_param,
             requires_grad=requires_grad,
+            surrogate=surrogate,
             **base.fixed_point_scales(scale) | {"p_scale": 1},
         )
         self.graded_spike = True
@@ -126,16 +133,18 @@ class Neuron(base.Neuron):
             scale=self.s_scale,
             tau_grad=tau_grad,
             scale_grad=scale_grad,
-            cum_error=bool(cum_error),
+            cum_error=cum_error,
             shared_param=self.shared_param,
             persistent_state=self.persistent_state,
             requires_grad=self.requires_grad,
             min_threshold=min_threshold,
+            surrogate=surrogate,
         )
         self.clamp()
 
     def quantize_threshold(self, threshold: float) -> float:
         """Round a threshold down to a multiple of ``1 / w_scale``; 0 stands for the least one."""
+        threshold = number("threshold", threshold)
         require(
             math.isfinite(threshold) and threshold >= 0,
             f"threshold must be finite and at least 0; got {threshold}",
@@ -216,12 +225,50 @@ class Neuron(base.Neuron):
 
     @threshold.setter
     def threshold(self, threshold: float) -> None:
-        before, self._threshold = self._threshold, self.quantize_threshold(threshold)
-        if before > 0:
-            self.tau_rho *= self._threshold / before
+        self._threshold = self.quantize_threshold(threshold)
         self.delta.threshold.data.fill_(self._threshold)
         self.delta.min_threshold = min(self.delta.min_threshold, self._threshold / 2)
         self.clamp()
+
+    @property
+    def tau_grad(self) -> float:
+        """Width of the surrogate gradient of the threshold, see ``delta.tau_grad``."""
+        return self.delta.tau_grad
+
+    @tau_grad.setter
+    def tau_grad(self, tau_grad: float) -> None:
+        if "delta" in self._modules:
+            self.delta.tau_grad = tau_grad
+
+    @property
+    def scale_grad(self) -> float:
+        """Scale of the surrogate gradient of the threshold, see ``delta.scale_grad``."""
+        return self.delta.scale_grad
+
+    @scale_grad.setter
+    def scale_grad(self, scale_grad: float) -> None:
+        if "delta" in self._modules:
+            self.delta.scale_grad = scale_grad
+
+    @property
+    def tau_rho(self) -> float:
+        """Width of the surrogate gradient times the threshold."""
+        return self.tau_grad * self._threshold
+
+    @property
+    def scale_rho(self) -> float:
+        """Scale of the surrogate gradient."""
+        return self.scale_grad
+
+    @property
+    def surrogate(self) -> str:
+        """Name of the shape of the surrogate gradient, see ``delta.surrogate``."""
+        return self.delta.surrogate
+
+    @surrogate.setter
+    def surrogate(self, surrogate: GivenSurrogate) -> None:
+        if "delta" in self._modules:
+            self.delta.surrogate = surrogate
 
     @base.Neuron.requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
@@ -237,7 +284,7 @@ class Neuron(base.Neuron):
 
     @persistent_state.setter
     def persistent_state(self, persistent_state: bool) -> None:
-        self._persistent_state = bool(persistent_state)
+        self._persistent_state = flag("persistent_state", persistent_state)
         for name in ("sigma", "delta"):
             if name in self._modules:
                 self._modules[name].persistent_state = self._persistent_state
@@ -249,7 +296,7 @@ class Neuron(base.Neuron):
 
     @cum_error.setter
     def cum_error(self, cum_error: bool) -> None:
-        self.delta.cum_error = bool(cum_error)
+        self.delta.cum_error = flag("cum_error", cum_error)
 
     @property
     def v_th_mant(self) -> int | np.ndarray:

@@ -16,7 +16,7 @@ from lapilli.kernels.dispatch import is_transformed
 from lapilli.kernels.layout import wrong_type
 from torch import Tensor
 
-from .errors import InputTypeError, require
+from .errors import InputTypeError, flag, require
 from .lazy import LazySize
 from .precision import KeepsFloat32, keeping_type
 
@@ -32,7 +32,7 @@ def state_value(name: str, meaning: str) -> Any:
     def get(self: "KeepsState") -> Tensor | None:
         kept, rest = self._kept[name], self._rest[name]
         if kept is not None or rest is None:
-            return kept
+            return to_keep(kept) if self._writes_in_place and kept is not None else kept
         return torch.full((1,), rest, dtype=torch.float32, device=self.device)
 
     def put(self: "KeepsState", value: Tensor | None) -> None:
@@ -65,6 +65,7 @@ class KeepsState(KeepsFloat32):
     ``_kept`` holds them by name, None at rest, and ``_rest`` the value that stands for None.
     """
 
+    _writes_in_place = False  # what is kept may change after it was read, see blocks/stream.py
     _kept: dict[str, Tensor | None]
     _rest: dict[str, float | None]
 
@@ -156,7 +157,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         super().__init__()
         self.shape: torch.Size | None = None
         self.num_neurons: int | None = None
-        self.persistent_state = bool(persistent_state)
+        self.persistent_state = flag("persistent_state", persistent_state)
         self._within_step = False  # a call is one step of another, see ``stepping``
         self._last_call = {"began_at_rest": False}  # a dict: quicker to write than an attribute
 

@@ -399,7 +399,11 @@ def run(
     for key in [*results]:
         if "/in/" in key:
             results[key.replace("/in/", "/grad_in/")] = results.pop(key).grad
-    results |= {f"grad/{name}": p.grad for name, p in module.named_parameters()}
+    learned = {name: p.grad for name, p in module.named_parameters()}
+    for name in [n for n in learned if n.endswith("_update")]:  # of a decay, as its own gradient
+        same = learned.pop(name), learned[name.removesuffix("_update")]
+        torch.testing.assert_close(*same, rtol=0, atol=0)
+    results |= {f"grad/{name}": gradient for name, gradient in learned.items()}
     return module, results
 
 

@@ -39,7 +39,8 @@ def _adapted(steps, x, decays, threshold, step, scale, state):
 
 def alif(
     x, current_decay, voltage_decay, threshold_decay, refractory_decay, threshold, threshold_step,
-    scale, *, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, return_state=False,
+    scale, *, tau_rho=1.0, scale_rho=1.0, surrogate="exponential", graded=False, shift=False,
+    state=None, return_state=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.alif.alif``."""
     steps = _integrate(x, current_decay, voltage_decay, scale, state)
@@ -50,7 +51,7 @@ def alif(
         th, r, fires = next(adaptation)
         limit = fixed.to_float(th + r, scale)
         voltage = fixed.to_float(v, scale)
-        spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded))
+        spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
     out = torch.stack(spikes, -1)

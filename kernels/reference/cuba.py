@@ -33,7 +33,7 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state):
 
 def cuba(
     x, current_decay, voltage_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
-    graded=False, shift=False, state=None, return_state=False,
+    surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.cuba.cuba``."""
     x = x.to(torch.float32)
@@ -42,7 +42,8 @@ def cuba(
     decays = fixed.signed(current_decay, voltage_decay)
     for u, v, w, fires in _run(x, *decays, threshold, scale, state):  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
-        spikes.append(spike(voltage, fires, threshold + 0.01 / scale, tau_rho, scale_rho, graded))
+        limit = threshold + 0.01 / scale
+        spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
     out = torch.stack(spikes, -1)

@@ -7,30 +7,31 @@ an event is a function whose derivative by the threshold is h.
 import torch
 
 from . import fixed
+from .spike import shape
 
 
 class _Event(torch.autograd.Function):
     """The event; its derivative by the change is 1, by the threshold h."""
 
     @staticmethod
-    def forward(ctx, change, fires, threshold, tau, scale):
+    def forward(ctx, change, fires, threshold, tau, scale, surrogate):
         ctx.save_for_backward(change, threshold)
-        ctx.constants = tau, scale
+        ctx.constants = tau, scale, surrogate
         return torch.where(fires, change, 0.0)
 
     @staticmethod
     def backward(ctx, gradient):
         change, threshold = ctx.saved_tensors
-        tau, scale = ctx.constants
+        tau, scale, surrogate = ctx.constants
         size = change.abs()
-        beyond = -change * scale * torch.exp(-(size - threshold) / tau) / threshold
+        beyond = -change * scale * shape(size - threshold, tau, surrogate) / threshold
         h = torch.where(size > threshold, beyond, -change.sign())
-        return gradient, None, (gradient * h).sum_to_size(threshold.shape), None, None
+        return gradient, None, (gradient * h).sum_to_size(threshold.shape), None, None, None
 
 
 def delta(
-    x, threshold, scale, *, tau_grad=1.0, scale_grad=1.0, cum_error=False, shift=False,
-    state=None, return_state=False,
+    x, threshold, scale, *, tau_grad=1.0, scale_grad=1.0, surrogate="exponential", cum_error=False,
+    shift=False, state=None, return_state=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.delta.delta``."""
     x = x.to(torch.float32)
@@ -45,7 +46,7 @@ def delta(
         change = (x[..., t] - before) + residual
         error = error + change.detach()
         fires = (error if cum_error else change.detach()).abs() >= theta.detach()
-        event = _Event.apply(change, fires, theta, tau_grad, scale_grad)
+        event = _Event.apply(change, fires, theta, tau_grad, scale_grad, surrogate)
         error = torch.where(event.detach() != 0, 0.0, error)
         residual = (change - event).detach()  # sent or not, the gradient passes straight through
         before = x[..., t]

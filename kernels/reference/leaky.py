@@ -33,12 +33,13 @@ def leaky(x, decay, scale, *, threshold=None, state=None):
 
 def leaky_spike(
     x, decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
-    graded=False, shift=False, state=None, return_state=False,
+    surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.leaky.leaky_spike``."""
     steps = list(_run(x.to(torch.float32), decay, scale, threshold, state))
+    limit = threshold + 0.01 / scale
     spikes = [
-        spike(fixed.to_float(y, scale), fires, threshold + 0.01 / scale, tau_rho, scale_rho, graded)
+        spike(fixed.to_float(y, scale), fires, limit, tau_rho, scale_rho, graded, surrogate)
         for y, _, fires in steps
     ]
     if shift:

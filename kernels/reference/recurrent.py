@@ -108,7 +108,8 @@ def _slope(spikes, *states):
 
 def recurrent(
     z, feedback, decays, threshold, scale, *, phase=False, threshold_step=0.0, bias=0.0,
-    quantum=None, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, spikes=None,
+    quantum=None, tau_rho=1.0, scale_rho=1.0, surrogate="exponential",
+    graded=False, shift=False, state=None, spikes=None,
     return_state=False, gradient="lava-dl",
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrent.recurrent``."""
@@ -132,17 +133,17 @@ def recurrent(
         arguments = threshold, threshold_step, scale
         if turns:
             now, (a, b), limit, fires = _resonator_step(now, x, each, *arguments, phase)
-            surrogate = phase, scale, tau_rho, scale_rho, graded
+            options = phase, scale, tau_rho, scale_rho, graded, surrogate
 
-            def spikes_of(a, b, fires=fires, limit=limit, surrogate=surrogate):
-                return spike_of(a, b, fires, limit, *surrogate)
+            def spikes_of(a, b, fires=fires, limit=limit, options=options):
+                return spike_of(a, b, fires, limit, *options)
 
         else:
             now, (a, b), limit, fires = _leaky_step(now, x[0], each, *arguments)
-            surrogate = tau_rho, scale_rho, graded
+            options = tau_rho, scale_rho, graded, surrogate
 
-            def spikes_of(a, b, fires=fires, limit=limit, surrogate=surrogate):
-                return spike(fixed.to_float(b, scale), fires, limit, *surrogate)
+            def spikes_of(a, b, fires=fires, limit=limit, options=options):
+                return spike(fixed.to_float(b, scale), fires, limit, *options)
 
         back = s = spikes_of(a, b)
         if gradient == "bounded":

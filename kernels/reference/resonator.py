@@ -62,12 +62,15 @@ def tested(steps, initial, phase):
     ]
 
 
-def spike_of(re, im, fires, limit, phase, scale, tau_rho, scale_rho, graded):
-    """Spike of one step, with its surrogate gradient; ``limit`` in real units."""
+def spike_of(re, im, fires, limit, phase, scale, *options):
+    """Spike of one step, with its surrogate gradient; ``limit`` in real units.
+
+    ``options`` are those of ``spike``, from ``tau`` on.
+    """
     real, imag = (fixed.to_float(y, scale) for y in (re, im))
     if phase:
-        return complex_spike(real, imag, fires, limit, tau_rho, scale_rho, graded)
-    return spike(imag, fires, limit, tau_rho, scale_rho, graded)
+        return complex_spike(real, imag, fires, limit, *options)
+    return spike(imag, fires, limit, *options)
 
 
 def outputs(spikes, last, scale, shift, return_state):
@@ -86,7 +89,7 @@ def series(steps, scale):
 
 def constant_threshold(
     phase, x, sin_decay, cos_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
-    graded=False, shift=False, state=None, return_state=False,
+    surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
 ):  # fmt: skip
     """Spikes of RF (``phase``) and RF-Izhikevich neurons; only the latter reset."""
     reset = None if phase else threshold
@@ -95,7 +98,9 @@ def constant_threshold(
     for step, (part, may) in zip(steps, tested(steps, initial, phase), strict=True):
         fires = may & (part >= round(threshold * scale))
         spikes.append(
-            spike_of(*step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded)
+            spike_of(
+                *step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded, surrogate
+            )
         )
     return outputs(spikes, steps[-1][2:], scale, shift, return_state)
 
@@ -120,7 +125,8 @@ def _adapted(
 
 def adaptive_threshold(
     phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
-    scale, *, tau_rho=1.0, scale_rho=1.0, graded=False, shift=False, state=None, return_state=False,
+    scale, *, tau_rho=1.0, scale_rho=1.0, surrogate="exponential", graded=False, shift=False,
+    state=None, return_state=False,
 ):  # fmt: skip
     """Spikes of ADRF (``phase``) and ADRF-Izhikevich neurons."""
     steps, found, last = _adapted(
@@ -130,7 +136,9 @@ def adaptive_threshold(
     spikes = []
     for step, (th, r, fires) in zip(steps, found, strict=True):
         limit = fixed.to_float(th + r, scale)
-        spikes.append(spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded))
+        spikes.append(
+            spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded, surrogate)
+        )
     spikes[0] = spikes[0] + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of 0
     return outputs(spikes, (*steps[-1][2:], *last), scale, shift, return_state)
 

@@ -40,8 +40,7 @@ class OneThread:
 
 # Operators that are made of torch's own, which count in their place
 _SEEN_THROUGH = (
-    "turned", "linear_input_bwd", "convolution_input_bwd", "normalize", "normalize_bwd",
-    "sum_of_samples", "feedback_bwd",
+    "turned", "linear_input_bwd", "convolution_input_bwd", "sum_of_samples", "feedback_bwd",
 )  # fmt: skip
 
 

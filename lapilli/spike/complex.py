@@ -4,6 +4,7 @@ Source: lava-dl spike/complex.py.
 """
 
 from lapilli.kernels.spike import complex_spike
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
 
@@ -20,6 +21,7 @@ class Spike:
         graded_spike: bool,
         imag_last: float | Tensor = 0.0,
         scale: float = 1,
+        surrogate: str = DEFAULT,
     ) -> Tensor:
         """Spike where ``imag`` turns from negative to not while ``real`` reaches ``threshold``.
 
@@ -30,7 +32,7 @@ class Spike:
         threshold
             Number, or a tensor that broadcasts against ``real``.
         tau_rho, scale_rho
-            Width and scale of the surrogate gradient.
+            Width, above 0, and scale of the surrogate gradient.
         graded_spike
             Spikes carry ``real / scale`` instead of 1.
         imag_last
@@ -38,6 +40,8 @@ class Spike:
             step.
         scale
             Divisor of graded spikes.
+        surrogate
+            Shape of the surrogate gradient, see ``lapilli.neurons.base.Neuron``.
 
         Returns
         -------
@@ -46,5 +50,5 @@ class Spike:
         """
         return complex_spike(
             real, imag, threshold, tau_rho=tau_rho, scale_rho=scale_rho,
-            graded=bool(graded_spike), imag_last=imag_last, scale=scale,
+            graded=bool(graded_spike), imag_last=imag_last, scale=scale, surrogate=surrogate,
         )  # fmt: skip

@@ -4,6 +4,7 @@ Source: lava-dl spike/spike.py.
 """
 
 from lapilli.kernels.spike import spike
+from lapilli.kernels.surrogate import DEFAULT
 from torch import Tensor
 
 
@@ -19,6 +20,7 @@ class Spike:
         graded_spike: bool,
         voltage_last: Tensor | None = None,
         scale: float = 1,
+        surrogate: str = DEFAULT,
     ) -> Tensor:
         """Spike where ``voltage`` reaches ``threshold``.
 
@@ -29,13 +31,15 @@ class Spike:
         threshold
             Number, or a tensor that broadcasts against ``voltage``.
         tau_rho, scale_rho
-            Width and scale of the surrogate gradient.
+            Width, above 0, and scale of the surrogate gradient.
         graded_spike
             Spikes carry ``voltage / scale`` instead of 1.
         voltage_last
             Not used.
         scale
             Divisor of graded spikes.
+        surrogate
+            Shape of the surrogate gradient, see ``lapilli.neurons.base.Neuron``.
 
         Returns
         -------
@@ -44,5 +48,5 @@ class Spike:
         """
         return spike(
             voltage, threshold, tau_rho=tau_rho, scale_rho=scale_rho, graded=bool(graded_spike),
-            scale=scale,
+            scale=scale, surrogate=surrogate,
         )  # fmt: skip

@@ -34,7 +34,7 @@ def test_modes_and_bytes():
     # x and spikes; in training also v; backward: gradient of the spikes, v, gradient of x
     modes = {m: e.bytes for m, e in entries_of("cuba").items()}
     assert modes == {
-        "inference": 8, "training": 12, "backward": 12,
+        "inference": 8, "training": 12, "backward": 12, "backward, fast_sigmoid": 12,
         # and two float32 a neuron and sample, for 300 steps
         "backward, learned": pytest.approx(12 + 8 / 300),
     }  # fmt: skip

@@ -219,7 +219,7 @@ def table(entries):
 
 NO_EFFECT_ON = {  # of these an attribute says nothing, here as there
     ("neuron.rf", "norm"), ("neuron.rf_iz", "norm"), ("neuron.adrf", "norm"),
-    ("neuron.adrf_iz", "norm"), ("neuron.sigma_delta", "tau_rho"),
+    ("neuron.adrf_iz", "norm"), ("neuron.sigma_delta", "tau_rho"),  # refused: see below
     ("neuron.sigma_delta", "scale_rho"), ("neuron.sigma_delta", "graded_spike"),
     ("synapse.Dense", "stride"), ("synapse.Dense", "padding"), ("synapse.Dense", "dilation"),
 }  # fmt: skip

@@ -31,9 +31,10 @@ NETWORK = Path(__file__).parents[1] / "golden" / "hdf5" / "cuba_mlp.net"
 
 # what classes need, by name
 NEEDED = {
-    "block": "cuba", "c_event": [0, 1], "channels": (2, 3), "dropout": None, "error": None,
+    "advice": "", "binds": None, "block": "cuba", "c_event": [0, 1], "channels": (2, 3),
+    "chip": None, "chips": 1, "cores": 1, "dropout": None, "error": None,
     "factor": 4, "false_rate": 0.1, "filter_length": 5, "graded_spike": False, "in_features": 2,
-    "in_neurons": 6, "kernel_size": (2, 2), "layer": 0, "limit": "", "net": None,
+    "in_neurons": 6, "kernel_size": (2, 2), "layer": 0, "layers": (), "limit": "", "net": None,
     "network_config": NETWORK, "norm": None, "num_filter": 2, "num_outputs": 3, "num_winners": 2,
     "optimizer": None, "out_features": 3, "out_neurons": 5, "persistent_state": False,
     "problem": "", "remedy": "", "requires_grad": False, "scale": 64, "scale_grad": 1,

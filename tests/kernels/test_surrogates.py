@@ -1,0 +1,412 @@
+"""Surrogate gradients: their formulas, every neuron with each of them, and those of users."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import lapilli.kernels.lift as lift_module
+import lapilli.kernels.surrogate as surrogate_module
+import numpy as np
+import pytest
+import torch
+from lapilli.kernels.aot import (
+    TARGETS,
+    can_compile,
+    compile_launch,
+    launches,
+    recurrent_launches,
+    resources,
+)
+from lapilli.kernels.cuba import _cuba_bwd_cpu
+from lapilli.kernels.dispatch import FULL
+from lapilli.kernels.formula import name_of, on_tensors
+from lapilli.kernels.language import BACKEND
+from lapilli.kernels.lift import lift
+from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.reference.recurrent import recurrent as recurrent_oracle
+from lapilli.kernels.spike import complex_spike, spike
+from lapilli.kernels.surrogate import BUILT_IN, SURROGATES, surrogate_constants
+from problems import assert_equal_answers, fixed_problem
+from recurrences import TABLE
+from surrogates_of_users import gaussian, lopsided
+from tolerances import FLOAT32
+from torch.testing import assert_close
+
+import lapilli
+
+# published formulas, scaled to a height of 1 and an integral of 2; float64
+FORMULAS = {
+    "exponential": lambda z: np.exp(-np.abs(z)),
+    "fast_sigmoid": lambda z: 1 / (1 + np.abs(z)) ** 2,
+    "arctan": lambda z: 1 / (1 + (np.pi / 2 * z) ** 2),
+    "sigmoid": lambda z: np.cosh(np.clip(z, -300, 300)) ** -2.0,
+    "triangle": lambda z: np.maximum(0, 1 - np.abs(z) / 2),
+    "boxcar": lambda z: (np.abs(z) <= 1).astype(float),
+    "gaussian": lambda z: np.exp(-np.pi / 4 * z**2),
+    "lopsided": lambda z: np.where(
+        (z > 0) & (z < 4), np.maximum(1 - z / 1.5, 0), 1 / np.sqrt(1 + np.minimum(z, 0) ** 2)
+    ),
+    "straight_through": np.ones_like,
+}  # fmt: skip
+EVERY = tuple(FORMULAS)
+each = pytest.mark.parametrize("name", EVERY)
+
+# in real units; not on the edges of a box
+DISTANCES = np.concatenate([np.linspace(-6, 6, 241) + 0.003, [-1e4, -50.0, 0.0, 50.0, 1e4]])
+
+
+def expected(name, distance, tau, scale, graded):
+    """The surrogate gradient of a binary or graded spike, float64."""
+    if graded:
+        return scale * FORMULAS[name](np.minimum(distance, 0) / tau)
+    return scale / (2 * tau) * FORMULAS[name](distance / tau)
+
+
+def expected_by_phase(name, distance, imag, tau, scale, graded):
+    """The two surrogate gradients of a spike by phase, float64."""
+    shape = FORMULAS[name]
+    a = shape(np.minimum(distance, 0) / tau) if graded else shape(distance / tau) / (2 * tau)
+    b = shape(imag / tau) / (2 * tau)
+    reached = (1 + np.sign(distance) * (1 - 2 * tau * a)) / 2
+    return scale * a * b, -scale / tau * np.sign(imag) * b * reached
+
+
+def test_every_surrogate_has_a_formula_here():
+    assert set(BUILT_IN) | {"gaussian", "lopsided", "straight_through"} == set(EVERY)
+    assert set(EVERY) <= set(lapilli.surrogates())
+    assert lapilli.surrogates()[: len(BUILT_IN)] == BUILT_IN
+
+
+@pytest.mark.parametrize("name", [*BUILT_IN, "gaussian"])
+def test_height_is_one_and_integral_two(name):
+    z = torch.arange(-2_000_000, 2_000_001, dtype=torch.float64) / 1000
+    shape = SURROGATES[name]
+    values = on_tensors(shape.shape.fn)(z, z.abs(), shape.rate(1.0))
+    tail = {"fast_sigmoid": 2 / 2001, "arctan": 8 / math.pi**2 / 2000}.get(name, 0.0)
+    assert values[2_000_000] == 1
+    assert torch.trapezoid(values, z).item() + tail == pytest.approx(2, abs=1.1e-3)
+
+
+@each
+@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize(("tau", "scale"), [(1.0, 1.0), (0.3, 4.0), (20.0, 0.1)])
+def test_derivative_of_a_spike_is_the_formula(name, graded, tau, scale):
+    distance = torch.tensor(DISTANCES, requires_grad=True)
+    y = spike(
+        distance, 0.0, tau_rho=tau, scale_rho=scale, surrogate=name, graded=graded,
+        fires=torch.ones_like(distance, dtype=torch.bool),
+    )  # fmt: skip
+    (found,) = torch.autograd.grad(y.sum(), distance)
+    want = expected(name, DISTANCES, tau, scale, graded)
+    assert_close(found, torch.tensor(want), rtol=1e-9, atol=1e-12)
+
+
+@each
+@pytest.mark.parametrize("graded", [False, True])
+def test_derivatives_of_a_spike_by_phase_are_the_formulas(name, graded):
+    tau, scale = 0.7, 3.0
+    re, im = (y.flatten() for y in np.meshgrid(DISTANCES, DISTANCES[::7]))
+    real, imag = (torch.tensor(y, requires_grad=True) for y in (re, im))
+    y = complex_spike(
+        real, imag, 0.0, tau_rho=tau, scale_rho=scale, surrogate=name, graded=graded,
+        fires=torch.ones_like(real, dtype=torch.bool),
+    )  # fmt: skip
+    found = torch.autograd.grad(y.sum(), (real, imag))
+    for got, want in zip(found, expected_by_phase(name, re, im, tau, scale, graded), strict=True):
+        assert_close(got, torch.tensor(want), rtol=1e-9, atol=1e-12)
+
+
+@each
+def test_compiled_shape_is_the_formula(name):
+    shape = SURROGATES[name]
+    compiled = lift(shape.shape)
+    for tau in (1.0, 0.3, 20.0):
+        rate = np.float32(shape.rate(tau))
+        found = [compiled(np.float32(d), np.float32(abs(d)), rate) for d in DISTANCES]
+        want = FORMULAS[name](np.float32(DISTANCES).astype(float) / tau)
+        assert_close(
+            torch.tensor(np.array(found)).double(), torch.tensor(want).double(),
+            rtol=FLOAT32["rtol"], atol=1e-6,
+        )  # fmt: skip
+
+
+def test_default_is_that_of_before():
+    """The values of lava-dl's formula, whatever else there is."""
+    assert surrogate_module.DEFAULT == "exponential"
+    assert surrogate_constants(0.5, 2.0, False) == (2.0, -math.log2(math.e) / 0.5)
+
+
+# every neuron: (recurrence, surrogate, graded); those that are not graded are what the tests of
+# neurons use, so that they are compiled once
+RECURRENCES = {r.name: r for r in TABLE if r.spikes and {"graded", "cum_error"} & r.features}
+QUICK = [
+    ("cuba", "gaussian", False), ("cuba", "lopsided", True), ("leaky", "arctan", False),
+    ("alif", "sigmoid", False), ("rf", "triangle", False), ("rf", "boxcar", True),
+    ("rf_iz", "boxcar", False), ("adrf", "fast_sigmoid", False), ("adrf_iz", "gaussian", False),
+    ("delta", "triangle", False), ("sigma_delta", "sigmoid", False),
+]  # fmt: skip
+ALL = [
+    (recurrence, name, graded)
+    for recurrence, row in RECURRENCES.items()
+    for name in EVERY
+    for graded in ((False, True) if "graded" in row.features else (False,))
+]
+
+
+def marked(cases, quick):
+    return [pytest.param(*c, marks=() if c in quick else pytest.mark.slow) for c in cases]
+
+
+def problem_of(recurrence, name, graded):
+    options = {"graded": True} if graded else {}
+    learn = {"learn": True} if recurrence in ("delta", "sigma_delta") else {}
+    return fixed_problem(
+        RECURRENCES[recurrence], train=True, surrogate=name, tau_rho=0.4, **options, **learn
+    )
+
+
+@pytest.mark.parametrize(("recurrence", "name", "graded"), marked(ALL, QUICK))
+def test_every_neuron_equals_oracle(recurrence, name, graded, device):
+    assert_equal_answers(problem_of(recurrence, name, graded), device)
+
+
+def test_quick_cases_cover_neurons_and_shapes():
+    assert {r for r, _, _ in QUICK} == set(RECURRENCES)
+    assert {n for _, n, _ in QUICK} >= set(BUILT_IN) - {"exponential"}
+
+
+LAYERS = {"cuba": (1, False), "rf": (2, True), "rf_iz": (2, False)}
+QUICK_LAYERS = [("cuba", "gaussian", False), ("rf", "arctan", False)]
+ALL_LAYERS = [(kind, n, g) for kind in LAYERS for n in EVERY for g in (False, True)]
+
+
+def layer(function, kind, name, graded, device="cpu"):
+    """Return spikes of a recurrent layer and the gradients of its inputs and weights."""
+    parts, phase = LAYERS[kind]
+    generator = torch.Generator().manual_seed(0)
+    z, r = (
+        [torch.randn(size, generator=generator) for _ in range(parts)]
+        for size in ((3, 5, 17), (5, 5))
+    )
+    z = [part.to(device).requires_grad_() for part in z]
+    r = [(part * 4).round().div(32).to(device).requires_grad_() for part in r]
+    decays = (600.0, 400.0) if parts == 1 else (1500.0, 3500.0)
+    y = function(
+        *((z[0], r[0]) if parts == 1 else (tuple(z), tuple(r))),
+        tuple(torch.tensor([d], device=device) for d in decays), 0.5, 4096,
+        phase=phase, gradient="full", tau_rho=0.4, surrogate=name, graded=graded,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    return y, torch.autograd.grad(y, [*z, *r], torch.randn(y.shape).to(device))
+
+
+@pytest.mark.parametrize(("kind", "name", "graded"), marked(ALL_LAYERS, QUICK_LAYERS))
+def test_recurrent_layers_equal_oracle(kind, name, graded, device):
+    got, gradients = layer(recurrent, kind, name, graded, device)
+    want, wanted = layer(recurrent_oracle, kind, name, graded)
+    assert 0 < (want != 0).float().mean() < 1
+    if not graded:  # those are sums that are not exact in any order
+        assert_close(got.cpu(), want, rtol=0, atol=0)
+    for g, w in zip(gradients, wanted, strict=True):
+        assert_close(g.cpu(), w, rtol=0, atol=FLOAT32["rtol"] * w.abs().max().item())
+
+
+def test_every_neuron_equals_oracle_in_the_interpreter():
+    """The Triton kernels themselves; the backend is chosen for a whole process."""
+    if BACKEND != "auto":
+        pytest.skip("this is the process that runs them")
+    command = [
+        *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
+        *("test_surrogates.py", "-k", "oracle and not interpreter", "--tb=short"),
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=os.environ | {"LAPILLI_BACKEND": "interpret"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    slow = os.environ.get("LAPILLI_SLOW") == "1"
+    count = len(ALL) + len(ALL_LAYERS) if slow else len(QUICK) + len(QUICK_LAYERS)
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == count
+
+
+def compiled_cases():
+    """One kernel soon for all targets, one more slowly, and every shape for one of them."""
+    for recurrence, name, graded in ALL:
+        soon = (recurrence, name, graded) == ("cuba", "fast_sigmoid", False)
+        if soon or (recurrence, name, graded) == ("rf", "gaussian", True):
+            targets = tuple(TARGETS)
+        else:
+            targets = ("sm_90",) if recurrence in ("cuba", "rf") else ()
+        for target in targets:
+            marks = () if soon else pytest.mark.slow
+            yield pytest.param(recurrence, name, graded, target, marks=marks)
+
+
+@pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU")
+@pytest.mark.parametrize(("recurrence", "name", "graded", "target"), list(compiled_cases()))
+def test_kernels_compile_for_gpus(recurrence, name, graded, target):
+    if not can_compile(target):
+        pytest.skip(f"this Triton cannot compile for {target} on its own")
+    _, backward = launches(problem_of(recurrence, name, graded).fast)
+    used = resources(compile_launch(replace(backward, lanes=FULL), target))
+    assert used.registers <= 104
+    assert used.spills == used.doubles == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU")
+def test_recurrent_kernel_compiles_for_a_gpu():
+    forward, _ = recurrent_launches(lambda: layer(recurrent, "rf", "gaussian", False))
+    assert resources(compile_launch(forward, "sm_90")).spills == 0
+
+
+# a user's own
+
+
+def test_users_function_is_what_it_was():
+    assert gaussian(0) == 1
+    assert lopsided(0.75) == 0.5
+    assert name_of(gaussian) == name_of("gaussian") == "gaussian"
+
+
+def test_functions_of_users_call_nothing_slowly():
+    """One name for each formula, so that what is compiled is never that of another."""
+    first, second = (SURROGATES[n].shape.fn.__name__ for n in ("gaussian", "lopsided"))
+    assert first != second
+    assert first.startswith("gaussian_")
+
+
+def refused(text, space=None):
+    """Define a function from a text, as a surrogate, and return the error."""
+    folder = Path(os.environ["PYTEST_SURROGATES"])
+    file = folder / f"refused_{len(list(folder.iterdir()))}.py"
+    file.write_text(textwrap.dedent(text))
+    found = {"math": math, "__name__": "refused"} | (space or {})
+    exec(compile(file.read_text(), str(file), "exec"), found)
+    with pytest.raises(ValueError, match="surrogate") as error:
+        lapilli.surrogate(found["mine"])
+    assert "mine" not in SURROGATES
+    return str(error.value)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTEST_SURROGATES", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("for k in range(3): pass\n    return z", "only assignments"),
+        ("return math.sin(z)", "'math.sin(z)': this function is not known"),
+        ("return sinus(z)", "'sinus': this name is not known where the function is defined"),
+        ("return z.abs()", "'z': this name is not known"),
+        ("return z ** z", "this power is not known"),
+        ("return z ** 9", "this power is not known"),
+        ("return z // 2", "this operator is not known"),
+        ("return 1 if z in (1, 2) else 0", "this comparison is not known"),
+        ("return 1 if -1 < z < 1 else 0", "a condition is one comparison"),
+        ("return 1 if not z > 0 else 0", "a condition is one comparison"),
+        ("return 'high'", "this is str, not a number"),
+        ("return z > 0", "this is not an expression of numbers"),
+        ("return [z]", "this is not an expression of numbers"),
+        ("return max(z)", "this function is not known"),
+        ("return max(z, key=z)", "arguments are given by place"),
+        ("return math.exp(-abs(z)) / math.inf", "this is not finite"),
+        ("return z / (1 / 2 - 0.5) + 1 / 0", "division by zero"),
+        ("z += 1\n    return z", "only assignments"),
+        ("y = z", "it must end with a return"),
+        ("return", "it must end with a return"),
+    ],
+)
+def test_what_is_not_in_the_language_says_why(body, reason):
+    message = refused(f"def mine(z):\n    {body}\n")
+    assert reason in message
+    assert "'mine', line" in message
+    assert "math.exp and math.sqrt" in message  # what there is
+
+
+@pytest.mark.parametrize("arguments", ["", "z, y", "z=0", "*z", "**z", "z, /", "*, z"])
+def test_a_surrogate_has_one_argument(arguments):
+    assert "one argument" in refused(f"def mine({arguments}):\n    return 1.0\n")
+
+
+def test_a_surrogate_is_finite_and_not_zero():
+    assert "'mine' is inf at 0.0; it must be finite" in refused("def mine(z): return 1 / abs(z)\n")
+    assert "0 everywhere" in refused("def mine(z): return 0 * z\n")
+
+
+def test_a_surrogate_is_a_function_with_a_source():
+    with pytest.raises(ValueError, match="a surrogate is a function; got int"):
+        lapilli.surrogate(3)
+    space = {}
+    exec("def nowhere(z): return 1.0", space)
+    with pytest.raises(ValueError, match="'nowhere': its source cannot be read"):
+        lapilli.surrogate(space["nowhere"])
+    with pytest.raises(ValueError, match="must be defined with def"):
+        lapilli.surrogate(lambda z: 1.0)
+
+
+def test_built_in_names_are_taken():
+    def arctan(z):
+        return 1.0
+
+    with pytest.raises(ValueError, match="'arctan' is built in"):
+        lapilli.surrogate(arctan)
+
+
+def test_another_formula_of_a_name_warns_and_is_used(monkeypatch):
+    monkeypatch.setattr(surrogate_module, "SURROGATES", SURROGATES)
+    monkeypatch.setitem(SURROGATES, "passing", None)
+    del SURROGATES["passing"]
+
+    def define(width):
+        def passing(z):
+            return max(1 - abs(z) / width, 0)
+
+        return passing
+
+    lapilli.surrogate(define(2.0))
+    x = torch.full((1, 1, 1), 0.25, requires_grad=True)
+
+    def gradient():
+        y = lapilli.kernels.cuba.cuba(
+            x, torch.tensor([0.0]), torch.tensor([0.0]), 1.0, 4096, surrogate="passing"
+        )
+        return torch.autograd.grad(y.sum(), x)[0].item()
+
+    assert gradient() == pytest.approx(0.5 * (1 - 0.75 / 2), abs=1e-5)
+    lapilli.surrogate(define(2.0))  # the same again says nothing
+    with pytest.warns(UserWarning, match="'passing' had another formula"):
+        lapilli.surrogate(define(1.0))
+    assert gradient() == pytest.approx(0.5 * (1 - 0.75), abs=1e-5)
+
+
+def test_an_unknown_name_lists_what_exists():
+    x = torch.zeros(1, 1, 1)
+    for wrong in ("exponentiel", "", 3, None, ["arctan"]):
+        with pytest.raises(
+            ValueError, match="expected one of 'exponential', 'fast_sigmoid'"
+        ) as error:
+            lapilli.kernels.cuba.cuba(x, x[0, 0], x[0, 0], 1.0, 4096, surrogate=wrong)
+        assert repr(wrong) in str(error.value)
+        assert "import the module" in str(error.value)
+
+    def unknown(z):
+        return 1.0
+
+    with pytest.raises(ValueError, match=r"decorate it with lapilli\.surrogate"):
+        name_of(unknown)
+
+
+def test_a_shape_stands_in_the_text_that_numba_compiles():
+    shape = SURROGATES["straight_through"].shape
+    flags = {"GRADED": False, "SHIFT": False, "DECAYS": False, "SHAPE": shape}
+    text = lift_module._text(_cuba_bwd_cpu.fn, flags, False)
+    assert f"def {shape.fn.__name__}(distance, reach, rate):" in text
+    assert f"SHAPE = {shape.fn.__name__}" in text
