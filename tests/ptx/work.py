@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lapilli.kernels.bfloat16 import terms
 from lapilli.kernels.calls import Recurrence as Called
+from lapilli.kernels.catalogue import SHAPED
 from lapilli.kernels.quantize import quantize_8bit
 from lapilli.kernels.recurrent import recurrent
 from problems import Problem, fixed_problem, shared_parameters
@@ -111,7 +112,8 @@ def listed(recurrence: Called, mode: str, shape: tuple[int, int, int]) -> Work:
         for x in wanted if mode != "inference" else ():
             x.requires_grad_()
         x = xs[0] if len(xs) == 1 else tuple(xs)
-        y = recurrence.callable()(x, *parameters, *recurrence.numbers)
+        options = {"surrogate": mode} if mode not in MODES else {}
+        y = recurrence.callable()(x, *parameters, *recurrence.numbers, **options)
         outputs = [y] if isinstance(y, Tensor) else [*y]
         if mode == "inference":
             return outputs, []
@@ -122,7 +124,8 @@ def listed(recurrence: Called, mode: str, shape: tuple[int, int, int]) -> Work:
 
 def modes(recurrence: Called) -> tuple[str, ...]:
     """Return the uses that a recurrence has."""
-    return MODES[: 1 + recurrence.trains + (recurrence.trains and recurrence.learns)]
+    shaped = [SHAPED[recurrence.name]] if recurrence.name in SHAPED else []
+    return *shaped, *MODES[: 1 + recurrence.trains + (recurrence.trains and recurrence.learns)]
 
 
 # Recurrent layers
