@@ -31,12 +31,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from .errors import LayerError, NetworkFileError
 from .integer_neurons import Limits
-from .interpreter import _checked, _mapped, _whole, passages
+from .interpreter import _mapped, passages, prepared
 from .layers import Layer
 from .reader import read_network
 from .summary import LayerInfo, inspect
@@ -200,7 +199,7 @@ def _of_file(path: Any, data: Any, unit: int, chip: Chip) -> Budget:
     binds = largest.index if largest.cores else None
     activity, samples, steps = None, 0, 0
     if data is not None:
-        x = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+        x = prepared(layers, data, unit)
         try:
             activity = tuple(_activity(layers, infos, x, unit))
         except LayerError as error:
@@ -263,12 +262,8 @@ def _cores(
 
 
 def _activity(layers: list[Layer], infos: list[LayerInfo], x: np.ndarray, unit: int) -> Any:
-    first = layers[0]
-    values = _checked(x, first)
-    if first.type != "input" or first.neuron is None:
-        values = _whole(values, unit)
     for layer, info, passage in zip(
-        layers, infos, passages(layers, values, unit, Limits(saturates=False)), strict=True
+        layers, infos, passages(layers, x, unit, Limits(saturates=False)), strict=True
     ):
         if layer.type == "input":
             matrices, operations, dense = [], 0, 0

@@ -1,21 +1,25 @@
 """Whether a network can be deployed, said before it is trained or written."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from .build import build
 from .describe import blocks_of, is_settled, kind_of, survey
 from .errors import LayerError, NetworkFileError
+from .integer_neurons import Limits
+from .interpreter import passages, prepared
 from .layers import ENTRIES, MAX_DELAY, PARTS, STATE_LIMIT, STATE_UNITS, WEIGHT_RANGE, Layer
 from .netx import causes_of
 from .probe import Call, ChainError, ProbeError, trace
 from .reader import read_network
-from .writer import Plan, arrange
+from .writer import Plan, arrange, save
 
 TARGETS = ("loihi2-netx", "lapilli")
 
@@ -62,6 +66,8 @@ def check(
     target: Literal["loihi2-netx", "lapilli"] = "loihi2-netx",
     *,
     input_shape: Sequence[int] | None = None,
+    data: Tensor | np.ndarray | None = None,
+    unit: int = 1,
 ) -> list[Finding]:
     """List what stands against deploying a network; also before it is trained.
 
@@ -75,6 +81,12 @@ def check(
         Shape of a sample without time, for a network that has not run forward yet. A copy of the
         network runs on a probe, as ``save`` says. Without it the shapes of a network that has not
         run are among the findings.
+    data
+        Input ``[N, neurons..., T]``, as ``run`` takes it. If nothing blocks the network, it runs on
+        this in integers, as on the chip, and each layer of which states leave 24 bits is among the
+        findings, with their number.
+    unit
+        Integers in 1 of ``data``, see ``run``.
 
     Returns
     -------
@@ -88,7 +100,7 @@ def check(
     NetworkFileError
         If it is no network file.
     ValueError
-        For an unknown target, or an input that the network does not take.
+        For an unknown target, or an input or ``data`` that the network does not take.
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}; got {target!r}")
@@ -103,6 +115,8 @@ def check(
             found.append(Finding(i, name, *cause[:3], blocks=cause.blocks))
         for i, layer in enumerate(layers):
             found += _of_chip(i, layer)
+    if data is not None and not any(f.blocks for f in found):
+        found += _of_data(_written(net, input_shape), data, unit)
     return sorted(found, key=lambda f: -1 if f.layer is None else f.layer)
 
 
@@ -211,8 +225,41 @@ def _of_chip(i: int, layer: Layer) -> Iterator[Finding]:
             yield Finding(
                 i, block, f"spikes at all inputs of a neuron add up to {reach} state units",
                 f"{STATE_LIMIT}: states have 24 bits",
-                "count the overflows on your data with lapilli run", blocks=False,
+                "count the overflows on your data: check(net, data=x)", blocks=False,
             )  # fmt: skip
+
+
+def _written(net: Any, input_shape: Sequence[int] | None) -> list[Layer]:
+    """Return the layers of a network's file."""
+    if isinstance(net, str | os.PathLike):
+        return read_network(net).layers
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.net"
+        save(
+            net, path, target="lapilli", input_shape=input_shape
+        )  # what netx lacks is said already
+        return read_network(path).layers
+
+
+def _of_data(layers: list[Layer], data: Any, unit: int) -> Iterator[Finding]:
+    """Yield the layers whose states leave 24 bits on the data."""
+    limits = Limits(saturates=True)
+    try:
+        before = 0
+        for i, _ in enumerate(passages(layers, prepared(layers, data, unit), unit, limits)):
+            count, before = limits.overflows - before, limits.overflows
+            if count:
+                yield Finding(
+                    i, f"{layers[i].module}.{layers[i].block}",
+                    f"states leave 24 bits {count} times on the data",
+                    f"{STATE_LIMIT}: a current wraps around, other states stay at the limit",
+                    "use smaller weights, more decay or a smaller scale", blocks=False,
+                )  # fmt: skip
+    except LayerError as error:
+        yield Finding(
+            None, "", f"the data was not tried: {error}", "neurons with an integer form",
+            "run the network in float", blocks=False,
+        )  # fmt: skip
 
 
 def _rows(layer: Layer) -> Iterator[np.ndarray]:

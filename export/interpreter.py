@@ -4,9 +4,10 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from .errors import LayerError, NetworkFileError
 from .integer_maps import convolve, pool, spread, unpool
@@ -79,17 +80,28 @@ def run(
     if unit < 1:
         raise ValueError(f"unit must be at least 1; got {unit}")
     layers = read_network(path).layers
-    first = layers[0]
-    values = _checked(np.asarray(x), first)
+    values = prepared(layers, x, unit)
     limits = Limits(saturates=overflow == "loihi")
-    encodes = first.type == "input" and first.neuron is not None
-    if not encodes:
-        values = _whole(values, unit)
     try:
         *_, last = passages(layers, values, unit, limits)
     except LayerError as error:
         raise NetworkFileError(f"{path}: {error}") from None
     return Run(last.output, last.unit, limits.overflows)
+
+
+def prepared(layers: list[Layer], x: Any, unit: int) -> np.ndarray:
+    """Return the input that ``passages`` takes, of a tensor or an array.
+
+    Raises
+    ------
+    ValueError
+        If it does not suit the network or holds anything but multiples of ``1 / unit``.
+    """
+    first = layers[0]
+    given = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    values = _checked(given, first)
+    encodes = first.type == "input" and first.neuron is not None
+    return values if encodes else _whole(values, unit)
 
 
 @dataclass(frozen=True)

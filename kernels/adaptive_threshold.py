@@ -15,12 +15,33 @@ step functions; the kernel serves dynamics that are computed apart.
 Source: lava-dl neuron/dynamics/adaptive_threshold.py, neuron/dynamics/adaptive_phase_th.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from .dispatch import TILE, define_op, execute, with_reference
-from .fixed_point import decay, is_power_of_two, keep_of, to_fixed, to_float
+from .fixed_point import (
+    CALM_INPUT,
+    CALM_STATE,
+    CHUNK,
+    NAN,
+    PLAIN,
+    SATURATE,
+    is_calm,
+    is_power_of_two,
+    keep_of,
+    kept,
+    larger,
+    plus,
+    rest_of,
+    rule_for,
+    to_real,
+    to_state,
+    units_of,
+    watched,
+)
 from .language import jit, tl
 from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
@@ -28,25 +49,40 @@ from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward
 from .spike import turns
 
-LOWEST = tl.constexpr(-(2**31))
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import farthest, magnitude, note
 
 
 @jit
-def settle(th, r, theta, keep_th, keep_r):
+def settle(th, r, theta, keep_th, keep_r, RULE: tl.constexpr):
     """Let threshold and refractory decay by one step, int32; ``keep`` is 4096 minus the decay."""
-    return decay(th - theta, keep_th) + theta, decay(r, keep_r)
+    above = kept(plus(th, -theta, RULE), keep_th, RULE)
+    return plus(above, theta, RULE), kept(r, keep_r, RULE)
 
 
 @jit
-def rise(th, r, s, step):
-    """Raise threshold and refractory where there is a spike."""
-    return tl.where(s, th + step, th), tl.where(s, r + 2 * th, r)
+def tested_against(y, limit, RULE: tl.constexpr):
+    """Return a state that is compared with a limit; NAN if that is."""
+    if RULE:
+        return tl.where(limit == NAN, NAN, y)
+    else:
+        return y
 
 
 @jit
-def margin_above(y, limit):
-    """How far a state is above its limit, int32; no lower than an int32 can be."""
-    return tl.maximum(y, tl.maximum(limit, 0) + LOWEST) - limit
+def rise(th, r, s, y, step, RULE: tl.constexpr):
+    """Raise threshold and refractory where there is a spike ``s`` of the state ``y``."""
+    high, slow = plus(th, step, RULE), plus(r, plus(th, th, RULE), RULE)
+    th, r = tl.where(s, high, th), tl.where(s, slow, r)
+    if RULE:
+        th, r = tl.where(y == NAN, NAN, th), tl.where(y == NAN, NAN, r)
+    return th, r
+
+
+@jit
+def margin_above(y, limit, RULE: tl.constexpr):
+    """How far a state is above its limit, int32."""
+    return plus(y, -limit, RULE)
 
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
@@ -56,16 +92,49 @@ def margin_above(y, limit):
 def _adaptive_threshold_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    th, r = carry
+    th, r, top = carry
     keep_th, keep_r, theta, step, scale = fixed
     EXACT: tl.constexpr = flags[0]
+    RULE: tl.constexpr = flags[1]
     xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        top = watched(top, tl.abs(th) | tl.abs(r), CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
     for i in tl.static_range(U):
-        th, r = settle(th, r, theta, keep_th, keep_r)
-        store_row(ptrs[1], base, at + i * C, to_float(th, scale, EXACT), live)
-        store_row(ptrs[2], base, at + i * C, to_float(r, scale, EXACT), live)
-        th, r = rise(th, r, to_fixed(xs[i], scale) >= th + r, step)
-    return th, r
+        th, r = settle(th, r, theta, keep_th, keep_r, RULE)
+        store_row(ptrs[1], base, at + i * C, to_real(th, scale, EXACT, RULE), live)
+        store_row(ptrs[2], base, at + i * C, to_real(r, scale, EXACT, RULE), live)
+        limit = plus(th, r, RULE)
+        y = tested_against(to_state(xs[i], scale, RULE), limit, RULE)
+        th, r = rise(th, r, y >= limit, y, step, RULE)
+    return th, r, top
+
+
+@jit
+def _adaptive_threshold_walk(
+    ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M, flags: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    RULE: tl.constexpr = flags[1]
+    decay_th = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    decay_r = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    rest = rest_of(decay_th, decay_r)
+    r = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    top = tl.abs(r)
+    th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
+    if first_ptrs[0] is not None:
+        first = rest + tl.load(first_ptrs[0] + j, mask=live, other=0.0)
+        th, top = to_state(first, scale, RULE), larger(top, first)
+    _, _, top = walk_forward(
+        _adaptive_threshold_rows,
+        (th, to_state(r, scale, RULE), top * (CALM_INPUT / CALM_STATE)), ptrs,
+        (keep_of(decay_th), keep_of(decay_r), theta, step, scale),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+    return top
 
 
 @jit
@@ -75,20 +144,27 @@ def _adaptive_threshold_kernel(
     threshold_decay_ptr, refractory_decay_ptr,  # [1] or [channels] float32, 0..4096
     threshold0_ptr, refractory0_ptr,  # [N, C] float32 or None: state before the first step
     per, scale, theta, step, T, C, M,
-    EXACT: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    EXACT: tl.constexpr, RULE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    keep_th = keep_of(tl.load(threshold_decay_ptr + c // per, mask=live, other=0.0))
-    keep_r = keep_of(tl.load(refractory_decay_ptr + c // per, mask=live, other=0.0))
-    r = to_fixed(load_or_zero(refractory0_ptr, j, live, tl.zeros([BLOCK], tl.float32)), scale)
-    th = r * 0 + theta
-    if threshold0_ptr is not None:
-        th = to_fixed(tl.load(threshold0_ptr + j, mask=live, other=0.0), scale)
-    walk_forward(
-        _adaptive_threshold_rows, (th, r), (x_ptr, threshold_ptr, refractory_ptr),
-        (keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, (EXACT,), U, STAGES)  # fmt: skip
+    ptrs = (x_ptr, threshold_ptr, refractory_ptr)
+    decay_ptrs = (threshold_decay_ptr, refractory_decay_ptr)
+    first_ptrs = (threshold0_ptr, refractory0_ptr)
+    if RULE == PLAIN:
+        top = _adaptive_threshold_walk(
+            ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
+            (EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
+            _adaptive_threshold_walk(
+                ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
+                (EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
+    else:
+        _adaptive_threshold_walk(
+            ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
+            (EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_adaptive_threshold_kernel.registers = 64  # the careful walk would take more
 
 
 # CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
@@ -97,30 +173,47 @@ def _adaptive_threshold_kernel(
 @cpu_loop
 def _adaptive_threshold_cpu(
     first, last, x, threshold, refractory, threshold_decay, refractory_decay,
-    threshold0, refractory0, per, scale, theta, step, N, T, C, EXACT: tl.constexpr,
+    threshold0, refractory0, per, scale, theta, step, suspect, N, T, C,
+    EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        th[:], r[:] = theta, 0
+        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
         for i in range(c1 - c0):
-            keep_th[i] = keep_of(threshold_decay[(c0 + i) // per])
-            keep_r[i] = keep_of(refractory_decay[(c0 + i) // per])
+            decay_th, decay_r = threshold_decay[(c0 + i) // per], refractory_decay[(c0 + i) // per]
+            keep_th[i], keep_r[i] = keep_of(decay_th), keep_of(decay_r)
+            r0 = rest_of(decay_th, decay_r)
+            th[i] = tested_against(theta, to_state(r0, scale, SATURATE), SATURATE)
             if threshold0 is not None:
-                th[i] = to_fixed(threshold0[n, c0 + i], scale)
-                r[i] = to_fixed(refractory0[n, c0 + i], scale)
+                th0, r0 = r0 + threshold0[n, c0 + i], r0 + refractory0[n, c0 + i]
+                th[i] = to_state(th0, scale, RULE)
+                if not RULE:
+                    initial = max(initial, magnitude(th0))
+            r[i] = to_state(r0, scale, RULE)
+            if not RULE:
+                initial = max(initial, magnitude(r0))
         for t in range(T):
+            if not RULE and t % CHUNK == 0:
+                states = max(states, farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_t = x[n, t, c0:c1]
             threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
-                th_i, r_i = settle(th[i], r[i], theta, keep_th[i], keep_r[i])
-                threshold_t[i] = to_float(th_i, scale, EXACT)
-                refractory_t[i] = to_float(r_i, scale, EXACT)
-                s = to_fixed(x_t[i], scale) >= np.int32(th_i + r_i)
-                th[i], r[i] = rise(th_i, r_i, s, step)
+                if not RULE:
+                    inputs = max(inputs, magnitude(x_t[i]))
+                th_i, r_i = settle(th[i], r[i], theta, keep_th[i], keep_r[i], RULE)
+                threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
+                refractory_t[i] = to_real(r_i, scale, EXACT, RULE)
+                limit = plus(th_i, r_i, RULE)
+                y = tested_against(to_state(x_t[i], scale, RULE), limit, RULE)
+                th[i], r[i] = rise(th_i, r_i, y >= limit, y, step, RULE)
+        if not RULE:
+            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 # The operator
@@ -137,7 +230,7 @@ def adaptive_threshold_fwd(
         _adaptive_threshold_kernel, _adaptive_threshold_cpu, x.shape,
         (x, threshold, refractory, threshold_decay, refractory_decay, threshold0, refractory0,
          neurons_a_parameter(x.shape[2], threshold_decay, refractory_decay), scale, theta, step),
-        (is_power_of_two(scale),),
+        (is_power_of_two(scale), rule_for(theta, step)),
     )  # fmt: skip
     return threshold, refractory
 
@@ -180,7 +273,7 @@ def adaptive_threshold(
     threshold0, refractory0 = (None, None) if state is None else map(state_rows, state)
     rows = adaptive_threshold_fwd(
         to_rows(x.detach()), threshold_decay.detach(), refractory_decay.detach(),
-        threshold0, refractory0, scale, round(threshold * scale), round(threshold_step * scale),
+        threshold0, refractory0, scale, units_of(threshold, scale), units_of(threshold_step, scale),
     )  # fmt: skip
     th, r = (from_rows(y, x.shape[1:-1]) for y in rows)
     return th, r
@@ -210,7 +303,10 @@ def adaptive_phase_threshold(
     """
     last = 0.0 if imag_before is None else _units(imag_before, scale)
     spiking = turns(_units(imag, scale), last)
+    tested = torch.where(
+        spiking | real.isnan(), real.detach().to(torch.float32), -(2.0**30) / scale
+    )
     return adaptive_threshold(
-        torch.where(spiking, real.detach().to(torch.float32), -(2.0**30) / scale),
+        torch.where(imag.isnan(), torch.nan, tested),
         threshold_decay, refractory_decay, threshold, threshold_step, scale, state=state,
     )  # fmt: skip

@@ -22,22 +22,39 @@ is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
 Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from .adaptive_threshold import adaptive_threshold, margin_above, rise, settle
+from .adaptive_threshold import adaptive_threshold, margin_above, rise, settle, tested_against
 from .cuba import cuba_dynamics
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
+    CALM_INPUT,
+    CALM_STATE,
+    CHUNK,
+    PLAIN,
+    SATURATE,
     decay,
     fraction_of,
+    gradient_after,
+    is_calm,
     is_power_of_two,
     keep_of,
-    through_float,
-    to_fixed,
-    to_float,
+    kept,
+    larger,
+    plus,
+    rest_of,
+    rule_for,
+    spike_value,
+    to_next,
+    to_real,
+    to_state,
+    units_of,
+    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -52,6 +69,7 @@ from .lift import cpu_loop
 from .memory import empty
 from .rows import (
     lanes,
+    load_last,
     load_or_zero,
     load_rows,
     store_row,
@@ -61,22 +79,28 @@ from .rows import (
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import farthest, magnitude, note
+
 
 @jit
 def alif_step(
-    u, v, th, r, x, keep_u, keep_v, keep_th, keep_r, theta, step, scale, EXACT: tl.constexpr
-):
+    u, v, th, r, x, keep_u, keep_v, keep_th, keep_r, theta, step, scale,
+    EXACT: tl.constexpr, RULE: tl.constexpr,
+):  # fmt: skip
     """Advance one step, int32; ``keep`` is 4096 minus the decay.
 
-    Returns the state, the margin (voltage above threshold and refractory) and the spike.
+    Returns the state, the margin (voltage above threshold and refractory), what is sent where there
+    is a spike, and the spike.
     """
-    u = decay(u, keep_u) + x
-    v = decay(v, keep_v) + through_float(u, scale, EXACT)
-    th, r = settle(th, r, theta, keep_th, keep_r)
-    limit = th + r
-    s = through_float(v, scale, EXACT) >= limit
-    th, r = rise(th, r, s, step)
-    return u, v, th, r, margin_above(v, limit), s
+    u = plus(kept(u, keep_u, RULE), x, RULE)
+    v = plus(kept(v, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE)
+    th, r = settle(th, r, theta, keep_th, keep_r, RULE)
+    limit = plus(th, r, RULE)
+    sent = tested_against(v, limit, RULE)
+    s = to_next(v, scale, EXACT, RULE) >= limit
+    th, r = rise(th, r, s, sent, step, RULE)
+    return u, v, th, r, margin_above(sent, limit, RULE), sent, s
 
 
 @jit
@@ -95,21 +119,64 @@ def alif_step_bwd(
 def _alif_fwd_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    u, v, th, r, last = carry
+    u, v, th, r, last, top = carry
     keep_u, keep_v, keep_th, keep_r, theta, step, scale = fixed
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        top = watched(top, tl.abs(u) | tl.abs(v) | tl.abs(th) | tl.abs(r), CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
     for i in tl.static_range(U):
-        u, v, th, r, margin, s = alif_step(
-            u, v, th, r, to_fixed(xs[i], scale), keep_u, keep_v, keep_th, keep_r,
-            theta, step, scale, EXACT)  # fmt: skip
+        u, v, th, r, margin, sent, s = alif_step(
+            u, v, th, r, to_state(xs[i], scale, RULE), keep_u, keep_v, keep_th, keep_r,
+            theta, step, scale, EXACT, RULE)  # fmt: skip
         row = at + i * C
-        last = store_spike(ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT)
+        last = store_spike(
+            ptrs[1], base, row, s, sent, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
         store_row(ptrs[2], base, row, margin, live)
         store_row(ptrs[3], base, row, v, live)
-    return u, v, th, r, last
+    return u, v, th, r, last, top
+
+
+@jit
+def _alif_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+    flags: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
+    decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    decay_th = tl.load(decay_ptrs[2] + c // per, mask=live, other=0.0)
+    decay_r = tl.load(decay_ptrs[3] + c // per, mask=live, other=0.0)
+    rest = rest_of(decay_u, decay_v) + rest_of(decay_th, decay_r)
+    u = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    v = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    r = rest + load_or_zero(first_ptrs[3], j, live, rest)
+    top = larger(larger(tl.abs(u), v), r)
+    th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
+    if first_ptrs[2] is not None:
+        first = rest + tl.load(first_ptrs[2] + j, mask=live, other=0.0)
+        th, top = to_state(first, scale, RULE), larger(top, first)
+    u, v, th, r, _, top = walk_forward(
+        _alif_fwd_rows,
+        (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r, scale, RULE),
+         tl.zeros_like(u), top * (CALM_INPUT / CALM_STATE)), ptrs,
+        (keep_of(decay_u), keep_of(decay_v), keep_of(decay_th), keep_of(decay_r),
+         theta, step, scale),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
+    store_row(last_ptrs[1], 0, j, to_real(v, scale, EXACT, RULE), live)
+    store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
+    store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
+    return top
 
 
 @jit
@@ -125,30 +192,28 @@ def _alif_fwd_kernel(
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
     threshold1_ptr, refractory1_ptr,  # the same
     per, scale, theta, step, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    keep_u = keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0))
-    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
-    keep_th = keep_of(tl.load(threshold_decay_ptr + c // per, mask=live, other=0.0))
-    keep_r = keep_of(tl.load(refractory_decay_ptr + c // per, mask=live, other=0.0))
-    rest = tl.zeros([BLOCK], tl.float32)
-    u = to_fixed(load_or_zero(current0_ptr, j, live, rest), scale)
-    v = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
-    r = to_fixed(load_or_zero(refractory0_ptr, j, live, rest), scale)
-    th = r * 0 + theta
-    if threshold0_ptr is not None:
-        th = to_fixed(tl.load(threshold0_ptr + j, mask=live, other=0.0), scale)
-    u, v, th, r, _ = walk_forward(
-        _alif_fwd_rows, (u, v, th, r, rest), (x_ptr, spike_ptr, margin_ptr, saved_ptr),
-        (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
-    store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
-    store_row(voltage1_ptr, 0, j, to_float(v, scale, EXACT), live)
-    store_row(threshold1_ptr, 0, j, to_float(th, scale, EXACT), live)
-    store_row(refractory1_ptr, 0, j, to_float(r, scale, EXACT), live)
+    ptrs = (x_ptr, spike_ptr, margin_ptr, saved_ptr)
+    decay_ptrs = (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr)
+    first_ptrs = (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr)
+    last_ptrs = (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr)
+    if RULE == PLAIN:
+        top = _alif_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
+            _alif_fwd_walk(
+                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
+    else:
+        _alif_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_alif_fwd_kernel.registers = 80  # the careful walk would take more, and slow the other down
 
 
 @jit
@@ -204,9 +269,10 @@ def _alif_bwd_kernel(
     lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
     lam_v = fraction_of(keep_v)
     rest = tl.zeros([BLOCK], tl.float32)
-    v0 = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
+    v0 = to_state(load_or_zero(voltage0_ptr, j, live, rest), scale, SATURATE)
+    behind = gradient_after(load_last(margin_ptr, base, at, live, T, C))
     _, _, a_v, a_u, _ = walk_backward(
-        _alif_bwd_rows, (rest, rest, rest, rest, rest),
+        _alif_bwd_rows, (behind, rest, rest, rest, rest),
         (g_spike_ptr, margin_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, v0, unit, height, rate),
         base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
@@ -222,8 +288,8 @@ def _alif_fwd_cpu(
     first, last, x, spikes, margins, saved,
     current_decay, voltage_decay, threshold_decay, refractory_decay,
     current0, voltage0, threshold0, refractory0, current1, voltage1, threshold1, refractory1,
-    per, scale, theta, step, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    per, scale, theta, step, suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     u, v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -232,22 +298,40 @@ def _alif_fwd_cpu(
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        u[:], v[:], th[:], r[:] = 0, 0, theta, 0
+        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
         for i in range(c1 - c0):
-            keep_u[i] = keep_of(current_decay[(c0 + i) // per])
-            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
-            keep_th[i] = keep_of(threshold_decay[(c0 + i) // per])
-            keep_r[i] = keep_of(refractory_decay[(c0 + i) // per])
+            at = (c0 + i) // per
+            keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
+            keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
+            rest = rest_of(current_decay[at], voltage_decay[at])
+            rest += rest_of(threshold_decay[at], refractory_decay[at])
+            u0 = v0 = r0 = rest
+            th[i] = tested_against(theta, to_state(rest, scale, SATURATE), SATURATE)
             if current0 is not None:
-                u[i] = to_fixed(current0[n, c0 + i], scale)
-                v[i] = to_fixed(voltage0[n, c0 + i], scale)
-                th[i] = to_fixed(threshold0[n, c0 + i], scale)
-                r[i] = to_fixed(refractory0[n, c0 + i], scale)
+                u0, v0 = rest + current0[n, c0 + i], rest + voltage0[n, c0 + i]
+                th0, r0 = rest + threshold0[n, c0 + i], rest + refractory0[n, c0 + i]
+                th[i] = to_state(th0, scale, RULE)
+                if not RULE:
+                    initial = max(initial, magnitude(th0))
+            u[i], v[i] = to_state(u0, scale, RULE), to_state(v0, scale, RULE)
+            r[i] = to_state(r0, scale, RULE)
+            if not RULE:
+                initial = max(initial, magnitude(u0), magnitude(v0), magnitude(r0))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
+            if not RULE and t % CHUNK == 0:
+                states = max(
+                    states,
+                    farthest(u, c1 - c0),
+                    farthest(v, c1 - c0),
+                    farthest(th, c1 - c0),
+                    farthest(r, c1 - c0),
+                )
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
             if SHIFT:
@@ -257,21 +341,25 @@ def _alif_fwd_cpu(
             if saved is not None:
                 saved_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
-                u[i], v[i], th[i], r[i], margin, s = alif_step(
-                    u[i], v[i], th[i], r[i], to_fixed(x_t[i], scale),
+                if not RULE:
+                    inputs = max(inputs, magnitude(x_t[i]))
+                u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
+                    u[i], v[i], th[i], r[i], to_state(x_t[i], scale, RULE),
                     keep_u[i], keep_v[i], keep_th[i], keep_r[i], theta, step, scale,
-                    EXACT)  # fmt: skip
-                s_t[i] = s * (to_float(v[i], scale, EXACT) if GRADED else np.float32(1))
+                    EXACT, RULE)  # fmt: skip
+                s_t[i] = spike_value(s, sent, scale, GRADED, EXACT, RULE)
                 if margins is not None:
                     margin_t[i] = margin
                 if saved is not None:
                     saved_t[i] = v[i]
         if current1 is not None:
             for i in range(c1 - c0):
-                current1[n, c0 + i] = to_float(u[i], scale, EXACT)
-                voltage1[n, c0 + i] = to_float(v[i], scale, EXACT)
-                threshold1[n, c0 + i] = to_float(th[i], scale, EXACT)
-                refractory1[n, c0 + i] = to_float(r[i], scale, EXACT)
+                current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
+                voltage1[n, c0 + i] = to_real(v[i], scale, EXACT, RULE)
+                threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
+                refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 @cpu_loop
@@ -289,13 +377,14 @@ def _alif_bwd_cpu(
     for tile in range(first, last):
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
+        g_u[:], a_v[:], a_u[:] = 0, 0, 0
         for i in range(c1 - c0):
+            g_v[i] = gradient_after(margins[n, T - 1, c0 + i])
             keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
             lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
             lam_v[i] = fraction_of(keep_v[i])
             if voltage0 is not None:
-                v0[i] = to_fixed(voltage0[n, c0 + i], scale)
+                v0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
         for t in range(T - 1, -1, -1):
             gx_t, margin_t = gx[n, t, c0:c1], margins[n, t, c0:c1]
             g_t = g_spike[n, t, c0:c1]
@@ -340,7 +429,7 @@ def alif_fwd(
         _alif_fwd_kernel, _alif_fwd_cpu, (N, T, C),
         (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
          neurons_a_parameter(C, *decays), scale, theta, step),
-        (graded, shift, is_power_of_two(scale)),
+        (graded, shift, is_power_of_two(scale), rule_for(theta, step)),
     )  # fmt: skip
     return spikes, margin, saved, *last
 
@@ -460,8 +549,8 @@ def alif(
     learning = is_learned(current_decay, voltage_decay)
     initial = (None,) * 4 if state is None else map(state_rows, state)
     spikes, _, _, *last = alif_fwd(
-        to_rows(x), *decays, *initial, scale, round(threshold * scale),
-        round(threshold_step * scale), saving, learning, return_state, graded, shift,
+        to_rows(x), *decays, *initial, scale, units_of(threshold, scale),
+        units_of(threshold_step, scale), saving, learning, return_state, graded, shift,
         height, rate, surrogate, decay_sign(),
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])

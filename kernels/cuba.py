@@ -21,6 +21,8 @@ update invertible, u[t] = v[t] - D(w[t-1], a_v).
 Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,14 +30,27 @@ from torch import Tensor
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
+    CALM_INPUT,
+    CALM_STATE,
+    CHUNK,
     NEVER,
+    PLAIN,
+    SATURATE,
     decay,
     fraction_of,
+    gradient_after,
+    is_calm,
     is_power_of_two,
     keep_of,
-    through_float,
-    to_fixed,
-    to_float,
+    kept,
+    larger,
+    plus,
+    rest_of,
+    spike_value,
+    to_next,
+    to_real,
+    to_state,
+    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -50,6 +65,7 @@ from .lift import cpu_loop
 from .memory import empty
 from .rows import (
     lanes,
+    load_last,
     load_or_zero,
     load_rows,
     store_row,
@@ -60,12 +76,15 @@ from .rows import (
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import farthest, magnitude, note
+
 
 @jit
-def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr):
+def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Advance one step, int32; ``keep`` is 4096 minus the decay."""
-    u = decay(u, keep_u) + x
-    v = decay(w, keep_v) + through_float(u, scale, EXACT)
+    u = plus(kept(u, keep_u, RULE), x, RULE)
+    v = plus(kept(w, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE)
     s = v >= theta
     return u, v, s, tl.where(s, 0, v)
 
@@ -94,21 +113,53 @@ def cuba_step_dynamics_bwd(g_v, g_u, g_voltage, g_current, lam_u, lam_v):
 def _cuba_fwd_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    u, w, last = carry
+    u, w, last, top = carry
     keep_u, keep_v, scale, theta = fixed
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        top = watched(top, tl.abs(u) | tl.abs(w), CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
     for i in tl.static_range(U):
-        x = to_fixed(xs[i], scale)
-        u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT)
+        x = to_state(xs[i], scale, RULE)
+        u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT, RULE)
         row = at + i * C
-        last = store_spike(ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT)
+        last = store_spike(
+            ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
         store_row(ptrs[2], base, row, v, live)
-        store_row(ptrs[3], base, row, to_float(u, scale, EXACT), live)
-        store_row(ptrs[4], base, row, to_float(v, scale, EXACT), live)
-    return u, w, last
+        store_row(ptrs[3], base, row, to_real(u, scale, EXACT, RULE), live)
+        store_row(ptrs[4], base, row, to_real(v, scale, EXACT, RULE), live)
+    return u, w, last, top
+
+
+@jit
+def _cuba_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M, flags: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
+    decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    rest = rest_of(decay_u, decay_v)
+    u = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    w = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    top = larger(tl.abs(u), w) * (CALM_INPUT / CALM_STATE)
+    u, w, _, top = walk_forward(
+        _cuba_fwd_rows,
+        (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u), top), ptrs,
+        (keep_of(decay_u), keep_of(decay_v), scale, theta),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
+    store_row(last_ptrs[1], 0, j, to_real(w, scale, EXACT, RULE), live)
+    return top
 
 
 @jit
@@ -121,22 +172,27 @@ def _cuba_fwd_kernel(
     current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
     per, scale, theta, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    keep_u = keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0))
-    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
-    rest = tl.zeros([BLOCK], tl.float32)
-    u = to_fixed(load_or_zero(current0_ptr, j, live, rest), scale)
-    w = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
-    u, w, _ = walk_forward(
-        _cuba_fwd_rows, (u, w, rest), (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr),
-        (keep_u, keep_v, scale, theta),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
-    store_row(current1_ptr, 0, j, to_float(u, scale, EXACT), live)
-    store_row(voltage1_ptr, 0, j, to_float(w, scale, EXACT), live)
+    ptrs = (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr)
+    decay_ptrs = (current_decay_ptr, voltage_decay_ptr)
+    first_ptrs, last_ptrs = (current0_ptr, voltage0_ptr), (current1_ptr, voltage1_ptr)
+    if RULE == PLAIN:
+        top = _cuba_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
+            _cuba_fwd_walk(
+                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
+                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
+    else:
+        _cuba_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_cuba_fwd_kernel.registers = 64  # the careful walk would take more, and slow the other down
 
 
 @jit
@@ -198,9 +254,14 @@ def _cuba_bwd_kernel(
     lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
     lam_v = fraction_of(keep_v)
     rest = tl.zeros([BLOCK], tl.float32)
-    w0 = to_fixed(load_or_zero(voltage0_ptr, j, live, rest), scale)
+    w0 = to_state(load_or_zero(voltage0_ptr, j, live, rest), scale, SATURATE)
+    g, a = rest, rest
+    if saved_ptr is not None:
+        a = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        if g_spike_ptr is not None:
+            g = a
     _, _, a_v, a_u, _ = walk_backward(
-        _cuba_bwd_rows, (rest, rest, rest, rest, rest),
+        _cuba_bwd_rows, (g, rest, a, a, rest),
         (g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr),
         (keep_v, lam_u, lam_v, w0, unit, theta, threshold, height, rate),
         base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
@@ -214,26 +275,33 @@ def _cuba_bwd_kernel(
 @cpu_loop
 def _cuba_fwd_cpu(
     first, last, x, spikes, saved, current, voltage, current_decay, voltage_decay,
-    current0, voltage0, current1, voltage1, per, scale, theta, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    current0, voltage0, current1, voltage1, per, scale, theta, suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        u[:], w[:] = 0, 0
+        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
         for i in range(c1 - c0):
-            keep_u[i] = keep_of(current_decay[(c0 + i) // per])
-            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            decay_u, decay_v = current_decay[(c0 + i) // per], voltage_decay[(c0 + i) // per]
+            keep_u[i], keep_v[i] = keep_of(decay_u), keep_of(decay_v)
+            u0 = w0 = rest_of(decay_u, decay_v)
             if current0 is not None:
-                u[i] = to_fixed(current0[n, c0 + i], scale)
-                w[i] = to_fixed(voltage0[n, c0 + i], scale)
+                u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
+            u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
+            if not RULE:
+                initial = max(initial, magnitude(u0), magnitude(w0))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
+            if not RULE and t % CHUNK == 0:
+                states = max(states, farthest(u, c1 - c0), farthest(w, c1 - c0))
             x_t = x[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -244,22 +312,24 @@ def _cuba_fwd_cpu(
             if current is not None:
                 current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
             for i in range(c1 - c0):
+                if not RULE:
+                    inputs = max(inputs, magnitude(x_t[i]))
                 u[i], v, s, w[i] = cuba_step(
-                    u[i], w[i], to_fixed(x_t[i], scale), keep_u[i], keep_v[i], theta, scale,
-                    EXACT)  # fmt: skip
+                    u[i], w[i], to_state(x_t[i], scale, RULE), keep_u[i], keep_v[i], theta, scale,
+                    EXACT, RULE)  # fmt: skip
                 if spikes is not None:
-                    s_t[i] = s * (to_float(v, scale, EXACT) if GRADED else np.float32(1))
+                    s_t[i] = spike_value(s, v, scale, GRADED, EXACT, RULE)
                 if saved is not None:
                     saved_t[i] = v
                 if current is not None:
-                    current_t[i], voltage_t[i] = (
-                        to_float(u[i], scale, EXACT),
-                        to_float(v, scale, EXACT),
-                    )
+                    current_t[i] = to_real(u[i], scale, EXACT, RULE)
+                    voltage_t[i] = to_real(v, scale, EXACT, RULE)
         if current1 is not None:
             for i in range(c1 - c0):
-                current1[n, c0 + i] = to_float(u[i], scale, EXACT)
-                voltage1[n, c0 + i] = to_float(w[i], scale, EXACT)
+                current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
+                voltage1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 @cpu_loop
@@ -283,7 +353,11 @@ def _cuba_bwd_cpu(
             lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
             lam_v[i] = fraction_of(keep_v[i])
             if voltage0 is not None:
-                w0[i] = to_fixed(voltage0[n, c0 + i], scale)
+                w0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
+            if saved is not None:
+                a_v[i] = a_u[i] = gradient_after(saved[n, T - 1, c0 + i])
+                if g_spike is not None:
+                    g_v[i] = a_v[i]
         for t in range(T - 1, -1, -1):
             gx_t = gx[n, t, c0:c1]
             if saved is not None:
@@ -335,7 +409,7 @@ def cuba_fwd(
         _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
         (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
          current1, voltage1, neurons_a_parameter(C, current_decay, voltage_decay), scale, theta),
-        (graded, shift, is_power_of_two(scale)),
+        (graded, shift, is_power_of_two(scale), PLAIN.value),
     )  # fmt: skip
     return spikes, saved, current, voltage, current1, voltage1
 

@@ -29,9 +29,10 @@ FARTHEST = tl.constexpr(1073741824.0)  # 2**30 steps: more is as good as this, a
 
 @jit
 def whole_steps(delay, sampling_time):
-    """Return floor(delay / sampling_time) as int32; a negative delay counts as 0."""
+    """Return floor(delay / sampling_time) as int32; a negative delay counts as 0, so does NaN."""
     # div_rn: plain division is approximate on a GPU, and a whole delay must stay whole
-    return tl.minimum(tl.maximum(tl.div_rn(delay, sampling_time), 0.0), FARTHEST).to(tl.int32)
+    steps = tl.div_rn(delay, sampling_time)
+    return tl.where(steps > 0.0, tl.minimum(steps, FARTHEST), 0.0).to(tl.int32)
 
 
 @jit

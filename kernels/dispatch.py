@@ -22,6 +22,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
+from .fixed_point import PLAIN, SATURATE
 from .language import BACKEND, HAS_TRITON
 from .lift import CpuLoop
 from .rows import BLOCK, CHUNK
@@ -92,7 +93,11 @@ def execute(
         return
     device = first.device
     if executor(device) == "numba":
-        run_loop(loop, N * -(-C // TILE), N * T * C, (*args, N, T, C), constants)
+        tiles = N * -(-C // TILE)
+        if loop.is_watched:
+            run_watched(loop, tiles, sizes, args, constants)
+        else:
+            run_loop(loop, tiles, N * T * C, (*args, N, T, C), constants)
         return
     span = -(-BLOCK // C) + 1  # samples that one program can touch
     if span * T * C >= 2**31:
@@ -125,7 +130,7 @@ def launch(
     """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
     device = next(a for a in args if isinstance(a, Tensor)).device
     with _on(device):
-        kernel[grid](*args, *constants, **launch_options(_gpu(device), threads))
+        kernel[grid](*args, *constants, **launch_options(_gpu(device), threads, kernel))
 
 
 def run_loop(
@@ -156,6 +161,8 @@ def run_loop(
             given.append(cast(a))
         elif isinstance(a, Tensor):
             given.append(array_of(a))
+        elif isinstance(a, np.ndarray):
+            given.append(a)
         elif a is not None:
             given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
     if torch.autograd._profiler_enabled():
@@ -199,6 +206,30 @@ class LoopCalls:
         LoopCalls._one.release()
 
 
+def run_watched(
+    loop: CpuLoop,
+    tiles: int,
+    sizes: tuple[int, int, int],
+    args: tuple[Tensor | float | int | None, ...],
+    constants: tuple[bool | int, ...],
+) -> None:
+    """Run a CPU loop, and again with care the tiles in which it met what does not fit.
+
+    ``sizes`` are ``N, T, C``, and the last of ``constants`` is the rule to begin with; between
+    ``args`` and the sizes the loop gets an array of marks, see fixed_point.py.
+    """
+    suspect = np.zeros(tiles + 1, np.int32)
+    given = (*args, suspect, *sizes)
+    work = math.prod(sizes)
+    # who records a loop runs it again without a look at the marks
+    if constants[-1] == PLAIN.value and LoopCalls.active is None:
+        run_loop(loop, tiles, work, given, constants)
+    else:
+        suspect[:] = 1
+    if suspect[0]:
+        run_loop(loop, tiles, work, given, (*constants[:-1], SATURATE.value))
+
+
 def has_no_memory(x: Tensor) -> bool:
     """Whether ``x`` only stands for a tensor: while a graph is traced, or on the device meta."""
     return isinstance(x, FakeTensor) or x.is_meta
@@ -209,15 +240,17 @@ def runs_loops(x: Tensor) -> bool:
     return type(x) in _OWN and x.device.type == "cpu" and executor(x.device) == "numba"
 
 
-def launch_options(gpu: str, threads: int = BLOCK) -> dict[str, Any]:
-    """Compiler options of every kernel: its threads, and rounding that is written down.
+def launch_options(gpu: str, threads: int = BLOCK, kernel: Any = None) -> dict[str, Any]:
+    """Compiler options of a kernel: its threads, and rounding that is written down.
 
     Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
+    A kernel with an attribute ``registers`` has no more than those.
     """
     warps = threads // _WARP.get(gpu, 32)
     options: dict[str, Any] = {"num_warps": warps, "enable_fp_fusion": False}
     if gpu == "cuda" and threads == BLOCK:
-        options["maxnreg"] = 128  # ptxas would trade loads in flight for occupancy
+        # ptxas would trade loads in flight for occupancy
+        options["maxnreg"] = getattr(kernel, "registers", 128)
     return options
 
 

@@ -7,6 +7,26 @@ by default). A decay is a 12-bit integer; what a state keeps a step is ``keep = 
     to_float(y)  = y / scale                   state to output, rounded once
     decay(y, k)  = trunc(y * k / 4096)         what is left of y after one step
 
+**Numbers that do not fit.** A state is at least -MOST and at most MOST = 2**31 - 128, the largest
+float32 below 2**31. What is beyond saturates: an input, infinity too, when it becomes an integer,
+and each sum that becomes a state. Nothing wraps. A number that is not one (NaN) is the integer
+NAN, -2**31: a state that it is added to is NAN as well, from that step on, and where a state is NAN
+so are the neuron's spike and all of its other states after that step. A decay that is not finite
+makes its neuron NAN from the start. Backward, the gradient of a neuron that became NAN is NaN at
+every step; saturation is not differentiated, just as truncation is not. A current that is rebuilt
+from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of
+float32 (sigma, delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
+Recurrent layers follow the rule on the CPU; on a GPU (recurrent_triton.py) they take PLAIN steps.
+
+**Where it is computed.** Every executor runs one loop that knows nothing of all this, and watches
+that nothing of it can happen: all inputs are within ``calm`` bounds, and so are the states at the
+beginning of each chunk of at most CHUNK steps, so that no sum in it leaves an int32. If something
+is out of bounds the neurons of that tile are computed again from their first step with the rule
+SATURATE of ``to_state``, ``kept``, ``plus`` and ``to_real``, which takes about three times as long.
+Both give the same bits where both are right, so nobody can tell which has run but by the time it
+took. The largest input of a row stays in registers; states are looked at so rarely because each
+look reads them once more.
+
 Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py.
 """
 
@@ -15,12 +35,29 @@ from .language import jit, tl
 DECAY_BITS = tl.constexpr(12)
 DECAY_ONE = tl.constexpr(4096)  # a decay of 1
 DECAY_FRACTION = tl.constexpr(4095)  # the bits below one
+SIGN_TO_BIAS = tl.constexpr(20)  # from 32 copies of the sign to the bits below one
 RINT = tl.constexpr(12582912.0)  # 1.5 * 2**23: adding it leaves no room for a fraction
 
 DECAY_SCALE = 4096  # p_scale: a decay parameter of 4096 is a decay of 1
 STATE_BITS = 6
 STATE_SCALE = 1 << STATE_BITS  # s_scale is this many times w_scale
 NEVER = 2**31 - 1  # a threshold that no state reaches: no spike and no reset
+
+# rules for what does not fit; PLAIN is right where all does
+PLAIN, SATURATE = tl.constexpr(0), tl.constexpr(1)
+
+MOST = tl.constexpr(2**31 - 128)  # largest state, and the largest float32 that fits an int32
+LEAST = tl.constexpr(-(2**31) + 128)
+NAN = tl.constexpr(-(2**31))  # the state that is not a number
+
+# Bounds in units, from which CHUNK steps lead to no sum beyond an int32. From states up to 2**23
+# and with inputs up to 2**20, a current gets to 5 * 2**23 and a voltage to 99 * 2**23; a threshold
+# that rises by 2**18 a step to 2**24, with its refractory state to 131 * 2**23. A rotation that
+# shrinks leaves the real and imaginary part below 2**27.
+CHUNK = tl.constexpr(32)  # steps
+CALM_INPUT = tl.constexpr(2.0**20)
+CALM_STATE = tl.constexpr(2**23)
+CALM_STEP = 2**18  # of a threshold
 
 
 @jit
@@ -29,8 +66,9 @@ def decay(y, keep):
     # y = 4096 * high + low with 0 <= low < 4096, so high * keep is exact and only low * keep is
     # shifted; the bias turns the floor of the shift into truncation. No 64-bit product.
     k = keep & 8191  # tells the compiler that 13 bits are enough
-    bias = (y >> 31) & DECAY_FRACTION
-    return (y >> DECAY_BITS) * k + (((y & DECAY_FRACTION) * k + bias) >> DECAY_BITS)
+    high = y >> DECAY_BITS
+    bias = (high.to(tl.uint32) >> SIGN_TO_BIAS).to(tl.int32)  # 4095 for negative y, else 0
+    return high * k + (((y & DECAY_FRACTION) * k + bias) >> DECAY_BITS)
 
 
 @jit
@@ -62,6 +100,65 @@ def through_float(y, scale, EXACT: tl.constexpr):
 
 
 @jit
+def to_state(x, scale, RULE: tl.constexpr):
+    """Convert a float32 to an integer state, toward zero; beyond the integers by the rule."""
+    if RULE:
+        y = x * scale
+        y = tl.minimum(tl.maximum(tl.where(y == y, y, 0.0), LEAST + 0.0), MOST + 0.0)
+        return tl.where(x == x, y.to(tl.int32), NAN)
+    else:
+        return to_fixed(x, scale)
+
+
+@jit
+def to_real(y, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Convert a state to float32 by the rule."""
+    if RULE:
+        return tl.where(y == NAN, float("nan"), to_float(y, scale, EXACT))
+    else:
+        return to_float(y, scale, EXACT)
+
+
+@jit
+def to_next(y, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Pass a state from one stage to the next by the rule."""
+    if RULE:
+        return y if EXACT else to_state(to_real(y, scale, EXACT, RULE), scale, RULE)
+    else:
+        return through_float(y, scale, EXACT)
+
+
+@jit
+def kept(y, keep, RULE: tl.constexpr):
+    """Return what is left of a state after one step, by the rule."""
+    if RULE:
+        return tl.where(y == NAN, NAN, decay(y, keep))
+    else:
+        return decay(y, keep)
+
+
+@jit
+def plus(a, b, RULE: tl.constexpr):
+    """Add two states by the rule."""
+    if RULE:
+        y = a + b
+        beyond = ((a ^ y) & (b ^ y)) < 0  # the sum has a sign that neither of them has
+        y = tl.where(beyond, tl.where(a < 0, LEAST, MOST), tl.minimum(tl.maximum(y, LEAST), MOST))
+        return tl.where((a == NAN) | (b == NAN), NAN, y)
+    else:
+        return a + b
+
+
+@jit
+def spike_value(s, y, scale, GRADED: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Return what a neuron sends, float32: 1, or its state ``y``, where the spike ``s`` is."""
+    out = tl.where(s, to_float(y, scale, EXACT) if GRADED else 1.0, 0.0)
+    if RULE:
+        out = tl.where(y == NAN, float("nan"), out)
+    return out
+
+
+@jit
 def round_even(x):
     """Round a float32 of magnitude below 2**22 to the nearest integer, ties to even."""
     return ((x + RINT) - RINT).to(tl.int32)
@@ -69,8 +166,8 @@ def round_even(x):
 
 @jit
 def multiplier_of(parameter):
-    """Round a parameter in units of 1 / 4096; never outside [0, 4096]."""
-    return tl.minimum(tl.maximum(round_even(parameter), 0), DECAY_ONE)
+    """Round a parameter in units of 1 / 4096; never outside [0, 4096], and 0 for NaN."""
+    return round_even(tl.where(parameter > 0.0, tl.minimum(parameter, DECAY_ONE + 0.0), 0.0))
 
 
 @jit
@@ -81,9 +178,59 @@ def keep_of(decay_parameter):
 
 
 @jit
+def less_itself(x):
+    """Return 0 for a finite number, NaN for infinity and NaN."""
+    return x - x
+
+
+@jit
+def rest_of(decay_a, decay_b):
+    """Return what a neuron's states are before the first step: 0, or NaN by a decay."""
+    return less_itself(decay_a) + less_itself(decay_b)
+
+
+@jit
 def fraction_of(keep):
     """``keep`` as the float32 factor of the backward pass; exact."""
     return keep.to(tl.float32) * (1.0 / DECAY_ONE)
+
+
+@jit
+def gradient_after(y):
+    """Return the gradient that a state gives, float32: 0, or NaN where it is NAN."""
+    return tl.where(y == NAN, float("nan"), 0.0)
+
+
+@jit
+def larger(top, x):
+    """Return the larger of a magnitude and that of ``x``, float32; NaN is the largest of all."""
+    return tl.maximum(top, tl.abs(x), propagate_nan=tl.PropagateNan.ALL)
+
+
+@jit
+def watched(top, y, most: tl.constexpr):
+    """Return ``top``, or infinity where a state is beyond ``most``, a power of two."""
+    return tl.where(tl.abs(y) < most, top, float("inf"))
+
+
+@jit
+def is_calm(top, most):
+    """Whether no lane of a program has seen more than ``most``."""
+    return tl.max(top.to(tl.int32, bitcast=True), 0) <= most.to(tl.int32, bitcast=True)
+
+
+_MOST: int = MOST.value
+
+
+def units_of(value: float, scale: float) -> int:
+    """Return the state nearest to a real value."""
+    return max(-_MOST, min(round(value * scale), _MOST))
+
+
+def rule_for(theta: int, step: int) -> int:
+    """Return the rule to begin with for an adaptive threshold at rest and what a spike adds."""
+    calm = abs(theta) < CALM_STATE.value and abs(step) <= CALM_STEP
+    return PLAIN.value if calm else SATURATE.value
 
 
 def is_power_of_two(scale: float) -> bool:

@@ -17,6 +17,8 @@ A CUBA neuron with a norm between its filters is two of these; without one it is
 Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,13 +26,25 @@ from torch import Tensor
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
+    CALM_INPUT,
+    CALM_STATE,
+    CHUNK,
     NEVER,
-    decay,
+    PLAIN,
+    SATURATE,
     fraction_of,
+    gradient_after,
+    is_calm,
     is_power_of_two,
     keep_of,
-    to_fixed,
-    to_float,
+    kept,
+    larger,
+    plus,
+    rest_of,
+    spike_value,
+    to_real,
+    to_state,
+    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -45,6 +59,7 @@ from .lift import cpu_loop
 from .memory import empty
 from .rows import (
     lanes,
+    load_last,
     load_or_zero,
     load_rows,
     store_row,
@@ -55,11 +70,14 @@ from .rows import (
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import farthest, magnitude, note
+
 
 @jit
-def leaky_step(w, x, keep, theta):
+def leaky_step(w, x, keep, theta, RULE: tl.constexpr):
     """Advance one step, int32; ``keep`` is 4096 minus the decay."""
-    y = decay(w, keep) + x
+    y = plus(kept(w, keep, RULE), x, RULE)
     s = y >= theta
     return y, s, tl.where(s, 0, y)
 
@@ -79,19 +97,47 @@ def leaky_step_bwd(
 def _leaky_fwd_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    w, last = carry
+    w, last, top = carry
     keep, scale, theta = fixed
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        top = watched(top, w, CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
     for i in tl.static_range(U):
-        y, s, w = leaky_step(w, to_fixed(xs[i], scale), keep, theta)
+        y, s, w = leaky_step(w, to_state(xs[i], scale, RULE), keep, theta, RULE)
         row = at + i * C
-        last = store_spike(ptrs[1], base, row, s, y, last, live, scale, GRADED, SHIFT, EXACT)
+        last = store_spike(
+            ptrs[1], base, row, s, y, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
         store_row(ptrs[2], base, row, y, live)
-        store_row(ptrs[3], base, row, to_float(y, scale, EXACT), live)
-    return w, last
+        store_row(ptrs[3], base, row, to_real(y, scale, EXACT, RULE), live)
+    return w, last, top
+
+
+@jit
+def _leaky_fwd_walk(
+    ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M, flags: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
+    decay = tl.load(decay_ptr + c // per, mask=live, other=0.0)
+    rest = rest_of(decay, decay)
+    w = rest + load_or_zero(state0_ptr, j, live, rest)
+    w, _, top = walk_forward(
+        _leaky_fwd_rows,
+        (to_state(w, scale, RULE), tl.zeros_like(w), tl.abs(w) * (CALM_INPUT / CALM_STATE)),
+        ptrs, (keep_of(decay), scale, theta),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+    store_row(state1_ptr, 0, j, to_real(w, scale, EXACT, RULE), live)
+    return top
 
 
 @jit
@@ -104,18 +150,25 @@ def _leaky_fwd_kernel(
     state0_ptr,  # [N, C] float32 or None: state before the first step
     state1_ptr,  # [N, C] float32, out, or None: state after the last step
     per, scale, theta, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    keep = keep_of(tl.load(decay_ptr + c // per, mask=live, other=0.0))
-    rest = tl.zeros([BLOCK], tl.float32)
-    w = to_fixed(load_or_zero(state0_ptr, j, live, rest), scale)
-    w, _ = walk_forward(
-        _leaky_fwd_rows, (w, rest), (x_ptr, spike_ptr, saved_ptr, y_ptr), (keep, scale, theta),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
-    store_row(state1_ptr, 0, j, to_float(w, scale, EXACT), live)
+    ptrs = (x_ptr, spike_ptr, saved_ptr, y_ptr)
+    if RULE == PLAIN:
+        top = _leaky_fwd_walk(
+            ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
+            _leaky_fwd_walk(
+                ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
+                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
+    else:
+        _leaky_fwd_walk(
+            ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
+            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_leaky_fwd_kernel.registers = 56  # the careful walk would take more, and slow the other down
 
 
 @jit
@@ -163,8 +216,13 @@ def _leaky_bwd_kernel(
     live = j < M
     lam = fraction_of(keep_of(tl.load(decay_ptr + c // per, mask=live, other=0.0)))
     rest = tl.zeros([BLOCK], tl.float32)
+    g, a = rest, rest
+    if saved_ptr is not None:
+        a = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        if g_spike_ptr is not None:
+            g = a
     _, a, _ = walk_backward(
-        _leaky_bwd_rows, (rest, rest, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
+        _leaky_bwd_rows, (g, a, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
         (lam, unit, threshold, height, rate),
         base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
     store_row(a_ptr, 0, j, a * unit, live)
@@ -175,23 +233,32 @@ def _leaky_bwd_kernel(
 
 @cpu_loop
 def _leaky_fwd_cpu(
-    first, last, x, spikes, saved, y_out, decays, state0, state1, per, scale, theta, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    first, last, x, spikes, saved, y_out, decays, state0, state1, per, scale, theta, suspect,
+    N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        w[:] = 0
+        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
         for i in range(c1 - c0):
-            keep[i] = keep_of(decays[(c0 + i) // per])
+            decay = decays[(c0 + i) // per]
+            keep[i], w0 = keep_of(decay), rest_of(decay, decay)
             if state0 is not None:
-                w[i] = to_fixed(state0[n, c0 + i], scale)
+                w0 += state0[n, c0 + i]
+            w[i] = to_state(w0, scale, RULE)
+            if not RULE:
+                initial = max(initial, magnitude(w0))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
+            if not RULE and t % CHUNK == 0:
+                states = max(states, farthest(w, c1 - c0))
             x_t = x[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -202,16 +269,20 @@ def _leaky_fwd_cpu(
             if y_out is not None:
                 y_t = y_out[n, t, c0:c1]
             for i in range(c1 - c0):
-                y, s, w[i] = leaky_step(w[i], to_fixed(x_t[i], scale), keep[i], theta)
+                if not RULE:
+                    inputs = max(inputs, magnitude(x_t[i]))
+                y, s, w[i] = leaky_step(w[i], to_state(x_t[i], scale, RULE), keep[i], theta, RULE)
                 if spikes is not None:
-                    s_t[i] = s * (to_float(y, scale, EXACT) if GRADED else np.float32(1))
+                    s_t[i] = spike_value(s, y, scale, GRADED, EXACT, RULE)
                 if saved is not None:
                     saved_t[i] = y
                 if y_out is not None:
-                    y_t[i] = to_float(y, scale, EXACT)
+                    y_t[i] = to_real(y, scale, EXACT, RULE)
         if state1 is not None:
             for i in range(c1 - c0):
-                state1[n, c0 + i] = to_float(w[i], scale, EXACT)
+                state1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 @cpu_loop
@@ -229,6 +300,10 @@ def _leaky_bwd_cpu(
         g[:], a[:] = 0, 0
         for i in range(c1 - c0):
             lam[i] = fraction_of(keep_of(decays[(c0 + i) // per]))
+            if saved is not None:
+                a[i] = gradient_after(saved[n, T - 1, c0 + i])
+                if g_spike is not None:
+                    g[i] = a[i]
         for t in range(T - 1, -1, -1):
             gx_t = gx[n, t, c0:c1]
             if saved is not None:
@@ -272,7 +347,7 @@ def leaky_fwd(
     execute(
         _leaky_fwd_kernel, _leaky_fwd_cpu, (N, T, C),
         (x, spikes, saved, y, decays, state0, state1, neurons_a_parameter(C, decays), scale, theta),
-        (graded, shift, is_power_of_two(scale)),
+        (graded, shift, is_power_of_two(scale), PLAIN.value),
     )  # fmt: skip
     return spikes, saved, y, state1
 

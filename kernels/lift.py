@@ -70,6 +70,7 @@ class CpuLoop:
         parameters = inspect.signature(fn).parameters.values()
         self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr]
         self.constants = [p.name for p in parameters if p.annotation is tl.constexpr]
+        self.is_watched = "RULE" in self.constants  # see fixed_point.py
         self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
 
     def specialise(
@@ -124,6 +125,9 @@ class _Rewrite(ast.NodeTransformer):
         """Value of a condition that the constants alone decide, else None."""
         if isinstance(test, ast.Name) and test.id in self.constants:
             return bool(self.constants[test.id])
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            decided = self._decided(test.operand)
+            return None if decided is None else not decided
         if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name):
             absent = self.constants.get(test.left.id, self) is None
             if isinstance(test.ops[0], ast.Is):

@@ -7,6 +7,8 @@ exact in any order for quantised weights and spikes of 0 and 1. The backward pas
 matrix product a step, and one for the gradient of R over all steps.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,23 +22,31 @@ from .dispatch import (
     executor,
     has_no_memory,
     is_learned,
-    run_loop,
+    run_watched,
     with_reference,
 )
 from .fixed_point import (
+    CALM_INPUT,
+    CALM_STATE,
+    CHUNK,
     DECAY_SCALE,
+    gradient_after,
     is_power_of_two,
     keep_of,
     multiplier_of,
-    to_fixed,
-    to_float,
+    rest_of,
+    rule_for,
+    spike_value,
+    to_real,
+    to_state,
+    units_of,
 )
 from .language import tl
 from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
 from .recurrent_steps import advance, limited, slopes
-from .resonator_steps import rotate_bwd
+from .resonator_steps import rotate_bwd, shrinks
 from .surrogate import (
     DEFAULT,
     complex_surrogate_constants,
@@ -45,6 +55,9 @@ from .surrogate import (
 )
 from .threshold import EPSILON, lowest_spiking
 from .workers import in_one_order
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import farthest, magnitude, note
 
 GRADIENTS = ("lava-dl", "full", "bounded")
 LOOP_GAIN = 0.5  # the most that "bounded" lets go round, see recurrent_steps.py
@@ -57,12 +70,12 @@ Parts = Tensor | tuple[Tensor | None, Tensor | None]  # of resonators (real, ima
 
 @cpu_loop
 def _recurrent_fwd_cpu(
-    first, last, z, z_im, columns, spikes, slope_re, slope, series_a, series_b,
+    first, last, z, z_im, columns, spoilt, spikes, slope_re, slope, series_a, series_b,
     decay_a, decay_b, decay_c, decay_d, a0, b0, c0, d0, s0, a1, b1, c1, d1, s1,
     at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
-    N, T, C,
+    suspect, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     a, b = np.empty(C, np.int32), np.empty(C, np.int32)
     c, d = np.zeros(C, np.int32), np.zeros(C, np.int32)
@@ -83,13 +96,31 @@ def _recurrent_fwd_cpu(
         if ADAPT:
             k_c[i], k_d[i] = keep_of(decay_c[i // per]), keep_of(decay_d[i // per])
     for n in range(first, last):
+        if RULE and suspect[1 + n] == 0:
+            continue
+        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
         for i in range(C):  # not slice by slice, which takes seconds to compile
             value[i] = s0[n, i]
-            a[i], b[i] = to_fixed(a0[n, i], scale), to_fixed(b0[n, i], scale)
+            rest = rest_of(decay_a[i // per], decay_b[i // per])
             if ADAPT:
-                c[i], d[i] = to_fixed(c0[n, i], scale), to_fixed(d0[n, i], scale)
+                rest += rest_of(decay_c[i // per], decay_d[i // per])
+            a_0, b_0 = rest + a0[n, i], rest + b0[n, i]
+            a[i], b[i] = to_state(a_0, scale, RULE), to_state(b_0, scale, RULE)
+            if not RULE:
+                initial = max(initial, magnitude(a_0), magnitude(b_0))
+                if COMPLEX and not shrinks(k_a[i], k_b[i]):
+                    suspect[0] = suspect[1 + n] = 1
+            if ADAPT:
+                c_0, d_0 = rest + c0[n, i], rest + d0[n, i]
+                c[i], d[i] = to_state(c_0, scale, RULE), to_state(d_0, scale, RULE)
+                if not RULE:
+                    initial = max(initial, magnitude(c_0), magnitude(d_0))
         spikes[n, :lag] = 0
         for t in range(T):
+            if not RULE and t % CHUNK == 0:
+                states = max(states, farthest(a, C), farthest(b, C))
+                if ADAPT:
+                    states = max(states, farthest(c, C), farthest(d, C))
             fired = 0
             for i in range(C):
                 active[fired] = i
@@ -97,7 +128,7 @@ def _recurrent_fwd_cpu(
             for k in range(fired, fired + 7):
                 active[k] = C  # fill up the last eight with the row of zeros
             for i in range(width):
-                fed[i] = 0
+                fed[i] = spoilt[i]
             for k in range(0, fired, 8):  # eight at once: the sum is read and written less
                 j0, j1, j2, j3 = active[k], active[k + 1], active[k + 2], active[k + 3]
                 j4, j5, j6, j7 = active[k + 4], active[k + 5], active[k + 6], active[k + 7]
@@ -110,18 +141,24 @@ def _recurrent_fwd_cpu(
                     fed[i] += low + ((v4 * r4[i] + v5 * r5[i]) + (v6 * r6[i] + v7 * r7[i]))
             z_t = z[n, t]
             for i in range(C):
-                x[i] = to_fixed(z_t[i] + fed_re[i] + bias, scale)
+                total = z_t[i] + fed_re[i] + bias
+                x[i] = to_state(total, scale, RULE)
+                if not RULE:
+                    inputs = max(inputs, magnitude(total))
             if COMPLEX:
                 z_im_t = z_im[n, t]
                 for i in range(C):
-                    x_im[i] = to_fixed(z_im_t[i] + fed_im[i] + bias_im, scale)
+                    total = z_im_t[i] + fed_im[i] + bias_im
+                    x_im[i] = to_state(total, scale, RULE)
+                    if not RULE:
+                        inputs = max(inputs, magnitude(total))
             for i in range(C):
                 a[i], b[i], c_i, d_i, before_a[i], before_b[i], tested, above[i], s = advance(
                     a[i], b[i], c[i], d[i], x[i], x_im[i], k_a[i], k_b[i], k_c[i], k_d[i],
-                    theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT)  # fmt: skip
+                    theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT, RULE)  # fmt: skip
                 if ADAPT:
                     c[i], d[i] = c_i, d_i
-                value[i] = s * (to_float(tested, scale, EXACT) if GRADED else np.float32(1))
+                value[i] = spike_value(s, tested, scale, GRADED, EXACT, RULE)
             if t + lag < T:
                 s_t = spikes[n, t + lag]
                 for i in range(C):
@@ -136,16 +173,24 @@ def _recurrent_fwd_cpu(
                         height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
                     if PHASE:
                         slope_re_t[i] = f_re
+                    if RULE:
+                        slope_t[i] += gradient_after(above[i])
+                        if PHASE:
+                            slope_re_t[i] += gradient_after(above[i])
             if series_a.size > 0:
                 series_a_t, series_b_t = series_a[n, t], series_b[n, t]
                 for i in range(C):
-                    series_a_t[i] = to_float(before_a[i], scale, EXACT)
-                    series_b_t[i] = to_float(before_b[i], scale, EXACT)
+                    series_a_t[i] = to_real(before_a[i], scale, EXACT, RULE)
+                    series_b_t[i] = to_real(before_b[i], scale, EXACT, RULE)
         for i in range(C):
             s1[n, i] = value[i]
-            a1[n, i], b1[n, i] = to_float(a[i], scale, EXACT), to_float(b[i], scale, EXACT)
+            a1[n, i] = to_real(a[i], scale, EXACT, RULE)
+            b1[n, i] = to_real(b[i], scale, EXACT, RULE)
             if ADAPT:
-                c1[n, i], d1[n, i] = to_float(c[i], scale, EXACT), to_float(d[i], scale, EXACT)
+                c1[n, i] = to_real(c[i], scale, EXACT, RULE)
+                d1[n, i] = to_real(d[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, n, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 def _fractions(decays: list[Tensor], neurons: int, turns: bool) -> list[Tensor]:
@@ -234,6 +279,8 @@ def _backward_loop(
         else:
             carried = cuba_step_dynamics_bwd.fn(*carried, *d, zero, *rates)
             rows[0][t].copy_(carried[1])
+    if turns and not phase and not full:  # nothing, but where the gradient is not a number
+        torch.sub(gx[1], gx[1], out=gx[0])
 
 
 def _terms(g_a: Tensor, g_b: Tensor, a: Tensor, b: Tensor, turns: bool) -> tuple[Tensor, Tensor]:
@@ -299,15 +346,18 @@ def _forward_loop(z, feedback, rows, decays, state, last, numbers, flags, _quant
     columns = torch.nn.functional.pad(torch.cat([r.t() for r in fed], 1), (0, 0, 0, 1))
     at = 0 if feedback[0] is not None else C * len(fed)
     at_im = C * (len(fed) - 1) if feedback[1] is not None else C * len(fed)
+    # a weight that is not finite reaches its neuron, whether its input spikes or not
+    spoilt = (columns - columns).sum(0)
     spikes, slope_re, *others = rows
     if flags[1] and slope_re is None:
         slope_re = z[0].new_empty(0, 0, 0)
     others = [z[0].new_empty(0, 0, 0) if row is None else row for row in others]
-    run_loop(
-        _recurrent_fwd_cpu, N, N * T * C,
-        (*z, columns, spikes, slope_re, *others, *decays, *state, *last, at, at_im, *numbers,
-         N, T, C),
-        flags,
+    theta, step = numbers[6:8]
+    run_watched(
+        _recurrent_fwd_cpu, N, (N, T, C),
+        (*z, columns, spoilt, spikes, slope_re, *others, *decays, *state, *last, at, at_im,
+         *numbers),
+        (*flags, rule_for(theta if flags[2] else min(theta, 0), step)),
     )  # fmt: skip
 
 
@@ -500,7 +550,7 @@ def recurrent(
     else:
         height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
         excess = 0.0
-    theta, offset = round(threshold * scale), 0.0
+    theta, offset = units_of(threshold, scale), 0.0
     if not turns and not adapts:
         theta = lowest_spiking(threshold, scale)
         offset = (1 - EPSILON) / scale  # from the lowest state that spikes to the threshold
@@ -511,7 +561,7 @@ def recurrent(
     out, _, _, _, _, *last = recurrent_fwd(
         *rows, *weights, *decays, *(None,) * (4 - len(decays)),
         *initial, *(None,) * (4 - len(initial)), state_rows(spikes),
-        bias, quantum or 0.0, scale, theta, round(threshold_step * scale), phase,
+        bias, quantum or 0.0, scale, theta, units_of(threshold_step, scale), phase,
         saving, learning, return_state, graded, shift,
         offset, height, excess, rate, surrogate, GRADIENTS.index(gradient), decay_sign(),
     )  # fmt: skip

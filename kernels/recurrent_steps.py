@@ -39,6 +39,7 @@ test the phase, ADAPT for neurons whose threshold adapts.
 Source: lava-dl block/base.py (AbstractRecurrent, AbstractKWTA).
 """
 
+from .adaptive_threshold import margin_above
 from .alif import alif_step
 from .cuba import cuba_step
 from .language import jit, tl
@@ -49,6 +50,7 @@ from .resonator_steps import resonator_after, resonator_spike_bwd, resonator_ste
 def advance(
     a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, step, scale,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr, EXACT: tl.constexpr,
+    RULE: tl.constexpr,
 ):  # fmt: skip
     """Advance any neuron by one step, int32; ``k`` are what its four states keep.
 
@@ -57,18 +59,18 @@ def advance(
     """
     if COMPLEX:
         re, im, c, d, tested, limit, s = resonator_step(
-            a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, PHASE, ADAPT
+            a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, PHASE, ADAPT, RULE
         )
-        a, b, c, d = resonator_after(re, im, c, d, s, theta, step, PHASE, ADAPT)
-        return a, b, c, d, re, im, tested, tested - limit, s
+        a, b, c, d = resonator_after(re, im, c, d, s, tested, theta, step, PHASE, ADAPT, RULE)
+        return a, b, c, d, re, im, tested, margin_above(tested, limit, RULE), s
     elif ADAPT:
-        u, v, c, d, above, s = alif_step(
-            a, b, c, d, x, k_a, k_b, k_c, k_d, theta, step, scale, EXACT
+        u, v, c, d, above, sent, s = alif_step(
+            a, b, c, d, x, k_a, k_b, k_c, k_d, theta, step, scale, EXACT, RULE
         )
-        return u, v, c, d, u, v, v, above, s
+        return u, v, c, d, u, v, sent, above, s
     else:
-        u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT)
-        return u, w, c, d, u, v, v, v - theta, s
+        u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT, RULE)
+        return u, w, c, d, u, v, v, margin_above(v, theta, RULE), s
 
 
 @jit

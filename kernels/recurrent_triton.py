@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .cuba import cuba_step_dynamics_bwd
 from .dispatch import launch
-from .fixed_point import fraction_of, keep_of, multiplier_of, to_fixed, to_float
+from .fixed_point import PLAIN, fraction_of, keep_of, multiplier_of, to_fixed, to_float
 from .language import BACKEND, jit, tl
 from .recurrent_steps import advance, limited, slopes
 from .resonator_steps import rotate_bwd
@@ -183,7 +183,8 @@ def _recurrent_fwd_kernel(
                 x_im += fed.to(tl.float32) * quantum
         a, b, c_next, d_next, before_a, before_b, tested, above, s = advance(
             a, b, c, d, to_fixed(x + bias, scale), to_fixed(x_im + bias_im, scale),
-            k_a, k_b, k_c, k_d, theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT)  # fmt: skip
+            k_a, k_b, k_c, k_d, theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT,
+            PLAIN)  # fmt: skip
         if ADAPT:
             c, d = c_next, d_next
         s_out = s.to(tl.float32)

@@ -4,23 +4,36 @@ Equations and step functions: resonator_steps.py. The functions to call: rf.py a
 ``resonator`` here for the state without spikes.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .adaptive_threshold import margin_above
+from .adaptive_threshold import margin_above, tested_against
 from .decays import decay_gradients
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
+    CALM_INPUT,
+    CALM_STATE,
+    CHUNK,
     NEVER,
+    PLAIN,
+    SATURATE,
     fraction_of,
+    is_calm,
     is_power_of_two,
     keep_of,
+    larger,
+    less_itself,
     multiplier_of,
-    to_fixed,
-    to_float,
+    rest_of,
+    rule_for,
+    spike_value,
+    to_real,
+    to_state,
+    units_of,
+    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -38,9 +51,11 @@ from .resonator_steps import (
     resonator_spike_bwd,
     resonator_step,
     rotate_bwd,
+    shrinks,
 )
 from .rows import (
     lanes,
+    load_last,
     load_or_zero,
     load_rows,
     store_row,
@@ -55,6 +70,9 @@ from .surrogate import (
     surrogate_named,
 )
 
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from .scalar_ops import farthest, magnitude, note
+
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
 
@@ -62,28 +80,82 @@ from .surrogate import (
 def _resonator_fwd_rows(
     carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
 ):  # fmt: skip
-    re, im, th, r, last = carry
+    re, im, th, r, last, top = carry
     sin, cos, keep_th, keep_r, theta, step, scale = fixed
     PHASE: tl.constexpr = flags[0]
     ADAPT: tl.constexpr = flags[1]
     GRADED: tl.constexpr = flags[2]
     SHIFT: tl.constexpr = flags[3]
     EXACT: tl.constexpr = flags[4]
+    RULE: tl.constexpr = flags[5]
     res = load_rows(ptrs[0], base, at, C, live, U)
     ims = load_rows(ptrs[1], base, at, C, live, U)
+    if not RULE:
+        top = watched(top, tl.abs(re) | tl.abs(im), CALM_STATE)
+        if ADAPT:
+            top = watched(top, tl.abs(th) | tl.abs(r), CALM_STATE)
+        for i in tl.static_range(U):
+            top = larger(larger(top, res[i]), ims[i])
     for i in tl.static_range(U):
         re, im, th, r, tested, limit, s = resonator_step(
-            re, im, th, r, to_fixed(res[i], scale), to_fixed(ims[i], scale),
-            sin, cos, keep_th, keep_r, theta, PHASE, ADAPT)  # fmt: skip
+            re, im, th, r, to_state(res[i], scale, RULE), to_state(ims[i], scale, RULE),
+            sin, cos, keep_th, keep_r, theta, PHASE, ADAPT, RULE)  # fmt: skip
         row = at + i * C
-        last = store_spike(ptrs[2], base, row, s, tested, last, live, scale, GRADED, SHIFT, EXACT)
-        store_row(ptrs[3], base, row, to_float(re, scale, EXACT), live)
-        store_row(ptrs[4], base, row, to_float(im, scale, EXACT), live)
-        store_row(ptrs[5], base, row, to_float(margin_above(tested, limit), scale, EXACT), live)
-        store_row(ptrs[6], base, row, to_float(th, scale, EXACT), live)
-        store_row(ptrs[7], base, row, to_float(r, scale, EXACT), live)
-        re, im, th, r = resonator_after(re, im, th, r, s, theta, step, PHASE, ADAPT)
-    return re, im, th, r, last
+        last = store_spike(
+            ptrs[2], base, row, s, tested, last, live, scale,
+            GRADED, SHIFT, EXACT, RULE)  # fmt: skip
+        store_row(ptrs[3], base, row, to_real(re, scale, EXACT, RULE), live)
+        store_row(ptrs[4], base, row, to_real(im, scale, EXACT, RULE), live)
+        margin = margin_above(tested, limit, RULE)
+        store_row(ptrs[5], base, row, to_real(margin, scale, EXACT, RULE), live)
+        store_row(ptrs[6], base, row, to_real(th, scale, EXACT, RULE), live)
+        store_row(ptrs[7], base, row, to_real(r, scale, EXACT, RULE), live)
+        re, im, th, r = resonator_after(
+            re, im, th, r, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
+    return re, im, th, r, last, top
+
+
+@jit
+def _resonator_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+    flags: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    ADAPT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[4]
+    RULE: tl.constexpr = flags[5]
+    sin = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    cos = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    rest = rest_of(sin, cos)
+    sin, cos = multiplier_of(sin), multiplier_of(cos)
+    keep_th, keep_r = sin, sin
+    if ADAPT:
+        decay_th = tl.load(decay_ptrs[2] + c // per, mask=live, other=0.0)
+        decay_r = tl.load(decay_ptrs[3] + c // per, mask=live, other=0.0)
+        keep_th, keep_r = keep_of(decay_th), keep_of(decay_r)
+        rest += rest_of(decay_th, decay_r)
+    re = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    im = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    r = rest + load_or_zero(first_ptrs[3], j, live, rest)
+    top = larger(larger(tl.abs(re), im), r)
+    top = tl.where(shrinks(sin, cos), top, float("inf"))
+    th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
+    if first_ptrs[2] is not None:
+        first = rest + tl.load(first_ptrs[2] + j, mask=live, other=0.0)
+        th, top = to_state(first, scale, RULE), larger(top, first)
+    re, im, th, r, _, top = walk_forward(
+        _resonator_fwd_rows,
+        (to_state(re, scale, RULE), to_state(im, scale, RULE), th, to_state(r, scale, RULE),
+         tl.zeros_like(re), top * (CALM_INPUT / CALM_STATE)), ptrs,
+        (sin, cos, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(re, scale, EXACT, RULE), live)
+    store_row(last_ptrs[1], 0, j, to_real(im, scale, EXACT, RULE), live)
+    store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
+    store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
+    return top
 
 
 @jit
@@ -99,33 +171,27 @@ def _resonator_fwd_kernel(
     re1_ptr, im1_ptr, th1_ptr, r1_ptr,  # [N, C] float32, out, or None: after the last step
     per, scale, theta, step, T, C, M,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    j, base, at, c = lanes(T, C, BLOCK)
-    live = j < M
-    sin = multiplier_of(tl.load(sin_ptr + c // per, mask=live, other=0.0))
-    cos = multiplier_of(tl.load(cos_ptr + c // per, mask=live, other=0.0))
-    rest = tl.zeros([BLOCK], tl.float32)
-    re = to_fixed(load_or_zero(re0_ptr, j, live, rest), scale)
-    im = to_fixed(load_or_zero(im0_ptr, j, live, rest), scale)
-    r = to_fixed(load_or_zero(r0_ptr, j, live, rest), scale)
-    th = r * 0 + theta
-    if th0_ptr is not None:
-        th = to_fixed(tl.load(th0_ptr + j, mask=live, other=0.0), scale)
-    keep_th, keep_r = sin, sin
-    if ADAPT:
-        keep_th = keep_of(tl.load(threshold_decay_ptr + c // per, mask=live, other=0.0))
-        keep_r = keep_of(tl.load(refractory_decay_ptr + c // per, mask=live, other=0.0))
-    re, im, th, r, _ = walk_forward(
-        _resonator_fwd_rows, (re, im, th, r, rest),
-        (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr),
-        (sin, cos, keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT), U, STAGES)  # fmt: skip
-    store_row(re1_ptr, 0, j, to_float(re, scale, EXACT), live)
-    store_row(im1_ptr, 0, j, to_float(im, scale, EXACT), live)
-    store_row(th1_ptr, 0, j, to_float(th, scale, EXACT), live)
-    store_row(r1_ptr, 0, j, to_float(r, scale, EXACT), live)
+    ptrs = (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr)
+    decay_ptrs = (sin_ptr, cos_ptr, threshold_decay_ptr, refractory_decay_ptr)
+    first_ptrs, last_ptrs = (re0_ptr, im0_ptr, th0_ptr, r0_ptr), (re1_ptr, im1_ptr, th1_ptr, r1_ptr)
+    if RULE == PLAIN:
+        top = _resonator_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+            (PHASE, ADAPT, GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
+        if not is_calm(top, CALM_INPUT / scale):
+            _resonator_fwd_walk(
+                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+                (PHASE, ADAPT, GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
+    else:
+        _resonator_fwd_walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
+            (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+
+
+_resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
 
 
 @jit
@@ -191,8 +257,17 @@ def _resonator_bwd_kernel(
     sin = fraction_of(multiplier_of(tl.load(sin_ptr + c // per, mask=live, other=0.0)))
     cos = fraction_of(multiplier_of(tl.load(cos_ptr + c // per, mask=live, other=0.0)))
     rest = tl.zeros([BLOCK], tl.float32)
+    g_re, g_im, a = rest, rest, rest
+    if re_ptr is not None:
+        a += less_itself(load_last(re_ptr, base, at, live, T, C))
+    if im_ptr is not None:
+        a += less_itself(load_last(im_ptr, base, at, live, T, C))
+    if distance_ptr is not None:
+        a += less_itself(load_last(distance_ptr, base, at, live, T, C))
+    if g_spike_ptr is not None:
+        g_re, g_im = a, a
     _, _, a_sin, a_cos, _ = walk_backward(
-        _resonator_bwd_rows, (rest, rest, rest, rest, rest),
+        _resonator_bwd_rows, (g_re, g_im, a, a, rest),
         (g_spike_ptr, g_re_ptr, g_im_ptr, re_ptr, im_ptr, distance_ptr, gx_re_ptr, gx_im_ptr),
         (sin, cos, threshold, height, excess, rate),
         base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN, SHAPE), U, STAGES)  # fmt: skip
@@ -208,9 +283,9 @@ def _resonator_fwd_cpu(
     first, last, x_re, x_im, spikes, real, imag, distance, threshold, refractory,
     sin_decay, cos_decay, threshold_decay, refractory_decay,
     real0, imag0, threshold0, refractory0, real1, imag1, threshold1, refractory1,
-    per, scale, theta, step, N, T, C,
+    per, scale, theta, step, suspect, N, T, C,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -219,26 +294,44 @@ def _resonator_fwd_cpu(
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        re[:], im[:], th[:], r[:] = 0, 0, theta, 0
+        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
         for i in range(c1 - c0):
-            sin[i] = multiplier_of(sin_decay[(c0 + i) // per])
-            cos[i] = multiplier_of(cos_decay[(c0 + i) // per])
+            at = (c0 + i) // per
+            sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
+            rest = rest_of(sin_decay[at], cos_decay[at])
+            if not RULE and not shrinks(sin[i], cos[i]):
+                suspect[0] = suspect[1 + tile] = 1
             if ADAPT:
-                keep_th[i] = keep_of(threshold_decay[(c0 + i) // per])
-                keep_r[i] = keep_of(refractory_decay[(c0 + i) // per])
+                keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
+                rest += rest_of(threshold_decay[at], refractory_decay[at])
+            re0 = im0 = r0 = rest
+            th[i] = tested_against(theta, to_state(rest, scale, SATURATE), SATURATE)
             if real0 is not None:
-                re[i] = to_fixed(real0[n, c0 + i], scale)
+                re0 = rest + real0[n, c0 + i]
             if imag0 is not None:
-                im[i] = to_fixed(imag0[n, c0 + i], scale)
+                im0 = rest + imag0[n, c0 + i]
             if threshold0 is not None:
-                th[i] = to_fixed(threshold0[n, c0 + i], scale)
+                th0 = rest + threshold0[n, c0 + i]
+                th[i] = to_state(th0, scale, RULE)
+                if not RULE:
+                    initial = max(initial, magnitude(th0))
             if refractory0 is not None:
-                r[i] = to_fixed(refractory0[n, c0 + i], scale)
+                r0 = rest + refractory0[n, c0 + i]
+            re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
+            r[i] = to_state(r0, scale, RULE)
+            if not RULE:
+                initial = max(initial, magnitude(re0), magnitude(im0), magnitude(r0))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
+            if not RULE and t % CHUNK == 0:
+                states = max(states, farthest(re, c1 - c0), farthest(im, c1 - c0))
+                if ADAPT:
+                    states = max(states, farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -253,33 +346,39 @@ def _resonator_fwd_cpu(
             if threshold is not None:
                 threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
+                if not RULE:
+                    inputs = max(inputs, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
                 a, b, th_i, r_i, tested, limit, s = resonator_step(
                     re[i], im[i], th[i], r[i],
-                    to_fixed(x_re_t[i], scale), to_fixed(x_im_t[i], scale),
-                    sin[i], cos[i], keep_th[i], keep_r[i], theta, PHASE, ADAPT)  # fmt: skip
+                    to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE),
+                    sin[i], cos[i], keep_th[i], keep_r[i], theta, PHASE, ADAPT,
+                    RULE)  # fmt: skip
                 if spikes is not None:
-                    s_t[i] = s * (to_float(tested, scale, EXACT) if GRADED else np.float32(1))
+                    s_t[i] = spike_value(s, tested, scale, GRADED, EXACT, RULE)
                 if real is not None:
-                    real_t[i] = to_float(a, scale, EXACT)
+                    real_t[i] = to_real(a, scale, EXACT, RULE)
                 if imag is not None:
-                    imag_t[i] = to_float(b, scale, EXACT)
+                    imag_t[i] = to_real(b, scale, EXACT, RULE)
                 if distance is not None:
-                    distance_t[i] = to_float(margin_above(tested, limit), scale, EXACT)
+                    margin = margin_above(tested, limit, RULE)
+                    distance_t[i] = to_real(margin, scale, EXACT, RULE)
                 if threshold is not None:
-                    threshold_t[i] = to_float(th_i, scale, EXACT)
-                    refractory_t[i] = to_float(r_i, scale, EXACT)
+                    threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
+                    refractory_t[i] = to_real(r_i, scale, EXACT, RULE)
                 re[i], im[i], th_i, r_i = resonator_after(
-                    a, b, th_i, r_i, s, theta, step, PHASE, ADAPT)  # fmt: skip
+                    a, b, th_i, r_i, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
                 if ADAPT:
                     th[i], r[i] = th_i, r_i
         if real1 is not None:
             for i in range(c1 - c0):
-                real1[n, c0 + i] = to_float(re[i], scale, EXACT)
-                imag1[n, c0 + i] = to_float(im[i], scale, EXACT)
+                real1[n, c0 + i] = to_real(re[i], scale, EXACT, RULE)
+                imag1[n, c0 + i] = to_real(im[i], scale, EXACT, RULE)
         if threshold1 is not None:
             for i in range(c1 - c0):
-                threshold1[n, c0 + i] = to_float(th[i], scale, EXACT)
-                refractory1[n, c0 + i] = to_float(r[i], scale, EXACT)
+                threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
+                refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
 
 
 @cpu_loop
@@ -302,6 +401,15 @@ def _resonator_bwd_cpu(
         for i in range(c1 - c0):
             sin[i] = fraction_of(multiplier_of(sin_decay[(c0 + i) // per]))
             cos[i] = fraction_of(multiplier_of(cos_decay[(c0 + i) // per]))
+            if real is not None:
+                a_sin[i] += less_itself(real[n, T - 1, c0 + i])
+            if imag is not None:
+                a_sin[i] += less_itself(imag[n, T - 1, c0 + i])
+            if distance is not None:
+                a_sin[i] += less_itself(distance[n, T - 1, c0 + i])
+            a_cos[i] = a_sin[i]
+            if g_spike is not None:
+                g_re[i] = g_im[i] = a_sin[i]
         for t in range(T - 1, -1, -1):
             gx_re_t, gx_im_t = gx_re[n, t, c0:c1], gx_im[n, t, c0:c1]
             if real is not None:
@@ -378,7 +486,8 @@ def resonator_fwd(
         _resonator_fwd_kernel, _resonator_fwd_cpu, (N, T, C),
         (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
          neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta, step),
-        (phase, adapt, graded, shift, is_power_of_two(scale)),
+        (phase, adapt, graded, shift, is_power_of_two(scale),
+         rule_for(theta if adapt else min(theta, 0), step)),
     )  # fmt: skip
     return *rows, *last
 
@@ -460,7 +569,7 @@ def _run(
     save = spiking and is_learned(*x, sin_decay, cos_decay)
     return resonator_fwd(
         *map(to_rows, x), sin_decay, cos_decay, threshold_decay, refractory_decay,
-        *initial, *(None,) * (4 - len(initial)), scale, theta, round(step * scale), phase,
+        *initial, *(None,) * (4 - len(initial)), scale, theta, units_of(step, scale), phase,
         spiking, save, learning, final, graded, shift, *surrogate,
     )  # fmt: skip
 
@@ -479,7 +588,7 @@ def resonate(
         height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
         excess = 0.0
     spikes, _, _, _, _, _, *last = _run(
-        x, sin_decay, cos_decay, adaptation, round(threshold * scale), scale, phase, state,
+        x, sin_decay, cos_decay, adaptation, units_of(threshold, scale), scale, phase, state,
         True, return_state, graded, shift, (threshold, height, excess, rate, surrogate),
     )  # fmt: skip
     spikes = from_rows(spikes, x[0].shape[1:-1])
@@ -497,7 +606,7 @@ def resonator_states(
 
     They are real and imaginary part and, with ``adaptation``, threshold and refractory.
     """
-    theta = NEVER if threshold is None else round(threshold * scale)
+    theta = NEVER if threshold is None else units_of(threshold, scale)
     _, real, imag, _, *thresholds = _run(
         x, sin_decay, cos_decay, adaptation, theta, scale, phase, state
     )

@@ -29,16 +29,29 @@ Source: lava-dl neuron/dynamics/resonator.py, neuron/dynamics/adaptive_resonator
 neuron/dynamics/adaptive_phase_th.py, spike/complex.py.
 """
 
-from .adaptive_threshold import rise, settle
-from .fixed_point import decay
+from .adaptive_threshold import rise, settle, tested_against
+from .fixed_point import NAN, kept, plus
 from .language import jit, tl
 from .surrogate import complex_surrogate, surrogate
 
+UNIT_CIRCLE = tl.constexpr(4098 * 4098)  # both rounded up from a point on the circle of 4096
+
 
 @jit
-def rotate(re, im, sin, cos, x_re, x_im):
+def rotate(re, im, sin, cos, x_re, x_im, RULE: tl.constexpr):
     """Turn and shrink the state, then add the input, int32; ``sin`` and ``cos`` 0..4096."""
-    return decay(re, cos) - decay(im, sin) + x_re, decay(re, sin) + decay(im, cos) + x_im
+    turned_re = plus(kept(re, cos, RULE), -kept(im, sin, RULE), RULE)
+    turned_im = plus(kept(re, sin, RULE), kept(im, cos, RULE), RULE)
+    re, im = plus(turned_re, x_re, RULE), plus(turned_im, x_im, RULE)
+    if RULE:
+        re, im = tl.where(im == NAN, NAN, re), tl.where(re == NAN, NAN, im)
+    return re, im
+
+
+@jit
+def shrinks(sin, cos):
+    """Whether a rotation makes no state longer, but for rounding of its sine and cosine."""
+    return sin * sin + cos * cos <= UNIT_CIRCLE
 
 
 @jit
@@ -50,26 +63,31 @@ def rotate_bwd(g_re, g_im, sin, cos, d_re, d_im):
 @jit
 def resonator_step(
     re, im, th, r, x_re, x_im, sin, cos, keep_th, keep_r, theta,
-    PHASE: tl.constexpr, ADAPT: tl.constexpr,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     """Advance one step up to the spike, int32; also return what is tested and its limit."""
     im_before = im
-    re, im = rotate(re, im, sin, cos, x_re, x_im)
+    re, im = rotate(re, im, sin, cos, x_re, x_im, RULE)
     limit = theta
+    tested = re if PHASE else im
     if ADAPT:
-        th, r = settle(th, r, theta, keep_th, keep_r)
-        limit = th + r
+        th, r = settle(th, r, theta, keep_th, keep_r, RULE)
+        limit = plus(th, r, RULE)
+        tested = tested_against(tested, limit, RULE)
     if PHASE:
-        return re, im, th, r, re, limit, (re >= limit) & (im_before < 0) & (im >= 0)
+        return re, im, th, r, tested, limit, (tested >= limit) & (im_before < 0) & (im >= 0)
     else:
-        return re, im, th, r, im, limit, im >= limit
+        return re, im, th, r, tested, limit, tested >= limit
 
 
 @jit
-def resonator_after(re, im, th, r, s, theta, step, PHASE: tl.constexpr, ADAPT: tl.constexpr):
-    """State after the spike ``s``, int32."""
+def resonator_after(
+    re, im, th, r, s, tested, theta, step,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr, RULE: tl.constexpr,
+):  # fmt: skip
+    """State after the spike ``s`` of what was tested, int32."""
     if ADAPT:
-        th, r = rise(th, r, s, step)
+        th, r = rise(th, r, s, tested, step, RULE)
     elif not PHASE:
         re, im = tl.where(s, 0, re), tl.where(s, theta - 1, im)
     return re, im, th, r

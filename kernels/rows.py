@@ -11,7 +11,7 @@ A kernel gives its pointers as a tuple, None where a tensor is absent. They are 
 Triton 3.3 cannot unpack a tuple with None in it.
 """
 
-from .fixed_point import to_float
+from .fixed_point import spike_value
 from .language import jit, tl
 
 CHUNK = 8  # rows loaded at once
@@ -90,6 +90,12 @@ def load_or_zero(ptr, j, live, zero):
 
 
 @jit
+def load_last(ptr, base, at, live, T, C):
+    """Load the last row."""
+    return tl.load(ptr + base + (at + (T - 1) * C), mask=live, other=0)
+
+
+@jit
 def store_row(ptr, base, row, value, live):
     """Store a vector, where the tensor is wanted."""
     if ptr is not None:
@@ -99,13 +105,11 @@ def store_row(ptr, base, row, value, live):
 @jit
 def store_spike(
     ptr, base, row, s, v, last, live, scale,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     """Store a spike, or the one before with ``SHIFT``; return the one to be stored next."""
     if ptr is not None:
-        out = s.to(tl.float32)
-        if GRADED:
-            out = out * to_float(v, scale, EXACT)
+        out = spike_value(s, v, scale, GRADED, EXACT, RULE)
         if SHIFT:
             tl.store(ptr + base + row, last, mask=live)
             last = out

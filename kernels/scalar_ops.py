@@ -12,19 +12,24 @@ __all__ = [
     "abs",
     "div_rn",
     "exp2",
+    "farthest",
     "float32",
     "floor",
     "int32",
+    "magnitude",
     "maximum",
     "minimum",
     "narrow",
+    "note",
     "sqrt",
+    "uint32",
     "where",
     "widest_vectors",
 ]
 
 float32 = np.float32
 int32 = np.int32
+uint32 = np.uint32
 
 
 def narrow(x):
@@ -89,6 +94,43 @@ def _float_of_bits(typingctx, bits):
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
+
+
+@intrinsic
+def magnitude(typingctx, x):
+    """Bits of a float32 without its sign, an int32: ordered as magnitudes are, NaN above all."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.bitcast(args[0], ir.IntType(32))
+        return builder.and_(bits, ir.Constant(bits.type, 0x7FFFFFFF))
+
+    return types.int32(types.float32), codegen
+
+
+@njit(error_model="numpy")
+def farthest(y, n):
+    """Return the largest magnitude of the first ``n`` states."""
+    widest_vectors()
+    found = np.int32(0)
+    for i in range(n):
+        found = max(found, -y[i], y[i])
+    return found
+
+
+@njit(forceinline=True, error_model="numpy")
+def note(suspect, tile, scale, inputs, states, first, most_input, most_state):
+    """Mark a tile for ``dispatch.execute`` if something in it was beyond its bound.
+
+    ``inputs`` and ``first`` are the largest magnitudes of inputs and initial states, ``states`` the
+    largest state at the beginning of a chunk; the bounds are in units.
+    """
+    if (
+        inputs > magnitude(np.float32(most_input / scale))
+        or first > magnitude(np.float32(most_state / scale))
+        or states > most_state
+    ):
+        suspect[0] = 1  # threads may do so at once
+        suspect[1 + tile] = 1
 
 
 @intrinsic

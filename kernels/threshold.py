@@ -5,9 +5,11 @@ in float32 from a threshold of 2**18 state units up, and its neurons then spike 
 integer decides, and the comparison is strict for every threshold.
 """
 
+from .fixed_point import units_of
+
 EPSILON = 0.01  # state units; only the surrogate gradient still sees it
 
 
 def lowest_spiking(threshold: float, scale: int) -> int:
     """Return the lowest integer state that exceeds ``threshold``."""
-    return round(threshold * scale) + 1
+    return units_of(threshold, scale) + 1

@@ -111,8 +111,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     check.add_argument(
         "--data", type=Path, metavar="INPUT.npy",
-        help="with --budget: count spikes and synaptic operations on these samples, "
-        "[batch, neurons..., time]",
+        help="run on these samples, [batch, neurons..., time]: count the states that leave 24 bits "
+        "and, with --budget, spikes and synaptic operations",
     )  # fmt: skip
     check.add_argument(
         "--unit", type=_whole_number(1), default=1, help="integers in 1 of the data; default: 1"

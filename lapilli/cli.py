@@ -306,13 +306,11 @@ def _wrong_input(*errors: type[Exception]) -> Iterator[None]:
 def _check(args: argparse.Namespace) -> int:
     from . import export
 
-    if args.data and not args.budget:
-        raise UsageError("--data is for the budget; add --budget")
     budget = None
     with _wrong_input(ValueError):
-        findings = export.check(args.file, args.target)
+        data = _array(args.data) if args.data else None
+        findings = export.check(args.file, args.target, data=data, unit=args.unit)
         if args.budget:
-            data = _array(args.data) if args.data else None
             budget = export.budget(args.file, data, unit=args.unit)
     errors = sum(finding.blocks for finding in findings)
     if args.json:

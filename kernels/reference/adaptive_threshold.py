@@ -5,13 +5,19 @@ import torch
 from . import fixed
 
 
+def decided(tested, limit, may=True):
+    """Decision to spike, float64: 1 from the limit on, NaN where either is NaN."""
+    fires = ((tested >= limit) & may).to(torch.float64)
+    return torch.where((tested - limit).isnan(), torch.nan, fires)
+
+
 def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, scale, state):
     """Yield threshold, refractory and spike decision of each step (units, float64), not learned.
 
-    ``fires(t, limit)`` decides. ``shape_of`` is a ``[N, channels, ..., T]`` tensor. The generator
-    returns the state after the last step.
+    ``fires(t, limit)`` is ``decided``. ``shape_of`` is a ``[N, channels, ..., T]`` tensor. The
+    generator returns the state after the last step.
     """
-    rest = round(threshold * scale)
+    rest = fixed.units(threshold, scale)
     rate_th, rate_r = (
         fixed.per_neuron(fixed.decay_rate(p, learning=False), shape_of)
         for p in (threshold_decay, refractory_decay)
@@ -23,12 +29,13 @@ def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, s
         th, r = (fixed.to_fixed(s.detach(), scale) for s in state)
     for t in range(shape_of.shape[-1]):
         r = fixed.decayed(r, r, rate_r).detach()
-        above_rest = (th - rest).detach()
-        th = fixed.decayed(above_rest, above_rest, rate_th).detach() + rest
-        spikes = fires(t, th + r)
+        above_rest = fixed.saturated(th - rest).detach()
+        th = fixed.saturated(fixed.decayed(above_rest, above_rest, rate_th).detach() + rest)
+        spikes = fires(t, fixed.saturated(th + r))
         yield th, r, spikes
-        r = r + 2 * th * spikes
-        th = th + round(step * scale) * spikes
+        high, slow = th + fixed.units(step, scale), r + fixed.saturated(2 * th)
+        r = torch.where(spikes > 0, fixed.saturated(slow), r) + 0 * spikes
+        th = torch.where(spikes > 0, fixed.saturated(high), th) + 0 * spikes
     return th, r
 
 
@@ -44,7 +51,7 @@ def adaptive_threshold(
     """See ``lapilli.kernels.adaptive_threshold.adaptive_threshold``."""
     units = fixed.to_fixed(x.detach(), scale)
     steps = adapt(
-        lambda t, limit: units[..., t] >= limit,
+        lambda t, limit: decided(units[..., t], limit),
         units, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
     )  # fmt: skip
     return _series(steps, scale)
@@ -62,7 +69,7 @@ def adaptive_phase_threshold(
 
     def fires(t, limit):
         previous = before if t == 0 else im[..., t - 1]
-        return (re[..., t] >= limit) & (previous < 0) & (im[..., t] >= 0)
+        return decided(re[..., t] + 0 * im[..., t], limit, (previous < 0) & (im[..., t] >= 0))
 
     steps = adapt(
         fires, re, threshold_decay, refractory_decay, threshold, threshold_step, scale, state

@@ -7,7 +7,7 @@ is rho. Decay gradients ignore the initial state, as in lava-dl.
 import torch
 
 from . import fixed
-from .adaptive_threshold import adapt
+from .adaptive_threshold import adapt, decided
 from .spike import spike
 
 
@@ -23,8 +23,8 @@ def _integrate(x, current_decay, voltage_decay, scale, state):
             fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x)
             for p in (current_decay, voltage_decay)
         )
-        u = fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale)
-        v = fixed.decayed(v, v, rate_v) + fixed.between_stages(u, scale)
+        u = fixed.saturated(fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale))
+        v = fixed.saturated(fixed.decayed(v, v, rate_v) + fixed.between_stages(u, scale))
         steps.append((u, v))
     return steps
 
@@ -32,7 +32,7 @@ def _integrate(x, current_decay, voltage_decay, scale, state):
 def _adapted(steps, x, decays, threshold, step, scale, state):
     tested = [fixed.between_stages(v.detach(), scale) for _, v in steps]
     return adapt(
-        lambda t, limit: tested[t] >= limit,
+        lambda t, limit: decided(tested[t], limit),
         x, *decays, threshold, step, scale, state and state[2:],
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def alif(
     spikes = []
     for _, v in steps:
         th, r, fires = next(adaptation)
-        limit = fixed.to_float(th + r, scale)
+        limit = fixed.to_float(fixed.saturated(th + r), scale)
         voltage = fixed.to_float(v, scale)
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:

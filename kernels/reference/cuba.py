@@ -21,8 +21,8 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state):
             for p in (current_decay, voltage_decay)
         )
         rate_u, rate_v = rates
-        u = fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale)
-        v = fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale)
+        u = fixed.saturated(fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale))
+        v = fixed.saturated(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
         if threshold is None:
             fires = torch.zeros_like(v, dtype=torch.bool)
         else:

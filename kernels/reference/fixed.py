@@ -1,29 +1,68 @@
 """Fixed-point pieces of the oracles, in float64: int32 and 12-bit products are exact there.
 
-Straight-through functions give their argument's gradient whatever they do to its value.
+Straight-through functions give their argument's gradient whatever they do to its value. What is not
+a number passes through all of them; what does not fit saturates at MOST.
 """
 
 import torch
 from lapilli.kernels.decays import decay_gradient
 from torch import Tensor
 
+MOST = 2**31 - 128  # the largest float32 that an int32 holds
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, gradient_of):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None, gradient
+
 
 def straight_through(value: Tensor, gradient_of: Tensor) -> Tensor:
-    """Return ``value`` with the gradient of ``gradient_of``."""
-    return gradient_of + (value - gradient_of).detach()
+    """Return ``value``, of the shape of ``gradient_of``, with its gradient."""
+    return _StraightThrough.apply(value.detach(), gradient_of)
+
+
+class _Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y):
+        ctx.save_for_backward(y)
+        return torch.zeros((), dtype=torch.float64, device=y.device)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(ctx.saved_tensors[0])
+
+
+def nothing_of(y: Tensor) -> Tensor:
+    """Return a zero, float64, that gives ``y`` a gradient of zero, whatever its values are."""
+    return _Nothing.apply(y)
+
+
+def saturated(units: Tensor) -> Tensor:
+    """Keep a state within its range; its gradient knows nothing of that."""
+    return straight_through(units.clamp(-MOST, MOST), units)
+
+
+def units(value: float, scale: float) -> int:
+    """Nearest state to a real number."""
+    return max(-MOST, min(round(value * scale), MOST))
 
 
 def to_fixed(x: Tensor, scale: float) -> Tensor:
     """Float input to integer state: one float32 product, then truncation."""
     product = x.to(torch.float32) * torch.tensor(scale, dtype=torch.float32)
     units = x.to(torch.float64) * scale
-    return straight_through(product.detach().to(torch.float64).trunc(), units)
+    return straight_through(product.detach().to(torch.float64).trunc().clamp(-MOST, MOST), units)
 
 
 def to_float(y: Tensor, scale: float) -> Tensor:
     """Integer state to float32: rounded to float32, then one float32 division."""
     rounded = y.detach().to(torch.float32) / torch.tensor(scale, dtype=torch.float32)
-    return straight_through(rounded, y / scale).to(torch.float32)
+    return straight_through(rounded.to(torch.float64), y / scale).to(torch.float32)
 
 
 def between_stages(y: Tensor, scale: float) -> Tensor:
@@ -34,8 +73,12 @@ def between_stages(y: Tensor, scale: float) -> Tensor:
 
 
 def decay_rate(parameter: Tensor, learning: bool) -> Tensor:
-    """Round a decay to [0, 4096]; its gradient is taken per unit of decay / 4096."""
-    rounded = parameter.detach().to(torch.float64).round().clamp(0, 4096)
+    """Round a decay to [0, 4096]; its gradient is taken per unit of decay / 4096.
+
+    One that is not finite is not a number.
+    """
+    given = parameter.detach().to(torch.float64)
+    rounded = torch.where(given.isfinite(), given.round().clamp(0, 4096), torch.nan)
     if not learning:
         return rounded
     real = parameter.to(torch.float64) * 4096

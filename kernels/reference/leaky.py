@@ -16,7 +16,7 @@ def _run(x, decay, scale, threshold, state):
     y = w
     for t in range(x.shape[-1]):
         rate = fixed.per_neuron(fixed.decay_rate(decay, learning=t > 0), x)
-        y = fixed.decayed(w, y, rate) + fixed.to_fixed(x[..., t], scale)
+        y = fixed.saturated(fixed.decayed(w, y, rate) + fixed.to_fixed(x[..., t], scale))
         if threshold is None:
             fires = torch.zeros_like(y, dtype=torch.bool)
         else:

@@ -8,7 +8,8 @@ the surrogate gradient is autograd's own.
 import torch
 
 from . import fixed
-from .resonator import outputs, spike_of, turned
+from .adaptive_threshold import decided
+from .resonator import outputs, rotated, spike_of
 from .spike import spike
 
 
@@ -19,16 +20,17 @@ def _rates(decays, x, learning):
 def _leaky_step(state, x, rates, threshold, step, scale):
     """Return the state after the step, current and voltage before the reset, limit, decision."""
     u, v, after = state[:3]
-    u = fixed.decayed(u, u, rates[0]) + fixed.to_fixed(x, scale)
-    v = fixed.decayed(after, v, rates[1]) + fixed.between_stages(u, scale)
+    u = fixed.saturated(fixed.decayed(u, u, rates[0]) + fixed.to_fixed(x, scale))
+    v = fixed.saturated(fixed.decayed(after, v, rates[1]) + fixed.between_stages(u, scale))
     if len(rates) == 2:
-        fires = v.detach() > round(threshold * scale)
+        fires = v.detach() > fixed.units(threshold, scale)
         after = torch.where(fires, 0.0, v.detach())
         return (u, v, after), (u, v), threshold + 0.01 / scale, fires
     th, r = _settled(state[3:], rates[2:], threshold, scale)
-    fires = fixed.between_stages(v.detach(), scale) >= th + r
+    limit = fixed.saturated(th + r)
+    fires = decided(fixed.between_stages(v.detach(), scale), limit)
     raised = _raised(th, r, fires, step, scale)
-    return (u, v, v.detach(), *raised), (u, v), fixed.to_float(th + r, scale), fires
+    return (u, v, v.detach(), *raised), (u, v), fixed.to_float(limit, scale), fires
 
 
 def _resonator_step(state, x, rates, threshold, step, scale, phase):
@@ -36,20 +38,18 @@ def _resonator_step(state, x, rates, threshold, step, scale, phase):
     before = after_im
     sin, cos = rates[:2]
     x_re, x_im = (fixed.to_fixed(part, scale) for part in x)
-    re, im = (
-        turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
-        turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
-    )
+    re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im)
     tested = (re if phase else im).detach()
     may = (before < 0) & (im.detach() >= 0) if phase else True
     after_re, after_im = re.detach(), im.detach()
     if len(rates) == 4:
         th, r = _settled(state[4:], rates[2:], threshold, scale)
-        fires = may & (tested >= th + r)
+        units = fixed.saturated(th + r)
+        fires = decided(tested, units, may)
         raised = _raised(th, r, fires, step, scale)
-        limit = fixed.to_float(th + r, scale)
+        limit = fixed.to_float(units, scale)
         return (re, im, after_re, after_im, *raised), (re, im), limit, fires
-    theta = round(threshold * scale)
+    theta = fixed.units(threshold, scale)
     fires = may & (tested >= theta)
     if not phase:
         after_re = torch.where(fires, 0.0, after_re)
@@ -58,20 +58,26 @@ def _resonator_step(state, x, rates, threshold, step, scale, phase):
 
 
 def _settled(state, rates, threshold, scale):
-    rest = round(threshold * scale)
-    th, r = state[0] - rest, state[1]
-    return fixed.decayed(th, th, rates[0].detach()) + rest, fixed.decayed(r, r, rates[1].detach())
+    rest, r = fixed.units(threshold, scale), state[1]
+    th = fixed.saturated(state[0] - rest)
+    th = fixed.saturated(fixed.decayed(th, th, rates[0].detach()) + rest)
+    return th, fixed.decayed(r, r, rates[1].detach())
 
 
 def _raised(th, r, fires, step, scale):
-    return th + round(step * scale) * fires, r + 2 * th * fires
+    high, slow = th + fixed.units(step, scale), r + fixed.saturated(2 * th)
+    th, r = (
+        torch.where(fires > 0, fixed.saturated(y), before) + 0 * fires
+        for y, before in ((high, th), (slow, r))
+    )
+    return th, r
 
 
 def _initial(state, shape, threshold, scale, turns, adapts, device):
     """State before the first step: what decays, what the reset left of it, the threshold."""
     if state is None:
         rest = torch.zeros(shape, dtype=torch.float64, device=device)
-        state = [rest, rest, rest + round(threshold * scale), rest]
+        state = [rest, rest, rest + fixed.units(threshold, scale), rest]
     else:
         state = [fixed.to_fixed(s.detach(), scale) for s in state]
     a, b = state[:2]
@@ -152,8 +158,8 @@ def recurrent(
             back = s.detach() + share * (s - s.detach())
         found.append(s)
     given = (*parts, *decays, *(r for r in weights if r is not None))
-    nothing = 0 * sum(y.sum() for y in given)  # what cannot matter gets a gradient of zero
-    found[0] = found[0] + nothing
+    nothing = sum(fixed.nothing_of(y) for y in given)  # what cannot matter gets a gradient of zero
+    found[0] = found[0] + nothing.to(torch.float32)
     last = now[2:] if turns else (now[0], *now[2:])
     out = outputs(found, last, scale, shift, return_state)
     return (*out, found[-1].detach()) if return_state else out

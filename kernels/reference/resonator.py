@@ -6,7 +6,7 @@ RF, RF-Izhikevich, ADRF and ADRF-Izhikevich are in rf.py and rf_iz.py.
 import torch
 
 from . import fixed
-from .adaptive_threshold import adapt
+from .adaptive_threshold import adapt, decided
 from .spike import complex_spike, spike
 
 
@@ -14,6 +14,15 @@ def turned(after, before, factor):
     """``trunc(after * factor / 4096)`` with the gradient of ``before``, which no reset touched."""
     kept = (after.detach() * factor.detach() / 4096).trunc()
     return fixed.straight_through(kept, before * factor / 4096)
+
+
+def rotated(after_re, after_im, re, im, sin, cos, x_re, x_im):
+    """Turn the state, saturate, add the input, saturate; not a number in one part is in both."""
+    a = turned(after_re, re, cos) - turned(after_im, im, sin)
+    b = turned(after_re, re, sin) + turned(after_im, im, cos)
+    a, b = (fixed.saturated(fixed.saturated(y) + x) for y, x in ((a, x_re), (b, x_im)))
+    missing = (a + b).isnan()
+    return tuple(fixed.straight_through(torch.where(missing, torch.nan, y), y) for y in (a, b))
 
 
 def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
@@ -27,7 +36,7 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
     else:
         re, im = (fixed.to_fixed(s.detach(), scale) for s in state[:2])
     after_re, after_im = initial = re, im
-    nothing = 0 * sum(y.sum() for y in (real, imag, sin_decay, cos_decay))
+    nothing = sum(fixed.nothing_of(y) for y in (real, imag, sin_decay, cos_decay))
     steps = []
     for t in range(real.shape[-1]):
         sin, cos = (
@@ -37,13 +46,10 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
         x_re, x_im = (fixed.to_fixed(part[..., t], scale) for part in (real, imag))
         if t == 0:  # what cannot matter in a single step gets a gradient of zero, not none
             x_re, x_im = x_re + nothing, x_im + nothing
-        re, im = (
-            turned(after_re, re, cos) - turned(after_im, im, sin) + x_re,
-            turned(after_re, re, sin) + turned(after_im, im, cos) + x_im,
-        )
+        re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im)
         after_re, after_im = re.detach(), im.detach()
         if threshold is not None:
-            theta = round(threshold * scale)
+            theta = fixed.units(threshold, scale)
             fires = after_im >= theta
             after_re = torch.where(fires, 0.0, after_re)
             after_im = torch.where(fires, theta - 1.0, after_im)
@@ -70,7 +76,7 @@ def spike_of(re, im, fires, limit, phase, scale, *options):
     real, imag = (fixed.to_float(y, scale) for y in (re, im))
     if phase:
         return complex_spike(real, imag, fires, limit, *options)
-    return spike(imag, fires, limit, *options)
+    return spike(imag + 0 * real, fires, limit, *options)
 
 
 def outputs(spikes, last, scale, shift, return_state):
@@ -96,7 +102,7 @@ def constant_threshold(
     steps, initial = states(x, sin_decay, cos_decay, scale, state, reset)
     spikes = []
     for step, (part, may) in zip(steps, tested(steps, initial, phase), strict=True):
-        fires = may & (part >= round(threshold * scale))
+        fires = may & (part >= fixed.units(threshold, scale))
         spikes.append(
             spike_of(
                 *step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded, surrogate
@@ -113,7 +119,7 @@ def _adapted(
     steps, initial = states(x, sin_decay, cos_decay, scale, state)
     parts = tested(steps, initial, phase)
     adaptation = adapt(
-        lambda t, limit: parts[t][1] & (parts[t][0] >= limit), x[0], threshold_decay,
+        lambda t, limit: decided(parts[t][0], limit, parts[t][1]), x[0], threshold_decay,
         refractory_decay, threshold, threshold_step, scale, state and state[2:],
     )  # fmt: skip
     found = [next(adaptation) for _ in steps]
@@ -135,7 +141,7 @@ def adaptive_threshold(
     )  # fmt: skip
     spikes = []
     for step, (th, r, fires) in zip(steps, found, strict=True):
-        limit = fixed.to_float(th + r, scale)
+        limit = fixed.to_float(fixed.saturated(th + r), scale)
         spikes.append(
             spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded, surrogate)
         )

@@ -42,7 +42,8 @@ class _Spike(torch.autograd.Function):
     def forward(ctx, voltage, fires, threshold, tau, scale, graded, surrogate="exponential"):
         ctx.save_for_backward(voltage)
         ctx.constants = threshold, tau, scale, graded, surrogate
-        return fires * voltage if graded else fires.to(torch.float32)
+        out = fires.to(torch.float32) * (voltage if graded else 1)
+        return torch.where(voltage.isnan(), voltage, out)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -64,7 +65,8 @@ class _ComplexSpike(torch.autograd.Function):
     def forward(ctx, real, imag, fires, threshold, tau, scale, graded, surrogate="exponential"):
         ctx.save_for_backward(real, imag)
         ctx.constants = threshold, tau, scale, graded, surrogate
-        return fires * real if graded else fires.to(torch.float32)
+        out = fires.to(torch.float32) * (real if graded else 1)
+        return torch.where(real.isnan(), real, out)
 
     @staticmethod
     def backward(ctx, gradient):

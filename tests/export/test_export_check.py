@@ -221,6 +221,25 @@ def test_what_deserves_a_look(name):
     assert_matches("\n".join(map(str, found)), f"layer 0 .*: warning: .*{words}")
 
 
+def test_states_that_leave_24_bits_on_data(tmp_path):
+    net = [WARNINGS["24 bits"][0]()]
+    path = tmp_path / "a.net"
+    export.save(net, path)
+    some = torch.zeros(1, 520, 6)
+    some[:, :32] = 1
+    all_at_once = torch.ones(1, 520, 6)
+    for given in (net, path):
+        assert "leave 24 bits" not in str(export.check(given, data=some)[-1])
+        finding = export.check(given, data=all_at_once)[-1]
+        count = export.run(path, all_at_once.numpy(), overflow="loihi").overflows
+        assert count > 0
+        assert finding.problem == f"states leave 24 bits {count} times on the data"
+        assert not finding.blocks
+        assert finding.layer == 0
+    with pytest.raises(ValueError, match="does not take"):
+        export.check(path, data=some[:, 1:])
+
+
 @pytest.mark.parametrize("kind", ["Conv", "ConvT"])
 def test_fan_in_of_a_convolution_is_that_of_a_neuron(kind):
     groups = 2

@@ -232,18 +232,20 @@ def problems(draw, recurrence, choices=None, exact_states=False):
     return with_choices(problem, choices)
 
 
-def assert_same_bits(got, want):
+def assert_same_bits(got, want, equal_nan=False):
     for g, w in zip(got, want, strict=True):
-        assert_close(g.cpu(), w.cpu(), rtol=0, atol=0, equal_nan=False)
+        assert_close(g.cpu(), w.cpu(), rtol=0, atol=0, equal_nan=equal_nan)
 
 
-def assert_equal_answers(problem: Problem, device="cpu", upstream=torch.randn) -> None:
+def assert_equal_answers(
+    problem: Problem, device="cpu", upstream=torch.randn, equal_nan: bool = False
+) -> None:
     """Integer states: outputs equal bit for bit. Gradients are sums in float32: close."""
     outputs, after, gradients = problem.fast(device=device, upstream=upstream)
     learning = replace(problem, train=problem.train or problem.learn)
     expected, expected_after, expected_gradients = learning.oracle(upstream=upstream)
-    assert_same_bits(outputs, expected)
-    assert_same_bits(after, expected_after)
+    assert_same_bits(outputs, expected, equal_nan)
+    assert_same_bits(after, expected_after, equal_nan)
 
     count = problem.recurrence.inputs
     g_inputs, g_parameters = expected_gradients[:count], expected_gradients[count:]
@@ -251,16 +253,18 @@ def assert_equal_answers(problem: Problem, device="cpu", upstream=torch.randn) -
     if problem.train:
         for got, want in zip(gradients[:count], g_inputs, strict=True):
             # sums cancel, so small entries are not sharper than the largest
-            assert_close(got.cpu(), want, rtol=0, atol=FLOAT32["rtol"] * _largest(want) + 1e-30)
+            atol = FLOAT32["rtol"] * _largest(want) + 1e-30
+            assert_close(got.cpu(), want, rtol=0, atol=atol, equal_nan=equal_nan)
     if problem.learn:
         upstreams = problem.upstreams(expected, upstream)
-        atol = FLOAT32["rtol"] * _parameter_gradient_terms(learning, g_inputs, upstreams) + 1e-30
+        terms = _parameter_gradient_terms(learning, g_inputs, upstreams)
+        atol = FLOAT32["rtol"] * (0.0 if math.isnan(terms) else terms) + 1e-30
         for got, want in zip(learned, g_parameters, strict=True):
-            assert_close(got.cpu(), want, rtol=0, atol=atol)
+            assert_close(got.cpu(), want, rtol=0, atol=atol, equal_nan=equal_nan)
 
 
 def _largest(x: Tensor) -> float:
-    return x.abs().max().item()
+    return x.nan_to_num(0.0).abs().max().item()
 
 
 def _parameter_gradient_terms(problem: Problem, g_inputs, upstreams) -> float:

@@ -18,14 +18,14 @@ NO_TWINS = ("cuba", "alif", "adrf", "adaptive_threshold", "sigma_delta", "channe
 
 # most registers of any of these, on NVIDIA's architectures and on AMD's; they are given in eights
 REGISTERS = {
-    "_cuba_fwd_kernel": (64, 48),
+    "_cuba_fwd_kernel": (64, 64),
     "_cuba_bwd_kernel": (80, 72),
-    "_leaky_fwd_kernel": (56, 40),
+    "_leaky_fwd_kernel": (56, 56),
     "_leaky_bwd_kernel": (56, 56),
-    "_alif_fwd_kernel": (72, 56),
+    "_alif_fwd_kernel": (80, 80),
     "_alif_bwd_kernel": (80, 72),
-    "_adaptive_threshold_kernel": (64, 48),
-    "_resonator_fwd_kernel": (88, 72),
+    "_adaptive_threshold_kernel": (64, 64),
+    "_resonator_fwd_kernel": (88, 104),
     "_resonator_bwd_kernel": (88, 104),
     "_sigma_kernel": (48, 48),
     "_delta_fwd_kernel": (56, 48),
@@ -37,6 +37,7 @@ REGISTERS = {
 }
 
 
+VOTE = 16  # bytes of shared memory in which four warps say whether to compute with care
 SHARED = 99 << 10  # what a program may have of shared memory on the smallest, sm_120
 
 
@@ -68,7 +69,7 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
         note_kernel(name, f"{recurrence}: {variant}", target, used)
         assert used.registers <= REGISTERS[name][TARGETS[target].backend == "hip"]
         assert used.spills == 0
-        assert used.shared == 0
+        assert used.shared <= VOTE
         assert used.doubles == 0
         assert used.long_products == 0
         assert set(used.loads) == set(used.stores) == {4}  # neighbours in memory, one a lane

@@ -1,5 +1,6 @@
 """Recurrent layers against their oracle, and the laws that hold whatever the oracle says."""
 
+import math
 import os
 import re
 import subprocess
@@ -117,16 +118,83 @@ class Layer:
         return (y.detach(), *states, last), gradients
 
 
-def assert_equals_oracle(layer):
+def assert_equals_oracle(layer, equal_nan=False):
     (y, *states), gradients = layer.run(recurrent)
     # not on a GPU, where torch multiplies by the reciprocal of a scale
     (want, *want_states), want_gradients = layer.twin.run(oracle)
     assert 0 < (want != 0).float().mean() < 1, "some spike, and some do not"
     for a, b in zip((y, *states), (want, *want_states), strict=True):
-        assert_close(a.cpu(), b, rtol=0, atol=0)
+        assert_close(a.cpu(), b, rtol=0, atol=0, equal_nan=equal_nan)
     for a, b in zip(gradients, want_gradients, strict=True):
         # sums cancel, so small entries are not sharper than the largest
-        assert_close(a.cpu(), b, rtol=0, atol=10 * FLOAT32["rtol"] * b.abs().max().item() + 1e-30)
+        largest = b.nan_to_num(0.0).abs().max().item()
+        atol = 10 * FLOAT32["rtol"] * largest + 1e-30
+        assert_close(a.cpu(), b, rtol=0, atol=atol, equal_nan=equal_nan)
+
+
+ON_LOOPS = BACKEND == "auto"
+on_loops = pytest.mark.skipif(
+    not ON_LOOPS, reason="Triton kernels of recurrent layers take PLAIN steps"
+)
+
+
+def spoilt(name, value, **options):
+    """Return a layer in which two neurons of a sample get ``value``."""
+    layer = Layer(name, neurons=9, **options)
+    with torch.no_grad():
+        for part in layer.z[:1]:
+            part[1, 2, 4] = value
+            part[1, 3, 6:9] = value
+    return layer
+
+
+@on_loops
+@each
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30, 4e7, -3e5, 300.0], ids=str)
+def test_what_does_not_fit_equals_oracle(name, value):
+    assert_equals_oracle(spoilt(name, value), equal_nan=True)
+
+
+@on_loops
+@each
+@pytest.mark.parametrize("gradient", ["lava-dl", "full"])
+def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient):
+    layer = spoilt(name, math.nan, gradient=gradient)
+    (y, *states), gradients = layer.run(recurrent)
+    assert y[1, 2, 4].isnan()
+    assert y[1, :2, 4].isfinite().all()
+    assert y[1, :, 5:].isnan().all()
+    assert y[[0, 2]].isfinite().all()
+    assert all(s[1].isnan().all() and s[[0, 2]].isfinite().all() for s in states)
+    for g in gradients[: layer.family.parts]:
+        assert g[[0, 2]].isfinite().all()
+    assert gradients[layer.family.parts - 1][1].isnan().all()
+
+
+@on_loops
+@each
+def test_a_weight_that_is_not_a_number_needs_no_spike(name):
+    layer = Layer(name)
+    with torch.no_grad():
+        layer.z[0].fill_(-0.25)  # no spike
+        layer.r[0][3, 1] = math.nan
+    y, _, _ = layer.call(recurrent)
+    assert y[:, 3].isnan().all()
+    assert y[:, :3, 0].isfinite().all()
+
+
+@on_loops
+@each
+@pytest.mark.parametrize("which", range(4))
+def test_a_decay_that_is_not_finite_is_not_a_number(name, which):
+    layer = Layer(name)
+    if which < len(layer.decays):
+        with torch.no_grad():
+            layer.decays[which][2] = math.inf
+        y, states, _ = layer.call(recurrent)
+        assert y[:, 2].isnan().all()
+        assert y[:, :2, 0].isfinite().all()
+        assert all(s.isnan().all() for s in states)
 
 
 def test_backward_gives_one_gradient_for_each_argument(monkeypatch):
