@@ -10,6 +10,9 @@ from .report import BENCH
 
 PATH = BENCH / "baselines" / "kernels.json"
 COUNTERS = ("registers", "spills", "shared", "instructions", "bytes", "accessed")
+# of the architectures in SHORT, whose code is executed (tests/ptx): PTX instructions, bytes of the
+# sectors that accesses touch and conflicts of banks, a neuron-step
+EXECUTED = ("executed", "touched", "conflicts")
 TARGETS = ("sm_80", "sm_90", "sm_120", "gfx942")
 SHORT = ("sm_90",)
 
@@ -22,7 +25,7 @@ def case(row: dict[str, Any]) -> str:
 def stored(row: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a row: no prediction, but what the compiler made."""
     return {
-        "counters": {name: row[name] for name in COUNTERS},
+        "counters": {name: row[name] for name in (*COUNTERS, *EXECUTED) if name in row},
         "narrowest": {kind: min(map(int, row[f"{kind}s"])) for kind in ("load", "store")},
     }
 
@@ -73,10 +76,21 @@ class Kernels:
 
 
 def build(target: str, short: bool) -> dict[str, Any]:
-    """Compile the kernels for an architecture; the short form leaves out recurrent layers."""
+    """Compile the kernels for an architecture, and execute those of ``SHORT``.
+
+    The short form leaves out recurrent layers.
+    """
     # it needs Triton, which not every system has
     from lapilli.kernels.catalogue import names
 
     from lapilli import kernel_report
 
-    return kernel_report.build([target], [n for n in names() if not short or n != "recurrent"])
+    chosen = [n for n in names() if not short or n != "recurrent"]
+    document = kernel_report.build([target], chosen)
+    if target in SHORT:
+        from ptx.counts import executed
+
+        counts = executed(target, chosen)
+        for row in document["kernels"]:
+            row |= counts[f"{row['kernel']}, {row['mode']}"]
+    return document

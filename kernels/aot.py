@@ -11,7 +11,7 @@ import contextlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -70,7 +70,7 @@ def local_target() -> str | None:
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel and what it was given, as ``dispatch.execute`` gets it."""
+    """A kernel and what it is given, but for the constants that the number of lanes decides."""
 
     kernel: Any
     args: tuple[Any, ...]
@@ -87,8 +87,8 @@ def launches(call: Callable[[], Any]) -> list[Launch]:
     recorded: list[Launch] = []
 
     def record(kernel, loop, sizes, args, constants=()):
-        N, _, C = sizes
-        recorded.append(Launch(kernel, (*args, *sizes), constants, lanes=N * C))
+        N, T, C = sizes
+        recorded.append(Launch(kernel, (*args, T, C, N * C), constants, lanes=N * C))
 
     users = [m for m in sys.modules.values() if getattr(m, "execute", None) is execute]
     with contextlib.ExitStack() as patches:
@@ -152,6 +152,7 @@ def compile_kernel(
     constants: dict[str, Any],
     target: str,
     threads: int = BLOCK,
+    unaligned: Collection[str] = (),
 ) -> Any:
     """Compile a kernel for an architecture.
 
@@ -160,14 +161,16 @@ def compile_kernel(
     kernel
         Function decorated with ``jit``.
     signature
-        Triton type of each argument, e.g. ``{"x_ptr": "*fp32", "T": "i32"}``. Pointers are taken to
-        be aligned to 16 bytes, as torch allocates; sizes to be anything.
+        Triton type of each argument, e.g. ``{"x_ptr": "*fp32", "T": "i32"}``. Sizes are taken to be
+        anything.
     constants
         Values of the other arguments: the flags, and None for each absent tensor.
     target
         Name of the architecture, like those of ``TARGETS``.
     threads
         Threads of a program.
+    unaligned
+        Pointers into the middle of a tensor; others are aligned to 16 bytes, as torch allocates.
 
     Returns
     -------
@@ -177,7 +180,9 @@ def compile_kernel(
     names = kernel.arg_names
     types = {n: signature.get(n, "constexpr") for n in names}
     aligned = {
-        (k,): [["tt.divisibility", 16]] for k, n in enumerate(names) if types[n].startswith("*")
+        (k,): [["tt.divisibility", 16]]
+        for k, n in enumerate(names)
+        if types[n].startswith("*") and n not in unaligned
     }
     gpu = architecture(target)
     return triton.compile(

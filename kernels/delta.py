@@ -51,13 +51,21 @@ def delta_step(x, p, r, e, theta, CUM: tl.constexpr):
 
 
 @jit
+def floor_of(x):
+    """Return the largest whole number that is not above ``x``."""
+    # Triton's takes a subnormal number for 0 on NVIDIA's GPUs, and below 0 its floor is -1
+    whole = tl.floor(x)
+    return tl.where(x < 0.0, tl.minimum(whole, -1.0), whole)
+
+
+@jit
 def to_grid(y, scale, unit, EXACT: tl.constexpr):
     """Round down to a multiple of ``unit = 1 / scale``; ``EXACT`` if that is a power of two."""
     # div_rn: plain division is approximate on a GPU, and outputs must be equal bit for bit
     if EXACT:
-        return tl.floor(y * scale) * unit
+        return floor_of(y * scale) * unit
     else:
-        return tl.floor(tl.div_rn(y, unit)) * unit
+        return floor_of(tl.div_rn(y, unit)) * unit
 
 
 @jit

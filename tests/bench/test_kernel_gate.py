@@ -13,6 +13,7 @@ from lapilli.benchmark import results
 ROW = {
     "kernel": "cuba", "mode": "training", "target": "sm_90", "registers": 56, "spills": 0,
     "shared": 0, "instructions": 28.75, "bytes": 12.0, "accessed": 12.0,
+    "executed": 31.5, "touched": 12.0, "conflicts": 0.0,
     "loads": {"4": 1.0}, "stores": {"4": 1.0, "16": 0.25}, "intensity": 2.4, "predictions": [],
 }  # fmt: skip
 
@@ -41,6 +42,9 @@ def path(tmp_path):
         ({"instructions": 28.875}, "instructions grew from 28.75 to 28.875"),
         ({"bytes": 16.0}, "bytes grew from 12.0 to 16.0"),
         ({"accessed": 12.5}, "accessed grew from 12.0 to 12.5"),
+        ({"executed": 32.0}, "executed grew from 31.5 to 32.0"),
+        ({"touched": 16.0}, "touched grew from 12.0 to 16.0"),
+        ({"conflicts": 0.25}, "conflicts grew from 0.0 to 0.25"),
         ({"loads": {"2": 2.0}}, "the narrowest load shrank from 4 to 2 bytes"),
         ({"stores": {"1": 4.0, "16": 0.25}}, "the narrowest store shrank from 4 to 1 bytes"),
     ],
@@ -71,9 +75,10 @@ def test_kernel_without_a_baseline_is_named(path):
 
 def test_stored_baselines_hold_no_prediction():
     content = results.read(kernels.PATH)
-    for row in content["cases"].values():
+    for name, row in content["cases"].items():
         assert row.keys() == {"counters", "narrowest"}
-        assert row["counters"].keys() == set(kernels.COUNTERS)
+        executed = kernels.EXECUTED if name.endswith(kernels.SHORT) else ()
+        assert row["counters"].keys() == {*kernels.COUNTERS, *executed}
 
 
 auto = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")

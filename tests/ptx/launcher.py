@@ -1,0 +1,284 @@
+"""Run the operators of lapilli on the executor: what they launch on a GPU, with CPU tensors."""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from lapilli.kernels import aot, dispatch, memory, recurrent_triton
+from lapilli.kernels.rows import BLOCK
+from torch import Tensor
+
+from .machine import TENSOR_BITS, Counts, Machine, Program, Schedule
+from .memory import Watched
+from .text import parse
+
+# A word that torch.empty leaves in what the executor runs: a float32 that is not a number, with
+# bits that nothing computes.
+UNWRITTEN = 0x7FA5_5A5E
+AT_ONCE = 32  # programs that run side by side
+SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_120": 99 << 10}  # bytes a program can have
+
+
+@dataclass
+class Launched:
+    """A launch that has run."""
+
+    name: str
+    key: tuple[Any, ...]  # what the kernel was compiled for
+    ptx: str
+    grid: tuple[int, ...]
+    counts: Counts
+
+
+@dataclass
+class Emulation:
+    """How the launches of a context run, and what has run."""
+
+    target: str
+    schedule: Schedule
+    edit: Any = None  # what to make of the PTX of a kernel before it runs
+    counting: bool = False
+    launched: list[Launched] = field(default_factory=list)
+
+
+def key_of(launch: aot.Launch, target: str) -> tuple[Any, ...]:
+    """Return what tells the compiled forms of kernels apart."""
+    types, constants = aot.signature(launch, target)
+    return launch.kernel.__name__, tuple(types.items()), tuple(constants.items()), launch.threads
+
+
+_compiled: dict[Any, tuple[str, int]] = {}
+
+
+def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -> tuple[str, int]:
+    """Return the PTX of a launch and the bytes of shared memory that it asks for."""
+    key = (*key_of(launch, target), target, unaligned)
+    if key not in _compiled:
+        types, constants = aot.signature(launch, target)
+        made = aot.compile_kernel(
+            launch.kernel, types, constants, target, launch.threads, unaligned
+        )
+        _compiled[key] = made.asm["ptx"], made.metadata.shared
+    return _compiled[key]
+
+
+@functools.lru_cache(maxsize=256)
+def program_of(ptx: str) -> Program:
+    """Parse PTX and make its instructions ready."""
+    return Program(parse(ptx))
+
+
+@contextlib.contextmanager
+def emulated(
+    target: str = "sm_90", schedule: Schedule | None = None, many: bool = False, edit: Any = None,
+    room: int | None = None, counting: bool = False,
+) -> Iterator[Emulation]:  # fmt: skip
+    """Let every kernel that is launched in the context run on the executor.
+
+    Parameters
+    ----------
+    target
+        Architecture.
+    schedule
+        What hardware is free to choose.
+    many
+        Take the form of kernels for many neurons, without chunks in flight, whatever the size.
+    edit
+        Function of the PTX of each launch, which returns what is to run.
+    room
+        Bytes of shared memory that a program can have, if not those of the architecture.
+    counting
+        Count bytes, sectors and conflicts too.
+    """
+    emulation = Emulation(target, schedule or Schedule(), edit, counting)
+
+    def launch(kernel, grid, args, constants, threads=BLOCK):
+        _launch(emulation, aot.Launch(kernel, args, constants, threads), grid)
+
+    replaced = {
+        dispatch.launch: launch,
+        dispatch.executor: lambda device: "triton",
+        memory.empty: lambda shape, dtype, like: _marked(torch.zeros(shape, dtype=dtype)),
+    }
+    with contextlib.ExitStack() as patches:
+        for module in [m for n, m in sys.modules.items() if n.startswith("lapilli")]:
+            for name, value in list(vars(module).items()):
+                if callable(value) and _hashable(value) and value in replaced:
+                    patches.enter_context(mock.patch.object(module, name, replaced[value]))
+        patches.enter_context(mock.patch.object(dispatch, "_gpu", return_value="cuda"))
+        patches.enter_context(mock.patch.object(dispatch, "FULL", 0 if many else 1 << 62))
+        room = SHARED[target] if room is None else room
+        patches.enter_context(
+            mock.patch.object(recurrent_triton, "_shared_memory", return_value=room)
+        )
+        patches.enter_context(mock.patch.object(Tensor, "new_empty", _new_empty))
+        yield emulation
+
+
+def launch_on(
+    target: str, schedule: Schedule, launch: aot.Launch, grid: tuple[int, ...],
+    counting: bool = False,
+) -> Launched:  # fmt: skip
+    """Run one launch on the executor."""
+    emulation = Emulation(target, schedule, counting=counting)
+    _launch(emulation, launch, grid)
+    return emulation.launched[0]
+
+
+def _hashable(value: Any) -> bool:
+    return type(value).__hash__ is not None
+
+
+def _new_empty(self: Tensor, *size: Any, **options: Any) -> Tensor:
+    return _marked(self.new_zeros(*size, **options))
+
+
+def _marked(x: Tensor) -> Tensor:
+    """Fill a tensor with what stands for nothing."""
+    if x.dtype.itemsize == 4:
+        x.view(torch.int32).fill_(UNWRITTEN)
+    elif x.numel() * x.element_size() % 4 == 0:
+        x.view(-1).view(torch.int32).fill_(UNWRITTEN)
+    else:
+        raise NotImplementedError(f"an output of {x.numel()} x {x.dtype}")
+    return x
+
+
+def _launch(emulation: Emulation, launch: aot.Launch, grid: tuple[int, ...]) -> None:
+    pointers = {
+        n: a for n, a in zip(launch.kernel.arg_names, launch.args, strict=False)
+        if isinstance(a, Tensor)
+    }  # fmt: skip
+    unaligned = tuple(n for n, a in pointers.items() if _offset(a) % 16)
+    ptx, shared = compiled(launch, emulation.target, unaligned)
+    assert shared <= SHARED[emulation.target], f"{shared} bytes of shared memory"
+    if emulation.edit is not None:
+        ptx = emulation.edit(ptx)
+    program = program_of(ptx)
+    # the last two are memory of Triton's own, which no kernel here asks for
+    given = [a for a in launch.args if a is not None]
+    assert len(program.kernel.params) == len(given) + 2
+    tensors, addresses = _tensors(list(pointers.values()), program.kernel.threads)
+    parameters = [
+        _packed(kind, a, addresses)
+        for a, (_, kind) in zip([*given, 0, 0], program.kernel.params, strict=True)
+    ]
+    counts = _run(program, (*grid, 1, 1)[:3], parameters, tensors, shared, emulation)
+    emulation.launched.append(
+        Launched(launch.kernel.__name__, key_of(launch, emulation.target), ptx, grid, counts)
+    )
+
+
+def _run(
+    program: Program, grid: tuple[int, int, int], parameters: list[Any],
+    tensors: dict[int, Watched], shared: int, emulation: Emulation,
+) -> Counts:  # fmt: skip
+    """Run all programs of a launch, or repeat what the same launch did."""
+    kept = _kept(program, grid, parameters, tensors, shared, emulation)
+    if kept.exists():
+        with np.load(kept, allow_pickle=False) as found:
+            for number, memory_ in tensors.items():
+                memory_.data[:] = found[f"tensor {number}"]
+            return Counts(**json.loads(str(found["counts"])))
+    counts, total = Counts(), math.prod(grid)
+    for first in range(0, total, AT_ONCE):
+        programs = range(first, min(first + AT_ONCE, total))
+        Machine(
+            program, grid, programs, parameters, tensors, shared, emulation.schedule, counts,
+            emulation.counting,
+        ).run()  # fmt: skip
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".npz", delete=False) as file:
+        arrays = {f"tensor {number}": m.data for number, m in tensors.items()}
+        np.savez_compressed(file, counts=json.dumps(asdict(counts)), **arrays)
+    os.replace(file.name, kept)  # at once: several processes write here
+    return counts
+
+
+def _kept(
+    program: Program, grid: tuple[int, int, int], parameters: list[Any],
+    tensors: dict[int, Watched], shared: int, emulation: Emulation,
+) -> Path:  # fmt: skip
+    """Return where the results of a launch are kept: by all that they depend on."""
+    total = hashlib.sha256(_tool())
+    for part in (program.text, grid, [p.tobytes() for p in parameters], shared,
+                 asdict(emulation.schedule), emulation.counting):  # fmt: skip
+        total.update(f"{part}\0".encode())
+    for number, watched in tensors.items():
+        total.update(f"{number} {watched.granule} {watched.size}\0".encode())
+        for array in (watched.data, watched.allowed, watched.written):
+            total.update(array.tobytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "lapilli" / "ptx" / f"{total.hexdigest()}.npz"
+
+
+@functools.cache
+def _tool() -> bytes:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    parts = [f.read_bytes() for f in files if not f.name.startswith("test_")]
+    return b"\0".join([*parts, np.__version__.encode()])
+
+
+def _offset(x: Tensor) -> int:
+    """Bytes from the start of its allocation, which a GPU aligns."""
+    return x.storage_offset() * x.element_size()
+
+
+def _tensors(given: list[Tensor], threads: int) -> tuple[dict[int, Watched], dict[int, int]]:
+    """Return allocations by their number, and the number by where each storage is."""
+    storages = {x.untyped_storage().data_ptr(): x.untyped_storage() for x in given}
+    found: dict[int, Watched] = {}
+    numbers: dict[int, int] = {}
+    for number, (place, storage) in enumerate(storages.items(), 1):
+        data = np.frombuffer(_buffer(storage), np.uint8)
+        allowed = np.zeros(len(data), bool)
+        sizes, names = set(), []
+        for k, x in enumerate(given):
+            if x.untyped_storage().data_ptr() != place:
+                continue
+            last = sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
+            begin = _offset(x)
+            allowed[begin : begin + (last + 1) * x.element_size()] = True
+            sizes.add(x.element_size())
+            names.append(f"tensor {k}")
+        granule = min(sizes)
+        words = data[: len(data) // 4 * 4].view(np.uint32) != UNWRITTEN
+        written = np.ones(len(data), bool)
+        written[: 4 * len(words)] = np.repeat(words, 4)
+        count = len(data) // granule
+        written = written[: count * granule].reshape(count, granule).any(1)
+        found[number] = Watched(
+            data, granule, ", ".join(names), threads, allowed, written, shared_by_programs=True
+        )
+        numbers[place] = number
+    return found, numbers
+
+
+def _buffer(storage: torch.UntypedStorage) -> Any:
+    return (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
+
+
+def _packed(kind: str, value: Any, numbers: dict[int, int]) -> Any:
+    """Return an argument as the bits of its parameter, as Triton's launcher passes it."""
+    if isinstance(value, Tensor):
+        assert kind == "u64", kind
+        number = numbers[value.untyped_storage().data_ptr()]
+        return np.uint64((number << TENSOR_BITS) + _offset(value))
+    if isinstance(value, float):
+        assert kind == "f32", kind
+        return np.float32(value).view(np.uint32)
+    assert kind in ("u32", "u64"), kind
+    return np.int64(value).astype(f"u{int(kind[1:]) // 8}")

@@ -1,0 +1,29 @@
+"""What is counted is what the tensors of a launch make necessary, and what the report estimates."""
+
+import pytest
+from lapilli.kernels import catalogue
+from lapilli.kernels.language import BACKEND
+
+from bench.kernels import PATH
+from lapilli.benchmark import results
+from ptx.counts import executed
+
+pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cuba", *(pytest.param(n, marks=pytest.mark.slow)
+               for n in catalogue.names() if n not in ("cuba", "terms", "recurrent"))],
+)  # fmt: skip
+def test_sectors_hold_what_is_accessed_and_nothing_else(name):
+    """Neighbours in memory, one a thread: as the report reads it from the machine code."""
+    stored = results.read(PATH)["cases"]
+    found = executed("sm_90", [name])
+    assert found
+    for entry, counts in found.items():
+        report = stored[f"{entry}, sm_90"]["counters"]
+        assert counts["touched"] == report["accessed"]
+        assert counts["conflicts"] == 0
+        # the assembler fuses and drops some instructions, and adds few
+        assert 0.7 < report["instructions"] / counts["executed"] < 1.2

@@ -1,0 +1,158 @@
+"""The kernels as they are compiled, run on the CPU: equal to the CPU's loops, and without a fault.
+
+Together these are every entry of the catalogue, the forms with chunks in flight and what the
+catalogue leaves out: states, graded and shifted spikes, dynamics, other scales.
+"""
+
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import torch
+from lapilli.kernels import aot, catalogue
+from lapilli.kernels.calls import RECURRENCES
+from lapilli.kernels.dispatch import FULL
+from lapilli.kernels.language import BACKEND
+from recurrences import TABLE, most_of
+
+from ptx.launcher import key_of
+from ptx.machine import Schedule
+from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
+
+pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
+slow = pytest.mark.slow
+
+TARGETS = ("sm_90", "sm_80", "sm_120")
+QUICK = ("cuba", "sigma_delta", "channel_delay")
+
+
+def _listed():
+    for recurrence in RECURRENCES.values():
+        for mode in modes(recurrence):
+            for target in TARGETS:
+                for many in (False, True):
+                    # chunks in flight take long to compile: elsewhere only what uses most
+                    if target != "sm_90" and not many and mode != modes(recurrence)[-1]:
+                        continue
+                    soon = target == "sm_90" and mode == modes(recurrence)[-1] and (
+                        recurrence.name in (QUICK[:1] if many else QUICK)
+                    )  # fmt: skip
+                    yield pytest.param(
+                        recurrence, mode, target, many, marks=() if soon else slow,
+                        id=f"{recurrence.name}-{mode}-{target}-{'many' if many else 'few'}",
+                    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("recurrence", "mode", "target", "many"), list(_listed()))
+def test_uses_of_the_catalogue(recurrence, mode, target, many):
+    shapes = SHAPES if target == "sm_90" else SHAPES[1:6:2]
+    for k, shape in enumerate(shapes):
+        listed(recurrence, mode, shape).check(target, SCHEDULES[k % 4], many=many)
+
+
+@pytest.mark.parametrize(
+    ("recurrence", "variant"),
+    [pytest.param(r, v, marks=() if (r.name, v) == ("cuba", "state") else slow, id=f"{r}-{v}")
+     for r, v in walks()],
+)  # fmt: skip
+def test_variants(recurrence, variant):
+    for k, shape in enumerate((None, (3, 31, 7), (1, 129, 17))):
+        walk(recurrence, variant, shape).check("sm_90", SCHEDULES[k], many=True)
+
+
+def _layers():
+    for k, layer in enumerate(LAYERS):
+        for target in TARGETS:
+            if target != "sm_90" and layer.mode != "training":
+                continue
+            soon = target == "sm_90" and k < 3
+            yield pytest.param(
+                layer.work(), target, SCHEDULES[k % 2], marks=() if soon else slow,
+                id=f"{layer.work()}-{target}",
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(("work", "target", "schedule"), list(_layers()))
+def test_recurrent_layers(work, target, schedule):
+    work.check(target, schedule)
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=() if t == "sm_90" else slow) for t in TARGETS]
+)
+@pytest.mark.parametrize("work", ENTRIES, ids=str)
+def test_entries_of_matrices(work, target):
+    work.check(target, SCHEDULES[1])
+
+
+def _same(work, target, schedules, **how):
+    answers = [work.run(target, s, **how)[1] for s in schedules]
+    for outputs, gradients in answers[1:]:
+        for got, want in zip((*outputs, *gradients), chain(*answers[0]), strict=True):
+            assert got.equal(want)
+
+
+ORDERS = [
+    Schedule("together", "late"), Schedule("together", "early"), Schedule("forward", "late"),
+    Schedule("backward", "early"), Schedule("shuffled", "late"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "recurrence",
+    [pytest.param(r, marks=() if r.name == "cuba" else slow, id=r.name) for r in TABLE],
+)
+def test_orders_and_arrivals_change_no_bit(recurrence):
+    _same(walk(recurrence, most_of(recurrence), (2, 129, 17)), "sm_90", ORDERS)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [pytest.param(f, marks=() if f.neurons == 3 else slow, id=str(f.work())) for f in LAYERS
+     if f.neurons in (3, 127, 257) and f.mode == "training"],
+)  # fmt: skip
+def test_orders_and_arrivals_change_no_bit_of_recurrent_layers(layer):
+    _same(layer.work(), "sm_90", ORDERS)
+
+
+def test_every_entry_of_the_catalogue_is_run():
+    """By what each is compiled for, in both forms."""
+    run = set()
+
+    def note(launches):
+        for launch in launches:
+            forms = (FULL, FULL - 1) if launch.lanes is not None else (None,)
+            run.update(key_of(replace(launch, lanes=lanes), "sm_90") for lanes in forms)
+
+    for recurrence in RECURRENCES.values():
+        for mode in modes(recurrence):
+            note(aot.launches(listed(recurrence, mode, (1, 2, 3)).call))
+    for work in ENTRIES:
+        note(aot.launches(work.call))
+        note(aot.terms_launches(work.call) if work.name.startswith("terms") else [])
+    for layer in LAYERS:
+        note(aot.recurrent_launches(layer.work().call))
+    missing = []
+    for entry in catalogue.entries(*catalogue.names()):
+        forms = (FULL, FULL - 1) if entry.launch.lanes is not None else (None,)
+        for lanes in forms:
+            if key_of(replace(entry.launch, lanes=lanes), "sm_90") not in run:
+                missing.append(f"{entry}, {lanes}")
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["delta", "sigma_delta"])
+def test_tiny_changes_are_rounded_down(name):
+    """Subnormal numbers below zero: Triton takes NVIDIA's floor with ``.ftz``, which loses them."""
+    tiny = [-1e-44, -1e-40, -(2.0**-149), 1e-42, -0.0, -3.0]
+    x = torch.tensor(tiny).view(len(tiny), 1, 1)
+    options = {"relu": False} if name == "sigma_delta" else {}
+
+    def call():
+        return [RECURRENCES[name].callable()(x, torch.zeros(1), 64, **options)], []
+
+    work = Work(name, call)
+    work.check("sm_90", SCHEDULES[0], many=True)
+    (y,), _ = work.run("sm_90", SCHEDULES[0], many=True)[1]
+    step = -1 / 64
+    assert y.flatten().tolist() == [step, step, step, 0, 0, -3]
