@@ -154,7 +154,7 @@ def _adaptive_threshold_kernel(
         top = _adaptive_threshold_walk(
             ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
             (EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, CALM_INPUT / scale):
+        if not is_calm(top, scale):
             _adaptive_threshold_walk(
                 ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
                 (EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip

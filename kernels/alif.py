@@ -203,7 +203,7 @@ def _alif_fwd_kernel(
         top = _alif_fwd_walk(
             ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
             (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, CALM_INPUT / scale):
+        if not is_calm(top, scale):
             _alif_fwd_walk(
                 ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
                 (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip

@@ -182,7 +182,7 @@ def _cuba_fwd_kernel(
         top = _cuba_fwd_walk(
             ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
             (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, CALM_INPUT / scale):
+        if not is_calm(top, scale):
             _cuba_fwd_walk(
                 ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
                 (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip

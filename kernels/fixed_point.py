@@ -214,8 +214,10 @@ def watched(top, y, most: tl.constexpr):
 
 
 @jit
-def is_calm(top, most):
-    """Whether no lane of a program has seen more than ``most``."""
+def is_calm(top, scale):
+    """Whether no lane of a program has seen more than CALM_INPUT units; ``top`` is real."""
+    # in this order: with the constant on the left, Triton's interpreter makes it a constant
+    most = (1.0 / scale) * CALM_INPUT
     return tl.max(top.to(tl.int32, bitcast=True), 0) <= most.to(tl.int32, bitcast=True)
 
 

@@ -158,7 +158,7 @@ def _leaky_fwd_kernel(
         top = _leaky_fwd_walk(
             ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
             (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, CALM_INPUT / scale):
+        if not is_calm(top, scale):
             _leaky_fwd_walk(
                 ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
                 (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip

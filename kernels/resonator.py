@@ -181,7 +181,7 @@ def _resonator_fwd_kernel(
         top = _resonator_fwd_walk(
             ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
             (PHASE, ADAPT, GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, CALM_INPUT / scale):
+        if not is_calm(top, scale):
             _resonator_fwd_walk(
                 ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
                 (PHASE, ADAPT, GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
