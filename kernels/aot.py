@@ -188,7 +188,7 @@ def compile_kernel(
     return triton.compile(
         ASTSource(kernel, types, constants, aligned),
         target=gpu,
-        options=launch_options(gpu.backend, threads, kernel),
+        options=launch_options(gpu.backend, threads, kernel, constants.get("STAGES", 1)),
     )
 
 

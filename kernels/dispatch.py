@@ -108,7 +108,8 @@ def execute(
     strided = [a.stride() for a in args if isinstance(a, Tensor) and not a.is_contiguous()]
     assert not strided, f"a kernel walks memory in order; got strides {strided}"
     shape = walk_constants(N * C, _gpu(device))
-    launch(kernel, (-(-N * C // BLOCK),), (*args, T, C, N * C), (*constants, *shape))
+    grid, given = (-(-N * C // BLOCK),), (*args, T, C, N * C)
+    launch(kernel, grid, given, (*constants, *shape), stages=shape[1])
 
 
 def walk_constants(lanes: int, gpu: str) -> tuple[int, int, int]:
@@ -126,11 +127,13 @@ def launch(
     args: tuple[Tensor | float | int | None, ...],
     constants: tuple[Any, ...],
     threads: int = BLOCK,
+    stages: int = 1,
 ) -> None:
     """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
     device = next(a for a in args if isinstance(a, Tensor)).device
     with _on(device):
-        kernel[grid](*args, *constants, **launch_options(_gpu(device), threads, kernel))
+        options = launch_options(_gpu(device), threads, kernel, stages)
+        kernel[grid](*args, *constants, **options)
 
 
 def run_loop(
@@ -240,17 +243,20 @@ def runs_loops(x: Tensor) -> bool:
     return type(x) in _OWN and x.device.type == "cpu" and executor(x.device) == "numba"
 
 
-def launch_options(gpu: str, threads: int = BLOCK, kernel: Any = None) -> dict[str, Any]:
+def launch_options(
+    gpu: str, threads: int = BLOCK, kernel: Any = None, stages: int = 1
+) -> dict[str, Any]:
     """Compiler options of a kernel: its threads, and rounding that is written down.
 
     Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
-    A kernel with an attribute ``registers`` has no more than those.
+    A kernel with an attribute ``registers`` has no more than those, but for the form with several
+    chunks in flight, ``stages``: its programs are too few to stand in each other's way.
     """
     warps = threads // _WARP.get(gpu, 32)
     options: dict[str, Any] = {"num_warps": warps, "enable_fp_fusion": False}
     if gpu == "cuda" and threads == BLOCK:
         # ptxas would trade loads in flight for occupancy
-        options["maxnreg"] = getattr(kernel, "registers", 128)
+        options["maxnreg"] = getattr(kernel, "registers", 128) if stages == 1 else 128
     return options
 
 

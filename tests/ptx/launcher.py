@@ -105,7 +105,7 @@ def emulated(
     """
     emulation = Emulation(target, schedule or Schedule(), edit, counting)
 
-    def launch(kernel, grid, args, constants, threads=BLOCK):
+    def launch(kernel, grid, args, constants, threads=BLOCK, stages=1):
         _launch(emulation, aot.Launch(kernel, args, constants, threads), grid)
 
     replaced = {
