@@ -13,6 +13,7 @@ from bench.cases import cases
 from bench.conftest import Run
 from bench.kernels import TARGETS
 from bench.test_compiled import NETS
+from bench.test_stream import BLOCKS
 from lapilli.benchmark import judge
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,6 +41,7 @@ def test_option_collects_the_benchmarks(option):
         *(f"bench/test_kernels.py::test_kernels[{target}]" for target in TARGETS),
         *(f"bench/test_peers.py::test_peers[{case}]" for case in compared),
         *(f"bench/test_speed.py::test_speed[{case}]" for case in cases()),
+        *(f"bench/test_stream.py::test_step_of_a_stream[{block}]" for block in BLOCKS),
     ]
 
 
