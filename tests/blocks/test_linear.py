@@ -206,7 +206,7 @@ def test_a_block_takes_the_product_of_its_synapse(name, family):
     for product in maps.PRODUCTS:
         block = make(params, *arguments, synapse=product)
         assert getattr(block, attribute).product == product
-    with pytest.raises(ValueError, match="product must be one of 'auto', 'dense', 'events'"):
+    with pytest.raises(ValueError, match="synapse must be one of 'auto', 'dense', 'events'"):
         make(params, *arguments, synapse="sparse")
 
 
