@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Rates:
     """Highest learning rates of the one-cycle schedule.
 
-    ``weights`` is for everything but the decays; ``decays`` is per unit of a decay in 0..1.
+    ``weights`` is for everything but the decays; ``decays`` is for what is learned of decays, a
+    share of each.
     """
 
     weights: float = 1e-3
@@ -49,7 +50,7 @@ class Epoch:
 
 
 def parameter_groups(net: torch.nn.Module, rates: Rates) -> list[dict]:
-    """Split parameters for an optimizer: what is learned of decays, in units of 1, and the rest.
+    """Split parameters for an optimizer: what is learned of decays, shares of them, and the rest.
 
     The decays themselves are left out: they follow.
     """

@@ -72,7 +72,7 @@ class Neuron(Stateful):
         of a compiled or exported graph.
     requires_grad
         Learn the neuron's parameters. A decay that is learned has a second parameter beside it,
-        ``<name>_update``, in fractions of 1, through which any optimizer moves it at the rate of
+        ``<name>_update``, a share of the decay, through which any optimizer moves it at the rate of
         the weights. It is added to the decay, and set back to 0, when the neuron runs, when the
         decay is looked at, and in the state dict, where it does not appear.
     complex

@@ -13,10 +13,11 @@ hold values out of range; what is computed is the same.
 
 Decays are in units of 1/4096, in which an optimizer that trains weights does not move them: a step
 of Adam is as large as its rate. So a decay that is learned has a second parameter beside it,
-``<name>_update``, in fractions of 1, which starts at 0. What is used is the sum of both, in units,
-and both get its gradient. The parameter is set to the sum, and the update to 0, at each call, at
-each look at the parameter, and where a state dict is made. As only the sum counts, it does not
-matter when that happens.
+``<name>_update``, a share of the decay, which starts at 0: at 0.1 the decay is a tenth higher, at
+-0.1 a tenth lower. So a step of the optimizer changes a time constant by as many percent whether it
+is long or short. What is used is the decay with its update, and both get its gradient. The
+parameter is set to that, and the update to 0, at each call, at each look at the parameter, and
+where a state dict is made.
 """
 
 import math
@@ -50,6 +51,7 @@ def value_of(module: torch.nn.Module, name: str) -> Tensor:
 
 
 UPDATE = "_update"  # end of the name of what is learned of a decay
+LEAST_WORTH = DECAY_SCALE / 64  # so that a decay of 0 can be left
 
 
 class _DecayParameter:
@@ -92,19 +94,25 @@ def settle_update(module: torch.nn.Module, name: str) -> None:
         return
     if torch.compiler.is_compiling():
         with torch.no_grad():
-            parameter.add_(update, alpha=DECAY_SCALE)
+            parameter.addcmul_(update, _worth(parameter))
             update.zero_()
         return
-    parameter.data.add_(update.data, alpha=DECAY_SCALE)  # autograd must not take it for a change
+    value = parameter.data  # autograd must not take it for a change
+    value.addcmul_(update.data, _worth(value))
     update.data.zero_()
+
+
+def _worth(decay: Tensor) -> Tensor:
+    """Return what an update of 1 adds to a decay, in units; without gradient."""
+    return decay.detach().abs().clamp(min=LEAST_WORTH)
 
 
 def _with_update(module: torch.nn.Module, name: str, value: Tensor) -> Tensor:
     """Return a decay with its update added, in units; both get the gradient of the sum."""
     update = module._parameters.get(name + UPDATE)
-    if update is None:
+    if update is None or is_lazy(update):  # nothing is learned before the sizes are known
         return value
-    return value + (DECAY_SCALE * update).detach() + (update - update.detach())
+    return value + (_worth(value) * update).detach() + (update - update.detach())
 
 
 def _is_foreign_code() -> bool:

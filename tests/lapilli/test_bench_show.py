@@ -180,4 +180,4 @@ def test_matplotlib_is_asked_for_only_where_it_draws(capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     write(Path("a.json"), results())
     shown(capsys, "a.json")
-    assert "pip install 'lapilli[demo]'" in fails(capsys, "a.json", "--png", "a.png")
+    assert "pip install matplotlib (or in a clone" in fails(capsys, "a.json", "--png", "a.png")

@@ -56,5 +56,5 @@ def test_samples_keep_the_layout_of_the_first_layer():
 def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtraError, match=r"scikit-learn .* pip install 'lapilli\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"scikit-learn .* pip install scikit-learn"):
         digits()

@@ -61,7 +61,7 @@ def test_pyplot_is_left_alone(tmp_path):
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"matplotlib .* pip install 'lapilli\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"matplotlib .* pip install matplotlib"):
         raster({"a": torch.ones(3, 4)}, tmp_path / "a.png")
 
 

@@ -143,7 +143,7 @@ def test_download_is_tonics(name, root, monkeypatch):
 
 def test_download_without_tonic(name, root, monkeypatch):
     monkeypatch.setitem(sys.modules, "tonic", None)
-    with pytest.raises(MissingExtraError, match=r"tonic .* pip install 'lapilli\[events\]'"):
+    with pytest.raises(MissingExtraError, match=r"tonic .* pip install tonic"):
         recordings.load(name, root, download=True)
 
 
