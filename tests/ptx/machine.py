@@ -48,6 +48,7 @@ class Counts:
     sectors: int = 0  # of 32 bytes that the accesses of warps touch
     conflicts: int = 0  # passes of shared memory beyond the first, for want of other banks
     operations: dict[str, int] = field(default_factory=dict)
+    never: list[str] = field(default_factory=list)  # texts of instructions that did not run
 
 
 @dataclass
@@ -824,8 +825,12 @@ class Machine:
             instruction = self.program.steps[self.at].instruction
             raise Fault(fault.kind, f"{str(fault).partition(': ')[2]}; at {instruction}") from None
         finally:
+            counts = self.counts
+            texts = [step.instruction.text for step in self.program.steps]
+            idle = {t for t, times in zip(texts, self.executed, strict=True) if not times}
+            counts.never = sorted(idle & set(counts.never) if counts.instructions else idle)
             for step, times in zip(self.program.steps, self.executed, strict=True):
-                op, counts = step.instruction.op, self.counts
+                op = step.instruction.op
                 counts.instructions += int(times)
                 counts.operations[op] = counts.operations.get(op, 0) + int(times)
 

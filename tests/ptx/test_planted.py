@@ -1,5 +1,6 @@
 """Faults planted in the compiled text of kernels are found, each by what watches for it."""
 
+import functools
 import re
 
 import pytest
@@ -21,14 +22,32 @@ DYNAMICS = walk(next(r for r in TABLE if r.name == "cuba"), "dynamics", (2, 65, 
 BOTH = {"cuba": CUBA, "layer": LAYER}
 
 
+@functools.cache
+def never(work, kernel):
+    """Return the texts of a kernel's instructions that do not run in a work."""
+    launched = work.check("sm_90", SCHEDULES[0]).launched
+    (one,) = [each for each in launched if each.name.endswith(f"{kernel}_kernel")]
+    return set(one.counts.never)
+
+
+def statement(ptx, place):
+    """Return the statement that a place is in."""
+    first = ptx.rfind("\n", 0, place.start()) + 1
+    return " ".join(ptx[first : ptx.find(";", place.start())].split())
+
+
 def planted(work, pattern, change, which=None, kernel="fwd"):
-    """Return a function that runs a work with one change, and how many places there are."""
+    """Return a function that runs a work with one change, and the places that there are.
+
+    The walk for numbers that do not fit does not run here, so nothing is planted in it.
+    """
+    idle = never(work, kernel)
     places = []
 
     def edit(ptx):
         if f"{kernel}_kernel(" not in ptx:
             return ptx
-        found = list(re.finditer(pattern, ptx))
+        found = [one for one in re.finditer(pattern, ptx) if statement(ptx, one) not in idle]
         places[:] = found
         if which is None or which >= len(found):
             return ptx
@@ -106,8 +125,12 @@ def test_dropped_masks_are_found(kernel):
 @kernels
 def test_wrong_predicates_are_found(work, kernel):
     for pattern, change in ((r"@(%p\d+ st\.global)", r"@!\1"), (r"@(%p\d+ bra)", r"@!\1")):
-        for which in some(count(work, pattern, kernel)):
+        places = count(work, pattern, kernel)
+        for which in some(places):
             found = found_by(work, pattern, change, which, kernel)
+            if work is CUBA and kernel == "fwd" and "bra" in pattern and which == places - 1:
+                assert found is None  # to the walk with care, which gives the same bits
+                continue
             assert found in ("outside", "unwritten", "results", "race", "in flight", "endless")
 
 
