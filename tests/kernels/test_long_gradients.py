@@ -137,7 +137,9 @@ def worst(got, want):
         channels = (0, 2) if b.ndim == 3 else ()
         size = b.abs().amax(channels, keepdim=True) if channels else b.abs()
         assert (size > 0).any()
-        errors.append(((a - b).abs() / size.clamp(min=1e-3 * size.max().item())).max().item())
+        # decays' gradients are sums over all steps, of which some channels' cancel
+        least = 1e-3 if channels else 0.05
+        errors.append(((a - b).abs() / size.clamp(min=least * size.max().item())).max().item())
     return max(errors)
 
 
