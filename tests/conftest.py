@@ -21,6 +21,7 @@ settings.register_profile(
 settings.load_profile("lapilli")
 
 SLOW = os.environ.get("LAPILLI_SLOW") == "1"
+NIGHT = os.environ.get("LAPILLI_NIGHT") == "1"
 
 
 def devices() -> list[str]:
@@ -48,12 +49,11 @@ _FIRST = (
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in _FIRST)
-    if SLOW:
-        return
-    skip = pytest.mark.skip(reason="slow: set LAPILLI_SLOW=1 to run it")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+    for mark, chosen in (("slow", SLOW), ("night", NIGHT)):
+        skip = pytest.mark.skip(reason=f"{mark}: set LAPILLI_{mark.upper()}=1 to run it")
+        for item in items:
+            if mark in item.keywords and not chosen:
+                item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def test_a_few_steps_learn_some(family, kind, monkeypatch):
     assert row["score"] > 0.6
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("cell", EVERY, ids=str)
 def test_no_cell_is_at_chance(cell):
     row = runs.train(cell, "lapilli", task_of(cell.task), 0)

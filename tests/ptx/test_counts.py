@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled 
 
 @pytest.mark.parametrize(
     "name",
-    ["cuba", *(pytest.param(n, marks=pytest.mark.slow)
+    ["cuba", *(pytest.param(n, marks=pytest.mark.night)
                for n in catalogue.names() if n not in ("cuba", "terms", "recurrent"))],
 )  # fmt: skip
 def test_sectors_hold_what_is_accessed_and_nothing_else(name):

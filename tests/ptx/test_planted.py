@@ -1,17 +1,18 @@
 """Faults planted in the compiled text of kernels are found, each by what watches for it."""
 
 import functools
+import os
 import re
 
 import pytest
 from lapilli.kernels.calls import RECURRENCES
 from lapilli.kernels.language import BACKEND
-from problems import SLOW
 from recurrences import TABLE
 
 from ptx.memory import Fault
 from ptx.work import SCHEDULES, Feedback, listed, walk
 
+_ALL = os.environ.get("LAPILLI_NIGHT") == "1"
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 
 # the second program is not full; seven chunks, six of them in flight, and four, two and one rows
@@ -85,14 +86,14 @@ COPY = r"(cp\.async\.ca\.shared\.global \[ %r\d+ \+ \d+ \], \[ %rd\d+ )\+ 0 \], 
 STORE = r"(@%p\d+ )(st\.global\.b32 \[ %rd\d+ \+ )0"
 kernels = pytest.mark.parametrize("kernel", ["fwd", "bwd"])
 works = pytest.mark.parametrize(
-    "work", [pytest.param(w, marks=() if n == "cuba" else pytest.mark.slow, id=n)
+    "work", [pytest.param(w, marks=() if n == "cuba" else pytest.mark.night, id=n)
              for n, w in BOTH.items()],
 )  # fmt: skip
 
 
 def some(places):
     """Return the first, one in the middle and the last of so many places; all if slow."""
-    return range(places) if SLOW and places < 20 else sorted({0, places // 2, places - 1})
+    return range(places) if _ALL and places < 20 else sorted({0, places // 2, places - 1})
 
 
 @works
