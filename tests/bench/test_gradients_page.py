@@ -35,7 +35,9 @@ def test_no_gradient_grows_faster_than_linearly():
         assert row["exponent"] < most, row
 
 
-@pytest.mark.parametrize("kind", ["Dense", "Recurrent", "KWTA"])
+@pytest.mark.parametrize(
+    "kind", ["Dense", *(pytest.param(k, marks=pytest.mark.slow) for k in ("Recurrent", "KWTA"))]
+)
 @pytest.mark.parametrize("family", gradients.SPIKING)
 def test_short_form(family, kind):
     rows = list(gradients.against_steps([(family, kind)], (100, 300, 1000)))

@@ -159,8 +159,10 @@ NEURONS = {
 }
 
 
-@pytest.mark.parametrize("graded", [False, True])
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("graded", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "threshold", [THRESHOLDS[0], *(pytest.param(t, marks=pytest.mark.slow) for t in THRESHOLDS[1:])]
+)
 @pytest.mark.parametrize("name", NEURONS)
 def test_gradients_of_long_sequences(name, threshold, graded, record_property):
     function, pairs, phase = NEURONS[name]

@@ -126,6 +126,7 @@ def test_only_its_own_tile_is_computed_again(neurons, place, device):
     assert_close(got, want, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_interpreter_follows_the_rule():
     expression = "(equals_oracle and (nan or inf or 300000)) or stays_so"
     command = [

@@ -68,6 +68,7 @@ def test_each_pass_is_one_operator():
     assert [operators_in(code) for code in codes] == [["sequence"], ["sequence"]]
 
 
+@pytest.mark.slow
 def test_sizes_may_change():
     net = net_of()
     run = torch.compile(net, fullgraph=True, dynamic=True)
