@@ -191,7 +191,7 @@ def _resonator_fwd_kernel(
             (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
 
 
-_resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
+_resonator_fwd_kernel.registers = 96  # the careful walk would take more, and slow the other down
 
 
 @jit
