@@ -213,7 +213,7 @@ def _alif_fwd_kernel(
             (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
 
 
-_alif_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
+_alif_fwd_kernel.registers = 96  # the careful walk would take more, and slow the other down
 
 
 @jit

@@ -23,7 +23,7 @@ REGISTERS = {
     "_cuba_bwd_kernel": (80, 72),
     "_leaky_fwd_kernel": (56, 56),
     "_leaky_bwd_kernel": (56, 56),
-    "_alif_fwd_kernel": (88, 80),
+    "_alif_fwd_kernel": (96, 80),
     "_alif_bwd_kernel": (80, 72),
     "_adaptive_threshold_kernel": (64, 64),
     "_resonator_fwd_kernel": (96, 104),
