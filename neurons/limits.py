@@ -110,7 +110,9 @@ def _worth(decay: Tensor) -> Tensor:
 def _with_update(module: torch.nn.Module, name: str, value: Tensor) -> Tensor:
     """Return a decay with its update added, in units; both get the gradient of the sum."""
     update = module._parameters.get(name + UPDATE)
-    if update is None or is_lazy(update):  # nothing is learned before the sizes are known
+    if update is None:
+        return value
+    if not torch.compiler.is_compiling() and is_lazy(update):  # nothing is learned as yet
         return value
     return value + (_worth(value) * update).detach() + (update - update.detach())
 
