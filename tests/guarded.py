@@ -37,12 +37,12 @@ class Guarded:
             return tuple(map(self.move, value))
         if not isinstance(value, torch.Tensor):
             return value
-        assert value.is_contiguous(), f"{self.kernel} is given strides {value.stride()}"
-        key = value.data_ptr(), value.shape, value.dtype
+        steps = [step for n, step in zip(value.shape, value.stride(), strict=True) if n > 1]
+        assert all(steps), f"{self.kernel} is given strides {value.stride()}"
+        key = value.data_ptr(), value.shape, value.stride(), value.dtype
         if key not in self.moved:
-            size = value.numel() * value.element_size()
-            whole = torch.from_numpy(np.resize(_PATTERN, size + 2 * MARGIN))
-            inner = whole[MARGIN : MARGIN + size].view(value.dtype).view(value.shape)
+            whole = torch.from_numpy(np.resize(_PATTERN, _span(value) + 2 * MARGIN))
+            inner = _within(whole, value)
             inner.copy_(value)
             self.moved[key] = value, whole, inner
         return self.moved[key][2]
@@ -50,7 +50,7 @@ class Guarded:
     def settle(self) -> None:
         """Take note of where the tensors lie."""
         spans = [
-            (inner.data_ptr(), inner.data_ptr() + inner.numel() * inner.element_size())
+            (inner.data_ptr(), inner.data_ptr() + _span(inner))
             for _, _, inner in self.moved.values()
         ]
         self.bounds = np.array(sorted(spans), np.uint64).reshape(-1, 2)
@@ -75,13 +75,29 @@ class Guarded:
     def give_back(self) -> None:
         """Copy the tensors back; raise where something was written around one of them."""
         for value, whole, inner in self.moved.values():
-            around = torch.cat([whole[:MARGIN], whole[whole.numel() - MARGIN :]]).numpy()
-            ends = np.resize(_PATTERN, whole.numel())
-            if not np.array_equal(around, np.concatenate([ends[:MARGIN], ends[-MARGIN:]])):
+            pattern = torch.from_numpy(np.resize(_PATTERN, whole.numel()))
+            around = whole.clone()  # but for the tensor itself, between its rows too
+            _within(around, value).copy_(_within(pattern, value))
+            if not torch.equal(around, pattern):
                 raise OutOfBounds(f"{self.kernel} wrote around a tensor {tuple(value.shape)}")
-            if not torch.equal(value.view(-1).view(torch.uint8), inner.view(-1).view(torch.uint8)):
-                with torch.no_grad():
-                    value.detach().copy_(inner)
+            with torch.no_grad():
+                value.detach().copy_(inner)
+
+
+def _span(x: torch.Tensor) -> int:
+    """Return the bytes from a tensor's first entry to its last."""
+    if x.numel() == 0:
+        return 0
+    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    return (last + 1) * x.element_size()
+
+
+def _within(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the tensor of the shape, strides and type of another inside of an allocation."""
+    entries = whole[MARGIN : MARGIN + _span(like)].view(like.dtype)
+    return (
+        entries.as_strided(like.shape, like.stride()) if like.numel() else entries.view(like.shape)
+    )
 
 
 @contextlib.contextmanager

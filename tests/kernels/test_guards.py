@@ -28,7 +28,7 @@ def test_in_the_interpreter():
         command, env=os.environ | {"LAPILLI_BACKEND": "interpret"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == len(FAULTS) + 3
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == len(FAULTS) + 4
 
 
 @jit
@@ -119,5 +119,18 @@ def test_what_surrounds_a_tensor_is_no_number():
     assert around.isnan().all()
     inner.fill_(1.0)
     whole[4095] = 0
+    with pytest.raises(OutOfBounds, match="wrote around"):
+        moved.give_back()
+
+
+@in_the_interpreter
+def test_what_lies_between_rows_is_watched():
+    moved = Guarded("kernel")
+    rows = torch.zeros(3, 8)[:, :5]
+    moved.move(rows).fill_(2.0)
+    moved.give_back()
+    assert torch.equal(rows, torch.full((3, 5), 2.0))
+    whole = moved.moved[next(iter(moved.moved))][1]
+    whole[4096 + 4 * 6] += 1
     with pytest.raises(OutOfBounds, match="wrote around"):
         moved.give_back()
