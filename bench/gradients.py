@@ -175,7 +175,7 @@ def main() -> None:
         "sweeps": sweeps(),
     }
     (folder / "gradients.json").write_text(json.dumps(result, indent=1) + "\n")
-    (folder / "gradients.md").write_text(table(rows) + "\n")
+    (folder / "gradients.md").write_text(f"# Gradients, measured\n\n{table(rows)}\n")
     picture(rows, folder / "gradients.svg")
     worst = max(rows, key=lambda row: row["exponent"])
     print(table(rows))  # noqa: T201 (a program)

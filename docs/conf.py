@@ -28,7 +28,10 @@ extensions = [
     "sphinx_copybutton",
 ]
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/**", "bench/README.md", "examples/README.md"]
+include_patterns = [
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
+    "bench/results/*.md", "examples/README.md",
+]  # fmt: skip
 exclude_patterns = ["docs/conf.py"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = True
@@ -54,6 +57,8 @@ def equations_stay(app, what, name, obj, options, lines):
             inside = True
         elif line.strip() and not indented:
             inside = False
+        if what == "module" and not inside:
+            line = line.replace("|", r"\|")  # of an absolute value
         kept.append(line)
     lines[:] = kept
 
