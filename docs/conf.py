@@ -41,6 +41,7 @@ nitpicky = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings give shapes and units; signatures give the types
 autodoc_default_options = {"members": True, "exclude-members": "neurons"}
+viewcode_follow_imported_members = False
 napoleon_google_docstring = False
 napoleon_use_ivar = True  # attributes that are properties as well are described once
 napoleon_use_rtype = False

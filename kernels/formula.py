@@ -239,7 +239,9 @@ def _translated(fn: types.FunctionType) -> tuple[Any, str]:
 
 
 def surrogate(shape: Shape) -> Shape:
-    """Add a surrogate gradient of your own; use as a decorator::
+    """Add a surrogate gradient of your own; use as a decorator.
+
+    ::
 
         @lapilli.surrogate
         def gaussian(z):
