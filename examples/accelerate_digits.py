@@ -36,11 +36,7 @@ def main(epochs: int = 10, samples: int = 1437, out: str = "runs/accelerate") ->
         block.Dense(NEURON, 64, 128, weight_norm=True, delay=True),
         block.Dense(NEURON, 128, 10, weight_norm=True),
     )
-    # decays live in units of 1/4096, so they take larger steps
-    decays = [p for n, p in net.named_parameters() if n.endswith("_decay")]
-    others = [p for n, p in net.named_parameters() if not n.endswith("_decay")]
-    groups = [{"params": others, "lr": 0.01}, {"params": decays, "lr": 20.0}]
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     rates = slayer.loss.SpikeRate(true_rate=0.3, false_rate=0.0)
 
     net, optimizer, *loaders = accelerator.prepare(net, optimizer, *loaders)

@@ -49,10 +49,8 @@ class Digits(lightning.LightningModule):
         self.log("accuracy", right.float().mean(), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Decays live in units of 1/4096, so they take larger steps."""
-        decays = [p for n, p in self.named_parameters() if n.endswith("_decay")]
-        others = [p for n, p in self.named_parameters() if not n.endswith("_decay")]
-        return torch.optim.Adam([{"params": others, "lr": 0.01}, {"params": decays, "lr": 20.0}])
+        """Learn weights, delays and decays at one rate."""
+        return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
 def main(
