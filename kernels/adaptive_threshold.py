@@ -23,34 +23,33 @@ from torch import Tensor
 
 from .dispatch import TILE, define_op, execute, with_reference
 from .fixed_point import (
-    CALM_INPUT,
-    CALM_STATE,
-    CHUNK,
+    CALM,
     NAN,
-    PLAIN,
     SATURATE,
-    is_calm,
+    calm_or_infinite,
+    gathered,
     is_power_of_two,
     keep_of,
     kept,
     larger,
+    not_calm,
     plus,
     rest_of,
-    rule_for,
     to_real,
     to_state,
     units_of,
-    watched,
 )
 from .language import jit, tl
 from .layout import from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
-from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward
+from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward, with_care
 from .spike import turns
 
+COMPARED = tl.constexpr(0.25)  # what is only compared may be four times as large as a state
+
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import farthest, magnitude, note
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -85,7 +84,25 @@ def margin_above(y, limit, RULE: tl.constexpr):
     return plus(y, -limit, RULE)
 
 
+@jit
+def threshold_reach(th0, r0, theta, step, keep_th, keep_r, scale, T):
+    """Bound threshold plus refractory of T steps, in units; what they begin with is real."""
+    rest, rises = theta.to(tl.float32), step.to(tl.float32)
+    high = tl.abs(th0) * scale + tl.abs(rest) * 2.0 + tl.abs(rises) * gathered(keep_th, T)
+    return tl.abs(r0) * scale + high * gathered(keep_r, T) * 3.0
+
+
 # Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def threshold_at_first(ptr, j, live, rest, theta, scale, RULE: tl.constexpr):
+    """Load the threshold before the first step, ``theta`` without one: as a state, and real."""
+    if ptr is None:
+        return tested_against(j * 0 + theta, to_state(rest, scale, SATURATE), SATURATE), rest
+    else:
+        th0 = rest + tl.load(ptr + j, mask=live, other=0.0)
+        return to_state(th0, scale, RULE), th0
 
 
 @jit
@@ -98,7 +115,6 @@ def _adaptive_threshold_rows(
     RULE: tl.constexpr = flags[1]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
-        top = watched(top, tl.abs(th) | tl.abs(r), CALM_STATE)
         for i in tl.static_range(U):
             top = larger(top, xs[i])
     for i in tl.static_range(U):
@@ -113,28 +129,26 @@ def _adaptive_threshold_rows(
 
 @jit
 def _adaptive_threshold_walk(
-    ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M, flags: tl.constexpr,
-    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    per, scale, theta, step = numbers
+    EXACT: tl.constexpr = flags[0]
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
-    RULE: tl.constexpr = flags[1]
     decay_th = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
     decay_r = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    keep_th, keep_r = keep_of(decay_th), keep_of(decay_r)
     rest = rest_of(decay_th, decay_r)
-    r = rest + load_or_zero(first_ptrs[1], j, live, rest)
-    top = tl.abs(r)
-    th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
-    if first_ptrs[0] is not None:
-        first = rest + tl.load(first_ptrs[0] + j, mask=live, other=0.0)
-        th, top = to_state(first, scale, RULE), larger(top, first)
+    th, th0 = threshold_at_first(first_ptrs[0], j, live, rest, theta, scale, RULE)
+    r0 = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    reach = threshold_reach(th0, r0, theta, step, keep_th, keep_r, scale, T)
     _, _, top = walk_forward(
         _adaptive_threshold_rows,
-        (th, to_state(r, scale, RULE), top * (CALM_INPUT / CALM_STATE)), ptrs,
-        (keep_of(decay_th), keep_of(decay_r), theta, step, scale),
-        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
-    return top
+        (th, to_state(r0, scale, RULE), calm_or_infinite(reach)), ptrs,
+        (keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (EXACT, RULE), U, STAGES)  # fmt: skip
+    return not_calm(top, COMPARED, scale)
 
 
 @jit
@@ -144,24 +158,13 @@ def _adaptive_threshold_kernel(
     threshold_decay_ptr, refractory_decay_ptr,  # [1] or [channels] float32, 0..4096
     threshold0_ptr, refractory0_ptr,  # [N, C] float32 or None: state before the first step
     per, scale, theta, step, T, C, M,
-    EXACT: tl.constexpr, RULE: tl.constexpr,
+    EXACT: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    ptrs = (x_ptr, threshold_ptr, refractory_ptr)
-    decay_ptrs = (threshold_decay_ptr, refractory_decay_ptr)
-    first_ptrs = (threshold0_ptr, refractory0_ptr)
-    if RULE == PLAIN:
-        top = _adaptive_threshold_walk(
-            ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
-            (EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, scale):
-            _adaptive_threshold_walk(
-                ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
-                (EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
-    else:
-        _adaptive_threshold_walk(
-            ptrs, decay_ptrs, first_ptrs, per, scale, theta, step, T, C, M,
-            (EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+    with_care(
+        _adaptive_threshold_walk, (x_ptr, threshold_ptr, refractory_ptr),
+        (threshold_decay_ptr, refractory_decay_ptr), (threshold0_ptr, refractory0_ptr), (),
+        (per, scale, theta, step), T, C, M, (EXACT,), U, STAGES, BLOCK)  # fmt: skip
 
 
 _adaptive_threshold_kernel.registers = 64  # the careful walk would take more
@@ -184,28 +187,25 @@ def _adaptive_threshold_cpu(
             continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
+        top = np.int32(0)
         for i in range(c1 - c0):
             decay_th, decay_r = threshold_decay[(c0 + i) // per], refractory_decay[(c0 + i) // per]
             keep_th[i], keep_r[i] = keep_of(decay_th), keep_of(decay_r)
-            r0 = rest_of(decay_th, decay_r)
+            th0 = r0 = rest_of(decay_th, decay_r)
             th[i] = tested_against(theta, to_state(r0, scale, SATURATE), SATURATE)
             if threshold0 is not None:
                 th0, r0 = r0 + threshold0[n, c0 + i], r0 + refractory0[n, c0 + i]
                 th[i] = to_state(th0, scale, RULE)
-                if not RULE:
-                    initial = max(initial, magnitude(th0))
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
-                initial = max(initial, magnitude(r0))
+                reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
+                top = max(top, magnitude(calm_or_infinite(reach)))
         for t in range(T):
-            if not RULE and t % CHUNK == 0:
-                states = max(states, farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_t = x[n, t, c0:c1]
             threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    inputs = max(inputs, magnitude(x_t[i]))
+                    top = max(top, magnitude(x_t[i]))
                 th_i, r_i = settle(th[i], r[i], theta, keep_th[i], keep_r[i], RULE)
                 threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
                 refractory_t[i] = to_real(r_i, scale, EXACT, RULE)
@@ -213,7 +213,7 @@ def _adaptive_threshold_cpu(
                 y = tested_against(to_state(x_t[i], scale, RULE), limit, RULE)
                 th[i], r[i] = rise(th_i, r_i, y >= limit, y, step, RULE)
         if not RULE:
-            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
+            note(suspect, tile, top, magnitude(COMPARED), scale, CALM)
 
 
 # The operator
@@ -230,7 +230,7 @@ def adaptive_threshold_fwd(
         _adaptive_threshold_kernel, _adaptive_threshold_cpu, x.shape,
         (x, threshold, refractory, threshold_decay, refractory_decay, threshold0, refractory0,
          neurons_a_parameter(x.shape[2], threshold_decay, refractory_decay), scale, theta, step),
-        (is_power_of_two(scale), rule_for(theta, step)),
+        (is_power_of_two(scale),),
     )  # fmt: skip
     return threshold, refractory
 

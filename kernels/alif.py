@@ -28,33 +28,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .adaptive_threshold import adaptive_threshold, margin_above, rise, settle, tested_against
-from .cuba import cuba_dynamics
+from .adaptive_threshold import (
+    adaptive_threshold,
+    margin_above,
+    rise,
+    settle,
+    tested_against,
+    threshold_at_first,
+    threshold_reach,
+)
+from .cuba import cuba_dynamics, cuba_gain
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM_INPUT,
-    CALM_STATE,
-    CHUNK,
-    PLAIN,
+    CALM,
     SATURATE,
+    calm_or_infinite,
     decay,
     fraction_of,
     gradient_after,
-    is_calm,
     is_power_of_two,
     keep_of,
     kept,
     larger,
+    not_calm,
     plus,
     rest_of,
-    rule_for,
     spike_value,
     to_next,
     to_real,
     to_state,
     units_of,
-    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -76,11 +80,12 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    with_care,
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import farthest, magnitude, note
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -127,7 +132,6 @@ def _alif_fwd_rows(
     RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
-        top = watched(top, tl.abs(u) | tl.abs(v) | tl.abs(th) | tl.abs(r), CALM_STATE)
         for i in tl.static_range(U):
             top = larger(top, xs[i])
     for i in tl.static_range(U):
@@ -144,39 +148,38 @@ def _alif_fwd_rows(
 
 @jit
 def _alif_fwd_walk(
-    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-    flags: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    per, scale, theta, step = numbers
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
-    EXACT: tl.constexpr = flags[2]
-    RULE: tl.constexpr = flags[3]
     decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
     decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
     decay_th = tl.load(decay_ptrs[2] + c // per, mask=live, other=0.0)
     decay_r = tl.load(decay_ptrs[3] + c // per, mask=live, other=0.0)
+    keep_u, keep_v = keep_of(decay_u), keep_of(decay_v)
+    keep_th, keep_r = keep_of(decay_th), keep_of(decay_r)
     rest = rest_of(decay_u, decay_v) + rest_of(decay_th, decay_r)
     u = rest + load_or_zero(first_ptrs[0], j, live, rest)
     v = rest + load_or_zero(first_ptrs[1], j, live, rest)
-    r = rest + load_or_zero(first_ptrs[3], j, live, rest)
-    top = larger(larger(tl.abs(u), v), r)
-    th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
-    if first_ptrs[2] is not None:
-        first = rest + tl.load(first_ptrs[2] + j, mask=live, other=0.0)
-        th, top = to_state(first, scale, RULE), larger(top, first)
+    th, th0 = threshold_at_first(first_ptrs[2], j, live, rest, theta, scale, RULE)
+    r0 = rest + load_or_zero(first_ptrs[3], j, live, rest)
+    reach = threshold_reach(th0, r0, theta, step, keep_th, keep_r, scale, T)
     u, v, th, r, _, top = walk_forward(
         _alif_fwd_rows,
-        (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r, scale, RULE),
-         tl.zeros_like(u), top * (CALM_INPUT / CALM_STATE)), ptrs,
-        (keep_of(decay_u), keep_of(decay_v), keep_of(decay_th), keep_of(decay_r),
-         theta, step, scale),
-        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+        (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r0, scale, RULE),
+         tl.zeros_like(u), larger(larger(calm_or_infinite(reach), u), v)), ptrs,
+        (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(v, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
     store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
-    return top
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale)
 
 
 @jit
@@ -192,28 +195,23 @@ def _alif_fwd_kernel(
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
     threshold1_ptr, refractory1_ptr,  # the same
     per, scale, theta, step, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    ptrs = (x_ptr, spike_ptr, margin_ptr, saved_ptr)
-    decay_ptrs = (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr)
-    first_ptrs = (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr)
-    last_ptrs = (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr)
-    if RULE == PLAIN:
-        top = _alif_fwd_walk(
-            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, scale):
-            _alif_fwd_walk(
-                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
-    else:
-        _alif_fwd_walk(
-            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+    with_care(
+        _alif_fwd_walk, (x_ptr, spike_ptr, margin_ptr, saved_ptr),
+        (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr),
+        (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr),
+        (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr),
+        (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), U, STAGES, BLOCK)  # fmt: skip
 
 
-_alif_fwd_kernel.registers = 96  # the careful walk would take more, and slow the other down
+def _registers(graded, shift, exact, *_):
+    """As few as do without memory; the careful walk would take more, and slow the other down."""
+    return 72 if exact else 88
+
+
+_alif_fwd_kernel.registers = _registers
 
 
 @jit
@@ -302,36 +300,28 @@ def _alif_fwd_cpu(
             continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
+        top, gain = np.int32(0), np.int32(0)
         for i in range(c1 - c0):
             at = (c0 + i) // per
             keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
             keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
             rest = rest_of(current_decay[at], voltage_decay[at])
             rest += rest_of(threshold_decay[at], refractory_decay[at])
-            u0 = v0 = r0 = rest
+            u0 = v0 = th0 = r0 = rest
             th[i] = tested_against(theta, to_state(rest, scale, SATURATE), SATURATE)
             if current0 is not None:
                 u0, v0 = rest + current0[n, c0 + i], rest + voltage0[n, c0 + i]
                 th0, r0 = rest + threshold0[n, c0 + i], rest + refractory0[n, c0 + i]
                 th[i] = to_state(th0, scale, RULE)
-                if not RULE:
-                    initial = max(initial, magnitude(th0))
             u[i], v[i] = to_state(u0, scale, RULE), to_state(v0, scale, RULE)
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
-                initial = max(initial, magnitude(u0), magnitude(v0), magnitude(r0))
+                reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
+                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(u0), magnitude(v0))
+                gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE and t % CHUNK == 0:
-                states = max(
-                    states,
-                    farthest(u, c1 - c0),
-                    farthest(v, c1 - c0),
-                    farthest(th, c1 - c0),
-                    farthest(r, c1 - c0),
-                )
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
             if SHIFT:
@@ -342,7 +332,7 @@ def _alif_fwd_cpu(
                 saved_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    inputs = max(inputs, magnitude(x_t[i]))
+                    top = max(top, magnitude(x_t[i]))
                 u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
                     u[i], v[i], th[i], r[i], to_state(x_t[i], scale, RULE),
                     keep_u[i], keep_v[i], keep_th[i], keep_r[i], theta, step, scale,
@@ -359,7 +349,7 @@ def _alif_fwd_cpu(
                 threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
                 refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
+            note(suspect, tile, top, gain, scale, CALM)
 
 
 @cpu_loop
@@ -429,7 +419,7 @@ def alif_fwd(
         _alif_fwd_kernel, _alif_fwd_cpu, (N, T, C),
         (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
          neurons_a_parameter(C, *decays), scale, theta, step),
-        (graded, shift, is_power_of_two(scale), rule_for(theta, step)),
+        (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
     return spikes, margin, saved, *last
 

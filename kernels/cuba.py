@@ -30,27 +30,24 @@ from torch import Tensor
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM_INPUT,
-    CALM_STATE,
-    CHUNK,
+    CALM,
     NEVER,
-    PLAIN,
     SATURATE,
     decay,
     fraction_of,
+    gathered,
     gradient_after,
-    is_calm,
     is_power_of_two,
     keep_of,
     kept,
     larger,
+    not_calm,
     plus,
     rest_of,
     spike_value,
     to_next,
     to_real,
     to_state,
-    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -72,12 +69,13 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    with_care,
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import farthest, magnitude, note
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -87,6 +85,12 @@ def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr, RULE: 
     v = plus(kept(w, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE)
     s = v >= theta
     return u, v, s, tl.where(s, 0, v)
+
+
+@jit
+def cuba_gain(keep_u, keep_v, T):
+    """Bound current and voltage of T steps, as a multiple of the largest input and first state."""
+    return gathered(keep_u, T) * gathered(keep_v, T) * 3.0
 
 
 @jit
@@ -121,7 +125,6 @@ def _cuba_fwd_rows(
     RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
-        top = watched(top, tl.abs(u) | tl.abs(w), CALM_STATE)
         for i in tl.static_range(U):
             top = larger(top, xs[i])
     for i in tl.static_range(U):
@@ -138,28 +141,29 @@ def _cuba_fwd_rows(
 
 @jit
 def _cuba_fwd_walk(
-    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M, flags: tl.constexpr,
-    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    per, scale, theta = numbers
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
-    EXACT: tl.constexpr = flags[2]
-    RULE: tl.constexpr = flags[3]
     decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
     decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
     rest = rest_of(decay_u, decay_v)
     u = rest + load_or_zero(first_ptrs[0], j, live, rest)
     w = rest + load_or_zero(first_ptrs[1], j, live, rest)
-    top = larger(tl.abs(u), w) * (CALM_INPUT / CALM_STATE)
+    keep_u, keep_v = keep_of(decay_u), keep_of(decay_v)
     u, w, _, top = walk_forward(
         _cuba_fwd_rows,
-        (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u), top), ptrs,
-        (keep_of(decay_u), keep_of(decay_v), scale, theta),
-        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+        (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u),
+         larger(tl.abs(u), w)), ptrs, (keep_u, keep_v, scale, theta),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(w, scale, EXACT, RULE), live)
-    return top
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale)
 
 
 @jit
@@ -172,24 +176,14 @@ def _cuba_fwd_kernel(
     current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
     per, scale, theta, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    ptrs = (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr)
-    decay_ptrs = (current_decay_ptr, voltage_decay_ptr)
-    first_ptrs, last_ptrs = (current0_ptr, voltage0_ptr), (current1_ptr, voltage1_ptr)
-    if RULE == PLAIN:
-        top = _cuba_fwd_walk(
-            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
-            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, scale):
-            _cuba_fwd_walk(
-                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
-                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
-    else:
-        _cuba_fwd_walk(
-            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, T, C, M,
-            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+    with_care(
+        _cuba_fwd_walk, (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr),
+        (current_decay_ptr, voltage_decay_ptr), (current0_ptr, voltage0_ptr),
+        (current1_ptr, voltage1_ptr), (per, scale, theta), T, C, M, (GRADED, SHIFT, EXACT),
+        U, STAGES, BLOCK)  # fmt: skip
 
 
 _cuba_fwd_kernel.registers = 64  # the careful walk would take more, and slow the other down
@@ -287,7 +281,7 @@ def _cuba_fwd_cpu(
             continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
+        top, gain = np.int32(0), np.int32(0)
         for i in range(c1 - c0):
             decay_u, decay_v = current_decay[(c0 + i) // per], voltage_decay[(c0 + i) // per]
             keep_u[i], keep_v[i] = keep_of(decay_u), keep_of(decay_v)
@@ -296,12 +290,11 @@ def _cuba_fwd_cpu(
                 u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
             u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
             if not RULE:
-                initial = max(initial, magnitude(u0), magnitude(w0))
+                top = max(top, magnitude(u0), magnitude(w0))
+                gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE and t % CHUNK == 0:
-                states = max(states, farthest(u, c1 - c0), farthest(w, c1 - c0))
             x_t = x[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -313,7 +306,7 @@ def _cuba_fwd_cpu(
                 current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    inputs = max(inputs, magnitude(x_t[i]))
+                    top = max(top, magnitude(x_t[i]))
                 u[i], v, s, w[i] = cuba_step(
                     u[i], w[i], to_state(x_t[i], scale, RULE), keep_u[i], keep_v[i], theta, scale,
                     EXACT, RULE)  # fmt: skip
@@ -329,7 +322,7 @@ def _cuba_fwd_cpu(
                 current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
                 voltage1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
+            note(suspect, tile, top, gain, scale, CALM)
 
 
 @cpu_loop
@@ -409,7 +402,7 @@ def cuba_fwd(
         _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
         (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
          current1, voltage1, neurons_a_parameter(C, current_decay, voltage_decay), scale, theta),
-        (graded, shift, is_power_of_two(scale), PLAIN.value),
+        (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
     return spikes, saved, current, voltage, current1, voltage1
 

@@ -132,7 +132,7 @@ def launch(
     """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
     device = next(a for a in args if isinstance(a, Tensor)).device
     with _on(device):
-        options = launch_options(_gpu(device), threads, kernel, stages)
+        options = launch_options(_gpu(device), threads, kernel, stages, constants)
         kernel[grid](*args, *constants, **options)
 
 
@@ -218,19 +218,19 @@ def run_watched(
 ) -> None:
     """Run a CPU loop, and again with care the tiles in which it met what does not fit.
 
-    ``sizes`` are ``N, T, C``, and the last of ``constants`` is the rule to begin with; between
-    ``args`` and the sizes the loop gets an array of marks, see fixed_point.py.
+    ``sizes`` are ``N, T, C``. Between ``args`` and them the loop gets an array of marks, and after
+    ``constants`` the rule, see fixed_point.py.
     """
     suspect = np.zeros(tiles + 1, np.int32)
     given = (*args, suspect, *sizes)
     work = math.prod(sizes)
     # who records a loop runs it again without a look at the marks
-    if constants[-1] == PLAIN.value and LoopCalls.active is None:
-        run_loop(loop, tiles, work, given, constants)
+    if LoopCalls.active is None:
+        run_loop(loop, tiles, work, given, (*constants, PLAIN.value))
     else:
         suspect[:] = 1
     if suspect[0]:
-        run_loop(loop, tiles, work, given, (*constants[:-1], SATURATE.value))
+        run_loop(loop, tiles, work, given, (*constants, SATURATE.value))
 
 
 def has_no_memory(x: Tensor) -> bool:
@@ -244,19 +244,27 @@ def runs_loops(x: Tensor) -> bool:
 
 
 def launch_options(
-    gpu: str, threads: int = BLOCK, kernel: Any = None, stages: int = 1
+    gpu: str,
+    threads: int = BLOCK,
+    kernel: Any = None,
+    stages: int = 1,
+    constants: tuple[Any, ...] = (),
 ) -> dict[str, Any]:
     """Compiler options of a kernel: its threads, and rounding that is written down.
 
     Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
-    A kernel with an attribute ``registers`` has no more than those, but for the form with several
-    chunks in flight, ``stages``: its programs are too few to stand in each other's way.
+    A kernel with an attribute ``registers``, a number or a function of its ``constants``, has no
+    more than those, but for the form with several chunks in flight, ``stages``: its programs are
+    too few to stand in each other's way. Those of other numbers of threads are in ``registers_of``.
     """
     warps = threads // _WARP.get(gpu, 32)
     options: dict[str, Any] = {"num_warps": warps, "enable_fp_fusion": False}
     if gpu == "cuda" and threads == BLOCK:
         # ptxas would trade loads in flight for occupancy
-        options["maxnreg"] = getattr(kernel, "registers", 128) if stages == 1 else 128
+        most = getattr(kernel, "registers", 128) if stages == 1 else 128
+        options["maxnreg"] = most(*constants) if callable(most) else most
+    elif gpu == "cuda" and threads in getattr(kernel, "registers_of", ()):
+        options["maxnreg"] = kernel.registers_of[threads]
     return options
 
 

@@ -16,16 +16,14 @@ makes its neuron NAN from the start. Backward, the gradient of a neuron that bec
 every step; saturation is not differentiated, just as truncation is not. A current that is rebuilt
 from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of
 float32 (sigma, delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
-Recurrent layers follow the rule on the CPU; on a GPU (recurrent_triton.py) they take PLAIN steps.
 
-**Where it is computed.** Every executor runs one loop that knows nothing of all this, and watches
-that nothing of it can happen: all inputs are within ``calm`` bounds, and so are the states at the
-beginning of each chunk of at most CHUNK steps, so that no sum in it leaves an int32. If something
-is out of bounds the neurons of that tile are computed again from their first step with the rule
-SATURATE of ``to_state``, ``kept``, ``plus`` and ``to_real``, which takes about three times as long.
-Both give the same bits where both are right, so nobody can tell which has run but by the time it
-took. The largest input of a row stays in registers; states are looked at so rarely because each
-look reads them once more.
+**Where it is computed.** Every executor runs one loop that knows nothing of all this, and keeps the
+largest input that it met. After it, ``reach`` bounds every state: by that input, by the states at
+the beginning, and by how much of its inputs a state can gather in so many steps (``gathered``). If
+the bound is not CALM, which is far from the largest int32, the neurons of that tile are computed
+again from their first step with the rule SATURATE of ``to_state``, ``kept``, ``plus`` and
+``to_real``, which takes about three times as long. Both give the same bits where both are right, so
+nobody can tell which has run but by the time it took.
 
 Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py.
 """
@@ -35,6 +33,7 @@ from .language import jit, tl
 DECAY_BITS = tl.constexpr(12)
 DECAY_ONE = tl.constexpr(4096)  # a decay of 1
 DECAY_FRACTION = tl.constexpr(4095)  # the bits below one
+MAGNITUDE = tl.constexpr(0x7FFFFFFF)  # the bits of a float32 but for its sign
 SIGN_TO_BIAS = tl.constexpr(20)  # from 32 copies of the sign to the bits below one
 RINT = tl.constexpr(12582912.0)  # 1.5 * 2**23: adding it leaves no room for a fraction
 
@@ -50,14 +49,8 @@ MOST = tl.constexpr(2**31 - 128)  # largest state, and the largest float32 that 
 LEAST = tl.constexpr(-(2**31) + 128)
 NAN = tl.constexpr(-(2**31))  # the state that is not a number
 
-# Bounds in units, from which CHUNK steps lead to no sum beyond an int32. From states up to 2**23
-# and with inputs up to 2**20, a current gets to 5 * 2**23 and a voltage to 99 * 2**23; a threshold
-# that rises by 2**18 a step to 2**24, with its refractory state to 131 * 2**23. A rotation that
-# shrinks leaves the real and imaginary part below 2**27.
-CHUNK = tl.constexpr(32)  # steps
-CALM_INPUT = tl.constexpr(2.0**20)
-CALM_STATE = tl.constexpr(2**23)
-CALM_STEP = 2**18  # of a threshold
+# Units that the bound of a state has to stay below: two such states have a sum that fits
+CALM = tl.constexpr(2.0**29)
 
 
 @jit
@@ -204,21 +197,40 @@ def gradient_after(y):
 @jit
 def larger(top, x):
     """Return the larger of a magnitude and that of ``x``, float32; NaN is the largest of all."""
-    return tl.maximum(top, tl.abs(x), propagate_nan=tl.PropagateNan.ALL)
+    # as bits, which are ordered as magnitudes are: AMD takes three instructions for a maximum of
+    # floats that keeps NaN
+    bits = x.to(tl.int32, bitcast=True) & MAGNITUDE
+    return tl.maximum(top.to(tl.int32, bitcast=True), bits).to(tl.float32, bitcast=True)
 
 
 @jit
-def watched(top, y, most: tl.constexpr):
-    """Return ``top``, or infinity where a state is beyond ``most``, a power of two."""
-    return tl.where(tl.abs(y) < most, top, float("inf"))
+def one_unit(scale):
+    """Return one unit, real: what rounding can add to a state a step."""
+    return tl.div_rn(1.0, scale)
 
 
 @jit
-def is_calm(top, scale):
-    """Whether no lane of a program has seen more than CALM_INPUT units; ``top`` is real."""
-    # in this order: with the constant on the left, Triton's interpreter makes it a constant
-    most = (1.0 / scale) * CALM_INPUT
-    return tl.max(top.to(tl.int32, bitcast=True), 0) <= most.to(tl.int32, bitcast=True)
+def gathered(keep, T):
+    """Return the most that a state can hold after T steps with inputs of at most 1, float32."""
+    left = (-keep + DECAY_ONE).to(tl.float32)
+    steps = T * 1.0
+    return tl.where(left > 0.0, tl.minimum(tl.div_rn(4096.0, left), steps), steps)
+
+
+@jit
+def calm_or_infinite(reach):
+    """Return 0 where the bound of a state is CALM, else infinity, which stands for any input."""
+    return tl.where(reach < CALM, 0.0, float("inf"))
+
+
+@jit
+def not_calm(top, gain, scale):
+    """Return 1 if a state may not fit in any lane, else 0.
+
+    ``top`` is the largest input and state at the beginning, real; ``gain`` bounds all states as a
+    multiple of it.
+    """
+    return tl.max(tl.where(top * scale * gain < CALM, 0, 1))
 
 
 _MOST: int = MOST.value
@@ -227,12 +239,6 @@ _MOST: int = MOST.value
 def units_of(value: float, scale: float) -> int:
     """Return the state nearest to a real value."""
     return max(-_MOST, min(round(value * scale), _MOST))
-
-
-def rule_for(theta: int, step: int) -> int:
-    """Return the rule to begin with for an adaptive threshold at rest and what a spike adds."""
-    calm = abs(theta) < CALM_STATE.value and abs(step) <= CALM_STEP
-    return PLAIN.value if calm else SATURATE.value
 
 
 def is_power_of_two(scale: float) -> bool:

@@ -26,25 +26,21 @@ from torch import Tensor
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM_INPUT,
-    CALM_STATE,
-    CHUNK,
+    CALM,
     NEVER,
-    PLAIN,
-    SATURATE,
     fraction_of,
+    gathered,
     gradient_after,
-    is_calm,
     is_power_of_two,
     keep_of,
     kept,
     larger,
+    not_calm,
     plus,
     rest_of,
     spike_value,
     to_real,
     to_state,
-    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -66,12 +62,13 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    with_care,
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import farthest, magnitude, note
+    from .scalar_ops import magnitude, note
 
 
 @jit
@@ -80,6 +77,12 @@ def leaky_step(w, x, keep, theta, RULE: tl.constexpr):
     y = plus(kept(w, keep, RULE), x, RULE)
     s = y >= theta
     return y, s, tl.where(s, 0, y)
+
+
+@jit
+def leaky_gain(keep, T):
+    """Bound the state of T steps, as a multiple of the largest input and first state."""
+    return gathered(keep, T) * 2.0
 
 
 @jit
@@ -105,7 +108,6 @@ def _leaky_fwd_rows(
     RULE: tl.constexpr = flags[3]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
-        top = watched(top, w, CALM_STATE)
         for i in tl.static_range(U):
             top = larger(top, xs[i])
     for i in tl.static_range(U):
@@ -120,24 +122,24 @@ def _leaky_fwd_rows(
 
 @jit
 def _leaky_fwd_walk(
-    ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M, flags: tl.constexpr,
-    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    per, scale, theta = numbers
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
-    EXACT: tl.constexpr = flags[2]
-    RULE: tl.constexpr = flags[3]
-    decay = tl.load(decay_ptr + c // per, mask=live, other=0.0)
-    rest = rest_of(decay, decay)
-    w = rest + load_or_zero(state0_ptr, j, live, rest)
+    decay = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    rest, keep = rest_of(decay, decay), keep_of(decay)
+    w = rest + load_or_zero(first_ptrs[0], j, live, rest)
     w, _, top = walk_forward(
-        _leaky_fwd_rows,
-        (to_state(w, scale, RULE), tl.zeros_like(w), tl.abs(w) * (CALM_INPUT / CALM_STATE)),
-        ptrs, (keep_of(decay), scale, theta),
-        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
-    store_row(state1_ptr, 0, j, to_real(w, scale, EXACT, RULE), live)
-    return top
+        _leaky_fwd_rows, (to_state(w, scale, RULE), tl.zeros_like(w), tl.abs(w)),
+        ptrs, (keep, scale, theta),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(w, scale, EXACT, RULE), live)
+    return not_calm(top, leaky_gain(keep, T), scale)
 
 
 @jit
@@ -150,22 +152,13 @@ def _leaky_fwd_kernel(
     state0_ptr,  # [N, C] float32 or None: state before the first step
     state1_ptr,  # [N, C] float32, out, or None: state after the last step
     per, scale, theta, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    ptrs = (x_ptr, spike_ptr, saved_ptr, y_ptr)
-    if RULE == PLAIN:
-        top = _leaky_fwd_walk(
-            ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
-            (GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, scale):
-            _leaky_fwd_walk(
-                ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
-                (GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
-    else:
-        _leaky_fwd_walk(
-            ptrs, decay_ptr, state0_ptr, state1_ptr, per, scale, theta, T, C, M,
-            (GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+    with_care(
+        _leaky_fwd_walk, (x_ptr, spike_ptr, saved_ptr, y_ptr), (decay_ptr,), (state0_ptr,),
+        (state1_ptr,), (per, scale, theta), T, C, M, (GRADED, SHIFT, EXACT),
+        U, STAGES, BLOCK)  # fmt: skip
 
 
 _leaky_fwd_kernel.registers = 56  # the careful walk would take more, and slow the other down
@@ -245,7 +238,7 @@ def _leaky_fwd_cpu(
             continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
+        top, gain = np.int32(0), np.int32(0)
         for i in range(c1 - c0):
             decay = decays[(c0 + i) // per]
             keep[i], w0 = keep_of(decay), rest_of(decay, decay)
@@ -253,12 +246,11 @@ def _leaky_fwd_cpu(
                 w0 += state0[n, c0 + i]
             w[i] = to_state(w0, scale, RULE)
             if not RULE:
-                initial = max(initial, magnitude(w0))
+                top = max(top, magnitude(w0))
+                gain = max(gain, magnitude(leaky_gain(keep[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE and t % CHUNK == 0:
-                states = max(states, farthest(w, c1 - c0))
             x_t = x[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -270,7 +262,7 @@ def _leaky_fwd_cpu(
                 y_t = y_out[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    inputs = max(inputs, magnitude(x_t[i]))
+                    top = max(top, magnitude(x_t[i]))
                 y, s, w[i] = leaky_step(w[i], to_state(x_t[i], scale, RULE), keep[i], theta, RULE)
                 if spikes is not None:
                     s_t[i] = spike_value(s, y, scale, GRADED, EXACT, RULE)
@@ -282,7 +274,7 @@ def _leaky_fwd_cpu(
             for i in range(c1 - c0):
                 state1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
+            note(suspect, tile, top, gain, scale, CALM)
 
 
 @cpu_loop
@@ -347,7 +339,7 @@ def leaky_fwd(
     execute(
         _leaky_fwd_kernel, _leaky_fwd_cpu, (N, T, C),
         (x, spikes, saved, y, decays, state0, state1, neurons_a_parameter(C, decays), scale, theta),
-        (graded, shift, is_power_of_two(scale), PLAIN.value),
+        (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
     return spikes, saved, y, state1
 

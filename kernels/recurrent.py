@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import recurrent_triton
+from .adaptive_threshold import threshold_reach
 from .cuba import cuba_step_dynamics_bwd
 from .decays import decay_gradients, decay_sign
 from .dispatch import (
@@ -26,16 +27,15 @@ from .dispatch import (
     with_reference,
 )
 from .fixed_point import (
-    CALM_INPUT,
-    CALM_STATE,
-    CHUNK,
+    CALM,
     DECAY_SCALE,
+    calm_or_infinite,
     gradient_after,
     is_power_of_two,
     keep_of,
     multiplier_of,
+    one_unit,
     rest_of,
-    rule_for,
     spike_value,
     to_real,
     to_state,
@@ -45,8 +45,8 @@ from .language import tl
 from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
-from .recurrent_steps import advance, limited, slopes
-from .resonator_steps import rotate_bwd, shrinks
+from .recurrent_steps import advance, gain_of, limit_reach, limited, slopes
+from .resonator_steps import after_spike, rotate_bwd
 from .surrogate import (
     DEFAULT,
     complex_surrogate_constants,
@@ -57,7 +57,7 @@ from .threshold import EPSILON, lowest_spiking
 from .workers import in_one_order
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import farthest, magnitude, note
+    from .scalar_ops import magnitude, note
 
 GRADIENTS = ("lava-dl", "full", "bounded")
 LOOP_GAIN = 0.5  # the most that "bounded" lets go round, see recurrent_steps.py
@@ -98,7 +98,7 @@ def _recurrent_fwd_cpu(
     for n in range(first, last):
         if RULE and suspect[1 + n] == 0:
             continue
-        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
+        top, gain = magnitude(one_unit(scale)), np.int32(0)
         for i in range(C):  # not slice by slice, which takes seconds to compile
             value[i] = s0[n, i]
             rest = rest_of(decay_a[i // per], decay_b[i // per])
@@ -106,21 +106,17 @@ def _recurrent_fwd_cpu(
                 rest += rest_of(decay_c[i // per], decay_d[i // per])
             a_0, b_0 = rest + a0[n, i], rest + b0[n, i]
             a[i], b[i] = to_state(a_0, scale, RULE), to_state(b_0, scale, RULE)
-            if not RULE:
-                initial = max(initial, magnitude(a_0), magnitude(b_0))
-                if COMPLEX and not shrinks(k_a[i], k_b[i]):
-                    suspect[0] = suspect[1 + n] = 1
+            reach = limit_reach(theta)
             if ADAPT:
                 c_0, d_0 = rest + c0[n, i], rest + d0[n, i]
                 c[i], d[i] = to_state(c_0, scale, RULE), to_state(d_0, scale, RULE)
-                if not RULE:
-                    initial = max(initial, magnitude(c_0), magnitude(d_0))
+                reach = threshold_reach(c_0, d_0, theta, step, k_c[i], k_d[i], scale, T)
+            if not RULE:
+                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(a_0), magnitude(b_0))
+                top = max(top, magnitude(after_spike(theta, scale)))
+                gain = max(gain, magnitude(gain_of(k_a[i], k_b[i], T, COMPLEX)))
         spikes[n, :lag] = 0
         for t in range(T):
-            if not RULE and t % CHUNK == 0:
-                states = max(states, farthest(a, C), farthest(b, C))
-                if ADAPT:
-                    states = max(states, farthest(c, C), farthest(d, C))
             fired = 0
             for i in range(C):
                 active[fired] = i
@@ -144,14 +140,14 @@ def _recurrent_fwd_cpu(
                 total = z_t[i] + fed_re[i] + bias
                 x[i] = to_state(total, scale, RULE)
                 if not RULE:
-                    inputs = max(inputs, magnitude(total))
+                    top = max(top, magnitude(total))
             if COMPLEX:
                 z_im_t = z_im[n, t]
                 for i in range(C):
                     total = z_im_t[i] + fed_im[i] + bias_im
                     x_im[i] = to_state(total, scale, RULE)
                     if not RULE:
-                        inputs = max(inputs, magnitude(total))
+                        top = max(top, magnitude(total))
             for i in range(C):
                 a[i], b[i], c_i, d_i, before_a[i], before_b[i], tested, above[i], s = advance(
                     a[i], b[i], c[i], d[i], x[i], x_im[i], k_a[i], k_b[i], k_c[i], k_d[i],
@@ -190,7 +186,7 @@ def _recurrent_fwd_cpu(
                 c1[n, i] = to_real(c[i], scale, EXACT, RULE)
                 d1[n, i] = to_real(d[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, n, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
+            note(suspect, n, top, gain, scale, CALM)
 
 
 def _fractions(decays: list[Tensor], neurons: int, turns: bool) -> list[Tensor]:
@@ -352,12 +348,11 @@ def _forward_loop(z, feedback, rows, decays, state, last, numbers, flags, _quant
     if flags[1] and slope_re is None:
         slope_re = z[0].new_empty(0, 0, 0)
     others = [z[0].new_empty(0, 0, 0) if row is None else row for row in others]
-    theta, step = numbers[6:8]
     run_watched(
         _recurrent_fwd_cpu, N, (N, T, C),
         (*z, columns, spoilt, spikes, slope_re, *others, *decays, *state, *last, at, at_im,
          *numbers),
-        (*flags, rule_for(theta if flags[2] else min(theta, 0), step)),
+        flags,
     )  # fmt: skip
 
 

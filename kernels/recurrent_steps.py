@@ -41,9 +41,14 @@ Source: lava-dl block/base.py (AbstractRecurrent, AbstractKWTA).
 
 from .adaptive_threshold import margin_above
 from .alif import alif_step
-from .cuba import cuba_step
+from .cuba import cuba_gain, cuba_step
 from .language import jit, tl
-from .resonator_steps import resonator_after, resonator_spike_bwd, resonator_step
+from .resonator_steps import (
+    resonator_after,
+    resonator_spike_bwd,
+    resonator_step,
+    turning_gain,
+)
 
 
 @jit
@@ -71,6 +76,21 @@ def advance(
     else:
         u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT, RULE)
         return u, w, c, d, u, v, v, margin_above(v, theta, RULE), s
+
+
+@jit
+def gain_of(k_a, k_b, T, COMPLEX: tl.constexpr):
+    """Bound the first two states, as a multiple of the largest input, first state and unit."""
+    if COMPLEX:
+        return turning_gain(k_a, k_b, T)
+    else:
+        return cuba_gain(k_a, k_b, T)
+
+
+@jit
+def limit_reach(theta):
+    """Bound what a threshold that stays takes away from a state, and leaves after a spike."""
+    return tl.abs(theta.to(tl.float32)) + 1.0
 
 
 @jit

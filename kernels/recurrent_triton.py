@@ -16,16 +16,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .adaptive_threshold import threshold_reach
 from .cuba import cuba_step_dynamics_bwd
 from .dispatch import launch
-from .fixed_point import PLAIN, fraction_of, keep_of, multiplier_of, to_fixed, to_float
+from .fixed_point import (
+    MAGNITUDE,
+    NAN,
+    PLAIN,
+    SATURATE,
+    calm_or_infinite,
+    fraction_of,
+    gradient_after,
+    keep_of,
+    larger,
+    less_itself,
+    multiplier_of,
+    not_calm,
+    one_unit,
+    rest_of,
+    spike_value,
+    to_real,
+    to_state,
+)
 from .language import BACKEND, jit, tl
-from .recurrent_steps import advance, limited, slopes
-from .resonator_steps import rotate_bwd
+from .recurrent_steps import advance, gain_of, limit_reach, limited, slopes
+from .resonator_steps import after_spike, rotate_bwd
 
 SAMPLES = 16  # of a program: the least that a tensor core multiplies
 BLOCK_K = 32  # inputs of a block of R that streams
 LARGEST = 512  # neurons of a program
+
+# Four states of so many neurons leave no register for the largest input: then the second launch
+# looks for it, and for all the feedback that there can be.
+_WATCHED = tl.constexpr(128)
 
 OUTSIDE, RESIDENT, STREAMED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
@@ -101,22 +124,23 @@ def _nothing(BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr):
 
 
 @jit
-def _recurrent_fwd_kernel(
-    z_ptr, z_im_ptr,  # [N, T, C] float32; the second for resonators
-    r_ptr, r_im_ptr,  # [BLOCK_N, BLOCK_N] of type DOT: R as multiples of quantum, or None
-    spike_ptr,  # [N, T, C] float32, out, or None
-    slope_re_ptr, slope_ptr,  # [N, T, C] float32, out, or None: surrogate gradients
-    series_a_ptr, series_b_ptr,  # [N, T, C] float32, out, or None: states before the spike
-    decay_a_ptr, decay_b_ptr, decay_c_ptr, decay_d_ptr,  # [1] or [channels] float32, 0..4096
-    a0_ptr, b0_ptr, c0_ptr, d0_ptr, s0_ptr,  # [N, C] float32: before the first step
-    a1_ptr, b1_ptr, c1_ptr, d1_ptr, s1_ptr,  # [N, C] float32, out: after the last step
-    per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
-    quantum, steps, N, T, C,
-    COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr,
-    FORM: tl.constexpr, DOT: tl.constexpr,
+def _recurrent_fwd_walk(
+    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, quantum, steps, N, T, C,
+    flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    """Walk over all steps; return 1 if a state may not have fitted (fixed_point.py), else 0."""
+    z_ptr, r_ptr, r_im_ptr, spike_ptr = ptrs[0], ptrs[2], ptrs[3], row_ptrs[0]
+    per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate = numbers
+    COMPLEX: tl.constexpr = flags[0]
+    PHASE: tl.constexpr = flags[1]
+    ADAPT: tl.constexpr = flags[2]
+    GRADED: tl.constexpr = flags[3]
+    EXACT: tl.constexpr = flags[4]
+    SHAPE: tl.constexpr = flags[5]
+    WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)
+    # with care alone: a spike that is not a number has no 8-bit integer
+    LOST: tl.constexpr = RULE != PLAIN and DOT == "int8"
     m = tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     first = tl.program_id(0) * BLOCK_M
@@ -127,23 +151,45 @@ def _recurrent_fwd_kernel(
     j = (first + m)[:, None] * C + n[None, :]
     decay_at = (n // per)[None, :]
     some = (n < C)[None, :]
-    k_a = tl.load(decay_a_ptr + decay_at, mask=some, other=0.0)
-    k_b = tl.load(decay_b_ptr + decay_at, mask=some, other=0.0)
+    k_a = tl.load(decay_ptrs[0] + decay_at, mask=some, other=0.0)
+    k_b = tl.load(decay_ptrs[1] + decay_at, mask=some, other=0.0)
+    rest = rest_of(k_a, k_b)
     if COMPLEX:
         k_a, k_b = multiplier_of(k_a), multiplier_of(k_b)
     else:
         k_a, k_b = keep_of(k_a), keep_of(k_b)
     k_c, k_d = k_a, k_a
+    reach = limit_reach(theta)
     if ADAPT:
-        k_c = keep_of(tl.load(decay_c_ptr + decay_at, mask=some, other=0.0))
-        k_d = keep_of(tl.load(decay_d_ptr + decay_at, mask=some, other=0.0))
-    a = to_fixed(tl.load(a0_ptr + j, mask=live, other=0.0), scale)
-    b = to_fixed(tl.load(b0_ptr + j, mask=live, other=0.0), scale)
+        k_c = tl.load(decay_ptrs[2] + decay_at, mask=some, other=0.0)
+        k_d = tl.load(decay_ptrs[3] + decay_at, mask=some, other=0.0)
+        rest += rest_of(k_c, k_d)
+        k_c, k_d = keep_of(k_c), keep_of(k_d)
+    rest = tl.broadcast_to(rest, [BLOCK_M, BLOCK_N])
+    a, a0 = _first_state(first_ptrs[0], j, live, rest, scale, RULE)
+    b, b0 = _first_state(first_ptrs[1], j, live, rest, scale, RULE)
+    top = larger(larger(tl.abs(a0), b0), rest + after_spike(theta, scale))
     c, d = a, a
     if ADAPT:
-        c = to_fixed(tl.load(c0_ptr + j, mask=live, other=0.0), scale)
-        d = to_fixed(tl.load(d0_ptr + j, mask=live, other=0.0), scale)
-    last = _operand_of(tl.load(s0_ptr + j, mask=live, other=0.0), DOT)
+        c, c0 = _first_state(first_ptrs[2], j, live, rest, scale, RULE)
+        d, d0 = _first_state(first_ptrs[3], j, live, rest, scale, RULE)
+        reach = threshold_reach(c0, d0, theta, step, k_c, k_d, scale, T)
+    top = larger(larger(top, rest + one_unit(scale)), calm_or_infinite(reach))
+    if RULE != PLAIN and FORM != OUTSIDE and not WATCH:
+        most = _scan(
+            top, z_ptr + base, at, live, bias, r_ptr, quantum, T, C, BLOCK_N, BLOCK_K
+        )  # fmt: skip
+        if COMPLEX:
+            most = larger(most, _scan(
+                top, ptrs[1] + base, at, live, bias_im, r_im_ptr, quantum, T, C, BLOCK_N, BLOCK_K,
+            ))  # fmt: skip
+        wanted = not_calm(most, gain_of(k_a, k_b, T, COMPLEX), scale)
+        steps *= wanted  # or nothing is done, and nothing stored
+        live = live & (m[:, None] * 0 + wanted > 0)
+    top = _pairs(top)
+    s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
+    lost = _lost(s_out, LOST)
+    last = _operand_of(s_out, DOT)
     if FORM == RESIDENT:
         # contiguous in the input, then turned: int8 would be read byte by byte
         if r_ptr is not None:
@@ -151,13 +197,13 @@ def _recurrent_fwd_kernel(
         if r_im_ptr is not None:
             r_im = tl.trans(_square(r_im_ptr, BLOCK_N))
     if lag > 0:
-        _store(spike_ptr, base + at, last.to(tl.float32) * 0.0, live)
+        _store(spike_ptr, base + at, s_out * 0.0, live)
     for t in tl.range(steps, num_stages=STAGES):
         row = at + t * C
         x = tl.load(z_ptr + base + row, mask=live, other=0.0)
         x_im = x
         if COMPLEX:
-            x_im = tl.load(z_im_ptr + base + row, mask=live, other=0.0)
+            x_im = tl.load(ptrs[1] + base + row, mask=live, other=0.0)
         if FORM == STREAMED:
             tl.debug_barrier()  # the spikes of this program's last step are read again
             rows = m[:, None] * (T * C) + (t - 1 + lag) * C
@@ -172,6 +218,8 @@ def _recurrent_fwd_kernel(
                         fed, spike_ptr + base, rows, before, r_ptr, C, DOT, True, BLOCK_N, BLOCK_K
                     )
                 x += fed.to(tl.float32) * quantum
+                if LOST:
+                    x += lost
             if r_im_ptr is not None:
                 fed = _nothing(BLOCK_M, BLOCK_N, DOT)
                 if FORM == RESIDENT:
@@ -181,32 +229,144 @@ def _recurrent_fwd_kernel(
                         fed, spike_ptr + base, rows, before, r_im_ptr, C, DOT, True,
                         BLOCK_N, BLOCK_K)  # fmt: skip
                 x_im += fed.to(tl.float32) * quantum
+                if LOST:
+                    x_im += lost
+        x, x_im = x + bias, x_im + bias_im
+        if RULE == PLAIN and WATCH:
+            top = larger(top, _pairs(x))
+            if COMPLEX:
+                top = larger(top, _pairs(x_im))
         a, b, c_next, d_next, before_a, before_b, tested, above, s = advance(
-            a, b, c, d, to_fixed(x + bias, scale), to_fixed(x_im + bias_im, scale),
+            a, b, c, d, to_state(x, scale, RULE), to_state(x_im, scale, RULE),
             k_a, k_b, k_c, k_d, theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT,
-            PLAIN)  # fmt: skip
+            RULE)  # fmt: skip
         if ADAPT:
             c, d = c_next, d_next
-        s_out = s.to(tl.float32)
-        if GRADED:
-            s_out = s_out * to_float(tested, scale, EXACT)
+        s_out = spike_value(s, tested, scale, GRADED, EXACT, RULE)
+        lost = _lost(s_out, LOST)
         last = _operand_of(s_out, DOT)
         _store(spike_ptr, base + (row + lag * C), s_out, live & (m[:, None] * 0 + t + lag < T))
-        if slope_ptr is not None:
+        if row_ptrs[2] is not None:
             f_re, f = slopes(
                 above.to(tl.float32) * unit + offset, before_b.to(tl.float32) * unit,
                 height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
-            _store(slope_ptr, base + row, f, live)
+            if RULE:
+                f_re, f = f_re + gradient_after(above), f + gradient_after(above)
+            _store(row_ptrs[2], base + row, f, live)
             if PHASE:
-                _store(slope_re_ptr, base + row, f_re, live)
-        _store(series_a_ptr, base + row, to_float(before_a, scale, EXACT), live)
-        _store(series_b_ptr, base + row, to_float(before_b, scale, EXACT), live)
-    _store(a1_ptr, j, to_float(a, scale, EXACT), live)
-    _store(b1_ptr, j, to_float(b, scale, EXACT), live)
+                _store(row_ptrs[1], base + row, f_re, live)
+        _store(row_ptrs[3], base + row, to_real(before_a, scale, EXACT, RULE), live)
+        _store(row_ptrs[4], base + row, to_real(before_b, scale, EXACT, RULE), live)
+    _store_state(last_ptrs[0], j, a, live, scale, EXACT, RULE)
+    _store_state(last_ptrs[1], j, b, live, scale, EXACT, RULE)
     if ADAPT:
-        _store(c1_ptr, j, to_float(c, scale, EXACT), live)
-        _store(d1_ptr, j, to_float(d, scale, EXACT), live)
-    _store(s1_ptr, j, last.to(tl.float32), live)
+        _store_state(last_ptrs[2], j, c, live, scale, EXACT, RULE)
+        _store_state(last_ptrs[3], j, d, live, scale, EXACT, RULE)
+    if not LOST:  # or they would stay in registers twice
+        s_out = last.to(tl.float32)
+    _store(last_ptrs[4], j, s_out, live)
+    if RULE == PLAIN and WATCH:
+        gain = tl.broadcast_to(gain_of(k_a, k_b, T, COMPLEX), [BLOCK_M, BLOCK_N])
+        return not_calm(top, _pairs(gain), scale)
+    else:
+        return 0
+
+
+@jit
+def _pairs(x):
+    """Return the largest magnitude of every two neurons: half as many registers."""
+    bits = x.to(tl.int32, bitcast=True) & MAGNITUDE
+    bits = tl.reshape(bits, [x.shape[0], x.shape[1] // 2, 2])
+    return tl.max(bits, 2).to(tl.float32, bitcast=True)
+
+
+@jit
+def _scan(
+    top, z_ptr, at, live, bias, r_ptr, quantum, T, C,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Bound the inputs: the largest in memory, and all feedback that there can be."""
+    for t in range(T):
+        top = larger(top, tl.load(z_ptr + (at + t * C), mask=live, other=0.0))
+    n = tl.arange(0, BLOCK_N)
+    fed = tl.zeros([BLOCK_N], tl.int32)
+    if r_ptr is not None:
+        for k0 in range(0, C, BLOCK_K):
+            k = k0 + tl.arange(0, BLOCK_K)
+            fed += tl.sum(
+                tl.abs(tl.load(r_ptr + n[:, None] * BLOCK_N + k[None, :]).to(tl.int32)), 1
+            )
+    return top + (fed.to(tl.float32) * quantum + tl.abs(bias))[None, :]
+
+
+@jit
+def _first_state(ptr, j, live, rest, scale, RULE: tl.constexpr):
+    """Load a state before the first step: as an integer, and real for the watch, if it is real."""
+    y = tl.load(ptr + j, mask=live, other=0)
+    if ptr.dtype.element_ty == tl.int32:
+        return tl.where(rest == rest, y, NAN), rest
+    else:
+        y += rest
+        return to_state(y, scale, RULE), y
+
+
+@jit
+def _store_state(ptr, j, y, live, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Store a state after the last step: real, or as an integer for the next launch."""
+    if ptr is not None:
+        if ptr.dtype.element_ty == tl.int32:
+            tl.store(ptr + j, y, mask=live)
+        else:
+            tl.store(ptr + j, to_real(y, scale, EXACT, RULE), mask=live)
+
+
+@jit
+def _lost(spikes, LOST: tl.constexpr):
+    """Return NaN for each sample in which a spike is not a number, else 0; 0 unless ``LOST``."""
+    if LOST:
+        return tl.sum(spikes - spikes, 1)[:, None]
+    else:
+        return 0.0
+
+
+@jit
+def _recurrent_fwd_kernel(
+    z_ptr, z_im_ptr,  # [N, T, C] float32; the second for resonators
+    r_ptr, r_im_ptr,  # [BLOCK_N, BLOCK_N] of type DOT: R as multiples of quantum, or None
+    spike_ptr,  # [N, T, C] float32, out, or None
+    slope_re_ptr, slope_ptr,  # [N, T, C] float32, out, or None: surrogate gradients
+    series_a_ptr, series_b_ptr,  # [N, T, C] float32, out, or None: states before the spike
+    decay_a_ptr, decay_b_ptr, decay_c_ptr, decay_d_ptr,  # [1] or [channels] float32, 0..4096
+    a0_ptr, b0_ptr, c0_ptr, d0_ptr, s0_ptr,  # [N, C] float32: before the first step
+    a1_ptr, b1_ptr, c1_ptr, d1_ptr, s1_ptr,  # [N, C] float32, out: after the last step
+    per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
+    mark_ptr,  # [programs] int32: whether a state may not have fitted; None: care in any case
+    quantum, steps, N, T, C,
+    COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, RULE: tl.constexpr,
+    FORM: tl.constexpr, DOT: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    ptrs = (z_ptr, z_im_ptr, r_ptr, r_im_ptr)
+    row_ptrs = (spike_ptr, slope_re_ptr, slope_ptr, series_a_ptr, series_b_ptr)
+    decay_ptrs = (decay_a_ptr, decay_b_ptr, decay_c_ptr, decay_d_ptr)
+    first_ptrs = (a0_ptr, b0_ptr, c0_ptr, d0_ptr, s0_ptr)
+    last_ptrs = (a1_ptr, b1_ptr, c1_ptr, d1_ptr, s1_ptr)
+    numbers = (per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate)
+    flags: tl.constexpr = (COMPLEX, PHASE, ADAPT, GRADED, EXACT, SHAPE)
+    wanted = 1
+    WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)
+    if RULE != PLAIN and mark_ptr is not None and WATCH:
+        wanted = tl.load(mark_ptr + tl.program_id(0))
+    if wanted != 0:
+        beyond = _recurrent_fwd_walk(
+            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, quantum, steps, N, T, C,
+            flags, RULE, FORM, DOT, BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
+        if RULE == PLAIN:
+            tl.store(mark_ptr + tl.program_id(0), beyond)
+
+
+_recurrent_fwd_kernel.registers_of = {256: 184}  # without a limit some forms take more to no end
 
 
 @jit
@@ -270,6 +430,8 @@ def _recurrent_bwd_kernel(
                 p_b += g_a * y_b
         if COMPLEX:
             gx, gx_im = f_re * g, f * g
+            if not PHASE:  # nothing, but where the gradient is not a number
+                gx = less_itself(gx_im)
             if FULL:
                 g_a, g_b = rotate_bwd(g_a, g_b, k_a, k_b, gx, gx_im)
                 gx, gx_im = g_a, g_b
@@ -381,13 +543,17 @@ def forward(
             part if r is None else _with_first(part, state[-1], r)
             for part, r in zip(z, feedback, strict=True)
         )
+    if operand == torch.int8:  # has no NaN and no infinity: their neurons are NaN from the start
+        spoilt = [(r - r).sum(1) for r in feedback if r is not None]
+        state = [state[0] + sum(spoilt), *state[1:]]
     quantum = quantum if operand == torch.int8 else 1.0
-    codes = (_filled(r, quantum, operand) for r in feedback)
-    _launch(
-        _recurrent_fwd_kernel,
-        (*z, *codes, *rows, *decays, *state, *last, *numbers, quantum, T, N, T, C),
-        flags, form, operand,
-    )  # fmt: skip
+    codes = [_filled(r, quantum, operand) for r in feedback]
+    marks = z[0].new_empty(-(-N // SAMPLES), dtype=torch.int32)
+    args = (*z, *codes, *rows, *decays, *state, *last, *numbers, marks, quantum, T, N, T, C)
+    # two launches: in one, the careful walk would take registers from the other; it is over at once
+    # where it is not wanted
+    for rule in (PLAIN, SATURATE):
+        _launch(_recurrent_fwd_kernel, args, (*flags, rule.value), form, operand)
 
 
 def _with_first(z: Tensor, spikes: Tensor, r: Tensor) -> Tensor:
@@ -398,26 +564,27 @@ def _with_first(z: Tensor, spikes: Tensor, r: Tensor) -> Tensor:
 
 
 def _forward_outside(z, feedback, rows, decays, state, last, numbers, flags):
-    """Run one product and one launch a step; states go from one launch to the next in place."""
+    """Run one product and one launch a step, with integer states from one launch to the next."""
     N, T, C = z[0].shape
     spikes, *kept = rows
     per, lag, *others = numbers
-    for before, after in zip(state, last, strict=True):
-        if after is not None:
-            after.copy_(before)
+    between = [None if y is None else torch.empty_like(y, dtype=torch.int32) for y in last[:-1]]
+    fired = last[-1].copy_(state[-1])
     spikes[:, :lag] = 0
     x = [part if r is None else torch.empty_like(part) for part, r in zip(z, feedback, strict=True)]
     for t in range(T):
         for part, r, total in zip(z, feedback, x, strict=True):
             if r is not None:
-                torch.addmm(part[:, t], last[-1], r.t(), out=total[:, t])
+                torch.addmm(part[:, t], fired, r.t(), out=total[:, t])
         out = spikes[:, t + lag] if t + lag < T else None
         before, after = ([None if row is None else row[:, t] for row in rows] for rows in (x, kept))
+        first = between if t > 0 else state[:-1]
+        then = between if t < T - 1 else last[:-1]
         _launch(
             _recurrent_fwd_kernel,
-            (*before, None, None, out, *after, *decays, *last, *last, per, 0, *others,
-             1.0, 1, N, T, C),
-            flags, OUTSIDE, torch.float32,
+            (*before, None, None, out, *after, *decays, *first, fired, *then, fired, per, 0,
+             *others, None, 1.0, 1, N, T, C),
+            (*flags, SATURATE.value), OUTSIDE, torch.float32,
         )  # fmt: skip
 
 

@@ -10,30 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .adaptive_threshold import margin_above, tested_against
+from .adaptive_threshold import (
+    margin_above,
+    tested_against,
+    threshold_at_first,
+    threshold_reach,
+)
 from .decays import decay_gradients
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM_INPUT,
-    CALM_STATE,
-    CHUNK,
+    CALM,
     NEVER,
-    PLAIN,
     SATURATE,
+    calm_or_infinite,
     fraction_of,
-    is_calm,
     is_power_of_two,
     keep_of,
     larger,
     less_itself,
     multiplier_of,
+    not_calm,
+    one_unit,
     rest_of,
-    rule_for,
     spike_value,
     to_real,
     to_state,
     units_of,
-    watched,
 )
 from .language import jit, tl
 from .layout import (
@@ -47,11 +49,12 @@ from .layout import (
 from .lift import cpu_loop
 from .memory import empty
 from .resonator_steps import (
+    after_spike,
     resonator_after,
     resonator_spike_bwd,
     resonator_step,
     rotate_bwd,
-    shrinks,
+    turning_gain,
 )
 from .rows import (
     lanes,
@@ -62,6 +65,7 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    with_care,
 )
 from .surrogate import (
     DEFAULT,
@@ -71,7 +75,7 @@ from .surrogate import (
 )
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import farthest, magnitude, note
+    from .scalar_ops import magnitude, note
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -91,9 +95,6 @@ def _resonator_fwd_rows(
     res = load_rows(ptrs[0], base, at, C, live, U)
     ims = load_rows(ptrs[1], base, at, C, live, U)
     if not RULE:
-        top = watched(top, tl.abs(re) | tl.abs(im), CALM_STATE)
-        if ADAPT:
-            top = watched(top, tl.abs(th) | tl.abs(r), CALM_STATE)
         for i in tl.static_range(U):
             top = larger(larger(top, res[i]), ims[i])
     for i in tl.static_range(U):
@@ -117,15 +118,17 @@ def _resonator_fwd_rows(
 
 @jit
 def _resonator_fwd_walk(
-    ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-    flags: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return the largest magnitude that was seen, in real units."""
+    per, scale, theta, step = numbers
+    PHASE: tl.constexpr = flags[0]
+    ADAPT: tl.constexpr = flags[1]
+    GRADED: tl.constexpr = flags[2]
+    SHIFT: tl.constexpr = flags[3]
+    EXACT: tl.constexpr = flags[4]
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
-    ADAPT: tl.constexpr = flags[1]
-    EXACT: tl.constexpr = flags[4]
-    RULE: tl.constexpr = flags[5]
     sin = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
     cos = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
     rest = rest_of(sin, cos)
@@ -138,24 +141,24 @@ def _resonator_fwd_walk(
         rest += rest_of(decay_th, decay_r)
     re = rest + load_or_zero(first_ptrs[0], j, live, rest)
     im = rest + load_or_zero(first_ptrs[1], j, live, rest)
-    r = rest + load_or_zero(first_ptrs[3], j, live, rest)
-    top = larger(larger(tl.abs(re), im), r)
-    top = tl.where(shrinks(sin, cos), top, float("inf"))
-    th = tested_against(c * 0 + theta, to_state(rest, scale, SATURATE), SATURATE)
-    if first_ptrs[2] is not None:
-        first = rest + tl.load(first_ptrs[2] + j, mask=live, other=0.0)
-        th, top = to_state(first, scale, RULE), larger(top, first)
+    th, th0 = threshold_at_first(first_ptrs[2], j, live, rest, theta, scale, RULE)
+    r0 = rest + load_or_zero(first_ptrs[3], j, live, rest)
+    top = larger(larger(one_unit(scale), re), im)
+    if ADAPT:
+        reach = threshold_reach(th0, r0, theta, step, keep_th, keep_r, scale, T)
+        top = larger(top, calm_or_infinite(reach))
+    elif not PHASE:
+        top = larger(top, after_spike(theta, scale))
     re, im, th, r, _, top = walk_forward(
         _resonator_fwd_rows,
-        (to_state(re, scale, RULE), to_state(im, scale, RULE), th, to_state(r, scale, RULE),
-         tl.zeros_like(re), top * (CALM_INPUT / CALM_STATE)), ptrs,
-        (sin, cos, keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, flags, U, STAGES)  # fmt: skip
+        (to_state(re, scale, RULE), to_state(im, scale, RULE), th, to_state(r0, scale, RULE),
+         tl.zeros_like(re), top), ptrs, (sin, cos, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(re, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(im, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
     store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
-    return top
+    return not_calm(top, turning_gain(sin, cos, T), scale)
 
 
 @jit
@@ -171,27 +174,19 @@ def _resonator_fwd_kernel(
     re1_ptr, im1_ptr, th1_ptr, r1_ptr,  # [N, C] float32, out, or None: after the last step
     per, scale, theta, step, T, C, M,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    ptrs = (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr)
-    decay_ptrs = (sin_ptr, cos_ptr, threshold_decay_ptr, refractory_decay_ptr)
-    first_ptrs, last_ptrs = (re0_ptr, im0_ptr, th0_ptr, r0_ptr), (re1_ptr, im1_ptr, th1_ptr, r1_ptr)
-    if RULE == PLAIN:
-        top = _resonator_fwd_walk(
-            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-            (PHASE, ADAPT, GRADED, SHIFT, EXACT, PLAIN), U, STAGES, BLOCK)  # fmt: skip
-        if not is_calm(top, scale):
-            _resonator_fwd_walk(
-                ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-                (PHASE, ADAPT, GRADED, SHIFT, EXACT, SATURATE), 1, 1, BLOCK)  # fmt: skip
-    else:
-        _resonator_fwd_walk(
-            ptrs, decay_ptrs, first_ptrs, last_ptrs, per, scale, theta, step, T, C, M,
-            (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), 1, 1, BLOCK)  # fmt: skip
+    with_care(
+        _resonator_fwd_walk,
+        (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr),
+        (sin_ptr, cos_ptr, threshold_decay_ptr, refractory_decay_ptr),
+        (re0_ptr, im0_ptr, th0_ptr, r0_ptr), (re1_ptr, im1_ptr, th1_ptr, r1_ptr),
+        (per, scale, theta, step), T, C, M, (PHASE, ADAPT, GRADED, SHIFT, EXACT),
+        U, STAGES, BLOCK)  # fmt: skip
 
 
-_resonator_fwd_kernel.registers = 96  # the careful walk would take more, and slow the other down
+_resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
 
 
 @jit
@@ -275,6 +270,9 @@ def _resonator_bwd_kernel(
     store_row(a_cos_ptr, 0, j, a_cos, live)
 
 
+_resonator_bwd_kernel.registers = 88
+
+
 # CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
 
 
@@ -298,17 +296,15 @@ def _resonator_fwd_cpu(
             continue
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        inputs, states, initial = np.int32(0), np.int32(0), np.int32(0)
+        top, gain = magnitude(one_unit(scale)), np.int32(0)
         for i in range(c1 - c0):
             at = (c0 + i) // per
             sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
             rest = rest_of(sin_decay[at], cos_decay[at])
-            if not RULE and not shrinks(sin[i], cos[i]):
-                suspect[0] = suspect[1 + tile] = 1
             if ADAPT:
                 keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
                 rest += rest_of(threshold_decay[at], refractory_decay[at])
-            re0 = im0 = r0 = rest
+            re0 = im0 = th0 = r0 = rest
             th[i] = tested_against(theta, to_state(rest, scale, SATURATE), SATURATE)
             if real0 is not None:
                 re0 = rest + real0[n, c0 + i]
@@ -317,21 +313,21 @@ def _resonator_fwd_cpu(
             if threshold0 is not None:
                 th0 = rest + threshold0[n, c0 + i]
                 th[i] = to_state(th0, scale, RULE)
-                if not RULE:
-                    initial = max(initial, magnitude(th0))
             if refractory0 is not None:
                 r0 = rest + refractory0[n, c0 + i]
             re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
-                initial = max(initial, magnitude(re0), magnitude(im0), magnitude(r0))
+                top = max(top, magnitude(re0), magnitude(im0))
+                gain = max(gain, magnitude(turning_gain(sin[i], cos[i], T)))
+                if ADAPT:
+                    reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
+                    top = max(top, magnitude(calm_or_infinite(reach)))
+                elif not PHASE:
+                    top = max(top, magnitude(after_spike(theta, scale)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
-            if not RULE and t % CHUNK == 0:
-                states = max(states, farthest(re, c1 - c0), farthest(im, c1 - c0))
-                if ADAPT:
-                    states = max(states, farthest(th, c1 - c0), farthest(r, c1 - c0))
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
                 s_t = spikes[n, t, c0:c1]
@@ -347,7 +343,7 @@ def _resonator_fwd_cpu(
                 threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    inputs = max(inputs, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
+                    top = max(top, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
                 a, b, th_i, r_i, tested, limit, s = resonator_step(
                     re[i], im[i], th[i], r[i],
                     to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE),
@@ -378,7 +374,7 @@ def _resonator_fwd_cpu(
                 threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
                 refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, scale, inputs, states, initial, CALM_INPUT, CALM_STATE)
+            note(suspect, tile, top, gain, scale, CALM)
 
 
 @cpu_loop
@@ -486,8 +482,7 @@ def resonator_fwd(
         _resonator_fwd_kernel, _resonator_fwd_cpu, (N, T, C),
         (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
          neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta, step),
-        (phase, adapt, graded, shift, is_power_of_two(scale),
-         rule_for(theta if adapt else min(theta, 0), step)),
+        (phase, adapt, graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
     return *rows, *last
 

@@ -30,11 +30,11 @@ neuron/dynamics/adaptive_phase_th.py, spike/complex.py.
 """
 
 from .adaptive_threshold import rise, settle, tested_against
-from .fixed_point import NAN, kept, plus
+from .fixed_point import NAN, kept, one_unit, plus
 from .language import jit, tl
 from .surrogate import complex_surrogate, surrogate
 
-UNIT_CIRCLE = tl.constexpr(4098 * 4098)  # both rounded up from a point on the circle of 4096
+CIRCLE = tl.constexpr(2**24)  # the square of a sine and a cosine of length 4096
 
 
 @jit
@@ -49,9 +49,26 @@ def rotate(re, im, sin, cos, x_re, x_im, RULE: tl.constexpr):
 
 
 @jit
-def shrinks(sin, cos):
-    """Whether a rotation makes no state longer, but for rounding of its sine and cosine."""
-    return sin * sin + cos * cos <= UNIT_CIRCLE
+def turning_gain(sin, cos, T):
+    """Bound both parts of T steps, as a multiple of the largest input, first state and unit.
+
+    A rotation makes the state longer only by the rounding of its sine and cosine; where that may
+    more than double it in T steps, there is no bound.
+    """
+    longer = (sin * sin + cos * cos - CIRCLE).to(tl.float32)  # of the square, as a share of CIRCLE
+    steps = T * 1.0
+    shrinking = tl.minimum(tl.div_rn(2.0 * CIRCLE, tl.maximum(-longer, 1.0)), steps)
+    growing = tl.where(longer * steps <= CIRCLE, steps * 2.0, float("inf"))
+    return tl.where(longer < 0.0, shrinking, growing) * 8.0
+
+
+@jit
+def after_spike(theta, scale):
+    """Return the imaginary part after a spike of a neuron that resets, real; 0 for a positive one.
+
+    That of a threshold above 0 is smaller than before the spike.
+    """
+    return (tl.minimum(theta, 1) - 1).to(tl.float32) * one_unit(scale)
 
 
 @jit

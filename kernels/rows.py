@@ -11,7 +11,7 @@ A kernel gives its pointers as a tuple, None where a tensor is absent. They are 
 Triton 3.3 cannot unpack a tuple with None in it.
 """
 
-from .fixed_point import spike_value
+from .fixed_point import PLAIN, SATURATE, spike_value
 from .language import jit, tl
 
 CHUNK = 8  # rows loaded at once
@@ -68,6 +68,27 @@ def walk_backward(
         t -= U
         carry = rows(carry, ptrs, fixed, base, at + t * C, live, t, C, flags, U)
     return carry
+
+
+@jit
+def with_care(
+    walk: tl.constexpr, ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M,
+    flags: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Call ``walk``, and again where a state may not have fitted (fixed_point.py).
+
+    ``walk(ptrs, ..., M, flags, RULE, U, STAGES, BLOCK)`` returns 1 in that case, else 0.
+    """
+    beyond = walk(
+        ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags, PLAIN, U, STAGES, BLOCK
+    )
+    if beyond != 0:
+        # 0, which the compiler cannot know: else it would compute the addresses of both walks
+        # ahead of the first, and keep them in registers all along
+        nothing = beyond >> 31
+        walk(
+            ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T + nothing, C + nothing, M + nothing,
+            flags, SATURATE, 1, 1, BLOCK)  # fmt: skip
 
 
 @jit

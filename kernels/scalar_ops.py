@@ -12,7 +12,6 @@ __all__ = [
     "abs",
     "div_rn",
     "exp2",
-    "farthest",
     "float32",
     "floor",
     "int32",
@@ -107,28 +106,15 @@ def magnitude(typingctx, x):
     return types.int32(types.float32), codegen
 
 
-@njit(error_model="numpy")
-def farthest(y, n):
-    """Return the largest magnitude of the first ``n`` states."""
-    widest_vectors()
-    found = np.int32(0)
-    for i in range(n):
-        found = max(found, -y[i], y[i])
-    return found
-
-
 @njit(forceinline=True, error_model="numpy")
-def note(suspect, tile, scale, inputs, states, first, most_input, most_state):
-    """Mark a tile for ``dispatch.execute`` if something in it was beyond its bound.
+def note(suspect, tile, top, gain, scale, calm):
+    """Mark a tile for ``dispatch.run_watched`` if a state in it may not fit.
 
-    ``inputs`` and ``first`` are the largest magnitudes of inputs and initial states, ``states`` the
-    largest state at the beginning of a chunk; the bounds are in units.
+    ``top`` and ``gain`` are those of ``fixed_point.not_calm``, the largest of the tile, as
+    ``magnitude`` returns them; the bound has to stay below ``calm``.
     """
-    if (
-        inputs > magnitude(np.float32(most_input / scale))
-        or first > magnitude(np.float32(most_state / scale))
-        or states > most_state
-    ):
+    reach = np.float32(np.float32(_float_of_bits(top) * scale) * _float_of_bits(gain))
+    if not reach < calm:
         suspect[0] = 1  # threads may do so at once
         suspect[1 + tile] = 1
 

@@ -17,17 +17,17 @@ OTHERS = ("scale not a power of two", "state", "dynamics, learned decays")
 NO_TWINS = ("cuba", "alif", "adrf", "adaptive_threshold", "sigma_delta", "channel_delay")
 
 # most registers of any of these, on NVIDIA's architectures and on AMD's; they are given in eights.
-# With 88 and with 96 as many programs of 128 threads, five, share a processor of an H100.
+# Of AMD's, with up to 64 as many waves run as there can be.
 REGISTERS = {
-    "_cuba_fwd_kernel": (64, 64),
+    "_cuba_fwd_kernel": (64, 56),
     "_cuba_bwd_kernel": (80, 72),
-    "_leaky_fwd_kernel": (56, 56),
+    "_leaky_fwd_kernel": (56, 48),
     "_leaky_bwd_kernel": (56, 56),
-    "_alif_fwd_kernel": (96, 80),
+    "_alif_fwd_kernel": (72, 64),
     "_alif_bwd_kernel": (80, 72),
-    "_adaptive_threshold_kernel": (64, 64),
-    "_resonator_fwd_kernel": (96, 104),
-    "_resonator_bwd_kernel": (96, 104),
+    "_adaptive_threshold_kernel": (64, 56),
+    "_resonator_fwd_kernel": (88, 88),
+    "_resonator_bwd_kernel": (88, 104),
     "_sigma_kernel": (48, 48),
     "_delta_fwd_kernel": (56, 48),
     "_delta_bwd_kernel": (72, 56),
@@ -38,6 +38,7 @@ REGISTERS = {
 }
 
 
+ODD_SCALE = {"_alif_fwd_kernel": 16}  # more where a scale is not a power of two: it divides
 VOTE = 16  # bytes of shared memory in which four warps say whether to compute with care
 SHARED = 99 << 10  # what a program may have of shared memory on the smallest, sm_120
 
@@ -68,7 +69,8 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
         name = launch.kernel.__name__
         used = resources(compile_launch(replace(launch, lanes=FULL), target))
         note_kernel(name, f"{recurrence}: {variant}", target, used)
-        assert used.registers <= REGISTERS[name][TARGETS[target].backend == "hip"]
+        most = REGISTERS[name][TARGETS[target].backend == "hip"]
+        assert used.registers <= most + ODD_SCALE.get(name, 0) * ("power" in variant)
         assert used.spills == 0
         assert used.shared <= VOTE
         assert used.doubles == 0

@@ -132,12 +132,6 @@ def assert_equals_oracle(layer, equal_nan=False):
         assert_close(a.cpu(), b, rtol=0, atol=atol, equal_nan=equal_nan)
 
 
-ON_LOOPS = BACKEND == "auto"
-on_loops = pytest.mark.skipif(
-    not ON_LOOPS, reason="Triton kernels of recurrent layers take PLAIN steps"
-)
-
-
 def spoilt(name, value, **options):
     """Return a layer in which two neurons of a sample get ``value``."""
     layer = Layer(name, neurons=9, **options)
@@ -148,18 +142,16 @@ def spoilt(name, value, **options):
     return layer
 
 
-@on_loops
 @each
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30, 4e7, -3e5, 300.0], ids=str)
-def test_what_does_not_fit_equals_oracle(name, value):
-    assert_equals_oracle(spoilt(name, value), equal_nan=True)
+def test_what_does_not_fit_equals_oracle(name, value, device):
+    assert_equals_oracle(spoilt(name, value, device=device), equal_nan=True)
 
 
-@on_loops
 @each
 @pytest.mark.parametrize("gradient", ["lava-dl", "full"])
-def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient):
-    layer = spoilt(name, math.nan, gradient=gradient)
+def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient, device):
+    layer = spoilt(name, math.nan, gradient=gradient, device=device)
     (y, *states), gradients = layer.run(recurrent)
     assert y[1, 2, 4].isnan()
     assert y[1, :2, 4].isfinite().all()
@@ -171,10 +163,9 @@ def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient):
     assert gradients[layer.family.parts - 1][1].isnan().all()
 
 
-@on_loops
 @each
-def test_a_weight_that_is_not_a_number_needs_no_spike(name):
-    layer = Layer(name)
+def test_a_weight_that_is_not_a_number_needs_no_spike(name, device):
+    layer = Layer(name, device=device)
     with torch.no_grad():
         layer.z[0].fill_(-0.25)  # no spike
         layer.r[0][3, 1] = math.nan
@@ -183,11 +174,10 @@ def test_a_weight_that_is_not_a_number_needs_no_spike(name):
     assert y[:, :3, 0].isfinite().all()
 
 
-@on_loops
 @each
 @pytest.mark.parametrize("which", range(4))
-def test_a_decay_that_is_not_finite_is_not_a_number(name, which):
-    layer = Layer(name)
+def test_a_decay_that_is_not_finite_is_not_a_number(name, which, device):
+    layer = Layer(name, device=device)
     if which < len(layer.decays):
         with torch.no_grad():
             layer.decays[which][2] = math.inf
@@ -253,21 +243,33 @@ def test_forms_equal_oracle(name, form, monkeypatch):
     monkeypatch.setattr(recurrent_triton, "_form", lambda *_sizes: getattr(recurrent_triton, form))
     for variant in ("state", "full", "bounded"):
         assert_equals_oracle(Layer(name, neurons=35, **VARIANTS[variant]))
+    for value in (math.nan, math.inf, -3e5):
+        assert_equals_oracle(spoilt(name, value, gradient="full"), equal_nan=True)
+
+
+@pytest.mark.skipif(BACKEND != "interpret", reason="the forms of the GPU run in the interpreter")
+@pytest.mark.parametrize("value", [0.25, math.nan, 4e7, -3e5], ids=str)
+@pytest.mark.parametrize("name", ["alif", "adrf"])
+def test_a_scan_in_place_of_a_watch_equals_oracle(name, value, monkeypatch):
+    """As layers of many neurons with four states do it."""
+    monkeypatch.setattr(recurrent_triton, "_WATCHED", 8)
+    assert_equals_oracle(spoilt(name, value, gradient="full"), equal_nan=True)
 
 
 @pytest.mark.slow
 def test_gpu_kernels_equal_oracle_in_the_interpreter():
     wanted = "lava_dl or full_state or bounded or graded and cuba or to_one_part and rf-0"
+    spoilt = "(reaches or needs_no) and (cuba or adrf_iz) or fit and cuba and (nan or 300000)"
     command = [
-        *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
-        *(__file__, "-k", f"forms_equal or equals_oracle and ({wanted})", "--tb=short"),
+        *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "--tb=short"),
+        *(__file__, "-k", f"forms_equal or scan or equals_oracle and ({wanted}) or {spoilt}"),
     ]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], env=os.environ | {"LAPILLI_BACKEND": "interpret"},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 3 * len(FAMILIES) + 4 + 2
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 3 * len(FAMILIES) + 12 + 10
 
 
 @each
@@ -382,8 +384,9 @@ def test_kernels_compile_without_spills(
         pytest.skip(f"this Triton cannot compile for {target} on its own")
     layer = Layer(name, neurons, 16, 3, gradient=gradient, shift=True)
     recorded = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
-    assert len(recorded) == 2
-    for launch, most in zip(recorded, (forward, backward), strict=True):
+    quick, careful, back = recorded
+    assert careful.args == quick.args, "the same again, where it is wanted"
+    for launch, most in ((quick, forward), (back, backward)):
         used = resources(compile_launch(launch, target))
         note_kernel(launch.kernel.__name__, f"{name} {neurons}", target, used)
         assert used.spills <= SPILLS.get((name, target), 0)
@@ -400,7 +403,7 @@ def test_backward_of_256_neurons_stays_where_there_is_room(
 ):
     monkeypatch.setattr(recurrent_triton, "_shared_memory", lambda device: 163 << 10)
     layer = Layer("cuba", 256, 16, 3, gradient=gradient, shift=True)
-    _, launch = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
+    _, _, launch = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
     assert used_form(launch) == 1
     used = resources(compile_launch(launch, target))
     note_kernel(launch.kernel.__name__, "cuba 256, room", target, used)

@@ -261,7 +261,7 @@ def test_kernels_compile_for_gpus(recurrence, name, graded, target):
 @pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU")
 def test_recurrent_kernel_compiles_for_a_gpu():
-    forward, _ = recurrent_launches(lambda: layer(recurrent, "rf", "gaussian", False))
+    forward, _, _ = recurrent_launches(lambda: layer(recurrent, "rf", "gaussian", False))
     assert resources(compile_launch(forward, "sm_90")).spills == 0
 
 
