@@ -170,9 +170,9 @@ def run_loop(
             given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(LOOP + loop.__name__):
-            run_tiles(compiled, tiles, work, given)
+            run_tiles(compiled, tiles, work, given, args)
     else:
-        run_tiles(compiled, tiles, work, given)
+        run_tiles(compiled, tiles, work, given, args)
     if LoopCalls.active is not None:
         LoopCalls.active.add(compiled, tiles, [a for a in args if a is not None], given)
 

@@ -3,12 +3,12 @@
 The step functions of a recurrence are written once, in the Triton language. ``lift`` reads their
 source and rewrites what Numba reads differently, and nothing else:
 
-* ``a + b`` on int32 is int64 in Numba, which halves the vector width and changes overflow, so the
-  result of every operation is narrowed back to 32 bits; float constants become float32;
-* ``tl.where``, ``tl.exp2``, ... become the scalar functions of ``scalar_ops``; ``y.to(tl.int32)``
-  becomes ``int32(y)``;
+* ``a + b`` on int32 is int64 in Numba, which halves the vector width and changes overflow, so
+  operators become the scalar functions of ``scalar_ops``, which keep to 32 bits, as ``tl.where``,
+  ``tl.exp2``, ... do; ``y.to(tl.int32)`` becomes ``int32(y)``, and float constants float32;
 * a ``tl.constexpr`` argument of a loop and one that is None become constants of the module, and
-  the branches that they rule out are dropped, as Triton does.
+  the branches that they rule out are dropped, as Triton does;
+* the body of a step stands where the step is called (inline.py).
 
 The result is one small Python module a loop and set of constants, in a folder named by the hash of
 its text: what the compiler sees can be read there, Numba's on-disk cache works for it, and no edit
@@ -30,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .inline import inlined
 from .language import is_jit, tl
 
 _HEADER = """\
@@ -40,7 +41,19 @@ from lapilli.kernels.scalar_ops import *
 from lapilli.kernels.vector_ops import *
 """
 _STEP = "@njit(forceinline=True, error_model='numpy')"
-_LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy')"
+_LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy', no_cfunc_wrapper=True)"
+
+_OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Mult: "multiply",
+    ast.Div: "divide",
+    ast.LShift: "left_shift",
+    ast.RShift: "right_shift",
+    ast.BitAnd: "bitwise_and",
+    ast.BitOr: "bitwise_or",
+    ast.BitXor: "bitwise_xor",
+}
 
 _lock = threading.Lock()
 
@@ -123,6 +136,12 @@ class _Rewrite(ast.NodeTransformer):
 
     def _decided(self, test: ast.expr) -> bool | None:
         """Value of a condition that the constants alone decide, else None."""
+        if isinstance(test, ast.BoolOp):
+            parts = [self._decided(value) for value in test.values]
+            deciding = isinstance(test.op, ast.Or)  # the part that decides alone
+            if deciding in parts:
+                return deciding
+            return None if None in parts else not deciding
         if isinstance(test, ast.Name) and test.id in self.constants:
             return bool(self.constants[test.id])
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
@@ -156,13 +175,24 @@ class _Rewrite(ast.NodeTransformer):
             return self.generic_visit(node)
         return self.visit(node.body if decided else node.orelse)
 
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        decided = self._decided(node)
+        if decided is not None:
+            return ast.Constant(decided)
+        values = [self.visit(value) for value in node.values if self._decided(value) is None]
+        return values[0] if len(values) == 1 else ast.BoolOp(node.op, values)
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        return _call("narrow", node) if self.is_step else node
+        if not self.is_step:
+            return node
+        return _call(_OPERATIONS[type(node.op)], node.left, node.right)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         self.generic_visit(node)
-        return _call("narrow", node) if self.is_step and isinstance(node.op, ast.USub) else node
+        if not (self.is_step and isinstance(node.op, ast.USub)):
+            return node
+        return _call("negative", node.operand)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if self.is_step and isinstance(node.value, float):
@@ -182,14 +212,13 @@ class _Rewrite(ast.NodeTransformer):
         return node
 
 
-def _call(name: str, argument: ast.expr) -> ast.Call:
-    return ast.Call(ast.Name(name, ast.Load()), [argument], [])
+def _rewritten(source: str, is_step: bool, constants: dict[str, object]) -> Any:
+    """Return the definition of a function as Numba shall read it."""
+    return _Rewrite(is_step, constants).visit(ast.parse(textwrap.dedent(source)).body[0])
 
 
-def _source(fn: Callable[..., Any], is_step: bool, constants: dict[str, object]) -> str:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(fn)))
-    tree = ast.fix_missing_locations(_Rewrite(is_step, constants).visit(tree))
-    return ast.unparse(tree)
+def _call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), [*arguments], [])
 
 
 def _globals_of(fn: Callable[..., Any]) -> dict[str, object]:
@@ -220,23 +249,28 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
     steps: dict[str, Any] = {}
     _collect(fn, values, steps)
     values.update(constants)
-    given = {name: value.fn for name, value in constants.items() if is_jit(value)}
-    for fn_given in given.values():
-        _collect(fn_given, values, steps)
-        steps.setdefault(fn_given.__name__, fn_given)
+    for value in constants.values():
+        if is_jit(value):
+            _collect(value.fn, values, steps)
     parts = [
         f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/lift.py.\n" + _HEADER
     ]
     for name, value in values.items():
-        if value is None or name in given:
+        if value is None or is_jit(value):
             continue
-        literal = f"float32({value!r})" if isinstance(value, float) else repr(value)
+        literal = f"np.float32({value!r})" if isinstance(value, float) else repr(value)
         parts.append(f"{name} = {literal}\n")
-    for step in steps.values():
-        parts.append(f"\n\n{_STEP}\n{_source(step, True, {})}\n")
-    parts.extend(f"\n\n{name} = {fn_given.__name__}\n" for name, fn_given in given.items())
+    sources: dict[Callable[..., Any], str] = {}
+
+    def read(step: Callable[..., Any], known: dict[str, object]) -> ast.FunctionDef:
+        if step not in sources:  # it is called often, and takes long to find
+            sources[step] = inspect.getsource(step)
+        return _rewritten(sources[step], True, known)
+
+    tree = _rewritten(inspect.getsource(fn), root_is_step, constants)
+    tree = inlined(tree, steps, {**values, **constants}, read)
     decorator = _STEP if root_is_step else _LOOP
-    parts.append(f"\n\n{decorator}\n{_source(fn, root_is_step, constants)}\n")
+    parts.append(f"\n\n{decorator}\n{ast.unparse(ast.fix_missing_locations(tree))}\n")
     return "".join(parts)
 
 

@@ -95,6 +95,8 @@ if hasattr(os, "register_at_fork"):
 class _Lease:
     """Keeps a mapping for as long as an array, and so a tensor, uses it."""
 
+    mapping: _Mapping | None = None  # where ctrl-C came before there was one
+
     def __init__(self, size: int, shape: tuple[int, ...], kind: str):
         self.mapping = _pool.take(size)
         self.__array_interface__ = {
@@ -105,7 +107,8 @@ class _Lease:
         }
 
     def __del__(self) -> None:
-        if _pool is not None:  # None while the interpreter shuts down
+        # no pool while the interpreter shuts down
+        if _pool is not None and self.mapping is not None:
             _pool.give(self.mapping)
 
 

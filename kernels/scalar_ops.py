@@ -6,93 +6,209 @@ Imported by the generated modules only; importing it loads Numba.
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
 __all__ = [
     "abs",
+    "add",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
     "div_rn",
+    "divide",
     "exp2",
     "float32",
     "floor",
     "int32",
+    "left_shift",
     "magnitude",
     "maximum",
     "minimum",
-    "narrow",
+    "multiply",
+    "negative",
     "note",
+    "right_shift",
     "sqrt",
+    "subtract",
     "uint32",
     "where",
     "widest_vectors",
 ]
 
-float32 = np.float32
-int32 = np.int32
-uint32 = np.uint32
+_FLOAT = ir.FloatType()
 
 
-def narrow(x):
-    """Cast an int64 or float64, which Numba made of 32-bit operands, back to 32 bits."""
-    raise NotImplementedError("only for compiled code")
+# Intrinsics, not functions: Numba would compile a function on its own, and then again to inline it.
+# The operators of Python would do, if looking them up did not take Numba longer than all the rest.
 
 
-@overload(narrow, inline="always")
-def _narrow(x):
-    if isinstance(x, types.Integer) and x.bitwidth == 64:
-        return lambda x: np.int32(x)
-    if x is types.float64:
-        return lambda x: np.float32(x)
-    return lambda x: x
+def _narrowed(kind):
+    """Return the type of 32 bits that stands for one of 64."""
+    kind = types.unliteral(kind)
+    if isinstance(kind, types.Integer) and kind.bitwidth == 64:
+        return types.int32
+    return types.float32 if kind is types.float64 else kind
 
 
-@njit(forceinline=True)
-def where(condition, a, b):
-    """Select; both sides are evaluated."""
-    return narrow(a) if condition else narrow(b)
+def _common(typingctx, *kinds):
+    """Return the type that holds numbers of several, each narrowed before."""
+    kind = typingctx.unify_types(*map(_narrowed, kinds))
+    if kind is None:
+        raise TypingError(f"numbers of the types {', '.join(map(str, kinds))} have none in common")
+    return kind
 
 
-@njit(forceinline=True)
-def maximum(a, b):
-    """Larger of two numbers."""
-    return narrow(a) if a > b else narrow(b)
+def _cast(context, builder, signature, args, kind):
+    """Return the arguments as one type, each narrowed before."""
+    narrowed = [
+        (_narrowed(given), context.cast(builder, value, given, _narrowed(given)))
+        for given, value in zip(signature.args, args, strict=True)
+    ]
+    return [context.cast(builder, value, given, kind) for given, value in narrowed]
 
 
-@njit(forceinline=True)
-def minimum(a, b):
-    """Smaller of two numbers."""
-    return narrow(a) if a < b else narrow(b)
+def _conversion(kind):
+    @intrinsic
+    def conversion(typingctx, x):
+        def codegen(context, builder, signature, args):
+            return context.cast(builder, args[0], signature.args[0], kind)
+
+        return kind(x), codegen
+
+    return conversion
 
 
-@njit(forceinline=True)
-def abs(x):
-    """Absolute value."""
-    return narrow(-x) if x < 0 else narrow(x)
+float32 = _conversion(types.float32)
+int32 = _conversion(types.int32)
+uint32 = _conversion(types.uint32)
 
 
-@njit(forceinline=True)
-def floor(x):
-    """Largest whole number that is not above ``x``, as a float32."""
-    return np.float32(np.floor(x))
+def _operation(of_floats, of_signed, of_unsigned=None):
+    """Return an operation on two numbers, which does not leave 32 bits."""
+    of_unsigned = of_unsigned or of_signed
+
+    @intrinsic
+    def operation(typingctx, a, b):
+        kind = _common(typingctx, a, b)
+        if of_signed is None and not isinstance(kind, types.Float):
+            kind = types.float64  # a quotient of whole numbers
+
+        def codegen(context, builder, signature, args):
+            a, b = _cast(context, builder, signature, args, kind)
+            if isinstance(kind, types.Float):
+                name = of_floats
+            else:
+                name = of_signed if getattr(kind, "signed", False) else of_unsigned
+            return context.cast(builder, getattr(builder, name)(a, b), kind, _narrowed(kind))
+
+        return _narrowed(kind)(a, b), codegen
+
+    return operation
 
 
-@njit(forceinline=True)
-def sqrt(x):
-    """Square root, as a float32."""
-    return np.float32(np.sqrt(x))
-
-
-@njit(forceinline=True, error_model="numpy")
-def div_rn(a, b):
-    """Correctly rounded float32 division."""
-    return np.float32(a / b)
+add = _operation("fadd", "add")
+subtract = _operation("fsub", "sub")
+multiply = _operation("fmul", "mul")
+divide = _operation("fdiv", None)
+left_shift = _operation(None, "shl")
+right_shift = _operation(None, "ashr", "lshr")
+bitwise_and = _operation(None, "and_")
+bitwise_or = _operation(None, "or_")
+bitwise_xor = _operation(None, "xor")
 
 
 @intrinsic
-def _float_of_bits(typingctx, bits):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.FloatType())
+def negative(typingctx, x):
+    """Change the sign."""
+    kind = _narrowed(x)
 
-    return types.float32(types.int32), codegen
+    def codegen(context, builder, signature, args):
+        (y,) = _cast(context, builder, signature, args, kind)
+        return builder.fsub(y.type(-0.0), y) if isinstance(kind, types.Float) else builder.neg(y)
+
+    return kind(x), codegen
+
+
+@intrinsic
+def where(typingctx, condition, a, b):
+    """Select; both sides are evaluated."""
+    kind = _common(typingctx, a, b)
+
+    def codegen(context, builder, signature, args):
+        a, b = _cast(context, builder, kind(*signature.args[1:]), args[1:], kind)
+        condition = context.cast(builder, args[0], signature.args[0], types.boolean)
+        return builder.select(condition, a, b)
+
+    return kind(condition, a, b), codegen
+
+
+def _compare(builder, sign, kind, a, b):
+    if isinstance(kind, types.Float):
+        return builder.fcmp_ordered(sign, a, b)
+    compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+    return compare(sign, a, b)
+
+
+def _choice(sign):
+    """Return a function that selects the first of two numbers where the sign holds between both."""
+
+    @intrinsic
+    def choice(typingctx, a, b):
+        kind = _common(typingctx, a, b)
+
+        def codegen(context, builder, signature, args):
+            a, b = _cast(context, builder, signature, args, kind)
+            return builder.select(_compare(builder, sign, kind, a, b), a, b)
+
+        return kind(a, b), codegen
+
+    return choice
+
+
+maximum = _choice(">")
+minimum = _choice("<")
+
+
+@intrinsic
+def abs(typingctx, x):
+    """Absolute value."""
+    kind = _narrowed(x)
+
+    def codegen(context, builder, signature, args):
+        (y,) = _cast(context, builder, signature, args, kind)
+        turned = builder.fneg(y) if isinstance(kind, types.Float) else builder.neg(y)
+        return builder.select(_compare(builder, "<", kind, y, y.type(0)), turned, y)
+
+    return kind(x), codegen
+
+
+def _function(name):
+    """Return a function of LLVM's, of a float32."""
+
+    @intrinsic
+    def function(typingctx, x):
+        def codegen(context, builder, signature, args):
+            called = builder.module.declare_intrinsic(name, (_FLOAT,))
+            return builder.call(called, _cast(context, builder, signature, args, types.float32))
+
+        return types.float32(x), codegen
+
+    return function
+
+
+floor = _function("llvm.floor")
+sqrt = _function("llvm.sqrt")
+
+
+@intrinsic
+def div_rn(typingctx, a, b):
+    """Correctly rounded float32 division."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fdiv(*_cast(context, builder, signature, args, types.float32))
+
+    return types.float32(a, b), codegen
 
 
 @intrinsic
@@ -134,34 +250,34 @@ def widest_vectors(typingctx):
     return types.void(), codegen
 
 
-_RINT = np.float32(12582912.0)
+_RINT = 12582912.0  # 1.5 * 2**23: adding it leaves no room for a fraction
 # fit of 2**f on [-1/2, 1/2], relative error 2e-9; what is left is float32 rounding
-_C = [
-    np.float32(c)
-    for c in (
-        1.00000000055,
-        0.693147205737,
-        0.240226468906,
-        0.0555032877697,
-        0.0096184889578,
-        0.00133999312178,
-        0.000153458118185,
-    )
-]
-_C0, _C1, _C2, _C3, _C4, _C5, _C6 = _C
+_C = (
+    1.00000000055,
+    0.693147205737,
+    0.240226468906,
+    0.0555032877697,
+    0.0096184889578,
+    0.00133999312178,
+    0.000153458118185,
+)
 
 
-@njit(forceinline=True, error_model="numpy")
-def exp2(x):
+@intrinsic
+def exp2(typingctx, x):
     """2 to the power x < 128, as plain arithmetic so that it vectorises; at least 2**-126."""
-    x = maximum(x, np.float32(-126.0))
-    whole = np.float32(np.float32(x + _RINT) - _RINT)
-    f = np.float32(x - whole)
-    exponent = np.int32((np.int32(whole) + np.int32(127)) << 23)
-    return _polynomial(f) * _float_of_bits(exponent)
 
+    def codegen(context, builder, signature, args):
+        (x,) = _cast(context, builder, signature, args, types.float32)
+        x = builder.select(builder.fcmp_ordered(">", x, _FLOAT(-126.0)), x, _FLOAT(-126.0))
+        whole = builder.fsub(builder.fadd(x, _FLOAT(_RINT)), _FLOAT(_RINT))
+        f = builder.fsub(x, whole)
+        *others, highest = (_FLOAT(float(np.float32(c))) for c in _C)
+        y = highest  # Horner's rule; contraction saves half of the instructions
+        for c in reversed(others):
+            y = builder.fadd(builder.fmul(y, f, flags=["contract"]), c, flags=["contract"])
+        word = ir.IntType(32)
+        exponent = builder.shl(builder.add(builder.fptosi(whole, word), word(127)), word(23))
+        return builder.fmul(y, builder.bitcast(exponent, _FLOAT))
 
-@njit(forceinline=True, error_model="numpy", fastmath={"contract"})
-def _polynomial(f):
-    """Horner's rule; contraction saves half of the instructions."""
-    return ((((((_C6 * f + _C5) * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f) + _C0
+    return types.float32(x), codegen

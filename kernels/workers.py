@@ -38,10 +38,13 @@ def _workers(threads: int) -> ThreadPoolExecutor:
     return _pool
 
 
-def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: Sequence[Any]) -> None:
+def run_tiles(
+    loop: Callable[..., None], tiles: int, work: int, args: Sequence[Any], memory: object = None
+) -> None:
     """Call ``loop(first, last, *args)`` over ``tiles`` tiles, on torch's number of threads.
 
-    ``work`` is the number of neuron-steps; small work runs in the calling thread.
+    ``work`` is the number of neuron-steps; small work runs in the calling thread. ``memory`` owns
+    what the loop works on: ctrl-C can end the wait for the other threads, whose loops then run on.
     """
     threads = min(torch.get_num_threads(), tiles) if work > _INLINE else 1
     if threads <= 1:
@@ -50,13 +53,23 @@ def run_tiles(loop: Callable[..., None], tiles: int, work: int, args: Sequence[A
     bounds = [tiles * k // threads for k in range(threads + 1)]
     pool = _workers(threads - 1)
     futures: list[Future[None]] = [
-        pool.submit(loop, bounds[k], bounds[k + 1], *args) for k in range(1, threads)
+        pool.submit(_run, loop, bounds[k], bounds[k + 1], args, [memory]) for k in range(1, threads)
     ]
     try:
         loop(0, bounds[1], *args)
-    finally:  # the loops hold pointers into the caller's tensors: never leave one running
+    finally:
         for future in futures:
             future.result()
+
+
+def _run(
+    loop: Callable[..., None], first: int, last: int, args: Sequence[Any], held: list[object]
+) -> None:
+    """Call a loop, and let go of what is held: the pool forgets its arguments later than that."""
+    try:
+        loop(first, last, *args)
+    finally:
+        held.clear()
 
 
 _AS_IT_IS = contextlib.nullcontext()

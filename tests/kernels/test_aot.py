@@ -15,6 +15,7 @@ from recurrences import TABLE, most_of
 ONE, AMD = "sm_90", "gfx942"
 OTHERS = ("scale not a power of two", "state", "dynamics, learned decays")
 NO_TWINS = ("cuba", "alif", "adrf", "adaptive_threshold", "sigma_delta", "channel_delay")
+LONG = ("adrf", "sigma_delta", "channel_delay")  # take half a minute each with chunks in flight
 
 # most registers of any of these, on NVIDIA's architectures and on AMD's; they are given in eights.
 # Of AMD's, with up to 64 as many waves run as there can be.
@@ -82,11 +83,12 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
 @pytest.mark.parametrize(
     ("recurrence", "target", "variant"),
     [
-        p for p in matrix()
-        if p.values[1] == ONE and p.values[2] == most_of(p.values[0])
-        and p.values[0].name in NO_TWINS
+        pytest.param(*p.values, id=p.id, marks=pytest.mark.slow if r.name in LONG else ())
+        for p in matrix()
+        for r in p.values[:1]
+        if p.values[1] == ONE and p.values[2] == most_of(r) and r.name in NO_TWINS
     ],
-)  # fmt: skip
+)
 def test_kernels_with_few_lanes_keep_chunks_in_flight(recurrence, target, variant, note_kernel):
     problem = fixed_problem(recurrence, **recurrence.variants()[variant])
     for launch in launches(problem.fast):

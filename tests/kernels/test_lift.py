@@ -38,6 +38,49 @@ def _cast(x):
     return (x * 2.5).to(tl.int32)
 
 
+@jit
+def _ordered(a, b, DESCENDING: tl.constexpr):
+    lower = tl.minimum(a, b)
+    a = tl.maximum(a, b)
+    if DESCENDING:
+        return a, lower
+    else:
+        return lower, a
+
+
+@jit
+def _halved(x, a):
+    x = x * 0.5
+    return x + a
+
+
+@cpu_loop
+def _sorted_loop(first, last, x, y, SHAPE: tl.constexpr, DESCENDING: tl.constexpr):
+    for i in range(first, last):
+        a = x[i]
+        a, y[i] = _ordered(a, y[i], DESCENDING)
+        x[i] = SHAPE(SHAPE(a, np.float32(0)), a)
+
+
+@jit
+def _early(x):
+    if x > 0.0:
+        return x
+    return -x
+
+
+@cpu_loop
+def _early_loop(first, last, x):
+    for i in range(first, last):
+        x[i] = _early(x[i])
+
+
+@cpu_loop
+def _lazy_loop(first, last, x, y):
+    for i in range(first, last):
+        x[i] = _halved(y[i + 1], x[i]) if i > 0 else x[i]
+
+
 @cpu_loop
 def _optional_loop(
     first, last, x, bias, out, SQUARE: tl.constexpr, STEPS: tl.constexpr
@@ -79,7 +122,7 @@ def test_steps_and_constants_that_are_named_come_along(cache):
     text = text_of(cache)
     assert "FACTOR = 3" in text
     assert "BITS = 12" in text
-    assert text.index("def _narrowed") < text.index("def _nested")
+    assert text.count("def ") == 1, "a step that is called stands where it is called"
 
 
 def test_cast_truncates(cache):
@@ -95,6 +138,29 @@ def test_flags_and_absent_arguments_are_folded(cache):
     assert " if " not in text
     _optional_loop.specialise((False, False, False), (False, 2))(0, 2, x, bias, out)
     assert out.tolist() == [13, 24, 9], "the last one is outside [first, last)"
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_steps_stand_where_they_are_called(descending, cache):
+    x, y = np.float32([1, 5]), np.float32([2, 3])
+    _sorted_loop.specialise((False, False), (_halved, descending))(0, 2, x, y)
+    low, high = np.float32([1, 3]), np.float32([2, 5])
+    first, second = (high, low) if descending else (low, high)
+    assert y.tolist() == second.tolist()
+    assert x.tolist() == (first / 4 + first).tolist()
+    text = text_of(cache)
+    assert text.count("def ") == 1
+    assert " if " not in text
+
+
+def test_step_that_may_return_before_its_end_is_refused(cache):
+    with pytest.raises(NotImplementedError, match=r"'_early' returns within 'if .* each branch"):
+        _early_loop.specialise((False,), ())
+
+
+def test_call_that_may_not_happen_is_refused(cache):
+    with pytest.raises(NotImplementedError, match=r"'_halved\(.* if i > 0.* in a statement before"):
+        _lazy_loop.specialise((False, False), ())
 
 
 def test_a_combination_is_compiled_once(cache):

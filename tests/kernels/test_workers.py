@@ -1,9 +1,11 @@
 """One pool of threads serves every caller: several at once, after a fork, in DataLoader workers."""
 
 import dataclasses
+import gc
 import os
 import signal
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,6 +66,32 @@ def test_every_tile_runs_once(tiles, count, work):
         torch.set_num_threads(before)
     assert len(ranges) == (min(count, tiles) if work == ENOUGH else 1)
     assert [k for r in sorted(ranges) for k in range(*r)] == list(range(tiles))
+
+
+def test_memory_lives_until_a_loop_ends_that_nobody_waits_for(threads, monkeypatch):
+    threads(2)
+    memory = torch.ones(3)
+    alive = weakref.ref(memory)
+    left, found = threading.Event(), []
+
+    def loop(first, last):
+        if first:
+            left.wait(60)
+            found.append(alive())
+
+    def interrupted(future):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_tiles(loop, 2, ENOUGH, (), memory)
+    del memory
+    gc.collect()  # the frames of the exception
+    left.set()
+    run_tiles(lambda first, last: None, 2, ENOUGH, ())  # after it, in the same thread
+    assert found.pop() is not None
+    assert alive() is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
