@@ -20,6 +20,8 @@ import torch
 from lapilli.kernels import aot, dispatch, memory, recurrent_triton
 from lapilli.kernels.rows import BLOCK
 from torch import Tensor
+from triton._C.libtriton import passes
+from triton.backends.nvidia.compiler import CUDABackend
 
 from .machine import TENSOR_BITS, Counts, Machine, Program, Schedule
 from .memory import Watched
@@ -61,18 +63,55 @@ def key_of(launch: aot.Launch, target: str) -> tuple[Any, ...]:
 
 
 _compiled: dict[Any, tuple[str, int]] = {}
+# Passes that choose which neighbours in memory a thread accesses. They look at all pairs of
+# accesses, which takes most of the time of a compilation, up to 40 s, and choose one of one.
+_COALESCING = ("add_coalesce", "add_coalesce_async_copy")
 
 
 def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -> tuple[str, int]:
-    """Return the PTX of a launch and the bytes of shared memory that it asks for."""
+    """Return the PTX of a launch and the bytes of shared memory that it asks for.
+
+    What Triton has compiled before comes from its cache. Else kernels with one neuron a thread are
+    compiled without ``_COALESCING``; at night with these passes, too, which must change no letter.
+    """
     key = (*key_of(launch, target), target, unaligned)
     if key not in _compiled:
         types, constants = aot.signature(launch, target)
-        made = aot.compile_kernel(
-            launch.kernel, types, constants, target, launch.threads, unaligned
-        )
+        given = launch.kernel, types, constants, target, launch.threads, unaligned
+        walks, night = "STAGES" in constants, os.environ.get("LAPILLI_NIGHT") == "1"
+        made = aot.compile_kernel(*given) if night or not walks else _known(given)
+        if walks and (night or made is None):
+            with _without_coalescing():
+                short = aot.compile_kernel(*given)
+            assert made is None or made.asm["ptx"] == short.asm["ptx"]
+            made = short
         _compiled[key] = made.asm["ptx"], made.metadata.shared
     return _compiled[key]
+
+
+class _Unknown(Exception):
+    """Triton would have to compile."""
+
+
+def _known(given: Any) -> Any:
+    """Return what Triton's cache holds, None if it holds nothing."""
+    with mock.patch.object(CUDABackend, "add_stages", side_effect=_Unknown):
+        try:
+            return aot.compile_kernel(*given)
+        except _Unknown:
+            return None
+
+
+@contextlib.contextmanager
+def _without_coalescing() -> Iterator[None]:
+    """Let Triton compile without some passes, as far as PTX, and keep that apart."""
+    with contextlib.ExitStack() as patches:
+        for name in _COALESCING:
+            patches.enter_context(mock.patch.object(passes.ttgpuir, name, lambda pm: None))
+        patches.enter_context(mock.patch.object(CUDABackend, "make_cubin", lambda *_: b""))
+        folder = {"TRITON_CACHE_DIR": str(_folder() / "triton")}
+        patches.enter_context(mock.patch.dict(os.environ, folder))
+        yield
 
 
 @functools.lru_cache(maxsize=256)
@@ -221,8 +260,13 @@ def _kept(
         total.update(f"{number} {watched.granule} {watched.size}\0".encode())
         for array in (watched.data, watched.allowed, watched.written):
             total.update(array.tobytes())
+    return _folder() / f"{total.hexdigest()}.npz"
+
+
+def _folder() -> Path:
+    """Return where results are kept, which may be thrown away."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "lapilli" / "ptx" / f"{total.hexdigest()}.npz"
+    return cache / "lapilli" / "ptx"
 
 
 @functools.cache

@@ -161,9 +161,10 @@ class Program:
         return _Step(kind, run, guard, i.negated, i, target)
 
     def _compute(self, i: Instruction) -> Callable[..., Any]:
-        operation = OPERATIONS[i.op]
-        function = operation.function
         target, *sources = i.operands
+        three = f"{i.op}, three" if len(sources) == 3 else ""
+        operation = OPERATIONS.get(three, OPERATIONS[i.op])
+        function = operation.function
         if len(sources) != len(operation.operands):
             raise PtxError(f"operands of: {i}")
         kinds, result = list(operation.operands), TYPES[operation.result]

@@ -20,7 +20,7 @@ from ptx.machine import Schedule
 from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
-slow = pytest.mark.night
+slow = pytest.mark.slow
 
 TARGETS = ("sm_90", "sm_80", "sm_120")
 QUICK = ("cuba", "sigma_delta", "channel_delay")
