@@ -51,7 +51,7 @@ class GcnError(Exception):
 
 _INSTRUCTION = re.compile(r"\s+([a-z]+_\w+)(?:\s+(.*))?")
 _REGISTERS = re.compile(r"(-?)(\|?)([sv])(?:(\d+)|\[(\d+):(\d+)\])\|?")
-_MODIFIER = re.compile(r"(\w+):(?:\[([\d,]+)\]|(0x[0-9a-f]+|\d+))")
+_MODIFIER = re.compile(r"\b([a-z]\w*):(?:\[([\d,]+)\]|(0x[0-9a-f]+|\d+))")
 _WAIT = re.compile(r"(vmcnt|lgkmcnt)\((\d+)\)")
 _NAMED = {"vcc": (VCC, 2), "exec": (EXEC, 2), "m0": (M0, 1)}
 _FLOATS = {

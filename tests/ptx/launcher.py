@@ -21,7 +21,11 @@ from lapilli.kernels import aot, dispatch, memory, recurrent_triton
 from lapilli.kernels.rows import BLOCK
 from torch import Tensor
 from triton._C.libtriton import passes
+from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend
+
+import gcn.machine
+import gcn.text
 
 from .machine import TENSOR_BITS, Counts, Machine, Program, Schedule
 from .memory import Watched
@@ -31,7 +35,9 @@ from .text import parse
 # bits that nothing computes.
 UNWRITTEN = 0x7FA5_5A5E
 AT_ONCE = 32  # programs that run side by side
-SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_120": 99 << 10}  # bytes a program can have
+SHARED = {  # bytes a program can have
+    "sm_80": 163 << 10, "sm_90": 227 << 10, "sm_120": 99 << 10, "gfx942": 64 << 10,
+}  # fmt: skip
 
 
 @dataclass
@@ -40,7 +46,7 @@ class Launched:
 
     name: str
     key: tuple[Any, ...]  # what the kernel was compiled for
-    ptx: str
+    text: str  # of the compiled code
     grid: tuple[int, ...]
     counts: Counts
 
@@ -51,7 +57,7 @@ class Emulation:
 
     target: str
     schedule: Schedule
-    edit: Any = None  # what to make of the PTX of a kernel before it runs
+    edit: Any = None  # what to make of the compiled text of a kernel before it runs
     counting: bool = False
     launched: list[Launched] = field(default_factory=list)
 
@@ -69,7 +75,7 @@ _COALESCING = ("add_coalesce", "add_coalesce_async_copy")
 
 
 def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -> tuple[str, int]:
-    """Return the PTX of a launch and the bytes of shared memory that it asks for.
+    """Return PTX or AMD's assembly of a launch, and the bytes of shared memory that it asks for.
 
     What Triton has compiled before comes from its cache. Else kernels with one neuron a thread are
     compiled without ``_COALESCING``; at night with these passes, too, which must change no letter.
@@ -78,15 +84,20 @@ def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -
     if key not in _compiled:
         types, constants = aot.signature(launch, target)
         given = launch.kernel, types, constants, target, launch.threads, unaligned
+        stage = "amdgcn" if _is_amd(target) else "ptx"
         walks, night = "STAGES" in constants, os.environ.get("LAPILLI_NIGHT") == "1"
         made = aot.compile_kernel(*given) if night or not walks else _known(given)
         if walks and (night or made is None):
             with _without_coalescing():
                 short = aot.compile_kernel(*given)
-            assert made is None or made.asm["ptx"] == short.asm["ptx"]
+            assert made is None or made.asm[stage] == short.asm[stage]
             made = short
-        _compiled[key] = made.asm["ptx"], made.metadata.shared
+        _compiled[key] = made.asm[stage], made.metadata.shared
     return _compiled[key]
+
+
+def _is_amd(target: str) -> bool:
+    return aot.architecture(target).backend == "hip"
 
 
 class _Unknown(Exception):
@@ -95,7 +106,9 @@ class _Unknown(Exception):
 
 def _known(given: Any) -> Any:
     """Return what Triton's cache holds, None if it holds nothing."""
-    with mock.patch.object(CUDABackend, "add_stages", side_effect=_Unknown):
+    with contextlib.ExitStack() as patches:
+        for backend in (CUDABackend, HIPBackend):
+            patches.enter_context(mock.patch.object(backend, "add_stages", side_effect=_Unknown))
         try:
             return aot.compile_kernel(*given)
         except _Unknown:
@@ -104,20 +117,23 @@ def _known(given: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_coalescing() -> Iterator[None]:
-    """Let Triton compile without some passes, as far as PTX, and keep that apart."""
+    """Let Triton compile without some passes, as far as text, and keep that apart."""
     with contextlib.ExitStack() as patches:
         for name in _COALESCING:
             patches.enter_context(mock.patch.object(passes.ttgpuir, name, lambda pm: None))
         patches.enter_context(mock.patch.object(CUDABackend, "make_cubin", lambda *_: b""))
+        patches.enter_context(mock.patch.object(HIPBackend, "make_hsaco", lambda *_: b""))
         folder = {"TRITON_CACHE_DIR": str(_folder() / "triton")}
         patches.enter_context(mock.patch.dict(os.environ, folder))
         yield
 
 
 @functools.lru_cache(maxsize=256)
-def program_of(ptx: str) -> Program:
-    """Parse PTX and make its instructions ready."""
-    return Program(parse(ptx))
+def program_of(text: str) -> Program | gcn.machine.Program:
+    """Parse compiled code and make its instructions ready."""
+    if text.lstrip().startswith(".amdgcn_target"):
+        return gcn.machine.Program(gcn.text.parse(text))
+    return Program(parse(text))
 
 
 @contextlib.contextmanager
@@ -136,7 +152,7 @@ def emulated(
     many
         Take the form of kernels for many neurons, without chunks in flight, whatever the size.
     edit
-        Function of the PTX of each launch, which returns what is to run.
+        Function of the compiled text of each launch, which returns what is to run.
     room
         Bytes of shared memory that a program can have, if not those of the architecture.
     counting
@@ -152,12 +168,13 @@ def emulated(
         dispatch.executor: lambda device: "triton",
         memory.empty: lambda shape, dtype, like: _marked(torch.zeros(shape, dtype=dtype)),
     }
+    gpu = "hip" if _is_amd(target) else "cuda"
     with contextlib.ExitStack() as patches:
         for module in [m for n, m in sys.modules.items() if n.startswith("lapilli")]:
             for name, value in list(vars(module).items()):
                 if callable(value) and _hashable(value) and value in replaced:
                     patches.enter_context(mock.patch.object(module, name, replaced[value]))
-        patches.enter_context(mock.patch.object(dispatch, "_gpu", return_value="cuda"))
+        patches.enter_context(mock.patch.object(dispatch, "_gpu", return_value=gpu))
         patches.enter_context(mock.patch.object(dispatch, "FULL", 0 if many else 1 << 62))
         room = SHARED[target] if room is None else room
         patches.enter_context(
@@ -202,28 +219,35 @@ def _launch(emulation: Emulation, launch: aot.Launch, grid: tuple[int, ...]) -> 
         if isinstance(a, Tensor)
     }  # fmt: skip
     unaligned = tuple(n for n, a in pointers.items() if _offset(a) % 16)
-    ptx, shared = compiled(launch, emulation.target, unaligned)
+    text, shared = compiled(launch, emulation.target, unaligned)
     assert shared <= SHARED[emulation.target], f"{shared} bytes of shared memory"
     if emulation.edit is not None:
-        ptx = emulation.edit(ptx)
-    program = program_of(ptx)
+        text = emulation.edit(text)
+    program = program_of(text)
     # the last two are memory of Triton's own, which no kernel here asks for
-    given = [a for a in launch.args if a is not None]
-    assert len(program.kernel.params) == len(given) + 2
-    tensors, addresses = _tensors(list(pointers.values()), program.kernel.threads)
-    parameters = [
-        _packed(kind, a, addresses)
-        for a, (_, kind) in zip([*given, 0, 0], program.kernel.params, strict=True)
-    ]
-    counts = _run(program, (*grid, 1, 1)[:3], parameters, tensors, shared, emulation)
+    given = [*(a for a in launch.args if a is not None), 0, 0]
+    tensors, addresses = _tensors(list(pointers.values()), launch.threads)
+    if isinstance(program, Program):
+        assert program.kernel.threads == launch.threads
+        kinds = [kind for _, kind in program.kernel.params]
+    else:
+        sizes = [size for _, size in program.kernel.arguments]
+        kinds = [
+            "u64" if size == 8 else "f32" if isinstance(a, float) else "u32"
+            for a, size in zip(given, sizes, strict=True)
+        ]
+    parameters = [_packed(k, a, addresses) for a, k in zip(given, kinds, strict=True)]
+    counts = _run(
+        program, (*grid, 1, 1)[:3], parameters, tensors, shared, launch.threads, emulation
+    )
     emulation.launched.append(
-        Launched(launch.kernel.__name__, key_of(launch, emulation.target), ptx, grid, counts)
+        Launched(launch.kernel.__name__, key_of(launch, emulation.target), text, grid, counts)
     )
 
 
 def _run(
-    program: Program, grid: tuple[int, int, int], parameters: list[Any],
-    tensors: dict[int, Watched], shared: int, emulation: Emulation,
+    program: Program | gcn.machine.Program, grid: tuple[int, int, int], parameters: list[Any],
+    tensors: dict[int, Watched], shared: int, threads: int, emulation: Emulation,
 ) -> Counts:  # fmt: skip
     """Run all programs of a launch, or repeat what the same launch did."""
     kept = _kept(program, grid, parameters, tensors, shared, emulation)
@@ -235,10 +259,17 @@ def _run(
     counts, total = Counts(), math.prod(grid)
     for first in range(0, total, AT_ONCE):
         programs = range(first, min(first + AT_ONCE, total))
-        Machine(
-            program, grid, programs, parameters, tensors, shared, emulation.schedule, counts,
-            emulation.counting,
-        ).run()  # fmt: skip
+        schedule = emulation.schedule
+        if isinstance(program, Program):
+            Machine(
+                program, grid, programs, parameters, tensors, shared, schedule, counts,
+                emulation.counting,
+            ).run()  # fmt: skip
+        else:
+            arguments = _in_memory(parameters, program.kernel.arguments)
+            gcn.machine.Machine(
+                program, grid, programs, threads, arguments, tensors, shared, schedule, counts
+            ).run()
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".npz", delete=False) as file:
         arrays = {f"tensor {number}": m.data for number, m in tensors.items()}
@@ -247,8 +278,17 @@ def _run(
     return counts
 
 
+def _in_memory(parameters: list[Any], places: list[tuple[int, int]]) -> Any:
+    """Return arguments as AMD's kernels find them."""
+    end = sum(places[-1])
+    found = np.zeros(-(-end // 64) * 64, np.uint8)
+    for value, (offset, size) in zip(parameters, places, strict=True):
+        found[offset : offset + size] = np.frombuffer(value.tobytes(), np.uint8)
+    return found
+
+
 def _kept(
-    program: Program, grid: tuple[int, int, int], parameters: list[Any],
+    program: Program | gcn.machine.Program, grid: tuple[int, int, int], parameters: list[Any],
     tensors: dict[int, Watched], shared: int, emulation: Emulation,
 ) -> Path:  # fmt: skip
     """Return where the results of a launch are kept: by all that they depend on."""
@@ -271,7 +311,8 @@ def _folder() -> Path:
 
 @functools.cache
 def _tool() -> bytes:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    tests = Path(__file__).parent.parent
+    files = sorted([*tests.glob("ptx/*.py"), *tests.glob("gcn/*.py")])
     parts = [f.read_bytes() for f in files if not f.name.startswith("test_")]
     return b"\0".join([*parts, np.__version__.encode()])
 
