@@ -99,7 +99,9 @@ _vector("v_ashrrev_i32", "i32", "u32 i32", lambda n, a: a >> (n & 31).astype(np.
 _vector("v_lshlrev_b64", "u64", "u32 u64", lambda n, a: a << (n & 63).astype(np.uint64))
 _vector("v_lshl_or_b32", "u32", "u32 u32 u32", lambda a, n, c: (a << (n & 31)) | c)
 _vector("v_lshl_add_u32", "u32", "u32 u32 u32", lambda a, n, c: (a << (n & 31)) + c)
-_vector("v_lshl_add_u64", "u64", "u64 u32 u64", lambda a, n, c: (a << (n & 7).astype(np.uint64)) + c)
+_vector(
+    "v_lshl_add_u64", "u64", "u64 u32 u64", lambda a, n, c: (a << (n & 7).astype(np.uint64)) + c
+)
 
 # Moves, choices and comparisons
 

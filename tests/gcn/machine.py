@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ptx.machine import LONGEST, TENSOR_BITS, Counts, Schedule
 from ptx.arithmetic import neighbour
+from ptx.machine import LONGEST, TENSOR_BITS, Counts, Schedule
 from ptx.memory import Fault, Watched
 
 from .arithmetic import PACKED, SCALAR, TYPES, VECTOR
@@ -223,7 +223,7 @@ def _lanes_of(i: Instruction) -> tuple[Array, Array]:
     row = _LANES // 16
     m = i.modifiers
     if "row_shr" in m:
-        other = np.where(_LANES % 16 >= m["row_shr"][0], _LANES - m["row_shr"][0], -1)
+        other = np.where(m["row_shr"][0] <= _LANES % 16, _LANES - m["row_shr"][0], -1)
     elif m.get("row_bcast") == (15,):
         other = np.where(row > 0, 16 * row - 1, -1)
     elif m.get("row_bcast") == (31,):
@@ -374,7 +374,10 @@ class Machine:
         self.times = np.zeros(self.programs, np.int32)
         self.issued = {name: np.zeros(count, np.int64) for name in ("vmcnt", "lgkmcnt")}
         self.flights: dict[str, list[_Flight]] = {"vmcnt": [], "lgkmcnt": []}
-        self.flying = {"vector": np.zeros((256, count), bool), "scalar": np.zeros((128, count), bool)}
+        self.flying = {
+            "vector": np.zeros((256, count), bool),
+            "scalar": np.zeros((128, count), bool),
+        }
         self.places = np.full(count, self._start() if early else 0)
         self.waiting = np.zeros(count, bool)
         self.ended = np.zeros(count, bool)
@@ -541,6 +544,10 @@ class Machine:
             instruction = self.program.steps[self.at].instruction
             raise Fault(fault.kind, f"{str(fault).partition(': ')[2]}; at {instruction}") from None
         finally:
+            steps = enumerate(zip(self.program.steps, self.executed, strict=True))
+            idle = {f"{k}: {step.instruction.text}" for k, (step, times) in steps if not times}
+            before = set(self.counts.never) if self.counts.instructions else idle
+            self.counts.never = sorted(idle & before)
             self.counts.instructions += sum(self.executed)
             for step, times in zip(self.program.steps, self.executed, strict=True):
                 op = step.instruction.op
@@ -577,6 +584,9 @@ class Machine:
                 self.ended[rows] = True
                 return
             elif step.instruction.op == "s_barrier":
+                for flight in self.flights["lgkmcnt"]:
+                    if flight.kind == "none" and flight.numbers[rows].any():
+                        raise Fault("in flight", "a barrier before shared memory was written")
                 self.waiting[rows] = True
                 self.places[rows] = at + 1
                 return
@@ -600,7 +610,7 @@ class Machine:
             return self.condition[rows] == (op[-1] == "1")
         number = EXEC if "exec" in op else VCC
         zero = self.scalar(Operand("s", number, 2), "u64", rows) == 0
-        return zero if op.endswith("ccz") or op.endswith("execz") else ~zero
+        return zero if op.endswith(("vccz", "execz")) else ~zero
 
     def _release(self) -> None:
         """Let the waves go on that wait at a barrier."""

@@ -475,6 +475,7 @@ FAULTS = {
                               "\tglobal_load_dword v11, v1, s[4:5]\n\ts_waitcnt vmcnt(1)\n"
                               "\tv_mov_b32_e32 v12, v11",
     "in flight, overwritten": "\tglobal_load_dword v10, v1, s[4:5]\n\tv_mov_b32_e32 v10, 0",
+    "in flight, at a barrier": "\tds_write_b32 v1, v0\n\ts_barrier",
     "outside": "\tglobal_load_dword v10, v1, s[4:5] offset:4092",
     "outside, of the arguments": "\ts_load_dwordx2 s[20:21], s[0:1], 0x1c",
     "outside, of shared memory": "\tv_mov_b32_e32 v2, 0x1000\n\tds_read_b32 v3, v2",
@@ -521,7 +522,8 @@ def test_loads_of_arguments(op, registers):
 
 
 @pytest.mark.parametrize("line", [
-    "v_sin_f32_e32 v2, v0", "v_add_u32_sdwa v2, v0, v0 dst_sel:BYTE_0", "v_add_f32_e64 v2, v0, v0 clamp",
+    "v_sin_f32_e32 v2, v0", "v_add_u32_sdwa v2, v0, v0 dst_sel:BYTE_0",
+    "v_add_f32_e64 v2, v0, v0 clamp",
     "v_mul_f32_e64 v2, v0, v0 mul:2", "buffer_load_dword v2, v0, s[0:3], 0", "s_sleep 1",
     "v_mov_b32_dpp v2, v0 row_ror:1 row_mask:0xf bank_mask:0xf", "v_add_u32_e32 v2, -v0, v0",
     "global_load_dwordx2 v[2:3], v0, s[4:5]", "s_waitcnt expcnt(0)",

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import gcn.machine
+import gcn.text
 import numpy as np
 import torch
 from lapilli.kernels import aot, dispatch, memory, recurrent_triton
@@ -23,9 +25,6 @@ from torch import Tensor
 from triton._C.libtriton import passes
 from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend
-
-import gcn.machine
-import gcn.text
 
 from .machine import TENSOR_BITS, Counts, Machine, Program, Schedule
 from .memory import Watched
@@ -120,9 +119,9 @@ def _without_coalescing() -> Iterator[None]:
     """Let Triton compile without some passes, as far as text, and keep that apart."""
     with contextlib.ExitStack() as patches:
         for name in _COALESCING:
-            patches.enter_context(mock.patch.object(passes.ttgpuir, name, lambda pm: None))
-        patches.enter_context(mock.patch.object(CUDABackend, "make_cubin", lambda *_: b""))
-        patches.enter_context(mock.patch.object(HIPBackend, "make_hsaco", lambda *_: b""))
+            patches.enter_context(mock.patch.object(passes.ttgpuir, name, return_value=None))
+        for backend, last in ((CUDABackend, "make_cubin"), (HIPBackend, "make_hsaco")):
+            patches.enter_context(mock.patch.object(backend, last, return_value=b""))
         folder = {"TRITON_CACHE_DIR": str(_folder() / "triton")}
         patches.enter_context(mock.patch.dict(os.environ, folder))
         yield

@@ -48,7 +48,8 @@ class Counts:
     sectors: int = 0  # of 32 bytes that the accesses of warps touch
     conflicts: int = 0  # passes of shared memory beyond the first, for want of other banks
     operations: dict[str, int] = field(default_factory=dict)
-    never: list[str] = field(default_factory=list)  # texts of instructions that did not run
+    never: list[str] = field(default_factory=list)  # texts of instructions that did not run, AMD's
+    # with their place
 
 
 @dataclass
