@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ptx.arithmetic import _larger, _smaller, _to_integer, flushed, fused
+from ptx.arithmetic import _larger, _smaller, _to_integer, fused
 
 Array = NDArray[Any]
 
@@ -28,7 +28,7 @@ class Operation:
     results: tuple[str, ...]
     operands: tuple[str, ...]
     function: Callable[..., Any]
-    approximate: bool = False  # the result may be off by one unit in the last place
+    approximate: bool = False  # off by less than a unit in the last place; gives float64
     reads_vcc: bool = False
 
 
@@ -182,6 +182,20 @@ def _fix_quotient(a: Array, below: Array, above: Array) -> Array:
     return np.where(minus, -found, found).astype(np.float32)
 
 
+def _power_of_two(a: Array) -> Array:
+    """Return ``2 ** a``; 0 below the normal numbers."""
+    found = np.exp2(a.astype(np.float64))
+    return np.where(found < 2.0**-126, 0.0, found)
+
+
+def rounded(x: Array, way: int) -> Array:
+    """Round float64 to float32: up (1), down (-1), or to nearest."""
+    nearest = x.astype(np.float32)
+    off = (nearest < x) if way > 0 else (nearest > x)
+    beyond = np.nextafter(nearest, np.float32(way * np.inf)) if way else nearest
+    return np.where(off & np.isfinite(nearest), beyond, nearest)
+
+
 _vector("v_add_f32", "f32", "f32 f32", np.add)
 _vector("v_sub_f32", "f32", "f32 f32", np.subtract)
 _vector("v_subrev_f32", "f32", "f32 f32", lambda a, b: b - a)
@@ -191,10 +205,9 @@ _vector("v_max_f32", "f32", "f32 f32", _larger)
 _vector("v_min_f32", "f32", "f32 f32", _smaller)
 _vector("v_med3_f32", "f32", "f32 f32 f32", _median)
 _vector("v_floor_f32", "f32", "f32", np.floor)
-_vector("v_rcp_f32", "f32", "f32", lambda a: np.float32(1) / a, approximate=True)
-_vector("v_rcp_iflag_f32", "f32", "f32", lambda a: np.float32(1) / a, approximate=True)
-_vector("v_exp_f32", "f32", "f32", approximate=True,
-        function=lambda a: flushed(np.exp2(a.astype(np.float64)).astype(np.float32)))  # fmt: skip
+_vector("v_rcp_f32", "f32", "f32", lambda a: 1 / a.astype(np.float64), approximate=True)
+_vector("v_rcp_iflag_f32", "f32", "f32", lambda a: 1 / a.astype(np.float64), approximate=True)
+_vector("v_exp_f32", "f32", "f32", _power_of_two, approximate=True)
 _vector("v_div_scale_f32", "f32 mask", "f32 f32 f32", scale_for_division)
 _vector("v_div_fmas_f32", "f32", "f32 f32 f32", _fused_for_division, reads_vcc=True)
 _vector("v_div_fixup_f32", "f32", "f32 f32 f32", _fix_quotient)

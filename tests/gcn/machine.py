@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ptx.arithmetic import neighbour
 from ptx.machine import LONGEST, TENSOR_BITS, Counts, Schedule
 from ptx.memory import Fault, Watched
 
-from .arithmetic import PACKED, SCALAR, TYPES, VECTOR
+from .arithmetic import PACKED, SCALAR, TYPES, VECTOR, rounded
 from .text import EXEC, VCC, GcnError, Instruction, Kernel, Operand
 
 Array = NDArray[Any]
@@ -208,8 +207,8 @@ def _vector(
         found = operation.function(*given)
         found = found if isinstance(found, tuple) else (found,)
         for o, kind, value in zip(targets, operation.results, found, strict=True):
-            if operation.approximate and m.schedule.steps:
-                value = neighbour(value, int(np.sign(m.schedule.steps)))
+            if operation.approximate:
+                value = rounded(value, int(np.sign(m.schedule.steps)))
             if kind == "mask":
                 m.put_scalar(o, to_bits(np.broadcast_to(value, live.shape) & live), rows)
             else:

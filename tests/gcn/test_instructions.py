@@ -305,6 +305,18 @@ def test_divisions_are_rounded_correctly(steps):
         assert good[normal[k : k + 64]].all()
 
 
+@pytest.mark.parametrize(("steps", "want"), [(0, 0x3EAAAAAB), (1, 0x3EAAAAAB), (-1, 0x3EAAAAAA)])
+def test_approximate_results_lie_on_either_side(steps, want):
+    out = run("""
+	v_mov_b32_e32 v10, 0x40400000
+	v_rcp_f32_e32 v10, v10
+	v_exp_f32_e32 v11, 4.0
+	global_store_dword v1, v10, s[6:7]
+	global_store_dword v1, v11, s[6:7] offset:4""", schedule=Schedule(steps=steps))  # fmt: skip
+    assert (out[:, 0] == want).all()
+    assert (out[:, 1] == floats(16.0)).all()  # exact
+
+
 def floats(*values):
     return np.array(values, np.float32).view(np.uint32)
 

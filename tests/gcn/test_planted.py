@@ -105,6 +105,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @kernels
 @pytest.mark.parametrize("what", CHANGES)
 def test_changes_are_found(what, kernel):

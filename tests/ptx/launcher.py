@@ -77,22 +77,23 @@ def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -
     """Return PTX or AMD's assembly of a launch, and the bytes of shared memory that it asks for.
 
     What Triton has compiled before comes from its cache. Else kernels with one neuron a thread are
-    compiled without ``_COALESCING``; at night with these passes, too, which must change no letter.
+    compiled without ``_COALESCING``; test_aot.py checks that this does not change a letter.
     """
     key = (*key_of(launch, target), target, unaligned)
     if key not in _compiled:
         types, constants = aot.signature(launch, target)
         given = launch.kernel, types, constants, target, launch.threads, unaligned
-        stage = "amdgcn" if _is_amd(target) else "ptx"
-        walks, night = "STAGES" in constants, os.environ.get("LAPILLI_NIGHT") == "1"
-        made = aot.compile_kernel(*given) if night or not walks else _known(given)
-        if walks and (night or made is None):
-            with _without_coalescing():
-                short = aot.compile_kernel(*given)
-            assert made is None or made.asm[stage] == short.asm[stage]
-            made = short
-        _compiled[key] = made.asm[stage], made.metadata.shared
+        if "STAGES" in constants:
+            made = _known(given) or without_coalescing(given)
+        else:
+            made = aot.compile_kernel(*given)
+        _compiled[key] = text_of(made), made.metadata.shared
     return _compiled[key]
+
+
+def text_of(made: Any) -> str:
+    """Return the last stage of a compiled kernel that is a text."""
+    return made.asm["amdgcn" if "amdgcn" in made.asm else "ptx"]
 
 
 def _is_amd(target: str) -> bool:
@@ -114,9 +115,8 @@ def _known(given: Any) -> Any:
             return None
 
 
-@contextlib.contextmanager
-def _without_coalescing() -> Iterator[None]:
-    """Let Triton compile without some passes, as far as text, and keep that apart."""
+def without_coalescing(given: Any) -> Any:
+    """Compile what is given to ``aot.compile_kernel`` as far as text, and keep that apart."""
     with contextlib.ExitStack() as patches:
         for name in _COALESCING:
             patches.enter_context(mock.patch.object(passes.ttgpuir, name, return_value=None))
@@ -124,7 +124,7 @@ def _without_coalescing() -> Iterator[None]:
             patches.enter_context(mock.patch.object(backend, last, return_value=b""))
         folder = {"TRITON_CACHE_DIR": str(_folder() / "triton")}
         patches.enter_context(mock.patch.dict(os.environ, folder))
-        yield
+        return aot.compile_kernel(*given)
 
 
 @functools.lru_cache(maxsize=256)

@@ -31,14 +31,14 @@ def _listed():
         for mode in modes(recurrence):
             for target in TARGETS:
                 for many in (False, True):
-                    # chunks in flight take long to compile: elsewhere only what uses most
-                    if target != "sm_90" and not many and mode != modes(recurrence)[-1]:
-                        continue
+                    # chunks in flight take longer to compile: elsewhere what uses most
+                    late = target != "sm_90" and not many and mode != modes(recurrence)[-1]
                     soon = target == "sm_90" and mode == modes(recurrence)[-1] and (
                         recurrence.name in (QUICK[:1] if many else QUICK)
                     )  # fmt: skip
                     yield pytest.param(
-                        recurrence, mode, target, many, marks=() if soon else slow,
+                        recurrence, mode, target, many,
+                        marks=pytest.mark.night if late else () if soon else slow,
                         id=f"{recurrence.name}-{mode}-{target}-{'many' if many else 'few'}",
                     )  # fmt: skip
 
@@ -50,14 +50,19 @@ def test_uses_of_the_catalogue(recurrence, mode, target, many):
         listed(recurrence, mode, shape).check(target, SCHEDULES[k % 4], many=many)
 
 
-@pytest.mark.parametrize(
-    ("recurrence", "variant"),
-    [pytest.param(r, v, marks=() if (r.name, v) == ("cuba", "state") else slow, id=f"{r}-{v}")
-     for r, v in walks()],
-)  # fmt: skip
-def test_variants(recurrence, variant):
+def _variants():
+    for recurrence, variant in walks():
+        soon = (recurrence.name, variant) == ("cuba", "state")
+        for many in (True, False):  # chunks in flight with most of it: test_orders_... below
+            mark = () if soon and many else slow if many else pytest.mark.night
+            name = f"{recurrence}-{variant}-{'many' if many else 'few'}"
+            yield pytest.param(recurrence, variant, many, marks=mark, id=name)
+
+
+@pytest.mark.parametrize(("recurrence", "variant", "many"), list(_variants()))
+def test_variants(recurrence, variant, many):
     for k, shape in enumerate((None, (3, 31, 7), (1, 129, 17))):
-        walk(recurrence, variant, shape).check("sm_90", SCHEDULES[k], many=True)
+        walk(recurrence, variant, shape).check("sm_90", SCHEDULES[k], many=many)
 
 
 def _layers():
