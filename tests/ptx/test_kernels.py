@@ -31,14 +31,14 @@ def _listed():
         for mode in modes(recurrence):
             for target in TARGETS:
                 for many in (False, True):
-                    # chunks in flight take longer to compile: elsewhere what uses most
-                    late = target != "sm_90" and not many and mode != modes(recurrence)[-1]
-                    soon = target == "sm_90" and mode == modes(recurrence)[-1] and (
-                        recurrence.name in (QUICK[:1] if many else QUICK)
-                    )  # fmt: skip
+                    most = mode == modes(recurrence)[-1]  # what uses most of the kernels
+                    quick = recurrence.name in (QUICK[:1] if many else QUICK)
+                    if target == "sm_90":
+                        marks = () if most and quick else slow
+                    else:
+                        marks = slow if most else pytest.mark.night
                     yield pytest.param(
-                        recurrence, mode, target, many,
-                        marks=pytest.mark.night if late else () if soon else slow,
+                        recurrence, mode, target, many, marks=marks,
                         id=f"{recurrence.name}-{mode}-{target}-{'many' if many else 'few'}",
                     )  # fmt: skip
 
