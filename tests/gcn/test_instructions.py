@@ -27,13 +27,13 @@ amdhsa.kernels:
 """
 
 
-def run(body, given=(), lanes=64, schedule=None, shared=1024, **settings):
+def run(body, given=(), lanes=64, schedule=None, shared=1024, head=HEAD, **settings):
     """Run a body on 64 bytes of input and output a lane; return outputs, as uint32.
 
     v1 is where a lane's input and output are, from s[4:5] and s[6:7].
     """
     lines = [f"\t.amdhsa_{n} {v}" for n, v in {**SETTINGS, **settings}.items()]
-    text = HEAD + body + TAIL.format(settings="\n".join(lines))
+    text = head + body + TAIL.format(settings="\n".join(lines))
     data, out = np.zeros((lanes, 16), np.uint32), np.zeros((lanes, 16), np.uint32)
     for k, column in enumerate(given):
         data[:, k] = column
@@ -481,8 +481,9 @@ def test_waves_part_and_share_memory(warps):
 
 FAULTS = {
     "in flight": "\tglobal_load_dword v10, v1, s[4:5]\n\tv_mov_b32_e32 v11, v10",
-    "in flight, in scalars": "\ts_load_dword s20, s[0:1], 0x0\n\ts_waitcnt lgkmcnt(1)\n"
-                             "\ts_mov_b32 s21, s20",
+    "in flight, in any order": "\ts_load_dword s20, s[0:1], 0x0\n"
+                               "\ts_load_dword s21, s[0:1], 0x0\n\ts_waitcnt lgkmcnt(1)\n"
+                               "\ts_mov_b32 s22, s20",
     "in flight, one too few": "\tglobal_load_dword v10, v1, s[4:5]\n"
                               "\tglobal_load_dword v11, v1, s[4:5]\n\ts_waitcnt vmcnt(1)\n"
                               "\tv_mov_b32_e32 v12, v11",
@@ -531,6 +532,26 @@ def test_loads_of_arguments(op, registers):
 	v_mov_b32_e32 v10, s20
 	global_store_dword v1, v10, s[6:7]""")
     assert (out[:, 0] == 4 << TENSOR_BITS - 32).all()  # the upper half of the last
+
+
+@pytest.mark.parametrize(("copies", "want"), [("early", 1), ("late", 2)])
+def test_arguments_are_in_registers_or_loaded(copies, want):
+    """Where they are in registers the first instructions, up to a branch, are left out."""
+    head = (
+        HEAD.partition("\ts_load")[0]
+        + """
+	s_load_dwordx2 s[2:3], s[0:1], 0x8
+	s_load_dwordx2 s[4:5], s[0:1], 0x8
+	s_waitcnt lgkmcnt(0)
+	s_branch .LBB0_0
+.LBB0_0:
+	v_lshlrev_b32_e32 v1, 6, v0
+	s_lshr_b32 s20, s3, 4
+	v_mov_b32_e32 v10, s20
+	global_store_dword v1, v10, s[4:5]"""
+    )
+    out = run("", head=head, schedule=Schedule(copies=copies), user_sgpr_kernarg_preload_length=4)
+    assert (out[:, 0] == want).all()  # the first argument, or the second in its place
 
 
 @pytest.mark.parametrize("line", [
