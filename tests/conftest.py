@@ -43,7 +43,7 @@ def pytest_configure(config):
 # long files with few tests: begun last, they would leave one process alone
 _FIRST = (
     "test_features.py", "test_backends.py", "test_aot.py", "test_catalogue.py",
-    "test_interpreter.py",
+    "test_interpreter.py", "test_kernels.py",
 )  # fmt: skip
 
 

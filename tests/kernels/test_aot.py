@@ -4,10 +4,18 @@ from dataclasses import replace
 
 import pytest
 import triton
-from lapilli.kernels.aot import TARGETS, can_compile, compile_launch, launches, resources
+from lapilli.kernels.aot import (
+    TARGETS,
+    can_compile,
+    compile_launch,
+    launches,
+    resources,
+    signature,
+)
 from lapilli.kernels.dispatch import FULL, walk_constants
 from lapilli.kernels.rows import BLOCK, CHUNK
 from problems import fixed_problem
+from ptx.launcher import program_of, text_of, without_coalescing
 from recurrences import TABLE, most_of
 
 # Every recurrence is compiled for one target of each vendor, in what uses most of its kernel. For
@@ -59,6 +67,13 @@ def matrix():
                 )  # fmt: skip
 
 
+def check_text(compiled, launch, target):
+    """What the executors of tests/ptx and tests/gcn run is what a GPU gets, letter by letter."""
+    given = launch.kernel, *signature(launch, target), target, launch.threads
+    short, whole = (program_of(text_of(c)).text for c in (without_coalescing(given), compiled))
+    assert short == whole
+
+
 @pytest.mark.parametrize(("recurrence", "target", "variant"), list(matrix()))
 def test_kernels_compile_within_their_registers(recurrence, target, variant, note_kernel):
     if not can_compile(target):
@@ -67,8 +82,10 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
     recorded = launches(problem.fast)
     assert len(recorded) == problem.launches
     for launch in recorded:
-        name = launch.kernel.__name__
-        used = resources(compile_launch(replace(launch, lanes=FULL), target))
+        name, many = launch.kernel.__name__, replace(launch, lanes=FULL)
+        compiled = compile_launch(many, target)
+        check_text(compiled, many, target)
+        used = resources(compiled)
         note_kernel(name, f"{recurrence}: {variant}", target, used)
         most = REGISTERS[name][TARGETS[target].backend == "hip"]
         assert used.registers <= most + ODD_SCALE.get(name, 0) * ("power" in variant)
@@ -92,7 +109,10 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
 def test_kernels_with_few_lanes_keep_chunks_in_flight(recurrence, target, variant, note_kernel):
     problem = fixed_problem(recurrence, **recurrence.variants()[variant])
     for launch in launches(problem.fast):
-        used = resources(compile_launch(replace(launch, lanes=FULL - 1), target))
+        few = replace(launch, lanes=FULL - 1)
+        compiled = compile_launch(few, target)
+        check_text(compiled, few, target)
+        used = resources(compiled)
         note_kernel(launch.kernel.__name__, f"{recurrence}: {variant}, few", target, used)
         assert used.spills == 0
         chunks = used.shared // (4 * BLOCK * CHUNK)  # in shared memory, of all inputs

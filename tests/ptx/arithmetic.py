@@ -200,6 +200,10 @@ def _larger(a: Array, b: Array) -> Array:
     return np.where(a == b, np.where(np.signbit(a), b, a), most)
 
 
+def _largest(a: Array, b: Array) -> Array:
+    return np.where((a != a) | (b != b), np.float32(np.nan), _larger(a, b))
+
+
 def neighbour(x: Array, steps: int) -> Array:
     """Return the float32 that lies so many steps above (below) each finite, normal one."""
     bits = np.atleast_1d(x).view(np.int32)
@@ -226,10 +230,10 @@ for name, function in (("add", np.add), ("sub", np.subtract), ("mul", np.multipl
 _define("fma.rn.f32x2", "b64", "b64 b64 b64", _both(fused))
 _define("min.f32", "f32", "f32 f32", _float(_smaller))
 _define("max.f32", "f32", "f32 f32", _float(_larger))
-_define(
-    "max.NaN.f32", "f32", "f32 f32",
-    _float(lambda a, b: np.where((a != a) | (b != b), np.float32(np.nan), _larger(a, b))),
-)  # fmt: skip
+_define("max.NaN.f32", "f32", "f32 f32", _float(_largest))
+# since sm_100
+_define("max.NaN.f32, three", "f32", "f32 f32 f32",
+        _float(lambda a, b, c: _largest(_largest(a, b), c)))  # fmt: skip
 _define("abs.f32", "f32", "f32", _float(np.abs))
 # the sign comes first
 _define("copysign.f32", "f32", "f32 f32", lambda a, b: np.copysign(b, a))

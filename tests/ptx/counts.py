@@ -24,7 +24,7 @@ def executed(target: str, names: list[str]) -> dict[str, dict[str, float]]:
 
     ``executed``: PTX instructions of a thread, ``touched``: bytes of the sectors of 32 bytes that
     accesses of global memory touch, ``conflicts``: passes of shared memory beyond the first of a
-    warp; each a neuron-step.
+    warp, ``divisions``: instructions that divide; each a neuron-step.
     """
     found = {}
     for name in names:
@@ -39,8 +39,13 @@ def executed(target: str, names: list[str]) -> dict[str, dict[str, float]]:
                 "executed": round((many.instructions - few.instructions) * WARP / each, 3),
                 "touched": round((many.sectors - few.sectors) * WARP / each, 3),
                 "conflicts": round((many.conflicts - few.conflicts) / each, 5),
+                "divisions": round((_divisions(many) - _divisions(few)) * WARP / each, 3),
             }
     return found
+
+
+def _divisions(counts: Counts) -> int:
+    return sum(times for op, times in counts.operations.items() if op.startswith("div."))
 
 
 def _counts(name: str, target: str, steps: int) -> dict[str, tuple[Counts, int]]:

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import gcn.machine
+import gcn.text
 import numpy as np
 import torch
 from lapilli.kernels import aot, dispatch, memory, recurrent_triton
 from lapilli.kernels.rows import BLOCK
 from torch import Tensor
+from triton._C.libtriton import passes
+from triton.backends.amd.compiler import HIPBackend
+from triton.backends.nvidia.compiler import CUDABackend
 
 from .machine import TENSOR_BITS, Counts, Machine, Program, Schedule
 from .memory import Watched
@@ -29,7 +34,9 @@ from .text import parse
 # bits that nothing computes.
 UNWRITTEN = 0x7FA5_5A5E
 AT_ONCE = 32  # programs that run side by side
-SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_120": 99 << 10}  # bytes a program can have
+SHARED = {  # bytes a program can have
+    "sm_80": 163 << 10, "sm_90": 227 << 10, "sm_120": 99 << 10, "gfx942": 64 << 10,
+}  # fmt: skip
 
 
 @dataclass
@@ -38,7 +45,7 @@ class Launched:
 
     name: str
     key: tuple[Any, ...]  # what the kernel was compiled for
-    ptx: str
+    text: str  # of the compiled code
     grid: tuple[int, ...]
     counts: Counts
 
@@ -49,7 +56,7 @@ class Emulation:
 
     target: str
     schedule: Schedule
-    edit: Any = None  # what to make of the PTX of a kernel before it runs
+    edit: Any = None  # what to make of the compiled text of a kernel before it runs
     counting: bool = False
     launched: list[Launched] = field(default_factory=list)
 
@@ -61,24 +68,71 @@ def key_of(launch: aot.Launch, target: str) -> tuple[Any, ...]:
 
 
 _compiled: dict[Any, tuple[str, int]] = {}
+# Passes that choose which neighbours in memory a thread accesses. They look at all pairs of
+# accesses, which takes most of the time of a compilation, up to 40 s, and choose one of one.
+_COALESCING = ("add_coalesce", "add_coalesce_async_copy")
 
 
 def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -> tuple[str, int]:
-    """Return the PTX of a launch and the bytes of shared memory that it asks for."""
+    """Return PTX or AMD's assembly of a launch, and the bytes of shared memory that it asks for.
+
+    What Triton has compiled before comes from its cache. Else kernels with one neuron a thread are
+    compiled without ``_COALESCING``; test_aot.py checks that this does not change a letter.
+    """
     key = (*key_of(launch, target), target, unaligned)
     if key not in _compiled:
         types, constants = aot.signature(launch, target)
-        made = aot.compile_kernel(
-            launch.kernel, types, constants, target, launch.threads, unaligned
-        )
-        _compiled[key] = made.asm["ptx"], made.metadata.shared
+        given = launch.kernel, types, constants, target, launch.threads, unaligned
+        if "STAGES" in constants:
+            made = _known(given) or without_coalescing(given)
+        else:
+            made = aot.compile_kernel(*given)
+        _compiled[key] = text_of(made), made.metadata.shared
     return _compiled[key]
 
 
+def text_of(made: Any) -> str:
+    """Return the last stage of a compiled kernel that is a text."""
+    return made.asm["amdgcn" if "amdgcn" in made.asm else "ptx"]
+
+
+def _is_amd(target: str) -> bool:
+    return aot.architecture(target).backend == "hip"
+
+
+class _Unknown(Exception):
+    """Triton would have to compile."""
+
+
+def _known(given: Any) -> Any:
+    """Return what Triton's cache holds, None if it holds nothing."""
+    with contextlib.ExitStack() as patches:
+        for backend in (CUDABackend, HIPBackend):
+            patches.enter_context(mock.patch.object(backend, "add_stages", side_effect=_Unknown))
+        try:
+            return aot.compile_kernel(*given)
+        except _Unknown:
+            return None
+
+
+def without_coalescing(given: Any) -> Any:
+    """Compile what is given to ``aot.compile_kernel`` as far as text, and keep that apart."""
+    with contextlib.ExitStack() as patches:
+        for name in _COALESCING:
+            patches.enter_context(mock.patch.object(passes.ttgpuir, name, return_value=None))
+        for backend, last in ((CUDABackend, "make_cubin"), (HIPBackend, "make_hsaco")):
+            patches.enter_context(mock.patch.object(backend, last, return_value=b""))
+        folder = {"TRITON_CACHE_DIR": str(_folder() / "triton")}
+        patches.enter_context(mock.patch.dict(os.environ, folder))
+        return aot.compile_kernel(*given)
+
+
 @functools.lru_cache(maxsize=256)
-def program_of(ptx: str) -> Program:
-    """Parse PTX and make its instructions ready."""
-    return Program(parse(ptx))
+def program_of(text: str) -> Program | gcn.machine.Program:
+    """Parse compiled code and make its instructions ready."""
+    if text.lstrip().startswith(".amdgcn_target"):
+        return gcn.machine.Program(gcn.text.parse(text))
+    return Program(parse(text))
 
 
 @contextlib.contextmanager
@@ -97,7 +151,7 @@ def emulated(
     many
         Take the form of kernels for many neurons, without chunks in flight, whatever the size.
     edit
-        Function of the PTX of each launch, which returns what is to run.
+        Function of the compiled text of each launch, which returns what is to run.
     room
         Bytes of shared memory that a program can have, if not those of the architecture.
     counting
@@ -113,12 +167,13 @@ def emulated(
         dispatch.executor: lambda device: "triton",
         memory.empty: lambda shape, dtype, like: _marked(torch.zeros(shape, dtype=dtype)),
     }
+    gpu = "hip" if _is_amd(target) else "cuda"
     with contextlib.ExitStack() as patches:
         for module in [m for n, m in sys.modules.items() if n.startswith("lapilli")]:
             for name, value in list(vars(module).items()):
                 if callable(value) and _hashable(value) and value in replaced:
                     patches.enter_context(mock.patch.object(module, name, replaced[value]))
-        patches.enter_context(mock.patch.object(dispatch, "_gpu", return_value="cuda"))
+        patches.enter_context(mock.patch.object(dispatch, "_gpu", return_value=gpu))
         patches.enter_context(mock.patch.object(dispatch, "FULL", 0 if many else 1 << 62))
         room = SHARED[target] if room is None else room
         patches.enter_context(
@@ -163,28 +218,35 @@ def _launch(emulation: Emulation, launch: aot.Launch, grid: tuple[int, ...]) -> 
         if isinstance(a, Tensor)
     }  # fmt: skip
     unaligned = tuple(n for n, a in pointers.items() if _offset(a) % 16)
-    ptx, shared = compiled(launch, emulation.target, unaligned)
+    text, shared = compiled(launch, emulation.target, unaligned)
     assert shared <= SHARED[emulation.target], f"{shared} bytes of shared memory"
     if emulation.edit is not None:
-        ptx = emulation.edit(ptx)
-    program = program_of(ptx)
+        text = emulation.edit(text)
+    program = program_of(text)
     # the last two are memory of Triton's own, which no kernel here asks for
-    given = [a for a in launch.args if a is not None]
-    assert len(program.kernel.params) == len(given) + 2
-    tensors, addresses = _tensors(list(pointers.values()), program.kernel.threads)
-    parameters = [
-        _packed(kind, a, addresses)
-        for a, (_, kind) in zip([*given, 0, 0], program.kernel.params, strict=True)
-    ]
-    counts = _run(program, (*grid, 1, 1)[:3], parameters, tensors, shared, emulation)
+    given = [*(a for a in launch.args if a is not None), 0, 0]
+    tensors, addresses = _tensors(list(pointers.values()), launch.threads)
+    if isinstance(program, Program):
+        assert program.kernel.threads == launch.threads
+        kinds = [kind for _, kind in program.kernel.params]
+    else:
+        sizes = [size for _, size in program.kernel.arguments]
+        kinds = [
+            "u64" if size == 8 else "f32" if isinstance(a, float) else "u32"
+            for a, size in zip(given, sizes, strict=True)
+        ]
+    parameters = [_packed(k, a, addresses) for a, k in zip(given, kinds, strict=True)]
+    counts = _run(
+        program, (*grid, 1, 1)[:3], parameters, tensors, shared, launch.threads, emulation
+    )
     emulation.launched.append(
-        Launched(launch.kernel.__name__, key_of(launch, emulation.target), ptx, grid, counts)
+        Launched(launch.kernel.__name__, key_of(launch, emulation.target), text, grid, counts)
     )
 
 
 def _run(
-    program: Program, grid: tuple[int, int, int], parameters: list[Any],
-    tensors: dict[int, Watched], shared: int, emulation: Emulation,
+    program: Program | gcn.machine.Program, grid: tuple[int, int, int], parameters: list[Any],
+    tensors: dict[int, Watched], shared: int, threads: int, emulation: Emulation,
 ) -> Counts:  # fmt: skip
     """Run all programs of a launch, or repeat what the same launch did."""
     kept = _kept(program, grid, parameters, tensors, shared, emulation)
@@ -196,10 +258,17 @@ def _run(
     counts, total = Counts(), math.prod(grid)
     for first in range(0, total, AT_ONCE):
         programs = range(first, min(first + AT_ONCE, total))
-        Machine(
-            program, grid, programs, parameters, tensors, shared, emulation.schedule, counts,
-            emulation.counting,
-        ).run()  # fmt: skip
+        schedule = emulation.schedule
+        if isinstance(program, Program):
+            Machine(
+                program, grid, programs, parameters, tensors, shared, schedule, counts,
+                emulation.counting,
+            ).run()  # fmt: skip
+        else:
+            arguments = _in_memory(parameters, program.kernel.arguments)
+            gcn.machine.Machine(
+                program, grid, programs, threads, arguments, tensors, shared, schedule, counts
+            ).run()
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".npz", delete=False) as file:
         arrays = {f"tensor {number}": m.data for number, m in tensors.items()}
@@ -208,8 +277,17 @@ def _run(
     return counts
 
 
+def _in_memory(parameters: list[Any], places: list[tuple[int, int]]) -> Any:
+    """Return arguments as AMD's kernels find them."""
+    end = sum(places[-1])
+    found = np.zeros(-(-end // 64) * 64, np.uint8)
+    for value, (offset, size) in zip(parameters, places, strict=True):
+        found[offset : offset + size] = np.frombuffer(value.tobytes(), np.uint8)
+    return found
+
+
 def _kept(
-    program: Program, grid: tuple[int, int, int], parameters: list[Any],
+    program: Program | gcn.machine.Program, grid: tuple[int, int, int], parameters: list[Any],
     tensors: dict[int, Watched], shared: int, emulation: Emulation,
 ) -> Path:  # fmt: skip
     """Return where the results of a launch are kept: by all that they depend on."""
@@ -221,13 +299,19 @@ def _kept(
         total.update(f"{number} {watched.granule} {watched.size}\0".encode())
         for array in (watched.data, watched.allowed, watched.written):
             total.update(array.tobytes())
+    return _folder() / f"{total.hexdigest()}.npz"
+
+
+def _folder() -> Path:
+    """Return where results are kept, which may be thrown away."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "lapilli" / "ptx" / f"{total.hexdigest()}.npz"
+    return cache / "lapilli" / "ptx"
 
 
 @functools.cache
 def _tool() -> bytes:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    tests = Path(__file__).parent.parent
+    files = sorted([*tests.glob("ptx/*.py"), *tests.glob("gcn/*.py")])
     parts = [f.read_bytes() for f in files if not f.name.startswith("test_")]
     return b"\0".join([*parts, np.__version__.encode()])
 

@@ -48,7 +48,8 @@ class Counts:
     sectors: int = 0  # of 32 bytes that the accesses of warps touch
     conflicts: int = 0  # passes of shared memory beyond the first, for want of other banks
     operations: dict[str, int] = field(default_factory=dict)
-    never: list[str] = field(default_factory=list)  # texts of instructions that did not run
+    never: list[str] = field(default_factory=list)  # texts of instructions that did not run, AMD's
+    # with their place
 
 
 @dataclass
@@ -161,9 +162,10 @@ class Program:
         return _Step(kind, run, guard, i.negated, i, target)
 
     def _compute(self, i: Instruction) -> Callable[..., Any]:
-        operation = OPERATIONS[i.op]
-        function = operation.function
         target, *sources = i.operands
+        three = f"{i.op}, three" if len(sources) == 3 else ""
+        operation = OPERATIONS.get(three, OPERATIONS[i.op])
+        function = operation.function
         if len(sources) != len(operation.operands):
             raise PtxError(f"operands of: {i}")
         kinds, result = list(operation.operands), TYPES[operation.result]

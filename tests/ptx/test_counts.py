@@ -8,12 +8,14 @@ from bench.kernels import PATH
 from lapilli.benchmark import results
 from ptx.counts import executed
 
+DIVISION = 8  # machine instructions beyond the first
+
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 
 
 @pytest.mark.parametrize(
     "name",
-    ["cuba", *(pytest.param(n, marks=pytest.mark.night)
+    ["cuba", *(pytest.param(n, marks=pytest.mark.slow)
                for n in catalogue.names() if n not in ("cuba", "terms", "recurrent"))],
 )  # fmt: skip
 def test_sectors_hold_what_is_accessed_and_nothing_else(name):
@@ -25,5 +27,7 @@ def test_sectors_hold_what_is_accessed_and_nothing_else(name):
         report = stored[f"{entry}, sm_90"]["counters"]
         assert counts["touched"] == report["accessed"]
         assert counts["conflicts"] == 0
-        # the assembler fuses and drops some instructions, and adds few
-        assert 0.7 < report["instructions"] / counts["executed"] < 1.2
+        # the assembler fuses and drops some instructions, and adds few but for divisions, which
+        # become a reciprocal, products that correct it, and a test for what these cannot do
+        expected = counts["executed"] + DIVISION * counts["divisions"]
+        assert 0.7 < report["instructions"] / expected < 1.2

@@ -239,6 +239,10 @@ ROWS = [
     ("max.f32", (1.0, NAN), 1.0),
     ("max.NaN.f32", (1.0, NAN), CANONICAL),
     ("max.NaN.f32", (1.0, 2.0), 2.0),
+    ("max.NaN.f32, three", (1.0, 3.0, 2.0), 3.0),
+    ("max.NaN.f32, three", (-0.0, -2.0, 0.0), 0.0),
+    ("max.NaN.f32, three", (1.0, 2.0, NAN), CANONICAL),
+    ("max.NaN.f32, three", (NAN, 2.0, 1.0), CANONICAL),
     ("abs.f32", (-0.0,), 0.0),
     ("abs.f32", (-2.5,), 2.5),
     ("copysign.f32", (-1.0, 3.0), -3.0),  # the sign of the first
@@ -278,7 +282,7 @@ ROWS = [
 def test_results(op, operands, want):
     operation = arithmetic.OPERATIONS[op]
     result = register(operation.result)
-    found = one(op, operands, [register(k) for k in operation.operands], result)
+    found = one(op.partition(",")[0], operands, [register(k) for k in operation.operands], result)
     width = {"pred": 1, "b16": 16, "b32": 32, "b64": 64}[result]
     assert hex(found) == hex(
         bits(want, "b32")[0] if isinstance(want, float) else want & (1 << width) - 1

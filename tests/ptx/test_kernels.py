@@ -20,7 +20,7 @@ from ptx.machine import Schedule
 from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
-slow = pytest.mark.night
+slow = pytest.mark.slow
 
 TARGETS = ("sm_90", "sm_80", "sm_120")
 QUICK = ("cuba", "sigma_delta", "channel_delay")
@@ -31,14 +31,14 @@ def _listed():
         for mode in modes(recurrence):
             for target in TARGETS:
                 for many in (False, True):
-                    # chunks in flight take long to compile: elsewhere only what uses most
-                    if target != "sm_90" and not many and mode != modes(recurrence)[-1]:
-                        continue
-                    soon = target == "sm_90" and mode == modes(recurrence)[-1] and (
-                        recurrence.name in (QUICK[:1] if many else QUICK)
-                    )  # fmt: skip
+                    most = mode == modes(recurrence)[-1]  # what uses most of the kernels
+                    quick = recurrence.name in (QUICK[:1] if many else QUICK)
+                    if target == "sm_90":
+                        marks = () if most and quick else slow
+                    else:
+                        marks = slow if most else pytest.mark.night
                     yield pytest.param(
-                        recurrence, mode, target, many, marks=() if soon else slow,
+                        recurrence, mode, target, many, marks=marks,
                         id=f"{recurrence.name}-{mode}-{target}-{'many' if many else 'few'}",
                     )  # fmt: skip
 
@@ -50,14 +50,19 @@ def test_uses_of_the_catalogue(recurrence, mode, target, many):
         listed(recurrence, mode, shape).check(target, SCHEDULES[k % 4], many=many)
 
 
-@pytest.mark.parametrize(
-    ("recurrence", "variant"),
-    [pytest.param(r, v, marks=() if (r.name, v) == ("cuba", "state") else slow, id=f"{r}-{v}")
-     for r, v in walks()],
-)  # fmt: skip
-def test_variants(recurrence, variant):
+def _variants():
+    for recurrence, variant in walks():
+        soon = (recurrence.name, variant) == ("cuba", "state")
+        for many in (True, False):  # chunks in flight with most of it: test_orders_... below
+            mark = () if soon and many else slow if many else pytest.mark.night
+            name = f"{recurrence}-{variant}-{'many' if many else 'few'}"
+            yield pytest.param(recurrence, variant, many, marks=mark, id=name)
+
+
+@pytest.mark.parametrize(("recurrence", "variant", "many"), list(_variants()))
+def test_variants(recurrence, variant, many):
     for k, shape in enumerate((None, (3, 31, 7), (1, 129, 17))):
-        walk(recurrence, variant, shape).check("sm_90", SCHEDULES[k], many=True)
+        walk(recurrence, variant, shape).check("sm_90", SCHEDULES[k], many=many)
 
 
 def _layers():
@@ -66,8 +71,9 @@ def _layers():
             if target != "sm_90" and layer.mode != "training":
                 continue
             soon = target == "sm_90" and k < 3
+            apart = k % 2 if target == "sm_90" else 0  # warps one by one take several times as long
             yield pytest.param(
-                layer.work(), target, SCHEDULES[k % 2], marks=() if soon else slow,
+                layer.work(), target, SCHEDULES[apart], marks=() if soon else slow,
                 id=f"{layer.work()}-{target}",
             )  # fmt: skip
 
@@ -106,13 +112,20 @@ def test_orders_and_arrivals_change_no_bit(recurrence):
     _same(walk(recurrence, most_of(recurrence), (2, 129, 17)), "sm_90", ORDERS)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [pytest.param(f, marks=() if f.neurons == 3 else slow, id=str(f.work())) for f in LAYERS
-     if f.neurons in (3, 127, 257) and f.mode == "training"],
-)  # fmt: skip
-def test_orders_and_arrivals_change_no_bit_of_recurrent_layers(layer):
-    _same(layer.work(), "sm_90", ORDERS)
+def _ordered():
+    """Layers with R on the chip, in shared memory, and streamed: 257 neurons, which take long."""
+    kept = [f for f in LAYERS if f.neurons in (3, 127, 257) and f.mode == "training"]
+    streamed = next(f for f in kept if f.neurons == 257)
+    for layer in kept:
+        soon, late = layer.neurons == 3, layer.neurons == 257 and layer is not streamed
+        marks = () if soon else pytest.mark.night if late else slow
+        orders = (ORDERS[0], *ORDERS[3:]) if layer is streamed else ORDERS
+        yield pytest.param(layer, orders, marks=marks, id=str(layer.work()))
+
+
+@pytest.mark.parametrize(("layer", "orders"), list(_ordered()))
+def test_orders_and_arrivals_change_no_bit_of_recurrent_layers(layer, orders):
+    _same(layer.work(), "sm_90", orders)
 
 
 def test_every_entry_of_the_catalogue_is_run():

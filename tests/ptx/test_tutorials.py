@@ -13,7 +13,7 @@ from ptx.machine import Schedule
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 targets = pytest.mark.parametrize(
-    "target", ["sm_90", *(pytest.param(t, marks=pytest.mark.night) for t in ("sm_80", "sm_120"))]
+    "target", ["sm_90", *(pytest.param(t, marks=pytest.mark.slow) for t in ("sm_80", "sm_120"))]
 )
 schedules = pytest.mark.parametrize(
     "schedule", [Schedule(), Schedule("backward", "early", 2)], ids=["late", "early"]
