@@ -10,6 +10,10 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tutorials
+
 import lapilli
 from lapilli.arguments import parser as build_parser
 
@@ -32,7 +36,7 @@ include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
     "bench/results/*.md", "examples/README.md",
 ]  # fmt: skip
-exclude_patterns = ["docs/conf.py"]
+exclude_patterns = ["docs/*.py"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = True
 html_theme = "furo"
@@ -87,4 +91,5 @@ def setup(app):
     """Connect what is above to Sphinx."""
     app.connect("autodoc-process-docstring", equations_stay)
     app.connect("builder-inited", write_help)
+    app.connect("builder-inited", lambda app: tutorials.make_all())
     sys.path.insert(0, str(ROOT))
