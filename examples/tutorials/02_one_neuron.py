@@ -100,9 +100,9 @@ for parameter, values in {
 #
 # ## A threshold that adapts: ALIF
 #
-# ALIF is CUBA with fatigue. Each spike raises the threshold by twice `threshold_step` and starts a
-# *refractory* state that holds the neuron back; both decay. A steady input then gives spikes that
-# become rarer.
+# ALIF is CUBA with fatigue. A spike does not reset the voltage. Instead it raises the threshold, and a
+# *refractory* state on top of it; the voltage has to reach their sum to spike again. Both decay. A steady
+# input then gives spikes that become rarer.
 
 steady = torch.zeros(1, 1, steps)
 steady[..., 10:110] = 0.1
