@@ -68,6 +68,14 @@ def equations_stay(app, what, name, obj, options, lines):
     lines[:] = kept
 
 
+def link_to_pages(app, docname, source):
+    """Let links to the script of a tutorial lead to its page, except those of the pages."""
+    if not docname.startswith("docs/tutorials/"):
+        way = "../" * docname.count("/") + "docs/tutorials/"
+        pattern = r"\]\((?:\.\./)*(?:examples/)?tutorials/(\w+)\.py\)"
+        source[0] = re.sub(pattern, rf"]({way}\1.md)", source[0])
+
+
 def write_help(app):
     """Write the page of the command line from its parser."""
     parser = build_parser()
@@ -90,6 +98,7 @@ def _help(parser) -> str:
 def setup(app):
     """Connect what is above to Sphinx."""
     app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("source-read", link_to_pages)
     app.connect("builder-inited", write_help)
     app.connect("builder-inited", lambda app: tutorials.make_all())
     sys.path.insert(0, str(ROOT))

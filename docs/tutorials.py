@@ -1,8 +1,9 @@
 """Turn the scripts of ``examples/tutorials`` into pages, with what they print and draw.
 
-A script is plain Python: its docstring is the title and an introduction, a comment that starts with
-``# %%`` is text in Markdown, and what follows is code. It writes its pictures into the current folder.
-Each script runs in a process of its own; a page is made again when its script or the library changes.
+A script is plain Python: its docstring is the title and an introduction, a comment that starts
+with ``# %%`` is text in Markdown, and what follows is code. It writes its pictures into the
+current folder. Each script runs in a process of its own; a page is made again when its script or
+the library changes.
 """
 
 import concurrent.futures
@@ -78,7 +79,9 @@ def page(script: Path, found: list[dict]) -> str:
         if code.strip():
             parts.append(f"```python\n{code.strip()}\n```")
         if output["printed"].strip():
-            parts.append(f"```{{code-block}} text\n:class: output\n\n{output['printed'].rstrip()}\n```")
+            parts.append(
+                f"```{{code-block}} text\n:class: output\n\n{output['printed'].rstrip()}\n```"
+            )
         parts += [f"![{name}]({script.stem}/{name})" for name in output["drawn"]]
     where = f"../../{script.relative_to(ROOT)}"
     parts.append(f"This page is the script [{script.name}]({where}) and what it printed and drew.")

@@ -36,6 +36,37 @@ def test_links_are_found():
     assert sum(len(links(document)) for document in DOCUMENTS) > 10
 
 
+def table(document: Path, heading: str) -> list[list[str]]:
+    """Return the rows of the table whose first cell of the heading is given."""
+    lines = document.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_choice_of_a_neuron_says_what_the_readme_says():
+    readme = ROOT / "README.md"
+    blocks = table(readme, "block")
+    deployed = next(row for row in blocks if "netx deploys" in row[0])
+    runs = dict(zip(blocks[0][1:], deployed[1:], strict=True))
+    kept = {row[0]: row[-1] for row in table(readme, "neuron")[2:]}
+    chosen = table(ROOT / "docs/choose.md", "neuron")[2:]
+    assert [row[0] for row in chosen] == list(kept)
+    for neuron, _, _, bytes_kept, netx in chosen:
+        assert bytes_kept == kept[neuron]
+        assert netx == (runs[neuron] or "nothing")
+
+
+def test_the_neuron_of_ones_own_runs():
+    text = (ROOT / "docs/own-neurons.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    exec(code, {"__name__": "page"})
+
+
 def test_tables_that_adding_a_neuron_names_exist():
     document = ROOT / "docs" / "adding-a-neuron.md"
     rows = re.findall(r"^\| `(\w+)` of .*$", document.read_text(), flags=re.M)

@@ -1,8 +1,8 @@
 """Spikes and encodings.
 
-A spiking network passes *spikes* from layer to layer: tensors of zeros and ones, of shape
-`[batch, neurons, time]`. Pictures, sounds and measurements are numbers, and there are several ways
-to turn numbers into spikes. This page makes four of them by hand and draws them.
+A spiking network passes *spikes* from layer to layer: tensors of zeros and ones, of shape `[batch,
+neurons, time]`. Pictures, sounds and measurements are numbers, and there are several ways to turn
+numbers into spikes. This page makes four of them by hand and draws them.
 """
 
 import torch
@@ -44,8 +44,8 @@ latency[bright, ((1 - image[bright]) * (steps - 1)).round().long()] = 1
 # %%
 # ## Thermometer: how far up
 #
-# Several neurons share one value. Each has its own limit and spikes where the value is above it, like
-# the mercury of a thermometer. That needs more neurons and no time at all: one step is enough.
+# Several neurons share one value. Each has its own limit and spikes where the value is above it,
+# like the mercury of a thermometer. That needs more neurons and no time at all: one step is enough.
 
 limits = torch.tensor([0.2, 0.4, 0.6, 0.8])
 thermometer = (image[:, None] > limits).float().flatten()  # [256]: four neurons a pixel
@@ -59,15 +59,15 @@ for name, spikes in {"rate": rate, "latency": latency, "thermometer": thermomete
     print(f"{name:<12}{int(spikes.sum()):4d} spikes of {spikes.numel()} possible")
 
 # %%
-# Each row of the picture is a neuron, that is a pixel; each mark is a spike. Rows with many
-# marks in the upper two panels are bright pixels of the digit. The lowest panel holds one mark a row.
+# Each row of the picture is a neuron, that is a pixel; each mark is a spike. Rows with many marks
+# in the upper two panels are bright pixels of the digit. The lowest panel holds one mark a row.
 #
 # ## Delta: only what changes
 #
-# A signal over time needs no rate. A *delta* encoder remembers the last value that it sent. When the
-# signal has moved up by more than a threshold it sends a spike on its "up" neuron, and it sends one on
-# the "down" neuron when the signal has moved down. Event cameras work like this, in every pixel.
-# As a signal we take the image as a scanner sees it, line after line from left to right.
+# A signal over time needs no rate. A *delta* encoder remembers the last value that it sent. When
+# the signal has moved up by more than a threshold it sends a spike on its "up" neuron, and it sends
+# one on the "down" neuron when the signal has moved down. Event cameras work like this, in every
+# pixel. As a signal we take the image as a scanner sees it, line after line from left to right.
 
 signal = image.view(8, 8).repeat_interleave(4, 1).flatten()  # 256 steps
 threshold = 0.2
@@ -84,17 +84,17 @@ print(f"{int(up.sum())} spikes up, {int(down.sum())} down, in {len(signal)} step
 assert (signal - rebuilt).abs().mean() < threshold
 
 # %%
-# The lower curve is what a receiver that only counts the spikes knows: on average it is closer to the
-# signal than one threshold. Where the signal jumps, the encoder needs a few steps to follow, as it
-# sends one spike a step.
+# The lower curve is what a receiver that only counts the spikes knows: on average it is closer to
+# the signal than one threshold. Where the signal jumps, the encoder needs a few steps to follow, as
+# it sends one spike a step.
 #
 # ## No encoding at all
 #
 # The first layer of a network multiplies its input by weights, and nothing forces that input to be
-# spikes. `Dense`, `Conv` and the other blocks take any real numbers: the layer's neurons then turn the
-# weighted numbers into spikes, and training finds an encoding that suits the task. On a chip the first
-# layer then has to be computed outside, or fed with graded spikes; for everything else this is the
-# simplest start, and often the best.
+# spikes. `Dense`, `Conv` and the other blocks take any real numbers: the layer's neurons then turn
+# the weighted numbers into spikes, and training finds an encoding that suits the task. On a chip
+# the first layer then has to be computed outside, or fed with graded spikes; for everything else
+# this is the simplest start, and often the best.
 #
 # | encoding | spikes | time it needs | good for |
 # |---|---|---|---|
@@ -104,5 +104,5 @@ assert (signal - rebuilt).abs().mean() < threshold
 # | delta | one a change | that of the signal | sound, sensors, event cameras |
 # | none | none | that of the signal | training on the CPU or GPU |
 #
-# **Try next**: change `max_rate` and `threshold` and draw again. Then
-# [one neuron by hand](02_one_neuron.md) shows what a neuron does with such spikes.
+# **Try next**: change `max_rate` and `threshold` and draw again. Then [one neuron by
+# hand](02_one_neuron.md) shows what a neuron does with such spikes.

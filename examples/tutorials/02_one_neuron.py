@@ -1,8 +1,8 @@
 """One neuron by hand.
 
 A neuron turns a current that flows into it, a number a step, into spikes. lapilli has seven kinds.
-This page gives each of them the same kind of input, draws what happens inside, and then moves every
-parameter to show what it does. No training yet.
+This page gives each of them the same kind of input, draws what happens inside, and then moves
+every parameter to show what it does. No training yet.
 """
 
 import torch
@@ -16,10 +16,10 @@ steps = 120
 # %%
 # ## Integrate and fire: CUBA
 #
-# CUBA is the standard neuron of Loihi. The input adds to a *current*, the current adds to a *voltage*,
-# and both leak away. When the voltage reaches the threshold the neuron spikes and the voltage falls back
-# to zero. We let two short pulses and a long one flow in. `dynamics` returns the states; calling the
-# neuron returns its spikes.
+# CUBA is the standard neuron of Loihi. The input adds to a *current*, the current adds to a
+# *voltage*, and both leak away. When the voltage reaches the threshold the neuron spikes and the
+# voltage falls back to zero. We let two short pulses and a long one flow in. `dynamics` returns the
+# states; calling the neuron returns its spikes.
 
 pulses = torch.zeros(1, 1, steps)  # [batch, neurons, time]
 pulses[..., [10, 30]] = 0.6
@@ -41,7 +41,9 @@ def draw(rows, path, title):
             axes.plot(line.detach().flatten(), label=name, lw=1.3)
         top = max(float(line.detach().max()) for line in lines.values())
         (at,) = fired.flatten().nonzero(as_tuple=True)
-        axes.plot(at, torch.full_like(at, 1, dtype=torch.float) * 1.1 * top, "k|", ms=9, label="spike")
+        axes.plot(
+            at, torch.full_like(at, 1, dtype=torch.float) * 1.1 * top, "k|", ms=9, label="spike"
+        )
         if threshold is not None:
             axes.axhline(threshold, color="grey", ls="--", lw=1)
         axes.set_ylabel(label)
@@ -62,8 +64,8 @@ draw(
 assert spikes.sum() > 3
 
 # %%
-# The marks above the curves are spikes, the dashed line is the threshold. One pulse is enough to reach
-# it, because the current stays for a while and the voltage adds it up.
+# The marks above the curves are spikes, the dashed line is the threshold. One pulse is enough to
+# reach it, because the current stays for a while and the voltage adds it up.
 #
 # ## Move each parameter
 #
@@ -93,16 +95,17 @@ for parameter, values in {
 
 # %%
 # - A lower **threshold** gives more spikes.
-# - **current_decay** is the share of the current that is lost in each step. With 0.8 a pulse is over at
-#   once, and the neuron needs strong input at the same time. With 0.05 it echoes for dozens of steps.
-# - **voltage_decay** is the share of the voltage that is lost in each step: how long the neuron remembers
-#   input that did not suffice for a spike.
+# - **current_decay** is the share of the current that is lost in each step. With 0.8 a pulse is
+#   over at once, and the neuron needs strong input at the same time. With 0.05 it echoes for dozens
+#   of steps.
+# - **voltage_decay** is the share of the voltage that is lost in each step: how long the neuron
+#   remembers input that did not suffice for a spike.
 #
 # ## A threshold that adapts: ALIF
 #
-# ALIF is CUBA with fatigue. A spike does not reset the voltage. Instead it raises the threshold, and a
-# *refractory* state on top of it; the voltage has to reach their sum to spike again. Both decay. A steady
-# input then gives spikes that become rarer.
+# ALIF is CUBA with fatigue. A spike does not reset the voltage. Instead it raises the threshold,
+# and a *refractory* state on top of it; the voltage has to reach their sum to spike again. Both
+# decay. A steady input then gives spikes that become rarer.
 
 steady = torch.zeros(1, 1, steps)
 steady[..., 10:110] = 0.1
@@ -110,7 +113,14 @@ adaptive = {**basic, "threshold_step": 0.5, "threshold_decay": 0.03, "refractory
 alif = neurons.alif.Neuron(**adaptive)
 current, voltage, threshold, refractory = alif.dynamics(steady)
 draw(
-    [("alif", {"voltage": voltage, "threshold": threshold, "refractory": refractory}, alif(steady), None)],
+    [
+        (
+            "alif",
+            {"voltage": voltage, "threshold": threshold, "refractory": refractory},
+            alif(steady),
+            None,
+        )
+    ],
     "alif.png",
     "ALIF: the threshold rises with each spike",
 )
@@ -127,11 +137,12 @@ for parameter, values in {
 #
 # ## Resonators: RF and RF-Izhikevich
 #
-# The state of a resonator is a point that turns around the origin and slowly falls towards it, like a
-# pendulum with friction. `period` is the number of steps of one turn, `decay` the share of the
-# amplitude that is lost in a step. Input in time with the period builds up, like pushes of a swing; other
-# input does not. RF spikes once a turn, when the imaginary part turns positive and the real part is large enough.
-# RF-Izhikevich spikes when the imaginary part reaches the threshold, and is then reset.
+# The state of a resonator is a point that turns around the origin and slowly falls towards it, like
+# a pendulum with friction. `period` is the number of steps of one turn, `decay` the share of the
+# amplitude that is lost in a step. Input in time with the period builds up, like pushes of a swing;
+# other input does not. RF spikes once a turn, when the imaginary part turns positive and the real
+# part is large enough. RF-Izhikevich spikes when the imaginary part reaches the threshold, and is
+# then reset.
 
 
 def tone(period):
@@ -152,8 +163,8 @@ for family in ("rf", "rf_iz"):
     draw(rows, f"{family}.png", f"{family} of period 12 hears three waves")
 
 # %%
-# Only the wave of the neuron's own period makes it swing widely. `decay` says how picky it is: with a
-# small one the swing lasts long, and only the very period builds up.
+# Only the wave of the neuron's own period makes it swing widely. `decay` says how picky it is: with
+# a small one the swing lasts long, and only the very period builds up.
 
 for parameter, values in {"period": (8, 12, 20), "decay": (0.01, 0.05, 0.3)}.items():
     sweep("rf", resonator, parameter, values, tone(12))
@@ -175,11 +186,11 @@ draw(rows, "adrf.png", "Adaptive resonators: the threshold follows the swing")
 # %%
 # ## Sigma-delta: only changes are sent
 #
-# Sigma-delta neurons do not spike with ones. They compute an activation, as neurons of ordinary networks
-# do, and send the *change* since the last message, with its size, where it is larger than the threshold.
-# What arrives is summed up again. Slow signals need few messages.
+# Sigma-delta neurons do not spike with ones. They compute an activation, as neurons of ordinary
+# networks do, and send the *change* since the last message, with its size, where it is larger than
+# the threshold. What arrives is summed up again. Slow signals need few messages.
 
-# the input of a sigma-delta neuron is a stream of changes; their sum is the slow wave that we mean
+# the input is a stream of changes, too: their sum is the wave
 wave = torch.sin(2 * torch.pi * torch.arange(steps) / 80).view(1, 1, -1)
 changes = wave.diff(dim=-1, prepend=torch.zeros(1, 1, 1))
 rows = []
@@ -187,12 +198,17 @@ for threshold in (0.05, 0.2, 0.6):
     neuron = neurons.sigma_delta.Neuron(threshold, activation=torch.nn.functional.relu)
     messages = neuron(changes)
     rows.append(
-        (f"{threshold}", {"activation": wave.relu(), "received": messages.cumsum(-1)}, messages, None)
+        (
+            f"{threshold}",
+            {"activation": wave.relu(), "received": messages.cumsum(-1)},
+            messages,
+            None,
+        )
     )
     print(f"sigma_delta threshold {threshold:<5} {int(messages.count_nonzero()):3d} messages")
 draw(rows, "sigma_delta.png", "Sigma-delta: the threshold trades messages for exactness")
 
 # %%
 # **Try next**: give two neurons the same pulses in another order, or a wave that changes its period
-# half way. [Which neuron for what](../choose.md) sums up the seven; the equations are in
-# [the reference](../reference/kernels.md).
+# half way. [Which neuron for what](../choose.md) sums up the seven; the equations are in [the
+# reference](../reference/kernels.md).

@@ -16,8 +16,9 @@ from lapilli.training import Epoch
 # %%
 # ## The data
 #
-# 1,797 handwritten digits of 8 x 8 pixels come with scikit-learn. `digits` turns grey levels into rates,
-# as in [spikes and encodings](01_spikes.md), and holds a fifth of the samples back for testing.
+# 1,797 handwritten digits of 8 x 8 pixels come with scikit-learn. `digits` turns grey levels into
+# rates, as in [spikes and encodings](01_spikes.md), and holds a fifth of the samples back for
+# testing.
 
 data = digits(steps=32)
 train, test = data.train, data.test
@@ -27,8 +28,8 @@ print("training:", tuple(train.spikes.shape), "test:", tuple(test.spikes.shape))
 # ## The network
 #
 # Two layers: 64 pixels to 128 hidden neurons to 10 output neurons, one for each digit.
-# `requires_grad` lets training change the decays too; `tau_grad` sets how far from its threshold a neuron
-# still learns (see [gradients](../gradients.md)).
+# `requires_grad` lets training change the decays too; `tau_grad` sets how far from its threshold a
+# neuron still learns (see [gradients](../gradients.md)).
 
 torch.manual_seed(0)
 neuron = {
@@ -99,9 +100,9 @@ plot.raster(
 #
 # ## The file for Loihi
 #
-# `save` writes the integers of the chip: weights of eight bits, decays and thresholds. It reads the file
-# back and compares it with the network. `check` says whether Lava can deploy it, and `budget` what it
-# takes of a chip.
+# `save` writes the integers of the chip: weights of eight bits, decays and thresholds. It reads the
+# file back and compares it with the network. `check` says whether Lava can deploy it, and `budget`
+# what it takes of a chip.
 
 net.eval()
 export.save(net, "digits.net")

@@ -1,8 +1,8 @@
 """Events from a camera, with convolutions.
 
-An event camera has no frames. Each pixel reports when it gets brighter or darker: an *event* with a
-place, a polarity and a time. This page makes events of real images in motion, stores them as files,
-and trains a convolutional network that reads the files.
+An event camera has no frames. Each pixel reports when it gets brighter or darker: an *event* with
+a place, a polarity and a time. This page makes events of real images in motion, stores them as
+files, and trains a convolutional network that reads the files.
 """
 
 from pathlib import Path
@@ -19,8 +19,8 @@ from lapilli.classifier import Rate
 # ## Recording
 #
 # N-MNIST was made by moving a camera in front of handwritten digits. We do the same with
-# scikit-learn's digits: each image moves along a triangle over a field of 16 x 16 pixels, and a pixel
-# reports an event where its brightness changed by more than 0.4 since its last one.
+# scikit-learn's digits: each image moves along a triangle over a field of 16 x 16 pixels, and a
+# pixel reports an event where its brightness changed by more than 0.4 since its last one.
 
 size, steps = 16, 30
 images, labels = load_digits(return_X_y=True)
@@ -51,7 +51,9 @@ def record(image):
 for i in range(samples):
     folder = Path("films") / str(labels[i])
     folder.mkdir(parents=True, exist_ok=True)
-    slayer.io.encode_2d_spikes(folder / f"{i:04d}.bin", slayer.io.tensor_to_event(record(images[i])))
+    slayer.io.encode_2d_spikes(
+        folder / f"{i:04d}.bin", slayer.io.tensor_to_event(record(images[i]))
+    )
 
 files = sorted(Path("films").glob("*/*.bin"))
 event = slayer.io.read_2d_spikes(files[0])
@@ -81,10 +83,17 @@ print(f"{tuple(spikes.shape)}, {float(spikes.mean()):.1%} of the entries are eve
 # ## The network
 #
 # `Conv` slides small filters over the image, as in any convolutional network, and `stride=2` halves
-# its sides. After `Flatten`, a dense layer decides. Layers of convolutions often start too quiet or too
-# loud: `init_rates_` scales the weights so that each layer starts with 5 % of its neurons spiking.
+# its sides. After `Flatten`, a dense layer decides. Layers of convolutions often start too quiet or
+# too loud: `init_rates_` scales the weights so that each layer starts with 5 % of its neurons
+# spiking.
 
-neuron = {"threshold": 1.0, "current_decay": 0.3, "voltage_decay": 0.1, "tau_grad": 0.05, "scale_grad": 3}
+neuron = {
+    "threshold": 1.0,
+    "current_decay": 0.3,
+    "voltage_decay": 0.1,
+    "tau_grad": 0.05,
+    "scale_grad": 3,
+}
 block = slayer.block.cuba
 net = torch.nn.Sequential(
     block.Conv(neuron, 2, 8, 3, padding=1, stride=2, weight_norm=True),
@@ -124,8 +133,8 @@ print(*activity.layers(), sep="\n")
 assert found > 0.6
 
 # %%
-# With 400 films to learn from, the network reads far more than chance. `Activity` counts how much each
-# layer spikes: on the chip, and on the CPU, work goes with the number of spikes.
+# With 400 films to learn from, the network reads far more than chance. `Activity` counts how much
+# each layer spikes: on the chip, and on the CPU, work goes with the number of spikes.
 #
 # ## What the filters look for
 
@@ -136,9 +145,11 @@ for axes, weight in zip(figure.subplots(1, 8), weights, strict=True):
     axes.set(xticks=[], yticks=[])
 figure.suptitle("Filters of the first layer on pixels that get brighter")
 figure.savefig("filters.png")
-plot.raster({"output": net(spikes[test[:1]])[0].detach()}, "output.png", f"Output for a {classes[test[0]]}")
+plot.raster(
+    {"output": net(spikes[test[:1]])[0].detach()}, "output.png", f"Output for a {classes[test[0]]}"
+)
 
 # %%
-# **Try next**: more samples, `delay=True` in the convolutions, a third layer.
-# `lapilli train nmnist --data FOLDER` trains on the real N-MNIST, and
-# [your own recordings](../own-data.md) says how to train on what your camera wrote.
+# **Try next**: more samples, `delay=True` in the convolutions, a third layer. `lapilli train nmnist
+# --data FOLDER` trains on the real N-MNIST, and [your own recordings](../own-data.md) says how to
+# train on what your camera wrote.
