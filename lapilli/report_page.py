@@ -14,6 +14,8 @@ from . import export, plot
 from .data import Dataset
 from .training import Epoch, layer_outputs
 
+MOST_ROWS = 100  # of a layer in a raster
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #22262b; --paper: #fff; --line: #d5dae0;
   --hit: 63, 143, 91; --miss: 200, 80, 44; }
@@ -27,6 +29,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .2em .7em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
+td.text { text-align: left; white-space: normal; }
 pre { overflow-x: auto; font-size: 13px; }
 """
 
@@ -105,7 +108,11 @@ def _facts(results: dict[str, Any]) -> str:
         "file": "read back, all output spikes are equal" if not results["different_spikes"] else
         f"read back, {results['different_spikes']} output spikes differ",
     }  # fmt: skip
-    return _table((), rows.items())
+    lines = "".join(
+        f'<tr><td>{name}</td><td class="text">{html.escape(str(text))}</td></tr>'
+        for name, text in rows.items()
+    )
+    return f"<table>{lines}</table>"
 
 
 def _table(heading: Sequence[str], rows: Any) -> str:
@@ -158,10 +165,19 @@ def _samples(
         label, read = (classes[int(v[number])] for v in (data.test.labels, predicted))
         names = ["input", *(f"layer {i}" for i in range(len(outputs) - 1)), "output"]
         spikes = [sample[0], *(y[0] for y in outputs)]
-        layers = {n: s.flatten(0, -2) for n, s in zip(names, spikes, strict=True)}
+        layers = dict(_some(n, s.flatten(0, -2)) for n, s in zip(names, spikes, strict=True))
         title = f"Test sample {number}, a {label}, read as {read}"
         parts.append(_picture(plot.raster(layers, title=title), title))
     return parts
+
+
+def _some(name: str, spikes: Tensor) -> tuple[str, Tensor]:
+    """Take neurons at even distances, where there are more than a picture shows."""
+    neurons = len(spikes)
+    if neurons <= MOST_ROWS:
+        return name, spikes
+    rows = torch.linspace(0, neurons - 1, MOST_ROWS).round().long()
+    return f"{name}, {MOST_ROWS} of {neurons} neurons", spikes[rows.to(spikes.device)]
 
 
 def _chip(network: Path) -> list[str]:

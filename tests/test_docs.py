@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")]
@@ -61,10 +62,19 @@ def test_the_choice_of_a_neuron_says_what_the_readme_says():
         assert netx == (runs[neuron] or "nothing")
 
 
-def test_the_neuron_of_ones_own_runs():
-    text = (ROOT / "docs/own-neurons.md").read_text()
+@pytest.mark.parametrize("name", ["own-neurons", "own-data", "saving"])
+def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / f"docs/{name}.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
-    exec(code, {"__name__": "page"})
+    found = {"__name__": "page"}
+    exec(code, found)
+    if name == "own-data":
+        assert found["make"]((2, 4, 4), 3)(torch.zeros(1, 2, 4, 4, 5)).shape == (1, 3, 5)
+    if name == "saving":
+        assert capsys.readouterr().out.startswith("1 ")
+        exec(code, {"__name__": "page"})  # goes on, and there is nothing left
+        assert capsys.readouterr().out == ""
 
 
 def test_tables_that_adding_a_neuron_names_exist():
