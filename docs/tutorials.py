@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -107,9 +108,8 @@ def make(script: Path, folder: Path = PAGES) -> Path:
     made = folder / script.stem / "key"
     if target.exists() and made.exists() and made.read_text() == key:
         return target
-    made.parent.mkdir(parents=True, exist_ok=True)
-    for old in made.parent.iterdir():
-        old.unlink()
+    shutil.rmtree(made.parent, ignore_errors=True)
+    made.parent.mkdir(parents=True)
     # one thread: the last bits of sums, and so the numbers on the page, depend on their number
     done = subprocess.run(
         [sys.executable, __file__, str(script)], cwd=made.parent, capture_output=True, text=True,

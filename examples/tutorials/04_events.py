@@ -60,7 +60,7 @@ event = slayer.io.read_2d_spikes(files[0])
 print(f"{files[0]}: {len(event)} events in {files[0].stat().st_size} bytes")
 
 figure = Figure(figsize=(9, 2.6), layout="constrained", dpi=110)
-for axes, t in zip(figure.subplots(1, 5), (1, 6, 12, 18, 24), strict=True):
+for axes, t in zip(figure.subplots(1, 5), (1, 5, 9, 14, 24), strict=True):
     film = event.fill_tensor(torch.zeros(2, size, size, steps))
     axes.imshow(film[1, ..., t] - film[0, ..., t], cmap="RdBu", vmin=-1, vmax=1)
     axes.set(title=f"step {t}", xticks=[], yticks=[])

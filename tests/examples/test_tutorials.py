@@ -32,6 +32,7 @@ print("n is", n)
 # %%
 # Draw.
 pathlib.Path("a.png").write_bytes(b"")
+pathlib.Path("films").mkdir()
 '''
 
 
