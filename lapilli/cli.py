@@ -160,7 +160,8 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, str, Any]:
         loss=SpikeRate(true_rate=0.2, false_rate=0.02), epochs=30, batch_size=16,
         rates=Rates(weights=0.003, decays=0.005), on_disk=False,
     )  # fmt: skip
-    return recipe, path.resolve().stem, own
+    name = path.resolve().name if path.is_dir() else path.stem
+    return recipe, name, own
 
 
 def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
