@@ -17,8 +17,8 @@ from lapilli.training import Rates, fit
 # %%
 # ## A trained network, from its file
 #
-# `voltage_decay` is larger than in the other tutorials: a neuron that remembers for long would still
-# answer for the digit before.
+# `voltage_decay` is larger than in the other tutorials: a neuron that remembers for long would
+# still answer for the digit before.
 
 digits = data.digits(steps=32)
 torch.manual_seed(0)

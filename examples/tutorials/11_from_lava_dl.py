@@ -135,8 +135,8 @@ delays.set(xlabel="learned delay in steps", ylabel="neurons")
 figure.savefig("training.png")
 
 # %%
-# A good part of the hidden layer never spikes on the test samples: neurons that could be saved, or put
-# to work. [Rates](../rates.md) says how.
+# A good part of the hidden layer never spikes on the test samples: neurons that could be saved, or
+# put to work. [Rates](../rates.md) says how.
 #
 # ## Step 5: speed
 #
