@@ -119,6 +119,10 @@ def parser() -> argparse.ArgumentParser:
         "--patience", type=_whole_number(1), metavar="EPOCHS",
         help="stop when the test accuracy has not risen for so many epochs, and keep the best one",
     )  # fmt: skip
+    train.add_argument(
+        "--tensorboard", action="store_true",
+        help="also write the history for TensorBoard, into the folder of the run",
+    )  # fmt: skip
     own = train.add_argument_group("recordings of your own")
     own.add_argument("--time-unit", help="of .npy, .npz and .h5: us (default), ms, s")
     own.add_argument("--steps", type=_whole_number(2), help="time steps a sample; default: 100")

@@ -193,6 +193,8 @@ def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
 
         torch.accelerator.set_device_index(device.index)  # NCCL asks for it
     require("tqdm", "tqdm")
+    if args.tensorboard:
+        require("tensorboard", "tensorboard", extra="tensorboard")
     if not args.no_plots:
         require("matplotlib.figure", "matplotlib")
     batch_size = args.batch_size or recipe.batch_size
@@ -390,15 +392,19 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
                 "best": best,
             }
             checkpoints.write(folder, content, [*fitted.history, epoch])
+            board(epoch)
 
-    with tqdm(
-        total=run.epochs,
-        initial=len(fitted.history),
-        desc=run.name,
-        unit="epoch",
-        dynamic_ncols=True,
-        disable=not run.group.first,
-    ) as bar:
+    with (
+        _tensorboard(args, run, folder, len(fitted.history)) as board,
+        tqdm(
+            total=run.epochs,
+            initial=len(fitted.history),
+            desc=run.name,
+            unit="epoch",
+            dynamic_ncols=True,
+            disable=not run.group.first,
+        ) as bar,
+    ):
         bar.set_postfix_str("compiling kernels")
         try:
             with processes.Interrupts(run.group) as interrupts, _wrong_input():
@@ -429,6 +435,31 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
         net.load_state_dict(state if best is None else best["net"])
         fitted.kept_epoch = len(fitted.history) if best is None else best["epoch"]
     return fitted
+
+
+@contextlib.contextmanager
+def _tensorboard(args: argparse.Namespace, run: _Run, folder: Path, done: int) -> Iterator[Any]:
+    """Give a function that writes an epoch for TensorBoard, or one that does nothing."""
+    if not (args.tensorboard and run.group.first):
+        yield lambda epoch: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=done + 1) as writer:
+
+        def write(epoch: Any) -> None:
+            values = {
+                "loss": epoch.loss,
+                "accuracy/train": epoch.train_accuracy,
+                "accuracy/test": epoch.test_accuracy,
+                "seconds": epoch.seconds,
+                **{f"rate/{layer.name} {layer.kind}": layer.rate for layer in epoch.layers},
+            }
+            for name, value in values.items():
+                writer.add_scalar(name, value, epoch.number)
+            writer.flush()
+
+        yield write
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -201,3 +202,40 @@ def test_the_page_of_a_run_needs_nothing_else():
     row = r"<tr><td>3</td>(.*?)</tr>"
     cells = [int(n or 0) for n in re.findall(r">(\d*)</td>", re.search(row, text)[1])]
     assert sum(cells) == 37  # test samples that show a 3
+
+
+def test_tensorboard_gets_each_epoch(monkeypatch):
+    written = {}
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            assert (folder, purge_step) == ("a", 1)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            written["closed"] = True
+
+        def add_scalar(self, name, value, number):
+            written[name, number] = value
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "tensorboard", ModuleType("tensorboard"))
+    package = SimpleNamespace(SummaryWriter=Writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
+    assert train("--epochs", "2", "--tensorboard", "--out", "a") == 0
+    report = json.loads(Path("a/report.json").read_text())
+    assert written["closed"]
+    for epoch in report["history"]:
+        assert written["loss", epoch["number"]] == epoch["loss"]
+        rate = epoch["layers"][0]["rate"]
+        assert written["rate/0 cuba.Dense", epoch["number"]] == rate
+
+
+def test_tensorboard_that_is_not_there(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert train("--tensorboard") == 2
+    assert "pip install tensorboard" in capsys.readouterr().err
