@@ -253,7 +253,7 @@ def _by_name(values: Any, path: Path) -> tuple[Any, Any, Any, Any]:
             "may be left out"
         )
     if found["p"] is None:
-        found["p"] = np.ones(len(found["t"]), bool)
+        found["p"] = np.ones_like(found["t"], bool)
     return found["x"], found["y"], found["p"], found["t"]
 
 

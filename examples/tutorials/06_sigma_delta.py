@@ -116,9 +116,9 @@ curve.legend(fontsize="small")
 trade.plot([r[1] for r in results.values()], [r[0] for r in results.values()], "o-")
 for threshold, (left, sent) in results.items():
     trade.annotate(f" {threshold}", (sent, left))
-for level, name in ((naive, "last sample again"), (linear, "linear fit")):
-    trade.axhline(level, color="grey", ls="--", lw=1)
-    trade.text(0.2, level, name, fontsize="small", va="bottom")
+for level, name, line in ((naive, "last sample again", "--"), (linear, "linear fit", ":")):
+    trade.axhline(level, color="grey", ls=line, lw=1, label=name)
+trade.legend(fontsize="small", loc="upper right")
 trade.set(xlabel="share of neurons that send", ylabel="share of the variance left")
 figure.savefig("eeg.png")
 
