@@ -53,7 +53,8 @@ assert near.float().mean() > 0.9
 #
 # ## A sound that rises
 #
-# In a chirp the tone rises from low to high. The neurons answer one after another.
+# In a chirp the tone rises from low to high. Each turn of the sound makes a group of neurons spike,
+# and the group moves from the slow neurons, at the bottom, to the fast ones at the top.
 
 instant = 40 * (6 / 40) ** (torch.arange(steps) / steps)  # period at each step, from 40 to 6
 chirp = 0.15 * torch.cos(2 * math.pi * (1 / instant).cumsum(0)).view(1, 1, -1)
@@ -132,8 +133,8 @@ plot.raster(
 )
 
 # %%
-# Each chord has a group of neurons of its own that spike in time with it, and the readout only has
-# to count.
+# Which neurons spike, and in which rhythm, differs from chord to chord: the readout only has to
+# count.
 #
 # **Try next**: ALIF or CUBA in place of the resonators, which have no period; chords of three
 # tones; a recording of your own, scaled to about 0.3. Resonators with `delay=True` can also wait
