@@ -371,19 +371,19 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
     from .training import fit
 
     kept = run.kept or {"history": [], "fit": None, "best": None}
-    fitted, best, state = _Fitted(list(kept["history"])), kept["best"], None
+    fitted, state = _Fitted(list(kept["history"])), None
+    best = None if args.patience is None else kept["best"]
     if kept["fit"] is not None:
         state = kept["fit"]["net"]
     samples = len(data.train) // run.batch_size * run.batch_size
 
     def keep(after: dict[str, Any], epoch: Any) -> None:
-        nonlocal best
+        nonlocal best, state
+        copy, better = _copy(after["net"]), best
         if args.patience is not None and (best is None or epoch.test_accuracy > best["accuracy"]):
-            best = {
-                "accuracy": epoch.test_accuracy,
-                "epoch": epoch.number,
-                "net": _copy(after["net"]),
-            }
+            better = {"accuracy": epoch.test_accuracy, "epoch": epoch.number, "net": copy}
+        # together: an interrupt can part lines
+        fitted.history, state, best = [*fitted.history, epoch], copy, better
         if run.group.first:
             content = {
                 "settings": run.settings,
@@ -391,7 +391,7 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
                 "fit": after,
                 "best": best,
             }
-            checkpoints.write(folder, content, [*fitted.history, epoch])
+            checkpoints.write(folder, content, fitted.history)
             board(epoch)
 
     with (
@@ -413,18 +413,13 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
                     rates=run.recipe.rates, seed=run.seed, check=interrupts.check, watch=True,
                     keep=keep, resume=kept["fit"],
                 ):  # fmt: skip
-                    copy = _copy(net.state_dict())
-                    # together: an interrupt can part lines
-                    fitted.history, state = [*fitted.history, epoch], copy
                     bar.set_postfix_str(
                         f"loss {epoch.loss:.4f}, accuracy {epoch.train_accuracy:.1%}, "
                         f"test {epoch.test_accuracy:.1%}, {samples / epoch.seconds:.0f} samples/s",
                         refresh=False,
                     )
                     bar.update()
-                    if best is not None and epoch.number - best["epoch"] >= (
-                        args.patience or run.epochs
-                    ):
+                    if best is not None and epoch.number - best["epoch"] >= args.patience:
                         fitted.stopped_early = epoch.number < run.epochs
                         break
         except KeyboardInterrupt:

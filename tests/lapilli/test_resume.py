@@ -239,3 +239,22 @@ def test_tensorboard_that_is_not_there(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert train("--tensorboard") == 2
     assert "pip install tensorboard" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_the_checkpoint_is_written(monkeypatch):
+    """The epoch is finished: files hold it, or the best one."""
+    real = checkpoints.write
+
+    def interrupted(folder, content, history):
+        if len(history) == 2:
+            raise KeyboardInterrupt
+        real(folder, content, history)
+
+    monkeypatch.setattr(checkpoints, "write", interrupted)
+    for more in ((), ("--patience", "5")):
+        folder = f"a{len(more)}"
+        assert train("--epochs", "4", "--out", folder, *more) == 130
+        report = json.loads(Path(f"{folder}/report.json").read_text())
+        assert (report["epochs"], report["kept_epoch"]) == (2, 2)
+        assert report["test_accuracy"] == report["history"][1]["test_accuracy"]
+        assert checkpoints.read(Path(folder))["fit"]["epoch"] == 1
