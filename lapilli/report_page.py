@@ -59,7 +59,8 @@ def page(
     network
         The network file.
     """
-    title = f"{results['dataset']}: {results['test_accuracy']:.2%} of the test samples are read correctly"
+    share = f"{results['test_accuracy']:.2%} of the test samples are read correctly"
+    title = f"{results['dataset']}: {share}"
     parts = [f"<h1>{html.escape(title)}</h1>", _facts(results)]
     parts += ["<h2>Training</h2>", _picture(plot.training_curves(history), "loss and accuracies")]
     parts += ["<h2>Which class is taken for which</h2>"]
