@@ -46,7 +46,7 @@ conformance: $(INSTALLED)  ## run exported networks in Lava's netx, which needs 
 	$(VENV)/bin/python tests/conformance/compare.py
 
 clean:  ## remove the environment and everything that was built or trained
-	rm -rf $(VENV) build dist runs src/*.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist runs docs/tutorials src/*.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV): $(INSTALLED)

@@ -139,6 +139,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the norms of the weights of Dense, Recurrent and KWTA against steps."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     kinds = ("Dense", "Recurrent", "KWTA")
     figure = Figure(figsize=(12, 4), layout="constrained")
@@ -149,12 +150,14 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
                 dashed = ":" if "imag" in row["parameter"] else "-"
                 axes.loglog(
                     [int(t) for t in row["norms"]], list(row["norms"].values()), dashed,
-                    color=f"C{color}", label=family if dashed == "-" else None,
+                    color=f"C{color}", linewidth=3.2 - 0.35 * color,  # equal lines are all seen
                 )  # fmt: skip
         axes.set_title(kind)
         axes.set_xlabel("steps")
-    figure.axes[0].set_ylabel("norm of the weight's gradient (dotted: imaginary part)")
-    figure.axes[0].legend()
+    figure.axes[0].set_ylabel("norm of the weight's gradient")
+    marks = [Line2D([], [], color=f"C{color}", label=name) for color, name in enumerate(EVERY)]
+    marks.append(Line2D([], [], color="grey", linestyle=":", label="imaginary part"))
+    figure.legend(handles=marks, loc="outside right center")
     figure.savefig(path)
 
 

@@ -10,6 +10,10 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tutorials
+
 import lapilli
 from lapilli.arguments import parser as build_parser
 
@@ -32,10 +36,12 @@ include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
     "bench/results/*.md", "examples/README.md",
 ]  # fmt: skip
-exclude_patterns = ["docs/conf.py"]
+exclude_patterns = ["docs/*.py"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = True
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["output.css"]
 html_extra_path = ["redirect"]  # to the start page, from the top of the site
 nitpicky = False
 autodoc_member_order = "bysource"
@@ -64,6 +70,14 @@ def equations_stay(app, what, name, obj, options, lines):
     lines[:] = kept
 
 
+def link_to_pages(app, docname, source):
+    """Let links to the script of a tutorial lead to its page, except those of the pages."""
+    if not docname.startswith("docs/tutorials/"):
+        way = "../" * docname.count("/") + "docs/tutorials/"
+        pattern = r"\]\((?:\.\./)*(?:examples/)?tutorials/(\w+)\.py\)"
+        source[0] = re.sub(pattern, rf"]({way}\1.md)", source[0])
+
+
 def write_help(app):
     """Write the page of the command line from its parser."""
     parser = build_parser()
@@ -86,5 +100,7 @@ def _help(parser) -> str:
 def setup(app):
     """Connect what is above to Sphinx."""
     app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("source-read", link_to_pages)
     app.connect("builder-inited", write_help)
+    app.connect("builder-inited", lambda app: tutorials.make_all())
     sys.path.insert(0, str(ROOT))

@@ -32,6 +32,17 @@ def _whole_number(low: int) -> Any:
     return parse
 
 
+def _number(text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected a number above 0")
+    return value
+
+
 def _shape(text: str) -> tuple[int, ...]:
     """Read a shape ``batch,neurons...,time``."""
     try:
@@ -72,7 +83,9 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "dataset", metavar="DATASET",
-        help="digits: 8 x 8 handwritten digits; nmnist, shd, dvsgesture: events, read from --data",
+        help="digits: 8 x 8 handwritten digits; nmnist, shd, dvsgesture: events, read from --data; "
+        "or recordings of your own: a folder with a folder for each class, or a table FILE.csv "
+        "with the columns file and label",
     )  # fmt: skip
     train.add_argument("--data", type=Path, metavar="FOLDER", help="where the events lie")
     train.add_argument(
@@ -83,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "--batch-size", type=_whole_number(1),
         help="samples a step, of all processes together; default: what the data set needs",
     )  # fmt: skip
-    train.add_argument("--seed", type=_whole_number(0), default=0, help="default: 0")
+    train.add_argument("--seed", type=_whole_number(0), help="default: 0")
     train.add_argument(
         "--device", default="cpu",
         help="cpu (default), cuda, cuda:1, xpu; with torchrun without a number",
@@ -92,7 +105,41 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FOLDER", help="default: runs/DATASET-<date>-<time>"
     )
     train.add_argument("--json", action="store_true", help="print the report as JSON")
-    train.add_argument("--no-plots", action="store_true", help="draw no pictures")
+    train.add_argument("--no-plots", action="store_true", help="draw no pictures and no page")
+    train.add_argument(
+        "--net", metavar="FILE.py:FUNCTION",
+        help="a network of your own: a function from the shape of a sample, without time, and the "
+        "number of classes to a torch.nn.Sequential of blocks",
+    )  # fmt: skip
+    train.add_argument(
+        "--resume", type=Path, metavar="FOLDER",
+        help="go on with the interrupted run in this folder, with its settings",
+    )  # fmt: skip
+    train.add_argument(
+        "--patience", type=_whole_number(1), metavar="EPOCHS",
+        help="stop when the test accuracy has not risen for so many epochs, and keep the best one",
+    )  # fmt: skip
+    train.add_argument(
+        "--tensorboard", action="store_true",
+        help="also write the history for TensorBoard, into the folder of the run",
+    )  # fmt: skip
+    own = train.add_argument_group("recordings of your own")
+    own.add_argument("--time-unit", help="of .npy, .npz and .h5: us (default), ms, s")
+    own.add_argument("--steps", type=_whole_number(2), help="time steps a sample; default: 100")
+    own.add_argument(
+        "--bin", type=_number, metavar="MS",
+        help="milliseconds a step; default: the longest recording fills the steps",
+    )  # fmt: skip
+    own.add_argument(
+        "--shrink", type=_whole_number(1), help="pixels in each direction that become one"
+    )
+    own.add_argument(
+        "--merge-polarities", action="store_const", const=True, help="into one channel"
+    )
+    own.add_argument(
+        "--test-share", type=_number, metavar="SHARE",
+        help="of the recordings that is held out, where the split is not given; default: 0.2",
+    )  # fmt: skip
     train.set_defaults(command="train")
 
     check = commands.add_parser(

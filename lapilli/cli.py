@@ -110,17 +110,80 @@ class _Run:
 
     group: processes.Processes
     recipe: Any
+    name: str
+    own: Any
     device: Any
     executor: str
     batch_size: int
+    epochs: int
+    seed: int
+    settings: dict[str, Any]
+    kept: dict[str, Any] | None
+
+
+_OWN = ("time_unit", "steps", "bin", "shrink", "merge_polarities", "test_share")
+
+
+def _recipe(args: argparse.Namespace) -> tuple[Any, str, Any]:
+    """Return the recipe, the name of the data set, and recordings of one's own or None."""
+    from .recipes import RECIPES, Recipe
+
+    given = [name for name in _OWN if getattr(args, name) is not None]
+    if args.dataset in RECIPES:
+        if given:
+            raise UsageError(
+                f"--{given[0].replace('_', '-')} is for recordings of your own; {args.dataset} has "
+                "its own"
+            )
+        return RECIPES[args.dataset], args.dataset, None
+    path = Path(args.dataset)
+    if not path.exists():
+        raise UsageError(
+            f"unknown data set {args.dataset!r}; there are: {', '.join(RECIPES)}, or a folder or "
+            "table of your own recordings, and there is no such file"
+        )
+    if not path.is_dir() and path.suffix.lower() != ".csv":
+        raise UsageError(
+            f"{args.dataset!r} is no folder and no table; expected a folder with a folder for each "
+            "class, or a FILE.csv"
+        )
+    if args.data is not None or args.download:
+        raise UsageError("recordings of your own are read where they are: leave --data out")
+    from .loss import SpikeRate
+    from .own import Options, Own
+    from .training import Rates
+
+    names = {"merge_polarities": "merge", "test_share": "test"}
+    own = Own(path, Options(**{names.get(n, n): getattr(args, n) for n in given}))
+    recipe = Recipe(
+        summary="recordings of one's own", data=own.open, network=own.network,
+        loss=SpikeRate(true_rate=0.2, false_rate=0.02), epochs=30, batch_size=16,
+        rates=Rates(weights=0.003, decays=0.005), on_disk=False,
+    )  # fmt: skip
+    name = path.resolve().name if path.is_dir() else path.stem
+    return recipe, name, own
 
 
 def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
-    from .recipes import RECIPES
+    from . import checkpoints
+    from .own import network_of_file
+    from .recordings import MissingDataError
 
-    if args.dataset not in RECIPES:
-        raise UsageError(f"unknown data set {args.dataset!r}; there are: {', '.join(RECIPES)}")
-    recipe = RECIPES[args.dataset]
+    kept = None
+    if args.resume is not None:
+        if args.out is not None:
+            raise UsageError("a resumed run stays in its folder: leave --out out")
+        kept = checkpoints.read(args.resume)
+        for name in _OWN:  # what is not given is what the run had
+            if getattr(args, name) is None:
+                setattr(args, name, kept["settings"].get(name))
+        args.net = args.net or kept["settings"]["net"]
+    try:
+        recipe, name, own = _recipe(args)
+        if args.net is not None:
+            network_of_file(args.net)
+    except (MissingDataError, ValueError) as error:
+        raise UsageError(str(error)) from None
 
     from .extras import require
 
@@ -130,15 +193,36 @@ def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
 
         torch.accelerator.set_device_index(device.index)  # NCCL asks for it
     require("tqdm", "tqdm")
+    if args.tensorboard:
+        require("tensorboard", "tensorboard", extra="tensorboard")
     if not args.no_plots:
         require("matplotlib.figure", "matplotlib")
     batch_size = args.batch_size or recipe.batch_size
+    if own is not None and args.batch_size is None:  # there may be few
+        batch_size = max(min(batch_size, len(own.train)) // group.size, 1) * group.size
     if batch_size % group.size:
         raise UsageError(
             f"{group.size} processes cannot share batches of {batch_size} samples evenly; choose "
             f"another number of processes, or a --batch-size that is a multiple of {group.size}"
         )
-    return _Run(group, recipe, device, executor, batch_size)
+    settings = {
+        "dataset": name,
+        "epochs": args.epochs or recipe.epochs,
+        "batch_size": batch_size,
+        "seed": args.seed or 0,
+        "processes": group.size,
+        "net": args.net,
+        **{option: getattr(args, option) for option in _OWN},
+    }
+    if kept is not None:
+        given = {n: getattr(args, n) for n in ("epochs", "batch_size", "seed", "net", *_OWN)}
+        given |= {"dataset": name, "processes": group.size}
+        checkpoints.same_settings(given, kept["settings"])
+        settings = kept["settings"]
+    return _Run(
+        group, recipe, name, own, device, executor, settings["batch_size"], settings["epochs"],
+        settings["seed"], settings, kept,
+    )  # fmt: skip
 
 
 def _train(args: argparse.Namespace, group: processes.Processes) -> int:
@@ -150,26 +234,59 @@ def _train(args: argparse.Namespace, group: processes.Processes) -> int:
     from .kernels.memory import keep_memory
 
     data = data.to(run.device)
-    folder, is_new = group.agreed(
-        lambda: _new_folder(args.out, args.dataset) if group.first else (None, False)
-    )
     keep_memory()
-    torch.manual_seed(args.seed)
-    net = run.recipe.network().to(run.device)
+    torch.manual_seed(run.seed)
+    net = group.agreed(lambda: _network(args, run, data)).to(run.device)
+    folder, is_new = group.agreed(lambda: _folder(args, run))
+    if run.own is not None:
+        _say(str(run.own))
     if not group.first:  # the network is the same everywhere, but not what drops out
-        torch.manual_seed(args.seed + group.rank)
-    history, interrupted = _fit(net, data, run, args)
-    return group.from_first(
-        lambda: _report(net, data, run, history, interrupted, args, folder, is_new)
-    )
+        torch.manual_seed(run.seed + group.rank)
+    fitted = _fit(net, data, run, args, folder)
+    return group.from_first(lambda: _report(net, data, run, fitted, args, folder, is_new))
+
+
+def _folder(args: argparse.Namespace, run: _Run) -> tuple[Any, bool]:
+    if not run.group.first:
+        return None, False
+    return _new_folder(args.resume or args.out, run.name)
+
+
+def _network(args: argparse.Namespace, run: _Run, data: Any) -> Any:
+    """Make the network of the recipe, or the user's."""
+    if args.net is None:
+        return run.recipe.network()
+    import torch
+
+    from .own import checked, network_of_file
+    from .recordings import MissingDataError
+
+    try:
+        sample = data.train.take(torch.tensor([0])).spikes
+        torch.manual_seed(run.seed)
+        return checked(network_of_file(args.net), args.net, sample, data.classes)
+    except MissingDataError as error:
+        raise UsageError(str(error)) from None
+
+
+@dataclass
+class _Fitted:
+    """What training gave: finished epochs, how it ended, and the epoch that is kept."""
+
+    history: list[Any]
+    interrupted: bool = False
+    stopped_early: bool = False
+    kept_epoch: int = 0
 
 
 def _report(
-    net: Any, data: Any, run: _Run, history: list[Any], interrupted: bool,
-    args: argparse.Namespace, folder: Path, is_new: bool,
+    net: Any, data: Any, run: _Run, fitted: _Fitted, args: argparse.Namespace, folder: Path,
+    is_new: bool,
 ) -> int:  # fmt: skip
     """Write the files of a run and print its numbers; returns the exit status."""
-    from . import report
+    from . import checkpoints, report
+
+    history, interrupted = fitted.history, fitted.interrupted
 
     if not history:
         if is_new:
@@ -178,13 +295,16 @@ def _report(
         return INTERRUPTED
 
     results = {
-        "dataset": args.dataset,
-        "seed": args.seed,
+        "dataset": run.name,
+        "seed": run.seed,
         "device": str(run.device),
         "executor": run.executor,
         "processes": run.group.size,
         "interrupted": interrupted,
-        **report.measure(net, data, history, run.batch_size),
+        "stopped_early": fitted.stopped_early,
+        "kept_epoch": fitted.kept_epoch,
+        "classes": run.own.classes if run.own else [str(k) for k in range(data.classes)],
+        **report.measure(net, data, history, run.batch_size, fitted.kept_epoch - 1),
     }
     results = report.write(folder, net, data, history, results, pictures=not args.no_plots)
     print(json.dumps(results, indent=2) if args.json else _summary(results))
@@ -195,9 +315,13 @@ def _report(
         )
         return DIFFERS
     if interrupted:
-        epochs = args.epochs or run.recipe.epochs
-        _say(f"interrupted: the files hold epoch {len(history)} of {epochs}, the last one finished")
+        what = "the last one finished" if args.patience is None else "the best one"
+        _say(
+            f"interrupted: the files hold epoch {fitted.kept_epoch} of {run.epochs}, {what}; go on "
+            f"with --resume {folder}"
+        )
         return INTERRUPTED
+    (folder / checkpoints.CHECKPOINT).unlink(missing_ok=True)  # it has served
     return DONE
 
 
@@ -217,6 +341,12 @@ def _data(args: argparse.Namespace, run: _Run, ahead: bool) -> Any:
         data = recipe.data(*where)
     except MissingDataError as error:
         raise UsageError(str(error)) from None
+    sizes = [len(data.train), len(data.test)]
+    if run.kept is not None and run.kept["samples"] != sizes:
+        raise UsageError(
+            f"the run to go on with had {run.kept['samples']} samples to train and to test; here "
+            f"are {sizes}"
+        )
     if len(data.train) < run.batch_size:
         raise UsageError(
             f"{args.dataset} has {len(data.train)} training samples here, too few for a batch of "
@@ -230,44 +360,105 @@ def _data(args: argparse.Namespace, run: _Run, ahead: bool) -> Any:
     return data
 
 
-def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace) -> tuple[list[Any], bool]:
-    """Train with a progress bar; returns the finished epochs and whether ctrl-C ended them."""
+def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path) -> _Fitted:
+    """Train with a progress bar, and keep a checkpoint of each epoch.
+
+    The network then holds the last finished epoch; with --patience, the best.
+    """
     from tqdm import tqdm
 
+    from . import checkpoints
     from .training import fit
 
-    history, state, interrupted = [], None, False
-    recipe, epochs = run.recipe, args.epochs or run.recipe.epochs
-    with tqdm(
-        total=epochs,
-        desc=args.dataset,
-        unit="epoch",
-        dynamic_ncols=True,
-        disable=not run.group.first,
-    ) as bar:
+    kept = run.kept or {"history": [], "fit": None, "best": None}
+    fitted, state = _Fitted(list(kept["history"])), None
+    best = None if args.patience is None else kept["best"]
+    if kept["fit"] is not None:
+        state = kept["fit"]["net"]
+    samples = len(data.train) // run.batch_size * run.batch_size
+
+    def keep(after: dict[str, Any], epoch: Any) -> None:
+        nonlocal best, state
+        copy, better = _copy(after["net"]), best
+        if args.patience is not None and (best is None or epoch.test_accuracy > best["accuracy"]):
+            better = {"accuracy": epoch.test_accuracy, "epoch": epoch.number, "net": copy}
+        # together: an interrupt can part lines
+        fitted.history, state, best = [*fitted.history, epoch], copy, better
+        if run.group.first:
+            content = {
+                "settings": run.settings,
+                "samples": [len(data.train), len(data.test)],
+                "fit": after,
+                "best": best,
+            }
+            checkpoints.write(folder, content, fitted.history)
+            board(epoch)
+
+    with (
+        _tensorboard(args, run, folder, len(fitted.history)) as board,
+        tqdm(
+            total=run.epochs,
+            initial=len(fitted.history),
+            desc=run.name,
+            unit="epoch",
+            dynamic_ncols=True,
+            disable=not run.group.first,
+        ) as bar,
+    ):
         bar.set_postfix_str("compiling kernels")
         try:
-            with processes.Interrupts(run.group) as interrupts:
+            with processes.Interrupts(run.group) as interrupts, _wrong_input():
                 for epoch in fit(
-                    net, data, recipe.loss, epochs=epochs, batch_size=run.batch_size,
-                    rates=recipe.rates, seed=args.seed, check=interrupts.check, watch=True,
+                    net, data, run.recipe.loss, epochs=run.epochs, batch_size=run.batch_size,
+                    rates=run.recipe.rates, seed=run.seed, check=interrupts.check, watch=True,
+                    keep=keep, resume=kept["fit"],
                 ):  # fmt: skip
-                    copy = {name: value.clone() for name, value in net.state_dict().items()}
-                    # together: an interrupt can part lines
-                    history, state = [*history, epoch], copy
                     bar.set_postfix_str(
                         f"loss {epoch.loss:.4f}, accuracy {epoch.train_accuracy:.1%}, "
-                        f"test {epoch.test_accuracy:.1%}",
+                        f"test {epoch.test_accuracy:.1%}, {samples / epoch.seconds:.0f} samples/s",
                         refresh=False,
                     )
                     bar.update()
+                    if best is not None and epoch.number - best["epoch"] >= args.patience:
+                        fitted.stopped_early = epoch.number < run.epochs
+                        break
         except KeyboardInterrupt:
-            interrupted = True
-    if history:
-        _warn_of_silence(history)
-    if interrupted and history:
-        net.load_state_dict(state)  # the epoch that was not finished has changed the network
-    return history, interrupted
+            fitted.interrupted = True
+    if fitted.history:
+        _warn_of_silence(fitted.history)
+        # the epoch that was not finished has changed the network
+        net.load_state_dict(state if best is None else best["net"])
+        fitted.kept_epoch = len(fitted.history) if best is None else best["epoch"]
+    return fitted
+
+
+@contextlib.contextmanager
+def _tensorboard(args: argparse.Namespace, run: _Run, folder: Path, done: int) -> Iterator[Any]:
+    """Give a function that writes an epoch for TensorBoard, or one that does nothing."""
+    if not (args.tensorboard and run.group.first):
+        yield lambda epoch: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=done + 1) as writer:
+
+        def write(epoch: Any) -> None:
+            values = {
+                "loss": epoch.loss,
+                "accuracy/train": epoch.train_accuracy,
+                "accuracy/test": epoch.test_accuracy,
+                "seconds": epoch.seconds,
+                **{f"rate/{layer.name} {layer.kind}": layer.rate for layer in epoch.layers},
+            }
+            for name, value in values.items():
+                writer.add_scalar(name, value, epoch.number)
+            writer.flush()
+
+        yield write
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _warn_of_silence(history: list[Any]) -> None:

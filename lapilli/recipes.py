@@ -1,6 +1,7 @@
 """Networks and settings for the data sets that ``lapilli train`` knows."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,15 +68,30 @@ def _shd_network() -> torch.nn.Sequential:
 
 
 def _dvsgesture_network() -> torch.nn.Sequential:
+    return convolutions(2, 32, 32, 11)
+
+
+def convolutions(channels: int, height: int, width: int, classes: int) -> torch.nn.Sequential:
+    """Make three convolutions, each of which halves the sides, and two dense layers."""
     neuron = _NEURON | {"scale_grad": 3, "norm": neurons.norm.MeanOnlyBatchNorm}
     layer = {"weight_norm": True, "weight_scale": 2}
+    features = 32 * math.ceil(height / 8) * math.ceil(width / 8)
     return torch.nn.Sequential(
-        cuba.Conv(neuron, 2, 16, 3, padding=1, stride=2, **layer),
+        cuba.Conv(neuron, channels, 16, 3, padding=1, stride=2, **layer),
         cuba.Conv(neuron, 16, 32, 3, padding=1, stride=2, **layer),
         cuba.Conv(neuron, 32, 32, 3, padding=1, stride=2, **layer),
         cuba.Flatten(),
-        cuba.Dense(neuron | {"norm": None}, 32 * 4 * 4, 128, **layer),
-        cuba.Dense(neuron | {"norm": None}, 128, 11, **layer),
+        cuba.Dense(neuron | {"norm": None}, features, 128, **layer),
+        cuba.Dense(neuron | {"norm": None}, 128, classes, **layer),
+    )
+
+
+def dense_layers(inputs: int, classes: int) -> torch.nn.Sequential:
+    """Make a hidden layer with delays and a layer of outputs."""
+    neuron = _NEURON | {"scale_grad": 3}
+    return torch.nn.Sequential(
+        cuba.Dense(neuron, inputs, 256, weight_norm=True, delay=True),
+        cuba.Dense(neuron, 256, classes, weight_norm=True),
     )
 
 

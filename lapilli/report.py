@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
-from . import export, plot
+from . import export, plot, report_page
+from .checkpoints import HISTORY, write_history
 from .classifier import Rate
 from .data import Dataset
 from .training import Epoch, accuracy, evaluate, in_order, layer_outputs
 
 MODEL, CURVES, RASTER, REPORT = "model.pt", "training.png", "raster.png", "report.json"
+PAGE = "report.html"
 PACKAGES = ("lapilli", "torch", "triton", "numba", "numpy", "h5py")
 
 
@@ -32,7 +34,11 @@ def versions() -> dict[str, str]:
 
 
 def measure(
-    net: torch.nn.Sequential, data: Dataset, history: Sequence[Epoch], batch_size: int
+    net: torch.nn.Sequential,
+    data: Dataset,
+    history: Sequence[Epoch],
+    batch_size: int,
+    kept: int = -1,
 ) -> dict[str, Any]:
     """Collect the numbers of a run, on the test samples and over its epochs.
 
@@ -49,6 +55,8 @@ def measure(
         All epochs.
     batch_size
         Samples a training step.
+    kept
+        Index in ``history`` of the epoch that the network holds.
     """
     net.eval()
     counts, outputs = [], []
@@ -63,8 +71,8 @@ def measure(
     spikes = [n / len(data.test) for n in torch.stack(counts).sum(0).tolist()]
     return {
         "test_accuracy": accuracy(torch.cat(outputs), data.test.labels),
-        "train_accuracy": history[-1].train_accuracy,
-        "loss": history[-1].loss,
+        "train_accuracy": history[kept].train_accuracy,
+        "loss": history[kept].loss,
         "epochs": len(history),
         "seconds": sum(e.seconds for e in history),
         "seconds_first_epoch": history[0].seconds,
@@ -97,7 +105,7 @@ def write(
     ----------
     folder
         Existing folder; gets ``model.pt`` (state dict), ``<dataset>.net``, ``training.png``,
-        ``raster.png`` and ``report.json``.
+        ``raster.png``, ``report.html``, ``history.csv`` and ``report.json``.
     net
         Network.
     data
@@ -107,7 +115,7 @@ def write(
     results
         Numbers of the run, with ``dataset``, the data set's name.
     pictures
-        Draw the two pictures.
+        Draw the two pictures and the page.
 
     Returns
     -------
@@ -120,11 +128,12 @@ def write(
     export.save(net, network)
     files = [MODEL, network.name]
     loaded, batch_size = _read(network, data), results["batch_size"]
-    different = evaluate(loaded, data.test, batch_size) != evaluate(net, data.test, batch_size)
+    outputs = evaluate(net, data.test, batch_size)
+    different = evaluate(loaded, data.test, batch_size) != outputs
     if pictures:
-        _draw(folder, net, data, history, results)
-        files += [CURVES, RASTER]
-    files.append(REPORT)
+        files += [CURVES, RASTER, PAGE]
+    write_history(folder, history)
+    files += [HISTORY, REPORT]
     results = {
         **results,
         "different_spikes": int(different.sum()),
@@ -132,6 +141,10 @@ def write(
         "versions": versions(),
         "history": [asdict(epoch) for epoch in history],
     }
+    if pictures:
+        _draw(folder, net, data, history, results)
+        text = report_page.page(net, data, history, results, Rate.predict(outputs), network)
+        (folder / PAGE).write_text(text, encoding="utf-8")
     (folder / REPORT).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 

@@ -7,7 +7,7 @@ for epoch in fit(net, data, loss, epochs=20, batch_size=72, rates=Rates()):
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import torch
 from torch import Tensor
@@ -125,6 +125,28 @@ def _nothing() -> None:
     """Check nothing."""
 
 
+def _random_states(device: torch.device) -> list[Tensor]:
+    """States of the generators that dropout draws from: torch's, and the device's."""
+    states = [torch.get_rng_state()]
+    if device.type != "cpu":
+        states.append(torch.get_device_module(device.type).get_rng_state(device))
+    return states
+
+
+def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type != "cpu" and len(states) > 1:
+        torch.get_device_module(device.type).set_rng_state(states[1], device)
+
+
+def _of_all_processes(value: list[Tensor], size: int) -> list[list[Tensor]]:
+    if size == 1:
+        return [value]
+    found: list = [None] * size
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
 def fit(
     net: torch.nn.Module,
     data: Dataset,
@@ -136,6 +158,8 @@ def fit(
     seed: int = 0,
     check: Callable[[], None] = _nothing,
     watch: bool = False,
+    keep: Callable[[dict[str, Any], Epoch], None] | None = None,
+    resume: dict[str, Any] | None = None,
 ) -> Iterator[Epoch]:
     """Train with Adam and a one-cycle schedule; yields after every epoch.
 
@@ -164,6 +188,12 @@ def fit(
         Called before each step; what it raises ends training.
     watch
         Count what the layers do on the test samples, for ``Epoch.layers``.
+    keep
+        Called after each epoch, before it is yielded, with all that is needed to go on from there,
+        and the epoch. The tensors are those of the network: save or copy them at once.
+    resume
+        What ``keep`` was given, to go on after that epoch, with the same other arguments. On the
+        same device, number of processes and threads the rest of the run is the same bit for bit.
 
     Yields
     ------
@@ -199,7 +229,19 @@ def fit(
     net.train()
     model = net if size == 1 else torch.nn.parallel.DistributedDataParallel(net)
     share = batch_size // size
-    for number in range(1, epochs + 1):
+    done = 0
+    if resume is not None:
+        if len(resume["random"]) != size:
+            raise ValueError(
+                f"cannot go on with {size} processes: the run had {len(resume['random'])}"
+            )
+        done = resume["epoch"]
+        net.load_state_dict(resume["net"])
+        optimizer.load_state_dict(resume["optimizer"])
+        schedule.load_state_dict(resume["schedule"])
+        order.set_state(resume["order"])
+        _set_random_states(device, resume["random"][rank])
+    for number in range(done + 1, epochs + 1):
         start = time.perf_counter()
         # sums stay on the device until the epoch ends: reading them would stall it at every step
         total = torch.zeros((), device=device)
@@ -229,4 +271,15 @@ def fit(
             layers = tuple(activity.layers())
         else:
             test_accuracy = _accuracy_of_all(net, data.test, batch_size)
-        yield Epoch(number, mean_loss, train_accuracy, test_accuracy, seconds, layers)
+        epoch = Epoch(number, mean_loss, train_accuracy, test_accuracy, seconds, layers)
+        if keep is not None:
+            state = {
+                "epoch": number,
+                "net": net.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "order": order.get_state(),
+                "random": _of_all_processes(_random_states(device), size),
+            }
+            keep(state, epoch)
+        yield epoch

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")]
@@ -34,6 +35,46 @@ def test_links_lead_somewhere(document):
 
 def test_links_are_found():
     assert sum(len(links(document)) for document in DOCUMENTS) > 10
+
+
+def table(document: Path, heading: str) -> list[list[str]]:
+    """Return the rows of the table whose first cell of the heading is given."""
+    lines = document.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_choice_of_a_neuron_says_what_the_readme_says():
+    readme = ROOT / "README.md"
+    blocks = table(readme, "block")
+    deployed = next(row for row in blocks if "netx deploys" in row[0])
+    runs = dict(zip(blocks[0][1:], deployed[1:], strict=True))
+    kept = {row[0]: row[-1] for row in table(readme, "neuron")[2:]}
+    chosen = table(ROOT / "docs/choose.md", "neuron")[2:]
+    assert [row[0] for row in chosen] == list(kept)
+    for neuron, _, _, bytes_kept, netx in chosen:
+        assert bytes_kept == kept[neuron]
+        assert netx == (runs[neuron] or "nothing")
+
+
+@pytest.mark.parametrize("name", ["own-neurons", "own-data", "saving"])
+def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / f"docs/{name}.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    found = {"__name__": "page"}
+    exec(code, found)
+    if name == "own-data":
+        assert found["make"]((2, 4, 4), 3)(torch.zeros(1, 2, 4, 4, 5)).shape == (1, 3, 5)
+    if name == "saving":
+        assert capsys.readouterr().out.startswith("1 ")
+        exec(code, {"__name__": "page"})  # goes on, and there is nothing left
+        assert capsys.readouterr().out == ""
 
 
 def test_tables_that_adding_a_neuron_names_exist():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from bench import gradients
 
@@ -82,3 +83,20 @@ def test_the_table_and_the_picture_are_written(tmp_path, monkeypatch, capsys):
     assert written["sweeps"]
     assert (tmp_path / "gradients.svg").stat().st_size > 1000
     assert "gradients; the steepest grows" in capsys.readouterr().out
+
+
+def test_the_legend_covers_no_line(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+    gradients.picture(STORED["steps"], tmp_path / "a.svg")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*gradients.EVERY, "imaginary part"]
+    box = legend.get_window_extent()
+    whole = figure.bbox
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        assert not box.overlaps(axes.get_tightbbox())
+        assert axes.get_tightbbox().y1 <= whole.y1
+        assert axes.get_tightbbox().y0 >= whole.y0

@@ -15,7 +15,10 @@ from lapilli import cli, export, training
 from lapilli.cli import main
 
 COMMAND = [sys.executable, "-c", "import sys; from lapilli.cli import main; sys.exit(main())"]
-FILES = {"model.pt", "digits.net", "training.png", "raster.png", "report.json"}
+FILES = {
+    "model.pt", "digits.net", "training.png", "raster.png", "report.html", "history.csv",
+    "report.json",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +97,13 @@ def test_many_silent_neurons_are_said(monkeypatch, capsys):
 def test_json_without_plots(capsys):
     assert main(["train", "digits", "--epochs", "1", "--json", "--no-plots", "--out", "a"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {f.name for f in Path("a").iterdir()} == FILES - {"training.png", "raster.png"}
+    assert {f.name for f in Path("a").iterdir()} == FILES - {
+        "training.png",
+        "raster.png",
+        "report.html",
+    }
     assert report == json.loads(Path("a/report.json").read_text())
-    assert report["files"] == ["a/model.pt", "a/digits.net", "a/report.json"]
+    assert report["files"] == ["a/model.pt", "a/digits.net", "a/history.csv", "a/report.json"]
 
 
 def test_default_folders_do_not_collide(monkeypatch):
@@ -147,7 +154,7 @@ def test_interrupt_leaves_the_last_finished_epoch(tmp_path):
     finished = report["epochs"]
     assert 2 <= finished == len(report["history"]) < 100000
     assert f"the files hold epoch {finished} of 100000" in err.decode()
-    assert {f.name for f in (tmp_path / "a").iterdir()} == FILES
+    assert {f.name for f in (tmp_path / "a").iterdir()} == FILES | {"checkpoint.pt"}
     # the files hold that epoch, not what the next one had begun
     assert report["test_accuracy"] == report["history"][-1]["test_accuracy"]
 

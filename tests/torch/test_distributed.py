@@ -24,7 +24,10 @@ TORCHRUN = [
     "--log-dir", "logs", "-m", "lapilli",
 ]  # fmt: skip
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
-FILES = {"model.pt", "digits.net", "training.png", "raster.png", "report.json"}
+FILES = {
+    "model.pt", "digits.net", "training.png", "raster.png", "report.html", "history.csv",
+    "report.json",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -112,13 +115,17 @@ def wait_for_epoch(process, number):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_interrupt_leaves_the_last_finished_epoch():
+def test_interrupt_leaves_the_last_finished_epoch(capsys):
     process = start("train", "digits", "--epochs", "100000", "--out", "a")
     with process:
         wait_for_epoch(process, 2)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         process.communicate(timeout=120)
-    assert {f.name for f in Path("a").iterdir()} == FILES
+    assert {f.name for f in Path("a").iterdir()} == FILES | {"checkpoint.pt"}
+    kept = torch.load("a/checkpoint.pt", weights_only=True)
+    assert len(kept["fit"]["random"]) == 2
+    assert cli.main(["train", "digits", "--resume", "a"]) == 2
+    assert "the run to go on with has processes 2, not 1" in capsys.readouterr().err
     report = json.loads(Path("a/report.json").read_text())
     assert report["interrupted"]
     assert 2 <= report["epochs"] == len(report["history"]) < 100000
@@ -142,7 +149,8 @@ def test_a_process_that_dies_ends_the_others():
         _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "SIGKILL" in err
-    assert not any(Path("a").iterdir())
+    left = {f.name for f in Path("a").iterdir() if not f.name.startswith(".")}
+    assert left == {"checkpoint.pt", "history.csv"}  # to go on from
 
 
 # in one process: what only some machines show
