@@ -222,6 +222,16 @@ def magnitude(typingctx, x):
     return types.int32(types.float32), codegen
 
 
+@intrinsic
+def _of_magnitude(typingctx, bits):
+    """Return the float32 whose ``magnitude`` was given."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], _FLOAT)
+
+    return types.float32(types.int32), codegen
+
+
 @njit(forceinline=True, error_model="numpy")
 def note(suspect, tile, top, gain, scale, calm):
     """Mark a tile for ``dispatch.run_watched`` if a state in it may not fit.
@@ -229,7 +239,7 @@ def note(suspect, tile, top, gain, scale, calm):
     ``top`` and ``gain`` are those of ``fixed_point.not_calm``, the largest of the tile, as
     ``magnitude`` returns them; the bound has to stay below ``calm``.
     """
-    reach = np.float32(np.float32(_float_of_bits(top) * scale) * _float_of_bits(gain))
+    reach = np.float32(np.float32(_of_magnitude(top) * scale) * _of_magnitude(gain))
     if not reach < calm:
         suspect[0] = 1  # threads may do so at once
         suspect[1 + tile] = 1
