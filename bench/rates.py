@@ -40,8 +40,8 @@ def measure(name: str, start: bool) -> dict[str, object]:
         return [[layer.rate, layer.silent] for layer in activity.layers()]
 
     before = layers()
-    budget = training.BUDGETS["digits"]
-    found = training.train(net, task, form, budget, runs.GAIN, 0, lambda net: None, False)
+    budget, gain = training.BUDGETS["digits"], networks.gain(family, "Dense")
+    found = training.train(net, task, form, budget, gain, 0, lambda net: None, False)
     return {"before": before, "after": layers(), "score": found["score"]}
 
 

@@ -11,15 +11,17 @@ import sys
 
 import torch
 
-from . import page, runs
+from . import networks, page, runs
 
 
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bench.learning")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--surrogate-seeds", type=int, default=2, help="of the other surrogates")
     parser.add_argument("--task", action="append", choices=runs.TASKS)
     parser.add_argument("--library", action="append", choices=runs.LIBRARIES)
+    parser.add_argument("--kind", action="append", choices=[*networks.AROUND, *runs.YARDSTICKS])
     parser.add_argument("--fresh", action="store_true", help="forget what is stored")
     parser.add_argument("--table", action="store_true", help="train nothing")
     args = parser.parse_args()
@@ -28,7 +30,7 @@ def main() -> None:
         command = "python -m bench.learning " + " ".join(sys.argv[1:])
         runs.measure(
             args.task or list(runs.TASKS), args.library or list(runs.LIBRARIES),
-            args.seeds, args.fresh, command.strip(),
+            args.kind or [*networks.AROUND, *runs.YARDSTICKS], args.seeds, args.surrogate_seeds, args.fresh, command.strip(),
         )  # fmt: skip
     page.write(runs.stored())
     print("\n".join(page.tables(runs.stored())))  # noqa: T201
