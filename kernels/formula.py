@@ -16,6 +16,7 @@ import operator
 import textwrap
 import types
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -238,6 +239,10 @@ def _translated(fn: types.FunctionType) -> tuple[Any, str]:
     return jit(space[name]), text
 
 
+# of each function that was added: a notebook's cell that runs twice makes two functions of one text
+_FORMULAS: "weakref.WeakKeyDictionary[types.FunctionType, str]" = weakref.WeakKeyDictionary()
+
+
 def surrogate(shape: Shape) -> Shape:
     """Add a surrogate gradient of your own; use as a decorator.
 
@@ -308,6 +313,7 @@ def surrogate(shape: Shape) -> Shape:
             stacklevel=2,
         )
     SURROGATES[name] = Surrogate(name, text, translated, lambda tau: 1 / tau, shape)
+    _FORMULAS[shape] = text
     return shape
 
 
@@ -322,14 +328,19 @@ def name_of(given: GivenSurrogate) -> str:
     Raises
     ------
     ValueError
-        For one that does not exist.
+        For one that does not exist, or whose name has another formula by now.
     """
     if isinstance(given, types.FunctionType):
-        found = SURROGATES.get(given.__name__)
-        if found is None or found.own is not given:
+        found, formula = SURROGATES.get(given.__name__), _FORMULAS.get(given)
+        if formula is None:
             raise ValueError(
                 f"surrogate is the function {given.__name__!r}, which was not added; decorate it "
                 f"with lapilli.surrogate"
+            )
+        if found is None or found.formula != formula:
+            raise ValueError(
+                f"surrogate is the function {given.__name__!r}, whose name has another formula "
+                f"by now; give one of the two functions another name"
             )
         return found.name
     return surrogate_named(given).name

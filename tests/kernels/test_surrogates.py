@@ -371,7 +371,7 @@ def test_another_formula_of_a_name_warns_and_is_used(monkeypatch):
 
         return passing
 
-    lapilli.surrogate(define(2.0))
+    first = lapilli.surrogate(define(2.0))
     x = torch.full((1, 1, 1), 0.25, requires_grad=True)
 
     def gradient():
@@ -381,10 +381,14 @@ def test_another_formula_of_a_name_warns_and_is_used(monkeypatch):
         return torch.autograd.grad(y.sum(), x)[0].item()
 
     assert gradient() == pytest.approx(0.5 * (1 - 0.75 / 2), abs=1e-5)
-    lapilli.surrogate(define(2.0))  # the same again says nothing
+    again = lapilli.surrogate(define(2.0))  # the same again says nothing
+    assert name_of(first) == name_of(again) == "passing"
     with pytest.warns(UserWarning, match="'passing' had another formula"):
-        lapilli.surrogate(define(1.0))
+        last = lapilli.surrogate(define(1.0))
     assert gradient() == pytest.approx(0.5 * (1 - 0.75), abs=1e-5)
+    assert name_of(last) == "passing"
+    with pytest.raises(ValueError, match="has another formula by now"):
+        name_of(first)
 
 
 def test_an_unknown_name_lists_what_exists():
