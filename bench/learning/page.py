@@ -73,7 +73,7 @@ def _seeds(runs_of_cells: Iterable[Collection[float]]) -> str:
     """Say how many seeds cells have; those that have none do not count."""
     counts = {len(values) for values in runs_of_cells if values}
     if not counts:
-        return "not run yet"
+        return "not trained yet"
     least, most = min(counts), max(counts)
     return f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
 
@@ -106,8 +106,11 @@ def _of_lapilli(rows: dict[str, Any], task: str) -> list[str]:
         ],
     )
     yardsticks = {c.kind: by_seed(rows, c, "torch").values() for c in runs.cells(task, "torch")}
-    shown = ", ".join(f"{kind} {_shown(values)}" for kind, values in yardsticks.items())
-    lines += ["", f"Yardsticks, {_seeds(yardsticks.values())}: {shown}. Chance: {_chance(task)}."]
+    shown = ", ".join(f"{kind} {_shown(values) or '-'}" for kind, values in yardsticks.items())
+    lines += [
+        "",
+        f"Yardsticks, {_seeds(yardsticks.values())}: {shown}. Chance: {100 * CHANCE[task]:.1f}.",
+    ]
     leaders = best(rows, task)
     if len(leaders) > 1:
         named = ", ".join(f"{f} {kind} {100 * mean:.1f}" for f, (kind, mean) in leaders.items())
@@ -115,10 +118,6 @@ def _of_lapilli(rows: dict[str, Any], task: str) -> list[str]:
         gap = 100 * (means[0] - means[-1])
         lines[-1] += f" Best cells: {named}; the last family is {gap:.1f} points under the first."
     return [*lines, ""]
-
-
-def _chance(task: str) -> str:
-    return f"{100 * CHANCE[task]:.1f}"
 
 
 def _of_lava_dl(rows: dict[str, Any], task: str) -> list[str]:
@@ -134,7 +133,8 @@ def _of_lava_dl(rows: dict[str, Any], task: str) -> list[str]:
     filled = [
         [kind, *(shown(runs.Cell(task, f, kind)) for f in families)] for kind in runs.CELLS[task]
     ]
-    lines += _table(["cell", *families], [row for row in filled if any(row[1:])])
+    if any(any(row[1:]) for row in filled):
+        lines += _table(["cell", *families], [row for row in filled if any(row[1:])])
     pairs = {cell: pair for cell in cells if (pair := beside(rows, cell))}
     if pairs:
         of_both = [both for pair in pairs.values() for both in zip(*pair, strict=True)]
@@ -168,7 +168,8 @@ def _of_surrogates(rows: dict[str, Any], task: str) -> list[str]:
             first = max(values, key=lambda s: statistics.mean(values[s]))
             lines.append([family, *(_shown(values[s]) for s in BUILT_IN), first])
     title = f"**{task}, Dense with each surrogate, {_seeds(seeds)}**"
-    return [title, "", *_table(["family", *BUILT_IN, "best"], lines), ""]
+    table = _table(["family", *BUILT_IN, "best"], lines) if lines else []
+    return [title, "", *table, ""]
 
 
 def write(document: dict[str, Any]) -> None:
