@@ -14,9 +14,11 @@ from . import report
 
 STORE = report.BENCH / "results" / "rates.json"
 RATE, RATE_BY_PHASE = 0.05, 0.01  # a neuron that spikes by phase spikes at most once a period
+ALIKE = {"period": 12}  # of all resonators, so that their rates compare
+GAIN = 20.0  # from rates to logits
 README = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03, "tau_grad": 0.03}
 NEURONS = {"cuba, as in the README": ("cuba", README | {"scale_grad": 3})} | {
-    family: (family, neuron)
+    family: (family, neuron | (ALIKE if family in networks.RESONATORS else {}))
     for family, neuron in networks.NEURONS.items()
     if family != "sigma_delta"  # its readout does not spike
 }
@@ -41,7 +43,7 @@ def measure(name: str, start: bool) -> dict[str, object]:
 
     before = layers()
     budget = training.BUDGETS["digits"]
-    found = training.train(net, task, form, budget, runs.GAIN, 0, lambda net: None, False)
+    found = training.train(net, task, form, budget, GAIN, 0, lambda net: None, False)
     return {"before": before, "after": layers(), "score": found["score"]}
 
 

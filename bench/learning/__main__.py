@@ -2,7 +2,7 @@
 
 python -m bench.learning                  all tasks, five seeds; goes on where it was stopped
 python -m bench.learning --library lava-dl          where lava-dl is installed (make peers)
-python -m bench.learning --seeds 1 --task digits    a shorter form
+python -m bench.learning --seeds 1 --task digits --kind Dense    some of it
 python -m bench.learning --table          only print the tables of what is stored
 """
 
@@ -11,15 +11,19 @@ import sys
 
 import torch
 
-from . import page, runs
+from . import networks, page, runs
+
+KINDS = [*networks.AROUND, *runs.YARDSTICKS]
 
 
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bench.learning")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--surrogate-seeds", type=int, default=2, help="of the other surrogates")
     parser.add_argument("--task", action="append", choices=runs.TASKS)
     parser.add_argument("--library", action="append", choices=runs.LIBRARIES)
+    parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--fresh", action="store_true", help="forget what is stored")
     parser.add_argument("--table", action="store_true", help="train nothing")
     args = parser.parse_args()
@@ -28,7 +32,7 @@ def main() -> None:
         command = "python -m bench.learning " + " ".join(sys.argv[1:])
         runs.measure(
             args.task or list(runs.TASKS), args.library or list(runs.LIBRARIES),
-            args.seeds, args.fresh, command.strip(),
+            args.kind or KINDS, args.seeds, args.surrogate_seeds, args.fresh, command.strip(),
         )  # fmt: skip
     page.write(runs.stored())
     print("\n".join(page.tables(runs.stored())))  # noqa: T201

@@ -8,25 +8,28 @@ import torch
 from torch import Tensor, nn
 
 RESONATORS = ("rf", "rf_iz", "adrf", "adrf_iz")
-PERIOD = 12
-TURNS = {"threshold": 1.0, "period": PERIOD, "decay": 0.3}
+TURNS = {"threshold": 1.0, "period": 12, "decay": 0.3}
+BY_PHASE = TURNS | {"period": 16}
 LEAKY = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.1}
 ADAPTS = {"threshold_step": 0.25, "threshold_decay": 0.2, "refractory_decay": 0.5}
 NEURONS: dict[str, dict[str, Any]] = {
     "cuba": LEAKY | {"tau_grad": 0.03},
     "alif": LEAKY | ADAPTS | {"tau_grad": 0.03},
-    "rf": TURNS | {"tau_grad": 2.0},
+    "rf": BY_PHASE | {"tau_grad": 2.0},
     "rf_iz": TURNS | {"tau_grad": 0.03},
-    "adrf": TURNS | ADAPTS | {"tau_grad": 0.01},
+    "adrf": BY_PHASE | ADAPTS | {"tau_grad": 0.01},
     "adrf_iz": TURNS | ADAPTS | {"tau_grad": 0.03},
     "sigma_delta": {"threshold": 0.1, "activation": torch.relu},
 }
-# A spike enters a pool by weights of which the real and the imaginary part are the same number, an
-# eighth of a turn ahead of the phase that spikes: the state has seven eighths of a turn to go, and
-# at the period and decay of the other layers a fiftieth of it would arrive.
+# As drawn, the few weights of a convolution leave resonators of a threshold of 1 silent.
+OF_IMAGES = ("Flatten", "Conv", "ConvT", "Pool", "Unpool")
+LOW: dict[str, dict[str, Any]] = {f: {"threshold": 0.25} for f in ("rf", "rf_iz")}
+LOW |= {f: {"threshold": 0.25, "threshold_step": 0.0625} for f in ("adrf", "adrf_iz")}
+# The weights of a pool have equal real and imaginary parts. Where spikes go by phase, positive ones
+# turn the state to where it has seven eighths of a turn to go, negative ones three eighths.
 PHASE = ("rf", "adrf")
-POOLS: dict[str, dict[str, Any]] = {f: {"period": 4, "decay": 0.1} for f in PHASE}
-POOLED = {"cuba": 1.5, "alif": 1.5, "rf": 2.0, "rf_iz": 1.5, "adrf": 2.0, "adrf_iz": 1.5}
+POOLS: dict[str, dict[str, Any]] = {f: {"period": 6, "decay": 0.1} for f in PHASE}
+POOLED = {"cuba": 1.5, "alif": 1.5, "rf": -4.0, "rf_iz": 1.5, "adrf": -4.0, "adrf_iz": 1.5}
 CARRIER = 4  # steps of a turn of what encodes values, and of the oscillation that carries them
 ENCODERS: dict[str, dict[str, Any]] = {f: {"period": CARRIER} for f in RESONATORS}
 
@@ -37,6 +40,7 @@ class Blocks:
 
     namespace: Any
     family: str
+    settings: dict[str, Any]  # of its neurons
 
     def __call__(self, kind: str, *args: Any, **options: Any) -> nn.Module:
         """Make a block; those with neurons get the family's settings."""
@@ -44,7 +48,7 @@ class Blocks:
         if kind in ("Flatten", "Average", "TimeDecimation"):
             return made(*args, **options)
         own = {"Pool": POOLS, "Unpool": POOLS, "Input": ENCODERS}.get(kind, {})
-        return made(NEURONS[self.family] | own.get(self.family, {}), *args, **options)
+        return made(self.settings | own.get(self.family, {}), *args, **options)
 
     def readout(self, inputs: int, outputs: int) -> nn.Module:
         """Make a last layer."""
@@ -118,8 +122,6 @@ def _unpool(make: Blocks, i: int, o: int) -> list[nn.Module]:
     ]  # fmt: skip
 
 
-# Rate at which lapilli.init_rates_ starts the layers; elsewhere weights stay as they are drawn.
-STARTS = {("rf", "KWTA"): 0.02}
 AROUND: dict[str, Callable[[Blocks, int, int], list[nn.Module]]] = {
     "Input": _input,
     "Flatten": _flatten,
@@ -135,7 +137,13 @@ AROUND: dict[str, Callable[[Blocks, int, int], list[nn.Module]]] = {
     "Pool": _pool,
     "Unpool": _unpool,
 }
-OF_IMAGES = ("Flatten", "Conv", "ConvT", "Pool", "Unpool")
+
+
+def gain(family: str, kind: str) -> float:
+    """Return the factor from the outputs of a network, mean over time, to logits."""
+    if family in ("sigma_delta", "torch") or kind == "Affine":
+        return 1.0
+    return 30.0 if family in PHASE else 20.0  # which spike once a period, or so
 
 
 def form(family: str, kind: str) -> str:
@@ -147,9 +155,15 @@ def form(family: str, kind: str) -> str:
     return "carrier" if family in RESONATORS else "values"
 
 
-def build(namespace: Any, family: str, kind: str, inputs: int, outputs: int) -> nn.Sequential:
-    """Make the network around a cell; torch's generator draws its weights."""
-    make = Blocks(namespace, family)
+def build(
+    namespace: Any, family: str, kind: str, inputs: int, outputs: int, **settings: Any
+) -> nn.Sequential:
+    """Make the network around a cell, its neurons with these settings besides those above.
+
+    The generator of torch draws its weights.
+    """
+    low = LOW.get(family, {}) if kind in OF_IMAGES else {}
+    make = Blocks(namespace, family, NEURONS[family] | low | settings)
     layers = AROUND[kind](make, inputs, outputs)
     if family == "sigma_delta" and kind != "Input":
         layers.insert(0, make("Input"))

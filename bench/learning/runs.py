@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lapilli.kernels.surrogate import BUILT_IN, DEFAULT
 from torch import nn
 
 import lapilli
@@ -26,8 +27,7 @@ TASKS: dict[str, Callable[[], data.Task]] = {
     "vowels": data.vowels,
     "motion": data.motion,
 }
-GAIN = 20.0  # from spike rates to logits
-FIRST = 64  # samples on which layers are started
+FIRST = 64  # samples on which networks are started, and those of two libraries compared
 _LEAKY, _PHASE = ["cuba", "alif"], ["rf", "rf_iz", "adrf", "adrf_iz"]
 _SPIKING = [*_LEAKY, *_PHASE]
 _ALL = [*_SPIKING, "sigma_delta"]
@@ -53,9 +53,11 @@ class Cell:
     task: str
     family: str
     kind: str
+    surrogate: str = DEFAULT
 
     def __str__(self) -> str:
-        return f"{self.task} {self.family} {self.kind}"
+        shape = "" if self.surrogate == DEFAULT else f" {self.surrogate}"
+        return f"{self.task} {self.family} {self.kind}{shape}"
 
 
 def cells(task: str, library: str) -> list[Cell]:
@@ -63,6 +65,13 @@ def cells(task: str, library: str) -> list[Cell]:
     if library == "torch":
         return [Cell(task, "torch", kind) for kind in YARDSTICKS]
     return [Cell(task, family, kind) for kind, of in CELLS[task].items() for family in of]
+
+
+def shapes(task: str) -> list[Cell]:
+    """List the networks that are also trained with the other surrogates of lapilli."""
+    if task == "motion":  # events of sigma-delta have no surrogate
+        return []
+    return [Cell(task, family, "Dense", shape) for family in _SPIKING for shape in BUILT_IN[1:]]
 
 
 class CannotRunError(Exception):
@@ -85,17 +94,15 @@ def train(cell: Cell, library: str, task: data.Task, seed: int) -> dict[str, Any
     if cell.family == "torch":
         form = "values" if cell.task == "motion" else "spikes"
         net: nn.Module = networks.Yardstick(cell.kind, task.train[form].shape[1], 96, outputs)
-        return training.train(net, task, form, budget, 1.0, seed, _nothing, False)
+        gain = networks.gain(cell.family, cell.kind)
+        return training.train(net, task, form, budget, gain, seed, _nothing, False)
     form = networks.form(cell.family, cell.kind)
     inputs = task.train[form]
-    net = networks.build(lapilli.slayer, cell.family, cell.kind, inputs.shape[1], outputs)
+    shape = {} if cell.surrogate == DEFAULT else {"surrogate": cell.surrogate}
+    net = networks.build(lapilli.slayer, cell.family, cell.kind, inputs.shape[1], outputs, **shape)
     first = training.take(inputs, torch.arange(min(FIRST, len(inputs))))
     first = first.unflatten(1, (1, 8, 8)) if as_images else first
-    start = networks.STARTS.get((cell.family, cell.kind))
-    if start is not None:
-        lapilli.init_rates_(net, first, start, tolerance=0.3)
-    no_rates = cell.family == "sigma_delta" or cell.kind == "Affine"
-    gain = 1.0 if no_rates else GAIN
+    gain = networks.gain(cell.family, cell.kind)
     if library == "lapilli":
         return training.train(net, task, form, budget, gain, seed, _nothing, as_images)
     namespace = importlib.import_module("lava.lib.dl.slayer")
@@ -150,7 +157,15 @@ def _put(key: str, row: dict[str, Any], head: dict[str, Any]) -> None:
         results.write(STORE, head | {"cases": dict(sorted((rows | {key: row}).items()))})
 
 
-def measure(tasks: list[str], libraries: list[str], seeds: int, fresh: bool, command: str) -> None:
+def measure(
+    tasks: list[str],
+    libraries: list[str],
+    kinds: list[str],
+    seeds: int,
+    shape_seeds: int,
+    fresh: bool,
+    command: str,
+) -> None:
     """Train what is not stored yet, seed by seed, and store each score as soon as it is there.
 
     Raises
@@ -186,9 +201,10 @@ def measure(tasks: list[str], libraries: list[str], seeds: int, fresh: bool, com
     for seed in range(seeds):
         for task, opened_task in opened.items():
             for library in libraries:
-                for cell in cells(task, library):
+                others = library == "lapilli" and seed < shape_seeds
+                for cell in cells(task, library) + (shapes(task) if others else []):
                     key = f"{cell} {library} {seed}"
-                    if key in stored().get("cases", {}):
+                    if cell.kind not in kinds or key in stored().get("cases", {}):
                         continue
                     try:
                         row = train(cell, library, opened_task, seed)
