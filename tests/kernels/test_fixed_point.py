@@ -9,8 +9,11 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lapilli.kernels import fixed_point, scalar_ops
+from lapilli.kernels.adaptive_threshold import threshold_reach
+from lapilli.kernels.cuba import cuba_gain
 from lapilli.kernels.lift import lift
 from lapilli.kernels.reference import fixed as oracle
+from lapilli.kernels.resonator_steps import turning_gain
 from lapilli.kernels.threshold import lowest_spiking
 
 INT32_MAX = 2**31 - 1
@@ -128,3 +131,71 @@ def _exp2_of(x):
         return y
 
     return loop(x)
+
+
+# The bounds of states that let a kernel leave the rule for what does not fit out: never too small
+
+bound_of_cuba, bound_of_turning = lift(cuba_gain), lift(turning_gain)
+bound_of_threshold = lift(threshold_reach)
+lengths = st.sampled_from([1, 2, 7, 100, 400])
+inputs = st.sampled_from([1, 3, 4097, 1 << 20])
+
+
+def kept(y, keep):
+    return math.trunc(Fraction(y * keep, 4096))
+
+
+@given(keep_u=keeps, keep_v=keeps, steps=lengths, x=inputs, first=st.booleans())
+@example(keep_u=4096, keep_v=4096, steps=400, x=1 << 20, first=True)
+def test_current_and_voltage_stay_below_their_bound(keep_u, keep_v, steps, x, first):
+    bound = x * bound_of_cuba(np.int32(keep_u), np.int32(keep_v), np.int32(steps))
+    u = v = x * first
+    for _ in range(steps):
+        u = kept(u, keep_u) + x
+        v = kept(v, keep_v) + u
+        assert max(u, v) <= bound
+
+
+@given(angle=st.floats(0, math.pi / 2), length=st.floats(0, 1), steps=lengths, x=inputs)
+@example(angle=0.3, length=1.0, steps=400, x=1 << 20)
+@example(angle=0.0, length=1.0, steps=400, x=1 << 20)
+def test_both_parts_of_a_resonator_stay_below_their_bound(angle, length, steps, x):
+    sin, cos = (round(4096 * length * f(angle)) for f in (math.sin, math.cos))
+    bound = x * bound_of_turning(np.int32(sin), np.int32(cos), np.int32(steps))
+    re = im = x
+    for _ in range(steps):  # each input in the direction that the state has, to make it longer
+        turned_re, turned_im = kept(re, cos) - kept(im, sin), kept(re, sin) + kept(im, cos)
+        re = turned_re + (x if turned_re >= 0 else -x)
+        im = turned_im + (x if turned_im >= 0 else -x)
+        assert max(abs(turned_re), abs(turned_im), abs(re), abs(im)) <= bound
+
+
+def test_a_rotation_that_grows_has_no_bound():
+    gain = bound_of_turning
+    assert math.isinf(gain(np.int32(4096), np.int32(4096), np.int32(100)))
+    assert math.isfinite(gain(np.int32(4096), np.int32(60), np.int32(100)))  # by rounding alone
+
+
+@given(
+    keep_th=keeps, keep_r=keeps, steps=lengths, theta=inputs, step=st.integers(-5000, 5000),
+    first=st.sampled_from([0, 1 << 16, -(1 << 16)]),
+)  # fmt: skip
+def test_an_adaptive_threshold_stays_below_its_bound(keep_th, keep_r, steps, theta, step, first):
+    at_first = (np.float32(first), np.float32(first))
+    numbers = (np.int32(n) for n in (theta, step, keep_th, keep_r))
+    bound = bound_of_threshold(*at_first, *numbers, np.float32(1.0), np.int32(steps))
+    th, r = first, first
+    for _ in range(steps):  # a spike at each of them
+        th, r = kept(th - theta, keep_th) + theta, kept(r, keep_r)
+        assert max(abs(th), abs(r), abs(th + r)) <= bound
+        th, r = th + step, r + 2 * th
+    assert max(abs(th), abs(r)) <= bound
+
+
+@pytest.mark.parametrize("keep", [0, 3000, 4095, 4096])
+def test_bounds_are_not_far_too_large(keep):
+    """Or the rule would be followed where nothing is the matter, three times as slowly."""
+    x, steps, y = 1 << 20, 700, 0
+    for _ in range(steps):
+        y = kept(y, keep) + x
+    assert x * lift(fixed_point.gathered)(np.int32(keep), np.int32(steps)) <= 1.1 * y
