@@ -124,12 +124,15 @@ def _distinct(found: list[tuple[str, Launch]]) -> list[tuple[str, Launch]]:
 
 
 def _modes(call: Callable[[bool, bool], None], record: Any, train: bool, learn: bool) -> Any:
-    """Record inference, training, and training with learned parameters."""
-    (forward,) = record(lambda: call(False, False))
+    """Record inference, training, and training with learned parameters.
+
+    A second launch of a forward pass, which follows the rule of fixed_point.py, is over at once.
+    """
+    forward, *_ = record(lambda: call(False, False))
     found = [("inference", forward)]
     for learning in (False, True)[: train + (train and learn)]:
         suffix = ", learned" * learning
-        forward, backward = record(lambda learning=learning: call(True, learning))
+        forward, *_, backward = record(lambda learning=learning: call(True, learning))
         found += [(f"training{suffix}", forward), (f"backward{suffix}", backward)]
     return _distinct(found)
 

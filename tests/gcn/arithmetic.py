@@ -74,6 +74,7 @@ for t in ("i32", "u32"):
     _vector(f"v_mad_{t}_{t[0]}24", t, f"{t} {t} {t}", lambda a, b, c: low24(a) * low24(b) + c)
     _vector(f"v_max_{t}", t, f"{t} {t}", np.maximum)
     _vector(f"v_min_{t}", t, f"{t} {t}", np.minimum)
+_vector("v_max3_i32", "i32", "i32 i32 i32", lambda a, b, c: np.maximum(np.maximum(a, b), c))
 _vector("v_med3_i32", "i32", "i32 i32 i32",
         lambda a, b, c: np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)))  # fmt: skip
 
@@ -257,6 +258,7 @@ _scalar("s_addc_u32", "u32 mask", "u32 u32 condition", _carry)
 _scalar("s_mul_i32", "i32", "i32 i32", np.multiply)
 _scalar("s_mul_hi_i32", "i32", "i32 i32", _high)
 _scalar("s_mul_hi_u32", "u32", "u32 u32", _high)
+_scalar("s_min_i32", "i32 mask", "i32 i32", lambda a, b: (np.minimum(a, b), a < b))
 _scalar("s_abs_i32", "i32 mask", "i32", _with_bit(np.abs))
 for w in ("32", "64"):
     t = f"u{w}"

@@ -27,7 +27,7 @@ BOTH = {"cuba": CUBA, "layer": LAYER}
 def never(work, kernel):
     """Return the texts of a kernel's instructions that do not run in a work."""
     launched = work.check("sm_90", SCHEDULES[0]).launched
-    (one,) = [each for each in launched if each.name.endswith(f"{kernel}_kernel")]
+    one, *_ = [each for each in launched if each.name.endswith(f"{kernel}_kernel")]
     return set(one.counts.never)
 
 
@@ -40,14 +40,16 @@ def statement(ptx, place):
 def planted(work, pattern, change, which=None, kernel="fwd"):
     """Return a function that runs a work with one change, and the places that there are.
 
-    The walk for numbers that do not fit does not run here, so nothing is planted in it.
+    The walk for numbers that do not fit does not run here, so nothing is planted in it; nor in the
+    second kernel of a layer, which is for nothing else.
     """
     idle = never(work, kernel)
-    places = []
+    places, first = [], []
 
     def edit(ptx):
-        if f"{kernel}_kernel(" not in ptx:
+        if f"{kernel}_kernel(" not in ptx or first not in ([], [ptx]):
             return ptx
+        first[:] = [ptx]
         found = [one for one in re.finditer(pattern, ptx) if statement(ptx, one) not in idle]
         places[:] = found
         if which is None or which >= len(found):
