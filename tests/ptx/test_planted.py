@@ -134,6 +134,9 @@ def test_wrong_predicates_are_found(work, kernel):
             if work is CUBA and kernel == "fwd" and "bra" in pattern and which == places - 1:
                 assert found is None  # to the walk with care, which gives the same bits
                 continue
+            if work is LAYER and kernel == "fwd" and "st" in pattern and which == places - 1:
+                assert found is None  # the mark, which all threads hold
+                continue
             assert found in ("outside", "unwritten", "results", "race", "in flight", "endless")
 
 
