@@ -42,13 +42,14 @@ def pytest_configure(config):
 
 # long files with few tests: begun last, they would leave one process alone
 _FIRST = (
-    "test_features.py", "test_backends.py", "test_aot.py", "test_catalogue.py",
-    "test_interpreter.py", "test_kernels.py",
+    "torch/test_features.py", "tests/test_backends.py", "kernels/test_aot.py",
+    "kernels/test_catalogue.py", "kernels/test_interpreter.py", "gcn/test_kernels.py",
+    "ptx/test_kernels.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in _FIRST)
+    items.sort(key=lambda item: "/".join(item.path.parts[-2:]) not in _FIRST)
     for mark, chosen in (("slow", SLOW), ("night", NIGHT)):
         skip = pytest.mark.skip(reason=f"{mark}: set LAPILLI_{mark.upper()}=1 to run it")
         for item in items:
