@@ -77,9 +77,11 @@ class LavaDl(Slayer):
     def rest(self, module: nn.Module) -> None:
         # its Recurrent keeps the state of one sample for the next
         for part in module.modules():
-            for name in ("spike_state", "current_state", "voltage_state"):
-                if name in part._buffers:
-                    setattr(part, name, torch.zeros_like(part._buffers[name]))
+            for name in ("spike", "current", "voltage", "refractory", "threshold"):
+                state = part._buffers.get(f"{name}_state")
+                if state is not None:
+                    rest = part.threshold if name == "threshold" else 0.0
+                    setattr(part, f"{name}_state", torch.full_like(state, rest))
 
 
 class TimeFirst:
