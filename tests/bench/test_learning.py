@@ -48,7 +48,7 @@ def test_a_few_steps_learn_some(family, kind, one_thread, monkeypatch):
 
 
 # epochs, and the score that a cell must pass after them: well above what a guess would get
-SHORT = {"digits": (3, 0.3), "vowels": (20, 0.4), "motion": (10, 0.3)}
+SHORT = {"digits": (3, 0.3), "vowels": (40, 2 * page.CHANCE["vowels"]), "motion": (10, 0.3)}
 
 
 @pytest.mark.slow
