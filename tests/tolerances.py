@@ -32,11 +32,6 @@ SHARED_GRADIENT = 2e-5
 # the largest entry.
 EXECUTED_GRADIENT = 2e-6
 
-# Gradients of parameters there, where all approximate results are moved by one or two units the
-# same way: terms change by about 4e-7, and of 2193 terms, which cancel, the sum is a 47th on
-# average. The largest error seen is 7e-5, of alif with states. A share of the largest entry.
-MOVED_SUMS = 2e-4
-
 # Backward passes in float32 over 2000 steps against float64, a share of the largest entry of a
 # channel: the largest error seen is 3e-5, of rf and adrf_iz at the lowest threshold.
 LONG_GRADIENTS = 1e-4
