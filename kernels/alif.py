@@ -155,6 +155,7 @@ def _alif_fwd_walk(
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
+    ROWS: tl.constexpr = U if EXACT else (U + 1) // 2  # divisions leave too few registers for more
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
     decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
@@ -174,7 +175,7 @@ def _alif_fwd_walk(
         (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r0, scale, RULE),
          tl.zeros_like(u), larger(larger(calm_or_infinite(reach), u), v)), ptrs,
         (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), ROWS, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(v, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
@@ -206,12 +207,7 @@ def _alif_fwd_kernel(
         (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), U, STAGES, BLOCK)  # fmt: skip
 
 
-def _registers(graded, shift, exact, *_):
-    """As few as do without memory; the careful walk would take more, and slow the other down."""
-    return 72 if exact else 88
-
-
-_alif_fwd_kernel.registers = _registers
+_alif_fwd_kernel.registers = 72  # the careful walk would take more, and slow the other down
 
 
 @jit

@@ -185,13 +185,10 @@ def compile_kernel(
         if types[n].startswith("*") and n not in unaligned
     }
     gpu = architecture(target)
-    flags = tuple(
-        [constants[n] for n, p in zip(names, kernel.params, strict=True) if p.is_constexpr]
-    )
     return triton.compile(
         ASTSource(kernel, types, constants, aligned),
         target=gpu,
-        options=launch_options(gpu.backend, threads, kernel, constants.get("STAGES", 1), flags),
+        options=launch_options(gpu.backend, threads, kernel, constants.get("STAGES", 1)),
     )
 
 

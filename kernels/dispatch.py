@@ -132,7 +132,7 @@ def launch(
     """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
     device = next(a for a in args if isinstance(a, Tensor)).device
     with _on(device):
-        options = launch_options(_gpu(device), threads, kernel, stages, constants)
+        options = launch_options(_gpu(device), threads, kernel, stages)
         kernel[grid](*args, *constants, **options)
 
 
@@ -244,25 +244,20 @@ def runs_loops(x: Tensor) -> bool:
 
 
 def launch_options(
-    gpu: str,
-    threads: int = BLOCK,
-    kernel: Any = None,
-    stages: int = 1,
-    constants: tuple[Any, ...] = (),
+    gpu: str, threads: int = BLOCK, kernel: Any = None, stages: int = 1
 ) -> dict[str, Any]:
     """Compiler options of a kernel: its threads, and rounding that is written down.
 
     Contraction into fused multiply-adds is off so that results do not depend on the Triton version.
-    A kernel with an attribute ``registers``, a number or a function of its ``constants``, has no
-    more than those, but for the form with several chunks in flight, ``stages``: its programs are
-    too few to stand in each other's way. Those of other numbers of threads are in ``registers_of``.
+    A kernel with an attribute ``registers`` has no more than those, but for the form with several
+    chunks in flight, ``stages``: its programs are too few to stand in each other's way. Those of
+    other numbers of threads are in ``registers_of``.
     """
     warps = threads // _WARP.get(gpu, 32)
     options: dict[str, Any] = {"num_warps": warps, "enable_fp_fusion": False}
     if gpu == "cuda" and threads == BLOCK:
         # ptxas would trade loads in flight for occupancy
-        most = getattr(kernel, "registers", 128) if stages == 1 else 128
-        options["maxnreg"] = most(*constants) if callable(most) else most
+        options["maxnreg"] = getattr(kernel, "registers", 128) if stages == 1 else 128
     elif gpu == "cuda" and threads in getattr(kernel, "registers_of", ()):
         options["maxnreg"] = kernel.registers_of[threads]
     return options
