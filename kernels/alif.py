@@ -43,6 +43,7 @@ from .dispatch import TILE, define_op, differentiable, execute, is_learned, with
 from .fixed_point import (
     CALM,
     SATURATE,
+    both,
     calm_or_infinite,
     decay,
     fraction_of,
@@ -173,7 +174,7 @@ def _alif_fwd_walk(
     u, v, th, r, _, top = walk_forward(
         _alif_fwd_rows,
         (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r0, scale, RULE),
-         tl.zeros_like(u), larger(larger(calm_or_infinite(reach), u), v)), ptrs,
+         tl.zeros_like(u), larger(calm_or_infinite(reach), both(u, v))), ptrs,
         (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
         base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), ROWS, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
@@ -313,7 +314,7 @@ def _alif_fwd_cpu(
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
                 reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
-                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(u0), magnitude(v0))
+                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(both(u0, v0)))
                 gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0

@@ -33,6 +33,7 @@ from .fixed_point import (
     CALM,
     NEVER,
     SATURATE,
+    both,
     decay,
     fraction_of,
     gathered,
@@ -89,8 +90,11 @@ def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr, RULE: 
 
 @jit
 def cuba_gain(keep_u, keep_v, T):
-    """Bound current and voltage of T steps, as a multiple of the largest input and first state."""
-    return gathered(keep_u, T) * gathered(keep_v, T) * 3.0
+    """Bound current and voltage of T steps, as a multiple of the largest input.
+
+    Or of current and voltage before the first step, together, if those are larger.
+    """
+    return gathered(keep_u, T) * gathered(keep_v, T) * 2.0
 
 
 @jit
@@ -159,7 +163,7 @@ def _cuba_fwd_walk(
     u, w, _, top = walk_forward(
         _cuba_fwd_rows,
         (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u),
-         larger(tl.abs(u), w)), ptrs, (keep_u, keep_v, scale, theta),
+         both(u, w)), ptrs, (keep_u, keep_v, scale, theta),
         base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(w, scale, EXACT, RULE), live)
@@ -290,7 +294,7 @@ def _cuba_fwd_cpu(
                 u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
             u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
             if not RULE:
-                top = max(top, magnitude(u0), magnitude(w0))
+                top = max(top, magnitude(both(u0, w0)))
                 gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0

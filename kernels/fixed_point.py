@@ -50,7 +50,7 @@ LEAST = tl.constexpr(-(2**31) + 128)
 NAN = tl.constexpr(-(2**31))  # the state that is not a number
 
 # Units that the bound of a state has to stay below: two such states have a sum that fits
-CALM = tl.constexpr(2.0**29)
+CALM = tl.constexpr(2.0**30)
 
 
 @jit
@@ -207,6 +207,12 @@ def larger(top, x):
 def one_unit(scale):
     """Return one unit, real: what rounding can add to a state a step."""
     return tl.div_rn(1.0, scale)
+
+
+@jit
+def both(a, b):
+    """Return the sum of two magnitudes."""
+    return tl.abs(a) + tl.abs(b)
 
 
 @jit

@@ -29,6 +29,7 @@ from .dispatch import (
 from .fixed_point import (
     CALM,
     DECAY_SCALE,
+    both,
     calm_or_infinite,
     gradient_after,
     is_power_of_two,
@@ -112,7 +113,7 @@ def _recurrent_fwd_cpu(
                 c[i], d[i] = to_state(c_0, scale, RULE), to_state(d_0, scale, RULE)
                 reach = threshold_reach(c_0, d_0, theta, step, k_c[i], k_d[i], scale, T)
             if not RULE:
-                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(a_0), magnitude(b_0))
+                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(both(a_0, b_0)))
                 top = max(top, magnitude(after_spike(theta, scale)))
                 gain = max(gain, magnitude(gain_of(k_a[i], k_b[i], T, COMPLEX)))
         spikes[n, :lag] = 0

@@ -148,7 +148,7 @@ def kept(y, keep):
 @given(keep_u=keeps, keep_v=keeps, steps=lengths, x=inputs, first=st.booleans())
 @example(keep_u=4096, keep_v=4096, steps=400, x=1 << 20, first=True)
 def test_current_and_voltage_stay_below_their_bound(keep_u, keep_v, steps, x, first):
-    bound = x * bound_of_cuba(np.int32(keep_u), np.int32(keep_v), np.int32(steps))
+    bound = (1 + first) * x * bound_of_cuba(np.int32(keep_u), np.int32(keep_v), np.int32(steps))
     u = v = x * first
     for _ in range(steps):
         u = kept(u, keep_u) + x
