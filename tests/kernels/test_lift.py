@@ -169,8 +169,8 @@ def test_states_may_be_absent_from_one_call_to_the_next(before, after, cache):
 def test_states_lie_in_order():
     with pytest.raises(AssertionError):
         dispatch.run_loop(_adding_loop, 2, 0, (torch.ones(2, 3), torch.ones(3, 2).t(), None, 2, 3))
+    state = torch.ones(2, 3, dtype=torch.float64)
     with pytest.raises(AssertionError, match="float64"):
-        state = torch.ones(2, 3, dtype=torch.float64)
         dispatch.run_loop(_adding_loop, 2, 0, (torch.ones(2, 3), state, None, 2, 3))
 
 
