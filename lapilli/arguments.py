@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+DATASETS = ("digits", "nmnist", "shd", "dvsgesture")  # those with names
+SHELLS = ("bash", "zsh")  # that completion knows
 _MOST_NEURON_STEPS = 2**28  # of a profile: 1 GiB a series
 
 
@@ -273,4 +275,14 @@ def parser() -> argparse.ArgumentParser:
         "--html", type=Path, metavar="FILE", help="also write a page with the rooflines"
     )
     kernels.set_defaults(command="kernels")
+
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes lapilli's arguments in the shell",
+        description="Print a script that completes commands, options, files and folders. bash: add "
+        'eval "$(lapilli completion bash)" to ~/.bashrc. zsh: lapilli completion zsh > FOLDER/'
+        "_lapilli, a folder of $fpath. It needs the package shtab: pip install shtab",
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(command="completion")
     return root

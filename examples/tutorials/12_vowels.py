@@ -2,8 +2,8 @@
 
 Nine men say the Japanese vowel pair /ae/, and the network is to tell who speaks. Each recording is
 a row of 7 to 29 frames, and each frame has 12 numbers that describe its sound. This is a common
-kind of task: few samples, real numbers and not spikes, sequences of unequal length. We try four spiking
-networks and two yardsticks that do not spike, and then choose.
+kind of task: few samples, real numbers and not spikes, sequences of unequal length. We try four
+spiking networks and two yardsticks that do not spike, and then choose.
 
 The data (UCI; Kudo, Toyama and Shimbo 1999) lie in the package sktime: `pip install sktime`.
 """
@@ -262,5 +262,5 @@ print(export.check("vowels.net") or "nothing stands against deploying it")
 
 # %%
 # **Try next**: cross entropy on the rates in the first road (`cross_entropy(20)`), which alone
-# gains about ten points; fewer hidden neurons; a higher threshold of the sigma-delta neurons, for
+# gains eight points or more; fewer hidden neurons; a higher threshold of the sigma-delta neurons, for
 # fewer messages. [Every cell learns](../learning.md) trains all neurons on the same recordings.
