@@ -1,6 +1,8 @@
 """lava-dl's own name for the facade, for scripts that must not change at all."""
 
+import importlib
 import importlib.util
+import pkgutil
 import sys
 import types
 
@@ -27,6 +29,9 @@ def install_alias() -> None:
             "`import lapilli.slayer as slayer` instead, or an environment without lava-nc."
         )
     inner = sys.modules[_FACADE]
+    # all of them now: what Python finds later under the other name would be a second module
+    for module in pkgutil.walk_packages(inner.__path__, f"{_FACADE}."):
+        importlib.import_module(module.name)
     for name in reversed(_PACKAGES):
         package = types.ModuleType(name, "Holds lapilli.slayer under lava-dl's name.")
         package.__path__ = []
