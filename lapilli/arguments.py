@@ -164,7 +164,10 @@ def parser() -> argparse.ArgumentParser:
         "and, with --budget, spikes and synaptic operations",
     )  # fmt: skip
     check.add_argument(
-        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the data; default: 1"
+        "--unit",
+        type=_whole_number(1),
+        default=1,
+        help="integer of the data that stands for 1; default: 1, as of spikes",
     )
     check.add_argument("--json", action="store_true", help="print findings and budget as JSON")
     check.set_defaults(command="check")
@@ -178,7 +181,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("input", type=Path, metavar="INPUT.npy", help="[batch, neurons..., time]")
     run.add_argument("-o", "--output", type=Path, metavar="OUTPUT.npy", required=True)
     run.add_argument(
-        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the input; default: 1"
+        "--unit",
+        type=_whole_number(1),
+        default=1,
+        help="integer of the input that stands for 1; default: 1, as of spikes",
     )
     run.add_argument(
         "--overflow", default="slayer",

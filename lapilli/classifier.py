@@ -11,6 +11,8 @@ from torch import Tensor
 from .filter import FIR, real
 from .kernels.dispatch import is_transformed
 
+__all__ = ["Mode", "MovingWindow", "Rate"]
+
 Mode = Literal["probability", "softmax", "logsoftmax"]
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -175,6 +177,14 @@ class MovingWindow(torch.nn.Module):
         How ``confidence`` computes, see `Rate.confidence`.
     eps
         Added to the sum of rates in mode ``probability``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.classifier import MovingWindow
+    >>> spikes = torch.tensor([[[0.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]])
+    >>> MovingWindow(time_window=3).predict(spikes)  # the class that leads, step by step
+    tensor([[0, 0, 0, 0, 1, 1]])
     """
 
     def __init__(self, time_window: int, mode: Mode = "probability", eps: float = 1e-6) -> None:

@@ -79,6 +79,16 @@ class SpikeTime(_Loss):
     ------
     ValueError
         If the reduction is unknown, or the order below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> desired = torch.tensor([[[0.0, 0, 1, 0]]])
+    >>> early = torch.tensor([[[0.0, 1, 0, 0]]])
+    >>> distance = loss.SpikeTime(time_constant=2)
+    >>> distance(desired, desired), distance(early, desired) > 0
+    (tensor(0.), tensor(True))
     """
 
     def __init__(
@@ -196,6 +206,15 @@ class SpikeRate(_ClassLoss):
         If a rate is not in 0..1.
     ValueError
         If the reduction is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, 2 classes, 4 steps
+    >>> label = torch.tensor([0])
+    >>> loss.SpikeRate(true_rate=0.5, false_rate=0)(spikes, label)  # rates are 0.5 and 0.25
+    tensor(0.0625)
     """
 
     def __init__(
@@ -260,6 +279,15 @@ class SpikeMax(_ClassLoss):
     ------
     ValueError
         If mode or reduction is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, 2 classes, 4 steps
+    >>> label = torch.tensor([0])
+    >>> loss.SpikeMax()(spikes, label)  # two of the three spikes are of the class: -log(2 / 3)
+    tensor(0.4055)
     """
 
     def __init__(
@@ -326,6 +354,15 @@ class SpikeMoid(_ClassLoss):
     ------
     ValueError
         If the reduction is unknown, or ``alpha`` 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, 2 classes, 4 steps
+    >>> label = torch.tensor([0])
+    >>> loss.SpikeMoid(alpha=0.1, theta=0.4)(spikes, torch.tensor([[1.0, 0.0]])) < 0.6
+    tensor(True)
     """
 
     def __init__(
@@ -418,6 +455,16 @@ class SparsityEnforcer:
     ----------
     loss_list : list of Tensor
         One penalty a layer, without the factor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> sparse = loss.SparsityEnforcer(max_rate=0.25, lam=2)
+    >>> sparse.append(torch.tensor([[[0.0, 1, 0, 1]]]))  # a rate of 0.5
+    >>> sparse.loss
+    tensor(0.1250)
+    >>> sparse.clear()
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:

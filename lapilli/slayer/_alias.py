@@ -20,6 +20,12 @@ def install_alias() -> None:
     ------
     RuntimeError
         If a real Lava is installed: its packages would be hidden.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> slayer.install_alias()  # doctest: +SKIP
+    >>> import lava.lib.dl.slayer  # doctest: +SKIP
     """
     if sys.modules.get(_NAME) is sys.modules[_FACADE]:
         return
