@@ -42,7 +42,7 @@ class Neuron(FixedPointNeuron):
         Width, above 0, and height of the surrogate gradient, which stands in for the derivative of
         a spike while training. By default it is ``0.1 * scale_grad / (2 * w) * exp(-d / w)``, where
         d is how far the voltage is from the threshold, and ``w = 100 * tau_grad * threshold``: the
-        width follows the threshold. Values of 0.03 and 3 are a good start.
+        width follows the threshold. Values of 0.03 and 3 are a start; docs/gradients.md says more.
     scale
         The chip computes in integers: a weight of 1 is this many of its units, a voltage of 1 is
         64 times as many. Results equal lava-dl's bit for bit if ``scale`` is a power of two and no

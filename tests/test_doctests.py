@@ -11,8 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "slayer"))
 import public
 
-# Without an example: bases of what users call, and functions that are here because lava-dl has their
-# names and that blocks call. What lies in kernels/ has its examples in docs/.
+# Without an example: bases of what users call, and functions of lava-dl that blocks call. What lies
+# in kernels/ has its examples in docs/.
 WITHOUT = {
     "lapilli.blocks.base": {"step_delay", "event_rate"},
     "lapilli.blocks.synapse": {"GenericLayer", "whole_number"},
