@@ -43,7 +43,7 @@ def test_without_scikit_learn(monkeypatch):
 
 SERIES = """@problemName Japanese
 #a comment
-1.5,2.5:-1,0.25:3
+1.5,2.5:-1,2.5e-1:3
 7:8:1
 """
 
