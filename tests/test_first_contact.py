@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from lapilli.kernels.language import BACKEND
 
+ROOT = Path(__file__).parent.parent
+SOURCES = ("lapilli", "kernels", "neurons", "blocks", "export", "examples")
 NETWORK = """
 import torch
 from lapilli import export, slayer
@@ -194,3 +196,27 @@ def test_importing_slayer_takes_less_than_a_fifth_of_a_second(tmp_path):
         assert not loaded, loaded
     """
     assert float(run(script, tmp_path)) < 0.2
+
+
+READ_ALL = """
+import pathlib, sys, warnings
+warnings.simplefilter("error")
+for name in sys.argv[1:]:
+    compile(pathlib.Path(name).read_text(encoding="utf-8"), name, "exec", dont_inherit=True)
+print(len(sys.argv) - 1)
+"""
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13", "3.14"])
+def test_other_pythons_read_every_file(version, tmp_path):
+    """Without a warning, as of escapes that are none."""
+    found = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    python = next(iter(found), None) or shutil.which(f"python{version}")
+    if python is None or subprocess.run([python, "-V"], capture_output=True).returncode:
+        pytest.skip(f"there is no python{version} here")
+    files = [str(f) for folder in SOURCES for f in sorted((ROOT / folder).rglob("*.py"))]
+    done = subprocess.run(
+        [python, "-c", READ_ALL, *files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 150
