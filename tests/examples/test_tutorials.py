@@ -94,6 +94,7 @@ def test_a_package_that_is_not_here_is_said_on_the_page(small, tmp_path):
     assert "n is 2" in tutorials.make(small, tmp_path / "pages").read_text()
 
 
+@pytest.mark.slow
 def test_the_vowels_run_where_their_data_are(tmp_path):
     try:
         series("JapaneseVowels", "TEST")
