@@ -20,7 +20,18 @@ VALUES = [math.nan, math.inf, -math.inf, 1e30, -1e30, 4e7, -4e7, 3e5, -3e5]
 HIGHEST, LOWEST = (bound.value / 4096 for bound in (MOST, LEAST))
 KEEP = torch.zeros(1)  # a decay of nothing
 
-each = pytest.mark.parametrize("recurrence", FIXED, ids=repr)
+SOON = ("cuba", "adrf")  # the others compile two loops each, for continuous integration only
+
+
+def rows_of(recurrences):
+    """Return the recurrences as parameters of a test."""
+    return [
+        pytest.param(r, id=repr(r), marks=() if r.name in SOON else pytest.mark.slow)
+        for r in recurrences
+    ]
+
+
+each = pytest.mark.parametrize("recurrence", rows_of(FIXED))
 each_value = pytest.mark.parametrize("value", VALUES, ids=str)
 
 
@@ -69,7 +80,7 @@ def _state_rows():
     return [r for r in FIXED if r.states and r.spikes]
 
 
-@pytest.mark.parametrize("recurrence", _state_rows(), ids=repr)
+@pytest.mark.parametrize("recurrence", rows_of(_state_rows()))
 @pytest.mark.parametrize("value", [math.nan, math.inf, 4e7, 3e5], ids=str)
 def test_pieces_equal_the_whole(recurrence, value, device):
     problem = spoilt(recurrence, value)

@@ -142,7 +142,9 @@ def spoilt(name, value, **options):
     return layer
 
 
-@each
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "cuba" else pytest.mark.slow) for n in FAMILIES]
+)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30, 4e7, -3e5, 300.0], ids=str)
 def test_what_does_not_fit_equals_oracle(name, value, device):
     assert_equals_oracle(spoilt(name, value, device=device), equal_nan=True)

@@ -216,6 +216,7 @@ def test_recurrent_layers_equal_oracle(kind, name, graded, device):
         assert_close(g.cpu(), w, rtol=0, atol=FLOAT32["rtol"] * w.abs().max().item())
 
 
+@pytest.mark.slow
 def test_every_neuron_equals_oracle_in_the_interpreter():
     """The Triton kernels themselves; the backend is chosen for a whole process."""
     if BACKEND != "auto":

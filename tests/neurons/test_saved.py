@@ -14,7 +14,10 @@ each_way = pytest.mark.parametrize("learned", [False, True], ids=["frozen", "lea
 
 @each
 @each_way
-@pytest.mark.parametrize("shift", [False, True], ids=["prompt", "shifted"])
+@pytest.mark.parametrize(
+    "shift",
+    [pytest.param(False, id="prompt"), pytest.param(True, id="shifted", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("persistent", [False, True], ids=["from-rest", "persistent"])
 def test_bytes_kept_for_backward(row, learned, shift, persistent):
     neuron = row.make(requires_grad=learned, persistent_state=persistent)

@@ -13,7 +13,9 @@ ANY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
+@pytest.mark.parametrize(
+    "checker", [pytest.param(c, marks=pytest.mark.slow if c == "mypy" else ()) for c in CHECKERS]
+)
 def test_mistakes_are_found_and_nothing_else(checker, tmp_path):
     check_scripts(checker, tmp_path)
 

@@ -60,7 +60,7 @@ def _forget():
 
 
 @each_net
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_compilations_serve_every_size(name, training, dynamic):
     make, shape = NETS[name]

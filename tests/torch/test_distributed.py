@@ -114,6 +114,7 @@ def wait_for_epoch(process, number):
     raise AssertionError("".join(process.communicate()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_interrupt_leaves_the_last_finished_epoch(capsys):
     process = start("train", "digits", "--epochs", "100000", "--out", "a")
@@ -135,6 +136,7 @@ def test_interrupt_leaves_the_last_finished_epoch(capsys):
     assert printed("stderr", 1) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_a_process_that_dies_ends_the_others():
     process = start("train", "digits", "--epochs", "100000", "--out", "a")
@@ -205,6 +207,7 @@ def test_what_cannot_be_shared(both):
 # the page
 
 
+@pytest.mark.slow
 def test_the_script_of_the_page():
     """As it stands, in two processes; then what follows it there."""
     page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text()

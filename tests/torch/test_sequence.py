@@ -90,6 +90,7 @@ def test_what_depends_on_an_operator_parts_a_run():
     assert operators_in(codes[0]) == ["sequence"] * 2
 
 
+@pytest.mark.slow
 def test_operators_over_large_tensors_stay(monkeypatch):
     monkeypatch.setattr(sequence, "_LARGE", 3 * 11 * 9 * 4)
     net = net_of()
@@ -102,7 +103,9 @@ def test_operators_over_large_tensors_stay(monkeypatch):
     assert "sequence" in operators_in(codes[0])
 
 
-@pytest.mark.parametrize("without_grad", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    "without_grad", [torch.no_grad, pytest.param(torch.inference_mode, marks=pytest.mark.slow)]
+)
 def test_inference(without_grad):
     net = net_of()
     run = torch.compile(net, fullgraph=True)
@@ -111,6 +114,7 @@ def test_inference(without_grad):
         assert torch.equal(run(x), net(x))
 
 
+@pytest.mark.slow
 def test_pass_of_a_user_stays(monkeypatch):
     seen = []
     net = net_of()

@@ -174,7 +174,13 @@ MODES = (torch.inference_mode, torch.no_grad, torch.enable_grad)
 
 
 @each
-@pytest.mark.parametrize("norm", [None, neurons.norm.WgtScaleBatchNorm], ids=["plain", "norm"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        pytest.param(None, id="plain"),
+        pytest.param(neurons.norm.WgtScaleBatchNorm, id="norm", marks=pytest.mark.slow),
+    ],
+)
 def test_calls_of_every_mode_come_in_any_order(family, kind, norm):
     neuron = PERSISTS | {"shared_param": False, "requires_grad": True}
     if norm and kind not in ("Pool", "Unpool"):
