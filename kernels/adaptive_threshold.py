@@ -130,7 +130,8 @@ def _adaptive_threshold_rows(
 @jit
 def _adaptive_threshold_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta, step = numbers
     EXACT: tl.constexpr = flags[0]
@@ -148,7 +149,7 @@ def _adaptive_threshold_walk(
         (th, to_state(r0, scale, RULE), calm_or_infinite(reach)), ptrs,
         (keep_th, keep_r, theta, step, scale),
         base, at, live, T, C, (EXACT, RULE), U, STAGES)  # fmt: skip
-    return not_calm(top, COMPARED, scale)
+    return not_calm(top, COMPARED, scale, CARE)
 
 
 @jit
@@ -164,7 +165,8 @@ def _adaptive_threshold_kernel(
     with_care(
         _adaptive_threshold_walk, (x_ptr, threshold_ptr, refractory_ptr),
         (threshold_decay_ptr, refractory_decay_ptr), (threshold0_ptr, refractory0_ptr), (),
-        (per, scale, theta, step), T, C, M, (EXACT,), U, STAGES, BLOCK)  # fmt: skip
+        (per, scale, theta, step), T, C, M, (EXACT,), SATURATE,
+        U, STAGES, BLOCK)  # fmt: skip
 
 
 _adaptive_threshold_kernel.registers = 64  # the careful walk would take more

@@ -150,7 +150,8 @@ def _alif_fwd_rows(
 @jit
 def _alif_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta, step = numbers
     GRADED: tl.constexpr = flags[0]
@@ -181,7 +182,7 @@ def _alif_fwd_walk(
     store_row(last_ptrs[1], 0, j, to_real(v, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
     store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
-    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale)
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale, CARE)
 
 
 @jit
@@ -205,7 +206,8 @@ def _alif_fwd_kernel(
         (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr),
         (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr),
         (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr),
-        (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), U, STAGES, BLOCK)  # fmt: skip
+        (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), SATURATE,
+        U, STAGES, BLOCK)  # fmt: skip
 
 
 _alif_fwd_kernel.registers = 72  # the careful walk would take more, and slow the other down

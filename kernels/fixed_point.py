@@ -43,14 +43,19 @@ STATE_SCALE = 1 << STATE_BITS  # s_scale is this many times w_scale
 NEVER = 2**31 - 1  # a threshold that no state reaches: no spike and no reset
 
 # rules for what does not fit; PLAIN is right where all does
-PLAIN, SATURATE = tl.constexpr(0), tl.constexpr(1)
+PLAIN, SATURATE, LOIHI = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 MOST = tl.constexpr(2**31 - 128)  # largest state, and the largest float32 that fits an int32
 LEAST = tl.constexpr(-(2**31) + 128)
 NAN = tl.constexpr(-(2**31))  # the state that is not a number
 
-# Units that the bound of a state has to stay below: two such states have a sum that fits
+MOST_OF_CHIP = tl.constexpr(2**23 - 1)  # largest state of 24 bits; the smallest is its negative
+TURN = tl.constexpr(2**24)  # what a current that wraps around loses or gains
+
+# Units that the bound of a state has to stay below, by the rule: two such states have a sum that
+# fits; of the chip, the bound itself is rounded
 CALM = tl.constexpr(2.0**30)
+CALM_OF_CHIP = tl.constexpr(2.0**23 - 2.0**13)
 
 
 @jit
@@ -143,6 +148,34 @@ def plus(a, b, RULE: tl.constexpr):
 
 
 @jit
+def wrapped(y, RULE: tl.constexpr):
+    """Return what becomes of a sum as a current: by the chip's rule it wraps around, once."""
+    if RULE == LOIHI:
+        high, low = y > MOST_OF_CHIP + 1, (y <= -MOST_OF_CHIP - 1) & (y != NAN)
+        return tl.where(high, y - TURN, tl.where(low, y + TURN, y))
+    else:
+        return y
+
+
+@jit
+def clipped(y, RULE: tl.constexpr):
+    """Return what becomes of a sum as another state: by the chip's rule it stays at the limit."""
+    if RULE == LOIHI:
+        return tl.where(y == NAN, NAN, tl.minimum(tl.maximum(y, -MOST_OF_CHIP), MOST_OF_CHIP))
+    else:
+        return y
+
+
+@jit
+def misfit(y, RULE: tl.constexpr):
+    """Whether a sum, as ``plus`` returns it, does not fit a state."""
+    if RULE == LOIHI:
+        return (y != NAN) & (tl.abs(y) > MOST_OF_CHIP)
+    else:
+        return (y != NAN) & (tl.abs(y) >= MOST)
+
+
+@jit
 def spike_value(s, y, scale, GRADED: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Return what a neuron sends, float32: 1, or its state ``y``, where the spike ``s`` is."""
     out = tl.where(s, to_float(y, scale, EXACT) if GRADED else 1.0, 0.0)
@@ -225,22 +258,48 @@ def gathered(keep, T):
 
 
 @jit
+def calm_of(CARE: tl.constexpr):
+    """Return what the bound of a state has to stay below, by the rule of those that do not."""
+    if CARE == LOIHI:
+        return CALM_OF_CHIP
+    else:
+        return CALM
+
+
+@jit
 def calm_or_infinite(reach):
     """Return 0 where the bound of a state is CALM, else infinity, which stands for any input."""
     return tl.where(reach < CALM, 0.0, float("inf"))
 
 
 @jit
-def not_calm(top, gain, scale):
+def not_calm(top, gain, scale, CARE: tl.constexpr):
     """Return 1 if a state may not fit in any lane, else 0.
 
     ``top`` is the largest input and state at the beginning, real; ``gain`` bounds all states as a
-    multiple of it.
+    multiple of it; ``CARE`` is the rule for states that do not fit.
     """
-    return tl.max(tl.where(top * scale * gain < CALM, 0, 1))
+    return tl.max(tl.where(top * scale * gain < calm_of(CARE), 0, 1))
 
 
 _MOST: int = MOST.value
+OVERFLOWS = {"saturate": SATURATE.value, "loihi": LOIHI.value}
+
+
+def rule_of(overflow: str) -> int:
+    """Return the rule that a name stands for.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    rule = OVERFLOWS.get(overflow)
+    if rule is None:
+        raise ValueError(
+            f"overflow must be one of {', '.join(map(repr, OVERFLOWS))}; got {overflow!r}"
+        )
+    return rule
 
 
 def units_of(value: float, scale: float) -> int:

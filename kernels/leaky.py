@@ -28,6 +28,7 @@ from .dispatch import TILE, define_op, differentiable, execute, is_learned, with
 from .fixed_point import (
     CALM,
     NEVER,
+    SATURATE,
     fraction_of,
     gathered,
     gradient_after,
@@ -123,7 +124,8 @@ def _leaky_fwd_rows(
 @jit
 def _leaky_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta = numbers
     GRADED: tl.constexpr = flags[0]
@@ -139,7 +141,7 @@ def _leaky_fwd_walk(
         ptrs, (keep, scale, theta),
         base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(w, scale, EXACT, RULE), live)
-    return not_calm(top, leaky_gain(keep, T), scale)
+    return not_calm(top, leaky_gain(keep, T), scale, CARE)
 
 
 @jit
@@ -158,7 +160,7 @@ def _leaky_fwd_kernel(
     with_care(
         _leaky_fwd_walk, (x_ptr, spike_ptr, saved_ptr, y_ptr), (decay_ptr,), (state0_ptr,),
         (state1_ptr,), (per, scale, theta), T, C, M, (GRADED, SHIFT, EXACT),
-        U, STAGES, BLOCK)  # fmt: skip
+        SATURATE, U, STAGES, BLOCK)  # fmt: skip
 
 
 _leaky_fwd_kernel.registers = 56  # the careful walk would take more, and slow the other down

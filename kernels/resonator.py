@@ -119,7 +119,8 @@ def _resonator_fwd_rows(
 @jit
 def _resonator_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta, step = numbers
     PHASE: tl.constexpr = flags[0]
@@ -158,7 +159,7 @@ def _resonator_fwd_walk(
     store_row(last_ptrs[1], 0, j, to_real(im, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
     store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
-    return not_calm(top, turning_gain(sin, cos, T), scale)
+    return not_calm(top, turning_gain(sin, cos, T), scale, CARE)
 
 
 @jit
@@ -183,7 +184,7 @@ def _resonator_fwd_kernel(
         (sin_ptr, cos_ptr, threshold_decay_ptr, refractory_decay_ptr),
         (re0_ptr, im0_ptr, th0_ptr, r0_ptr), (re1_ptr, im1_ptr, th1_ptr, r1_ptr),
         (per, scale, theta, step), T, C, M, (PHASE, ADAPT, GRADED, SHIFT, EXACT),
-        U, STAGES, BLOCK)  # fmt: skip
+        SATURATE, U, STAGES, BLOCK)  # fmt: skip
 
 
 _resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down

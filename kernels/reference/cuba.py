@@ -10,8 +10,11 @@ from . import fixed
 from .spike import spike
 
 
-def _run(x, current_decay, voltage_decay, threshold, scale, state):
-    """Yield current, voltage, spike decision (states in units, float64) of each step."""
+def _run(x, current_decay, voltage_decay, threshold, scale, state, overflow):
+    """Yield current, voltage before and after reset, spike decision and misfits of each step.
+
+    States are in units, float64.
+    """
     rest = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
     u, w = (rest, rest) if state is None else (fixed.to_fixed(s.detach(), scale) for s in state)
     v = w
@@ -21,43 +24,53 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state):
             for p in (current_decay, voltage_decay)
         )
         rate_u, rate_v = rates
-        u = fixed.saturated(fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale))
-        v = fixed.saturated(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
+        given = fixed.to_fixed(x[..., t], scale)
+        sum_u = fixed.decayed(u, u, rate_u) + given
+        u = fixed.current(sum_u, overflow)
+        sum_v = fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale)
+        v = fixed.state(sum_v, overflow)
+        lost = fixed.misfits(given) | fixed.misfits(sum_u, sum_v, overflow=overflow)
         if threshold is None:
             fires = torch.zeros_like(v, dtype=torch.bool)
         else:
             fires = v.detach() > round(threshold * scale)
         w = torch.where(fires, 0.0, v.detach())
-        yield u, v, w, fires
+        yield u, v, w, fires, lost
 
 
 def cuba(
     x, current_decay, voltage_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
+    overflow="saturate", count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.cuba.cuba``."""
     x = x.to(torch.float32)
     u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
-    spikes = []
+    spikes, lost = [], torch.zeros(x[..., 0].shape, dtype=torch.int32, device=x.device)
     decays = fixed.signed(current_decay, voltage_decay)
-    for u, v, w, fires in _run(x, *decays, threshold, scale, state):  # noqa: B007 (read after)
+    steps = _run(x, *decays, threshold, scale, state, overflow)
+    for u, v, w, fires, misfits in steps:  # noqa: B007 (read after)
+        lost = lost + misfits
         voltage = fixed.to_float(v, scale)
         limit = threshold + 0.01 / scale
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    out = torch.stack(spikes, -1)
-    if not return_state:
-        return out
-    return out, tuple(fixed.to_float(y.detach(), scale) for y in (u, w))
+    found = [torch.stack(spikes, -1)]
+    if return_state:
+        found.append(tuple(fixed.to_float(y.detach(), scale) for y in (u, w)))
+    return (*found, *([lost] if count else ())) if return_state or count else found[0]
 
 
-def cuba_dynamics(x, current_decay, voltage_decay, threshold, scale, *, state=None):
+def cuba_dynamics(
+    x, current_decay, voltage_decay, threshold, scale, *, state=None, overflow="saturate",
+    count=False,
+):  # fmt: skip
     """See ``lapilli.kernels.cuba.cuba_dynamics``."""
     x = x.to(torch.float32)
     decays = fixed.signed(current_decay, voltage_decay)
-    steps = list(_run(x, *decays, threshold, scale, state))
+    steps = list(_run(x, *decays, threshold, scale, state, overflow))
     current, voltage = (
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in (0, 1)
     )
-    return current, voltage
+    return (current, voltage, sum(step[4] for step in steps)) if count else (current, voltage)

@@ -9,6 +9,7 @@ from lapilli.kernels.decays import decay_gradient
 from torch import Tensor
 
 MOST = 2**31 - 128  # the largest float32 that an int32 holds
+LARGEST = {"saturate": MOST, "loihi": 2**23 - 1}  # states, by the rule for those that do not fit
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -45,6 +46,26 @@ def nothing_of(y: Tensor) -> Tensor:
 def saturated(units: Tensor) -> Tensor:
     """Keep a state within its range; its gradient knows nothing of that."""
     return straight_through(units.clamp(-MOST, MOST), units)
+
+
+def current(units: Tensor, overflow: str) -> Tensor:
+    """Make a sum a current: on the chip it comes round from the other end, once."""
+    y = units.clamp(-MOST, MOST).detach()
+    if overflow == "loihi":
+        y = torch.where(y > 2**23, y - 2**24, torch.where(y <= -(2**23), y + 2**24, y))
+    return straight_through(y, units)
+
+
+def state(units: Tensor, overflow: str) -> Tensor:
+    """Make a sum another state: on the chip it stays at the limit of 24 bits."""
+    most = LARGEST[overflow]
+    return straight_through(units.clamp(-most, most), units)
+
+
+def misfits(*sums: Tensor, overflow: str = "saturate") -> Tensor:
+    """Return 1 where one of several sums does not fit a state, else 0."""
+    most = LARGEST[overflow] + (overflow == "loihi")
+    return torch.stack([y.detach().abs() >= most for y in sums]).any(0).to(torch.int32)
 
 
 def units(value: float, scale: float) -> int:
