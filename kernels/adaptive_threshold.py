@@ -32,6 +32,7 @@ from .fixed_point import (
     keep_of,
     kept,
     larger,
+    misfit,
     not_calm,
     plus,
     rest_of,
@@ -76,6 +77,12 @@ def rise(th, r, s, y, step, RULE: tl.constexpr):
     if RULE:
         th, r = tl.where(y == NAN, NAN, th), tl.where(y == NAN, NAN, r)
     return th, r
+
+
+@jit
+def threshold_misfits(th, r):
+    """Return 1 where a threshold or a refractory after a step is at its limit, else 0."""
+    return (misfit(th, SATURATE) | misfit(r, SATURATE)).to(tl.int32)
 
 
 @jit

@@ -10,8 +10,8 @@ from . import fixed
 from .spike import spike
 
 
-def _run(x, current_decay, voltage_decay, threshold, scale, state, overflow):
-    """Yield current, voltage before and after reset, spike decision and misfits of each step.
+def _run(x, current_decay, voltage_decay, threshold, scale, state, rule):
+    """Yield current, voltage before and after reset, spike decision of each step.
 
     States are in units, float64.
     """
@@ -24,18 +24,15 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state, overflow):
             for p in (current_decay, voltage_decay)
         )
         rate_u, rate_v = rates
-        given = fixed.to_fixed(x[..., t], scale)
-        sum_u = fixed.decayed(u, u, rate_u) + given
-        u = fixed.current(sum_u, overflow)
-        sum_v = fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale)
-        v = fixed.state(sum_v, overflow)
-        lost = fixed.misfits(given) | fixed.misfits(sum_u, sum_v, overflow=overflow)
+        rule.t = t
+        u = rule.current(fixed.decayed(u, u, rate_u) + rule.given(x[..., t], scale))
+        v = rule.state(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
         if threshold is None:
             fires = torch.zeros_like(v, dtype=torch.bool)
         else:
             fires = v.detach() > round(threshold * scale)
         w = torch.where(fires, 0.0, v.detach())
-        yield u, v, w, fires, lost
+        yield u, v, w, fires
 
 
 def cuba(
@@ -46,20 +43,16 @@ def cuba(
     """See ``lapilli.kernels.cuba.cuba``."""
     x = x.to(torch.float32)
     u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
-    spikes, lost = [], torch.zeros(x[..., 0].shape, dtype=torch.int32, device=x.device)
+    spikes, rule = [], fixed.Rule(overflow)
     decays = fixed.signed(current_decay, voltage_decay)
-    steps = _run(x, *decays, threshold, scale, state, overflow)
-    for u, v, w, fires, misfits in steps:  # noqa: B007 (read after)
-        lost = lost + misfits
+    for u, v, w, fires in _run(x, *decays, threshold, scale, state, rule):  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
         limit = threshold + 0.01 / scale
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    found = [torch.stack(spikes, -1)]
-    if return_state:
-        found.append(tuple(fixed.to_float(y.detach(), scale) for y in (u, w)))
-    return (*found, *([lost] if count else ())) if return_state or count else found[0]
+    last = tuple(fixed.to_float(y.detach(), scale) for y in (u, w)) if return_state else None
+    return fixed.answer(torch.stack(spikes, -1), last, rule, count)
 
 
 def cuba_dynamics(
@@ -69,8 +62,9 @@ def cuba_dynamics(
     """See ``lapilli.kernels.cuba.cuba_dynamics``."""
     x = x.to(torch.float32)
     decays = fixed.signed(current_decay, voltage_decay)
-    steps = list(_run(x, *decays, threshold, scale, state, overflow))
+    rule = fixed.Rule(overflow)
+    steps = list(_run(x, *decays, threshold, scale, state, rule))
     current, voltage = (
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in (0, 1)
     )
-    return (current, voltage, sum(step[4] for step in steps)) if count else (current, voltage)
+    return (current, voltage, rule.counted()) if count else (current, voltage)
