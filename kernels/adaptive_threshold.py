@@ -47,6 +47,11 @@ from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward, with_care
 from .spike import turns
 
+NO_CHIP_RULE = (
+    "overflow='loihi' is for neurons that lava's netx simulates: CUBA, RF and RF-Izhikevich. It "
+    "has none whose threshold adapts, so there is no rule to follow; use overflow='saturate'."
+)
+
 COMPARED = tl.constexpr(0.25)  # what is only compared may be four times as large as a state
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py

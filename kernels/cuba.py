@@ -60,6 +60,7 @@ from .layout import (
     from_rows,
     from_state_rows,
     neurons_a_parameter,
+    results,
     state_rows,
     to_rows,
 )
@@ -153,9 +154,8 @@ def _cuba_fwd_rows(
         x = to_state(xs[i], scale, RULE)
         u0, w0 = u, w
         u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT, RULE)
-        if RULE:
-            if ptrs[5] is not None:
-                top += cuba_misfits(u0, w0, x, u, keep_u, keep_v, scale, EXACT, RULE)
+        if RULE and ptrs[5] is not None:
+            top += cuba_misfits(u0, w0, x, u, keep_u, keep_v, scale, EXACT, RULE)
         row = at + i * C
         last = store_spike(
             ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
@@ -563,15 +563,12 @@ def cuba(
     spikes, _, _, _, current1, voltage1, misfits = cuba_fwd(
         to_rows(x), current_decay, voltage_decay, current0, voltage0, scale,
         lowest_spiking(threshold, scale), True, False, saving, return_state, graded, shift,
-        threshold + EPSILON / scale, height, rate, surrogate, decay_sign(), rule_of(overflow), count,
+        threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
+        rule_of(overflow), count,
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
-    found = [spikes]
-    if return_state:
-        found.append((from_state_rows(current1, x), from_state_rows(voltage1, x)))
-    if count:
-        found.append(from_state_rows(misfits, x))
-    return tuple(found) if len(found) > 1 else spikes
+    state = tuple(from_state_rows(s, x) for s in (current1, voltage1)) if return_state else None
+    return results(spikes, state, from_state_rows(misfits, x) if count else None)
 
 
 @with_reference

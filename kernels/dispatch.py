@@ -219,7 +219,7 @@ def run_watched(
     """Run a CPU loop, and again with care the tiles in which it met what does not fit.
 
     ``sizes`` are ``N, T, C``. Between ``args`` and them the loop gets an array of marks, and after
-    ``constants`` the rule, see fixed_point.py. A constant CARE is that of those tiles, else SATURATE.
+    ``constants`` the rule, see fixed_point.py: of those tiles a constant CARE, else SATURATE.
     """
     suspect = np.zeros(tiles + 1, np.int32)
     given = (*args, suspect, *sizes)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import recurrent_triton
-from .adaptive_threshold import threshold_reach
+from .adaptive_threshold import NO_CHIP_RULE, threshold_reach
 from .cuba import cuba_step_dynamics_bwd
 from .decays import decay_gradients, decay_sign
 from .dispatch import (
@@ -44,7 +44,7 @@ from .fixed_point import (
     units_of,
 )
 from .language import tl
-from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import contiguous_rows, from_rows, neurons_a_parameter, results, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
 from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, slopes
@@ -62,10 +62,6 @@ if TYPE_CHECKING:  # the generated modules import these, see lift.py
     from .scalar_ops import magnitude, note
 
 GRADIENTS = ("lava-dl", "full", "bounded")
-NO_RULE_FOR_THRESHOLDS = (
-    "overflow='loihi' is for neurons that lava's netx simulates: CUBA, RF and RF-Izhikevich. It has "
-    "no neuron whose threshold adapts, and so no rule for it; use overflow='saturate'."
-)
 LOOP_GAIN = 0.5  # the most that "bounded" lets go round, see recurrent_steps.py
 
 Parts = Tensor | tuple[Tensor | None, Tensor | None]  # of resonators (real, imaginary)
@@ -78,8 +74,8 @@ Parts = Tensor | tuple[Tensor | None, Tensor | None]  # of resonators (real, ima
 def _recurrent_fwd_cpu(
     first, last, z, z_im, columns, spoilt, spikes, slope_re, slope, series_a, series_b,
     decay_a, decay_b, decay_c, decay_d, a0, b0, c0, d0, s0, a1, b1, c1, d1, s1,
-    count, at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
-    suspect, N, T, C,
+    count, at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset,
+    height, excess, rate, suspect, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
     GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
     RULE: tl.constexpr,
@@ -563,7 +559,7 @@ def recurrent(
     turns, adapts = parts[1] is not None, len(decays) == 4
     care = rule_of(overflow)
     if adapts and overflow == "loihi":
-        raise ValueError(NO_RULE_FOR_THRESHOLDS)
+        raise ValueError(NO_CHIP_RULE)
     if turns and phase:
         height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     else:
@@ -585,12 +581,10 @@ def recurrent(
         offset, height, excess, rate, surrogate, GRADIENTS.index(gradient), decay_sign(), care,
         count,
     )  # fmt: skip
-    found: list[Any] = [from_rows(out, shape[1:-1])]
+    others: list[Any] = []
     if return_state:
         *states, last_spikes = (
             s.view(shape[:-1]) if s is not None and s.numel() else s for s in last
         )
-        found += tuple(states[: len(decays)]), last_spikes
-    if count:
-        found.append(lost.view(shape[:-1]))
-    return tuple(found) if len(found) > 1 else found[0]
+        others += tuple(states[: len(decays)]), last_spikes
+    return results(from_rows(out, shape[1:-1]), *others, lost.view(shape[:-1]) if count else None)

@@ -188,9 +188,8 @@ def _recurrent_fwd_walk(
         steps *= wanted  # or nothing is done, and nothing stored
         live = live & (m[:, None] * 0 + wanted > 0)
     top = _pairs(top)
-    if RULE:
-        if count_ptr is not None:
-            lost_steps = tl.load(count_ptr + j, mask=live, other=0)
+    if RULE and count_ptr is not None:
+        lost_steps = tl.load(count_ptr + j, mask=live, other=0)
     s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
     lost = _lost(s_out, LOST)
     last = _operand_of(s_out, DOT)
@@ -245,11 +244,10 @@ def _recurrent_fwd_walk(
         a, b, c_next, d_next, before_a, before_b, tested, above, s = advance(
             a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, step, scale,
             COMPLEX, PHASE, ADAPT, EXACT, RULE)  # fmt: skip
-        if RULE:
-            if count_ptr is not None:
-                lost_steps += misfits(
-                    a_was, b_was, x, x_im, before_a, c_next, d_next, k_a, k_b, scale,
-                    COMPLEX, ADAPT, EXACT, RULE)  # fmt: skip
+        if RULE and count_ptr is not None:
+            lost_steps += misfits(
+                a_was, b_was, x, x_im, before_a, c_next, d_next, k_a, k_b, scale,
+                COMPLEX, ADAPT, EXACT, RULE)  # fmt: skip
         if ADAPT:
             c, d = c_next, d_next
         s_out = spike_value(s, tested, scale, GRADED, EXACT, RULE)
@@ -272,9 +270,8 @@ def _recurrent_fwd_walk(
     if ADAPT:
         _store_state(last_ptrs[2], j, c, live, scale, EXACT, RULE)
         _store_state(last_ptrs[3], j, d, live, scale, EXACT, RULE)
-    if RULE:
-        if count_ptr is not None:
-            tl.store(count_ptr + j, lost_steps, mask=live)
+    if RULE and count_ptr is not None:
+        tl.store(count_ptr + j, lost_steps, mask=live)
     if not LOST:  # or they would stay in registers twice
         s_out = last.to(tl.float32)
     _store(last_ptrs[4], j, s_out, live)

@@ -95,11 +95,8 @@ def with_care(
 @jit
 def watch_at_first(top, count_ptr, RULE: tl.constexpr):
     """Return what a walk keeps beside its states: the largest input, or how often none fitted."""
-    if RULE:
-        if count_ptr is not None:
-            return tl.zeros_like(top).to(tl.int32)
-        else:
-            return top
+    if RULE and count_ptr is not None:
+        return tl.zeros_like(top).to(tl.int32)
     else:
         return top
 

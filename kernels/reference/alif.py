@@ -74,7 +74,8 @@ def alif_dynamics(
     rule = fixed.Rule("saturate")
     steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     decays = threshold_decay, refractory_decay
-    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state, rule)
+    adapted = fixed.Rule("saturate")
+    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state, adapted)
     steps = [(u, v, th, r) for (u, v), (th, r, _) in zip(steps, adaptation, strict=True)]
     found = tuple(
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in range(4)

@@ -6,7 +6,7 @@ from . import fixed
 from .spike import spike
 
 
-def _run(x, decay, scale, threshold, state, rule):
+def _run(x, decay, scale, threshold, state, rule, is_current=False):
     """Yield the state before the reset, after it, and the spike decision of each step."""
     (decay,) = fixed.signed(decay)
     if state is None:
@@ -17,7 +17,8 @@ def _run(x, decay, scale, threshold, state, rule):
     for t in range(x.shape[-1]):
         rate = fixed.per_neuron(fixed.decay_rate(decay, learning=t > 0), x)
         rule.t = t
-        y = rule.wide(fixed.decayed(w, y, rate) + rule.given(x[..., t], scale))
+        y = fixed.decayed(w, y, rate) + rule.given(x[..., t], scale)
+        y = rule.current(y) if is_current else rule.state(y)
         if threshold is None:
             fires = torch.zeros_like(y, dtype=torch.bool)
         else:
@@ -26,10 +27,13 @@ def _run(x, decay, scale, threshold, state, rule):
         yield y, w, fires
 
 
-def leaky(x, decay, scale, *, threshold=None, state=None, count=False):
+def leaky(
+    x, decay, scale, *, threshold=None, state=None, is_current=False, overflow="saturate",
+    count=False,
+):  # fmt: skip
     """See ``lapilli.kernels.leaky.leaky``."""
-    rule = fixed.Rule("saturate")
-    steps = _run(x.to(torch.float32), decay, scale, threshold, state, rule)
+    rule = fixed.Rule(overflow)
+    steps = _run(x.to(torch.float32), decay, scale, threshold, state, rule, is_current)
     out = torch.stack([fixed.to_float(y, scale) for y, _, _ in steps], -1)
     return fixed.answer(out, None, rule, count)
 
@@ -37,10 +41,10 @@ def leaky(x, decay, scale, *, threshold=None, state=None, count=False):
 def leaky_spike(
     x, decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
-    count=False,
+    overflow="saturate", count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.leaky.leaky_spike``."""
-    rule = fixed.Rule("saturate")
+    rule = fixed.Rule(overflow)
     steps = list(_run(x.to(torch.float32), decay, scale, threshold, state, rule))
     limit = threshold + 0.01 / scale
     spikes = [
