@@ -95,9 +95,7 @@ def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr, RULE: 
 
 
 @jit
-def cuba_misfits(
-    u, w, x, current, keep_u, keep_v, scale, EXACT: tl.constexpr, RULE: tl.constexpr
-):
+def cuba_misfits(u, w, x, current, keep_u, keep_v, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Return 1 where an input or a state of a step does not fit, else 0.
 
     ``u`` and ``w`` are the state before the step, ``current`` is what it made of ``u``.
