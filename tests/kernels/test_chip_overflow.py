@@ -3,6 +3,7 @@
 ``overflow_of_lava.npz`` is made by tests/conformance/overflow_side.py.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from lapilli.kernels.reference import rf_iz as rf_iz_oracle
 from lapilli.kernels.resonator import resonator
 from lapilli.kernels.rf import adrf, rf
 from lapilli.kernels.rf_iz import rf_iz
+from problems import KERNELS, ORACLES, assert_equal_answers
+from recurrences import TABLE
+from test_overflow import spoilt
 
 SCALE = 4096
 LIMIT = 2**23 - 1
@@ -131,3 +135,58 @@ def test_unknown_rules_and_neurons_without_one_are_refused(device):
         recurrent(x, torch.zeros(2, 2), (d, d, d, d), 1.0, SCALE, overflow="loihi")
     with pytest.raises(TypeError, match="overflow"):
         adrf((x, x), d, d, d, d, 1.0, 1.0, SCALE, overflow="loihi")
+
+
+CHIP = [r for r in TABLE if r.name in ("cuba", "leaky", "rf", "rf_iz")]
+COUNTING = [*CHIP, *(r for r in TABLE if r.name in ("alif", "adrf", "adrf_iz"))]
+
+
+@pytest.mark.parametrize("recurrence", CHIP, ids=repr)
+def test_the_chips_rule_equals_oracle(recurrence, device):
+    """What fits 32 bits, what does not, infinity and NaN; forward and backward."""
+    for value in (math.nan, math.inf, -4e7, 3e5, -1800.0):
+        problem = spoilt(recurrence, value, train=True, overflow="loihi")
+        assert_equal_answers(problem, device, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "recurrence",
+    [pytest.param(r, id=r.name, marks=() if r.name == "cuba" else pytest.mark.slow) for r in CHIP],
+)
+def test_pieces_by_the_chips_rule_equal_the_whole(recurrence, device):
+    problem = spoilt(recurrence, 1500.0, overflow="loihi")
+    inputs, parameters, _ = problem.tensors(device)
+    whole, _ = problem.call(inputs, parameters, return_state=True)
+    state, pieces = None, []
+    for part in zip(*(x.split(4, -1) for x in inputs), strict=True):
+        (y,), state = problem.call(list(part), parameters, state, return_state=True)
+        pieces.append(y)
+    assert torch.equal(torch.cat(pieces, -1), whole[0])
+
+
+@pytest.mark.parametrize("recurrence", COUNTING, ids=repr)
+def test_counts_equal_oracles(recurrence, device):
+    rules = ("saturate", "loihi") if recurrence in CHIP else ("saturate",)
+    for rule in rules:
+        options = {"count": True} | ({"overflow": rule} if rule != "saturate" else {})
+        some = 0
+        for value in (math.nan, math.inf, -4e7, 3e5, -1800.0, 0.0):
+            problem = spoilt(recurrence, value, **options)
+            counts = []
+            for package, where in ((KERNELS, device), (ORACLES, "cpu")):
+                inputs, parameters, _ = problem.tensors(where)
+                _, count = problem.call(inputs, parameters, package=package)[0]
+                counts.append(count.cpu())
+            assert torch.equal(*counts), (rule, value)
+            assert counts[0].dtype == torch.int32
+            assert value != 0.0 or not counts[0].any(), "nothing is the matter"
+            some += counts[0].sum().item()
+        assert some > 0
+
+
+def test_a_count_is_that_of_the_steps():
+    x = torch.tensor([[[2000.0, 1.0, 100.0, 0.0], [0.0, 0.0, 3000.0, -3000.0]]])
+    keep = torch.zeros(1)
+    _, count = cuba(x, keep, keep, 1e4, SCALE, overflow="loihi", count=True)
+    # 2000, 2001 + 2000 clips; then 2101 wraps around to -1995 and 52 is left, -1995 is added
+    assert count.tolist() == [[2, 2]]
