@@ -462,7 +462,7 @@ class _Description:
             params["activation"] = str(neuron.device_params.get("activation"))
         arguments = inspect.signature(type(neuron)).parameters
         params |= {flag: bool(getattr(neuron, flag)) for flag in FLAGS if flag in arguments}
-        if getattr(neuron, "overflow", "saturate") != "saturate":
+        if neuron.overflow not in (None, "saturate"):
             params["overflow"] = neuron.overflow
         norm = next(iter(self._norms().values()), None)
         params["norm"] = None if norm is None else _norm_params(norm)

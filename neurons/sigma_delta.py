@@ -66,6 +66,8 @@ class Neuron(base.Neuron):
         What a learned threshold does not fall below, real units; None for half of ``threshold``.
     surrogate
         Shape of that gradient; see ``lapilli.neurons.delta.Delta``.
+    overflow
+        None: the sums are float32. Rules for states that do not fit an integer raise.
 
     Attributes
     ----------
@@ -104,6 +106,8 @@ class Neuron(base.Neuron):
         requires_grad: bool = False,
         min_threshold: float | None = None,
         surrogate: GivenSurrogate = DEFAULT,
+        *,
+        overflow: None = None,
     ):
         require(
             activation is None or callable(activation),
@@ -122,6 +126,7 @@ class Neuron(base.Neuron):
             **base.fixed_point_scales(scale) | {"p_scale": 1},
         )
         self.graded_spike = True
+        self.overflow = overflow
         self.activation = activation
         self.bias = torch.nn.Parameter(
             torch.zeros(1, dtype=torch.float32), requires_grad=self.requires_grad
@@ -259,6 +264,20 @@ class Neuron(base.Neuron):
     def scale_rho(self) -> float:
         """Scale of the surrogate gradient."""
         return self.scale_grad
+
+    @property
+    def overflow(self) -> None:
+        """None: there are no states that could follow a rule; see ``FixedPointNeuron``."""
+        return None
+
+    @overflow.setter
+    def overflow(self, overflow: None) -> None:
+        require(
+            overflow is None,
+            f"overflow is for neurons with integer states. The sums of sigma-delta neurons are "
+            f"float32, and Lava's model of them has no rule for 24 bits; got {overflow!r}. Leave "
+            f"it out.",
+        )
 
     @property
     def surrogate(self) -> str:
