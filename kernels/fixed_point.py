@@ -17,15 +17,32 @@ every step; saturation is not differentiated, just as truncation is not. A curre
 from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of
 float32 (sigma, delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
 
+**24 bits.** That is the rule SATURATE. The rule LOIHI is that by which Lava's fixed-point models
+simulate the chip, for neurons that its netx runs. With L = 2**23 - 1 and a sum y, exact:
+
+    CUBA       current             y - 2**24 where y > L + 1,  y + 2**24 where y < -L,  else y
+    CUBA       voltage             min(max(y, -L), L)
+    RF, RF-Iz  real, imaginary     min(max(y, -L), L)
+
+It holds before the spike is decided; after one the voltage is 0, and the state of RF-Iz (0, theta -
+1), as ever. A current comes round once: an input beyond 2**24 leaves it beyond 24 bits, as in Lava.
+Inputs, and the sums y, saturate at MOST before, where Lava's own int32 would wrap, so that infinity
+is a very large input. NaN is NAN by either rule. Lava has no rule for thresholds that adapt, and
+none for sigma-delta neurons but that of int32.
+
+**Counting.** A step of a neuron is a misfit if an input or a sum was at MOST or beyond it, or by
+the rule LOIHI a sum was beyond L.
+
 **Where it is computed.** Every executor runs one loop that knows nothing of all this, and keeps the
 largest input that it met. After it, ``reach`` bounds every state: by that input, by the states at
 the beginning, and by how much of its inputs a state can gather in so many steps (``gathered``). If
-the bound is not CALM, which is far from the largest int32, the neurons of that tile are computed
-again from their first step with the rule SATURATE of ``to_state``, ``kept``, ``plus`` and
-``to_real``, which takes about three times as long. Both give the same bits where both are right, so
-nobody can tell which has run but by the time it took.
+the bound is not CALM, which is far from the largest int32, or from 24 bits, the neurons of that
+tile are computed again from their first step by the rule of ``to_state``, ``kept``, ``plus``,
+``wrapped``, ``clipped`` and ``to_real``, which takes about three times as long. Both give the same
+bits where both are right, so nobody can tell which has run but by the time it took.
 
-Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py.
+Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py; lava-nc proc/lif/models.py,
+proc/rf/models.py, proc/rf_iz/models.py.
 """
 
 from .language import jit, tl

@@ -193,3 +193,26 @@ def test_files_keep_the_rule(row, tmp_path):
     assert not torch.equal(net(x), want)
     export.save(net, tmp_path / "b.net", target="lapilli")
     assert torch.equal(export.load(tmp_path / "b.net")(x), net(x))
+
+
+def test_steps_one_by_one_follow_the_rule_and_count():
+    """The prepared way of a step a call (blocks/stream.py) is left where states are counted."""
+    layer = blocks.cuba.Dense(STILL | {"persistent_state": True}, 5, 4, pre_hook_fx=None)
+    torch.nn.init.constant_(layer.synapse.weight, 3.0)
+    x = torch.full((1, 5, 40), 20.0)
+    wants, counts = [], []
+    for rule in ("saturate", "loihi"):
+        layer.neuron.overflow = rule
+        lapilli.reset_state(layer)
+        layer.neuron.count_overflows = True
+        wants.append(layer(x))
+        counts.append(layer.neuron.overflows)
+        for counting in (True, False):
+            layer.neuron.count_overflows = counting
+            lapilli.reset_state(layer)
+            with torch.no_grad():
+                got = torch.cat([layer(step) for step in x.split(1, -1)], -1)
+            assert torch.equal(got, wants[-1])
+            assert layer.neuron.overflows == (counts[-1] if counting else None)
+    assert not torch.equal(*wants)
+    assert counts[0] == 0 < counts[1]
