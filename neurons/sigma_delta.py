@@ -274,9 +274,8 @@ class Neuron(base.Neuron):
     def overflow(self, overflow: None) -> None:
         require(
             overflow is None,
-            f"overflow is for neurons with integer states. The sums of sigma-delta neurons are "
-            f"float32, and Lava's model of them has no rule for 24 bits; got {overflow!r}. Leave "
-            f"it out.",
+            f"overflow of a sigma-delta neuron must be None; got {overflow!r}. Its sums are float32, "
+            f"and Lava's model of it has no rule for 24 bits. Leave it out.",
         )
 
     @property
