@@ -274,8 +274,8 @@ class Neuron(base.Neuron):
     def overflow(self, overflow: None) -> None:
         require(
             overflow is None,
-            f"overflow of a sigma-delta neuron must be None; got {overflow!r}. Its sums are float32, "
-            f"and Lava's model of it has no rule for 24 bits. Leave it out.",
+            f"overflow of a sigma-delta neuron must be None; got {overflow!r}. Its sums are "
+            f"float32, and Lava's model of it has no rule for 24 bits. Leave it out.",
         )
 
     @property
