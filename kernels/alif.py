@@ -331,6 +331,8 @@ def _alif_fwd_cpu(
                 gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
@@ -349,7 +351,7 @@ def _alif_fwd_cpu(
                     theta, step, scale, EXACT, RULE)  # fmt: skip
                 if RULE and count is not None:
                     lost = threshold_misfits(th[i], r[i])
-                    count[n, c0 + i] += lost | cuba_misfits(
+                    count_n[i] += lost | cuba_misfits(
                         u_i, v_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
                 s_t[i] = spike_value(s, sent, scale, GRADED, EXACT, RULE)
                 if margins is not None:

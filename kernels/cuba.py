@@ -323,6 +323,8 @@ def _cuba_fwd_cpu(
                 gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             if spikes is not None:
@@ -340,7 +342,7 @@ def _cuba_fwd_cpu(
                 u[i], v, s, w[i] = cuba_step(
                     u_i, w_i, x_i, keep_u[i], keep_v[i], theta, scale, EXACT, RULE)  # fmt: skip
                 if RULE and count is not None:
-                    count[n, c0 + i] += cuba_misfits(
+                    count_n[i] += cuba_misfits(
                         u_i, w_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
                 if spikes is not None:
                     s_t[i] = spike_value(s, v, scale, GRADED, EXACT, RULE)

@@ -277,6 +277,8 @@ def _leaky_fwd_cpu(
                 gain = max(gain, magnitude(leaky_gain(keep[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             if spikes is not None:
@@ -293,7 +295,7 @@ def _leaky_fwd_cpu(
                 x_i, w_i = to_state(x_t[i], scale, RULE), w[i]
                 y, s, w[i] = leaky_step(w_i, x_i, keep[i], theta, CURRENT, RULE)
                 if RULE and count is not None:
-                    count[n, c0 + i] += leaky_misfits(w_i, x_i, keep[i], RULE)
+                    count_n[i] += leaky_misfits(w_i, x_i, keep[i], RULE)
                 if spikes is not None:
                     s_t[i] = spike_value(s, y, scale, GRADED, EXACT, RULE)
                 if saved is not None:

@@ -346,6 +346,8 @@ def _resonator_fwd_cpu(
                     top = max(top, magnitude(after_spike(theta, scale)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
@@ -388,7 +390,7 @@ def _resonator_fwd_cpu(
                 if RULE and count is not None:
                     if ADAPT:
                         lost = lost | threshold_misfits(th_i, r_i)
-                    count[n, c0 + i] += lost
+                    count_n[i] += lost
         if real1 is not None:
             for i in range(c1 - c0):
                 real1[n, c0 + i] = to_real(re[i], scale, EXACT, RULE)
