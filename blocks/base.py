@@ -42,6 +42,19 @@ class _HookOfTheNeuron:
 NEURON_HOOK: Any = _HookOfTheNeuron()  # as ``pre_hook_fx``: the neuron's own quantisation
 
 _SIZES = "For arguments out of range or of a wrong length, or input of another shape."
+_SHOWS_DENSE = """\
+>>> layer = Kind(neuron, 3, 2)
+>>> x = torch.rand(4, 3, 10)  # spikes or any real numbers, [batch, neurons, time]
+>>> layer(x).shape
+torch.Size([4, 2, 10])"""
+_SHOWS_CONV = """\
+>>> layer = Kind(neuron, 2, 3, kernel_size=2, stride=2)
+>>> layer(torch.rand(1, 2, 4, 4, 10)).shape  # [batch, channels, height, width, time]
+torch.Size([1, 3, OUT, OUT, 10])"""
+_SHOWS_POOL = """\
+>>> layer = Kind(neuron, kernel_size=2)
+>>> layer(torch.rand(1, 2, 4, 4, 10)).shape  # [batch, channels, height, width, time]
+torch.Size([1, 2, OUT, OUT, 10])"""
 _CONVOLVED = "For arguments out of range or of a wrong length, or input that is not NCHWT."
 _POOLED = {
     "stride": "Integer, or a pair (height, width); None for ``kernel_size``.",
@@ -62,11 +75,11 @@ if not TYPE_CHECKING:  # or checkers would take every name for one that is here
 
 
 def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
-    """Delay ``x`` by one step; the last frame drops out.
+    """Delay ``x`` by one step: the first step is 0, and what was last is left out.
 
-    Where ``module.neuron.persistent_state`` is true, the last frame is kept in
-    ``module.delay_buffer``, detached, and comes out first at the next call with this batch size,
-    unless the neuron began that call at rest.
+    Where ``module.neuron.persistent_state`` is true, the last step is kept in
+    ``module.delay_buffer``, detached, and is the first one of the next call with this batch size.
+    A call that the neuron begins at rest begins with 0.
 
     Parameters
     ----------
@@ -379,6 +392,10 @@ class _MaskedBlock(_SynapseBlock):
         "What to add to the input to start from; it is learned, and quantised when used. None:\n"
         "nothing is added."
     ),
+    example=(
+        ">>> Kind(neuron, weight=2.0)(torch.rand(4, 3, 10)).shape  # [batch, neurons, time]\n"
+        "torch.Size([4, 3, 10])"
+    ),
 )
 class AbstractInput(_NeuronBlock):
     """Input layer: scale, shift and quantise the input, and encode it in spikes."""
@@ -469,7 +486,14 @@ def _one_value(name: str, value: Any) -> torch.nn.Parameter | None:
     return torch.nn.Parameter(tensor)
 
 
-@documented("For input that is not ``[batch, neurons..., time]``.", count_log="Also return None.")
+@documented(
+    "For input that is not ``[batch, neurons..., time]``.",
+    count_log="Also return None.",
+    example=(
+        ">>> Kind()(torch.rand(4, 2, 3, 5, 10)).shape  # [batch, channels, height, width, time]\n"
+        "torch.Size([4, 30, 10])"
+    ),
+)
 class AbstractFlatten(_Block):
     """Flatten the neurons: ``[N, C, H, W, T]`` to ``[N, C * H * W, T]``; moves no data."""
 
@@ -490,6 +514,10 @@ class AbstractFlatten(_Block):
     "For a number of neurons that ``num_outputs`` does not divide.",
     num_outputs="Number of outputs, at least 1.",
     count_log="Also return None.",
+    example=(
+        ">>> Kind(num_outputs=2)(torch.rand(4, 6, 10)).shape  # two groups of three neurons\n"
+        "torch.Size([4, 2, 10])"
+    ),
 )
 class AbstractAverage(_Block):
     """Average groups of consecutive neurons: ``[N, neurons..., T]`` to ``[N, num_outputs, T]``."""
@@ -530,6 +558,10 @@ class AbstractAverage(_Block):
     "(ArgumentError, also an AssertionError.) For a factor that is no power of two.",
     factor="Steps that become one; a power of two, at least 1.",
     count_log="Also return None.",
+    example=(
+        ">>> Kind(factor=4)(torch.rand(4, 3, 10)).shape  # 10 steps in bins of 4\n"
+        "torch.Size([4, 3, 3])"
+    ),
 )
 class AbstractTimeDecimation(_Block):
     """Average bins of time: ``[N, neurons..., T]`` to ``[N, neurons..., ceil(T / factor)]``.
@@ -580,6 +612,7 @@ class AbstractTimeDecimation(_Block):
     _SIZES,
     dynamics="Return the neuron's state, without spike and reset; otherwise the weighted input.",
     count_log="Also return None.",
+    example=_SHOWS_DENSE,
 )
 class AbstractAffine(_MaskedBlock):
     """Affine layer, for readout: a fully connected synapse and the neuron's dynamics.
@@ -651,10 +684,11 @@ class AbstractAffine(_MaskedBlock):
         return (y, None) if self.count_log else y
 
 
-@documented(_SIZES)
+@documented(_SIZES, example=_SHOWS_DENSE)
 class AbstractDense(_MaskedBlock):
     """Dense layer: a fully connected synapse and its neurons.
 
+    The input may be spikes or any other real numbers, which the weights multiply.
     ``[N, in, T]`` to ``[N, out, T]``; with a tuple of ``in_neurons``, ``[N, C, H, W, T]`` to
     ``[N, out, 1, 1, T]``.
     """
@@ -745,7 +779,7 @@ class _Convolving(_SynapseBlock):
         self._set_sizes(self.synapse, 3)
 
 
-@documented(_CONVOLVED)
+@documented(_CONVOLVED, example=_SHOWS_CONV.replace("OUT", "2"))
 class AbstractConv(_Convolving):
     """Convolution layer: a convolution of each frame and its neurons.
 
@@ -755,7 +789,7 @@ class AbstractConv(_Convolving):
     kind = "Conv"
 
 
-@documented(_CONVOLVED)
+@documented(_CONVOLVED, example=_SHOWS_CONV.replace("OUT", "8"))
 class AbstractConvT(_Convolving):
     """Transposed convolution layer: a transposed convolution of each frame and its neurons.
 
@@ -799,7 +833,7 @@ class _Pooling(_SynapseBlock):
         )
 
 
-@documented(_CONVOLVED, **_POOLED)
+@documented(_CONVOLVED, example=_SHOWS_POOL.replace("OUT", "2"), **_POOLED)
 class AbstractPool(_Pooling):
     """Pooling layer: a weighted sum over each window of a channel, and its neurons.
 
@@ -809,7 +843,7 @@ class AbstractPool(_Pooling):
     kind = "Pool"
 
 
-@documented(_CONVOLVED, **_POOLED)
+@documented(_CONVOLVED, example=_SHOWS_POOL.replace("OUT", "8"), **_POOLED)
 class AbstractUnpool(_Pooling):
     """Unpooling layer: each value spread over a window of its channel, and its neurons.
 

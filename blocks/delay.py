@@ -63,6 +63,19 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
         without ``max_delay``. For an input that is no dense tensor also a TypeError.
     ValueError
         For a delay that is not finite, in eager mode on the CPU.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> axon = slayer.axon.Delay(max_delay=62)
+    >>> axon(torch.rand(4, 3, 10)).shape  # draws the delays of its three channels
+    torch.Size([4, 3, 10])
+    >>> axon.delay.data = torch.tensor([0.0, 1.0, 2.0])
+    >>> axon(torch.tensor([[[1.0, 0, 0, 0]] * 3]))[0]
+    tensor([[1., 0., 0., 0.],
+            [0., 1., 0., 0.],
+            [0., 0., 1., 0.]], grad_fn=<SelectBackward0>)
     """
 
     lazy_sizes = ("delay",)

@@ -20,23 +20,25 @@ _PARAMETERS = {
     "dilation": f"{_PAIR}.",
     "groups": "Groups of channels that do not see each other; divides both numbers of channels.",
     "weight_scale": "Factor of the initial weight, uniform within 1 over the root of the fan-in.",
-    "weight_norm": "Learn direction and length of the weight apart.",
+    "weight_norm": "Learn length and direction of each output's weights separately.",
     "pre_hook_fx": (
         "Function applied to the weight before use, called ``fx(weight)`` and, for export,\n"
         "``fx(weight, descale=True)``. Left out: the neuron's ``quantize_8bit``. None: no function."
     ),
     "delay": "Learn an axonal delay of each channel, 0 to 62 steps; see ``axon.Delay``.",
-    "delay_shift": "Delay the output by one step, as the hop to the next layer takes on the chip.",
+    "delay_shift": "Delay the output by one step, which is what spikes need on the chip to arrive.",
     "count_log": "Also return the event rate, the share of non-zero outputs.",
     "num_winners": "Neurons that may be active at once, 1 to ``out_neurons``.",
     "self_excitation": "Initial weight of each neuron on itself, kept within [0, 1].",
-    "requires_grad": "Learn the feedback.",
+    "requires_grad": "Learn the weights of the feedback.",
     "gradient": (
-        "``lava-dl``: only the feedback links one step to the next, the neuron's parameters get\n"
-        "gradients of zero. ``full``: through the neuron's states too, without norm and dropout;\n"
-        "it may grow without bound. ``bounded``: as ``full``, but what comes back through the\n"
-        "feedback at most doubles it; with norm or dropout, of resonators alone, none comes back.\n"
-        "None: ``bounded`` for resonators, whose other gradients do not train, else ``lava-dl``."
+        "Which way the gradient takes from a step to the one before. ``full``: through the\n"
+        "neuron's states and the feedback, as in training through time; it can grow with every\n"
+        "step, and norm and dropout are not allowed. ``bounded``: the same, but what comes back\n"
+        "through the feedback can at most double the gradient; with norm or dropout, which only\n"
+        "resonators may have, nothing comes back through it. ``lava-dl``: through the feedback\n"
+        "alone; the neuron's own parameters get gradients of zero. None:\n"
+        "``bounded`` for resonators, which do not learn with the others, else ``lava-dl``."
     ),
     "synapse": (
         "How inputs are multiplied on a CPU: ``auto`` by their density, ``dense``, or ``events``,\n"
@@ -47,13 +49,32 @@ _PARAMETERS = {
 }
 
 
-def documented(raises: str, **parameters: str) -> Callable[[Class], Class]:
+# settings of the neurons in the examples, by family
+_NEURONS = {
+    "cuba": "threshold=1, current_decay=0.25, voltage_decay=0.1",
+    "alif": "threshold=1, threshold_step=0.25, current_decay=0.25, voltage_decay=0.1,\n"
+    "...               threshold_decay=0.2, refractory_decay=0.5",
+    "sigma_delta": "threshold=0.1, activation=torch.relu",
+}
+_NEURONS |= dict.fromkeys(("rf", "rf_iz"), "threshold=1, period=10, decay=0.1")
+_NEURONS |= dict.fromkeys(
+    ("adrf", "adrf_iz"),
+    "threshold=1, threshold_step=0.25, period=10, decay=0.1,\n"
+    "...               threshold_decay=0.2, refractory_decay=0.5",
+)
+_examples: dict[type, str] = {}  # of the kinds; their classes have them in their docstrings
+
+
+def documented(raises: str, example: str = "", **parameters: str) -> Callable[[Class], Class]:
     """Complete the docstring of a class with its parameters and errors.
 
     Parameters
     ----------
     raises
         When it raises ValueError.
+    example
+        Lines of a doctest after the imports, in which ``Kind`` stands for the class and ``neuron``
+        for settings of its neuron. It is shown by the classes that are used.
     parameters
         Text for the arguments that have no common one, or another.
     """
@@ -65,9 +86,26 @@ def documented(raises: str, **parameters: str) -> Callable[[Class], Class]:
             lines += [name, *("    " + line for line in texts[name].split("\n"))]
         lines += ["", "Raises", "------", "ValueError", f"    {raises}"]
         cls.__doc__ = "\n".join(lines)
+        _examples[cls] = example
+        if example and not cls.__name__.startswith(("Abstract", "_")):  # used itself
+            cls.__doc__ += _shown(cls, example)
         return cls
 
     return complete
+
+
+def _shown(cls: type, example: str) -> str:
+    """Return the section with the example of a kind, as it is written for a class."""
+    module = cls.__module__.rpartition(".")[2]
+    where = {"synapse": "synapse", "complex_synapse": "synapse.complex"}
+    path = f"slayer.{where.get(module, f'block.{module}')}.{cls.__name__}"
+    if module == "complex_synapse":
+        example = example.replace("y = ", "real, imag = ").replace("y.", "real.")
+    lines = [">>> import torch", ">>> from lapilli import slayer"]
+    if "neuron" in example:
+        lines.append(f">>> neuron = dict({_NEURONS[module]})")
+    lines += example.replace("Kind", path).split("\n")
+    return "\n".join(["", "", "Examples", "--------", *lines])
 
 
 def continued(cls: type, *kinds: type) -> None:
@@ -76,5 +114,10 @@ def continued(cls: type, *kinds: type) -> None:
     for kind in kinds if own else ():
         text = vars(kind).get("__doc__") or ""
         if "\nParameters\n" in text:
+            text = text.partition("\n\nExamples\n")[0]
             cls.__doc__ = f"{inspect.cleandoc(own)}\n\n{text}"
+            example = _examples.get(kind, "")
+            ours = cls.__module__.startswith("lapilli.blocks.")
+            if example and ours and not cls.__name__.startswith("Abstract"):
+                cls.__doc__ += _shown(cls, example)
             return

@@ -252,6 +252,11 @@ class _FeedbackBlock(_NeuronBlock):
         "How inputs are multiplied on a CPU, not the feedback: ``auto`` by their density,\n"
         "``dense``, or ``events``. Can be changed as ``block.input_synapse.product``."
     ),
+    example=(
+        ">>> layer = Kind(neuron, 3, 2)\n"
+        ">>> layer(torch.rand(4, 3, 10)).shape  # [batch, neurons, time]\n"
+        "torch.Size([4, 2, 10])"
+    ),
 )
 class AbstractRecurrent(_FeedbackBlock):
     """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
@@ -346,7 +351,15 @@ class AbstractRecurrent(_FeedbackBlock):
         return feedback, 0.0, 2 / neuron.w_scale if on_grid else None
 
 
-@documented(_RAISES, requires_grad="Learn ``self_excitation``.")
+@documented(
+    _RAISES,
+    requires_grad="Learn ``self_excitation``.",
+    example=(
+        ">>> layer = Kind(neuron, 3, 5, num_winners=1)\n"
+        ">>> layer(torch.rand(4, 3, 10)).shape  # [batch, neurons, time]\n"
+        "torch.Size([4, 5, 10])"
+    ),
+)
 class AbstractKWTA(_FeedbackBlock):
     """Competition of which about ``num_winners`` neurons spike at once (k winners take all).
 

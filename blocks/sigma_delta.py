@@ -67,7 +67,14 @@ class Unpool(AbstractSDRelu, base.AbstractUnpool):
     """Unpooling layer of sigma-delta neurons."""
 
 
-@documented("For sizes that are not positive integers, or input of another shape.")
+@documented(
+    "For sizes that are not positive integers, or input of another shape.",
+    example=(
+        ">>> layer = Kind(neuron, 3, 2)\n"
+        ">>> layer(torch.rand(4, 3, 10)).shape  # [batch, neurons, time]\n"
+        "torch.Size([4, 2, 10])"
+    ),
+)
 class _Output(base._SynapseBlock):
     """Output layer: a fully connected synapse and the running sum of what it gives.
 

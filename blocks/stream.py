@@ -198,7 +198,7 @@ class Stream:
             for name, state in neuron._kept.items():
                 own = self.states[name] = neuron._kept[name] = state.detach().clone()
                 for given, k in self.places[name]:
-                    given[k] = array_of(own)
+                    given[k] = own.data_ptr() if isinstance(given[k], int) else array_of(own)
         neuron.__dict__["_writes_in_place"] = True
         return True
 

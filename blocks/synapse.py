@@ -523,7 +523,9 @@ def _as_time_last(rows: Tensor, batch: int, time: int) -> Tensor:
 
 
 @documented(
-    "For sizes that are not positive integers, or a tuple of another length.", pre_hook_fx=_HOOK
+    "For sizes that are not positive integers, or a tuple of another length.",
+    pre_hook_fx=_HOOK,
+    example=(">>> y = Kind(3, 2)(torch.rand(4, 3, 10))\n>>> y.shape\ntorch.Size([4, 2, 10])"),
 )
 class Dense(GenericLayer, torch.nn.Conv3d):
     """Fully connected synapse: every output sums every input.
@@ -651,7 +653,14 @@ class _Convolving(GenericLayer):
         return self._convolve(input, *weights, transposed=self.transposed)
 
 
-@documented(_RAISES, pre_hook_fx=_HOOK)
+@documented(
+    _RAISES,
+    pre_hook_fx=_HOOK,
+    example=(
+        ">>> y = Kind(2, 3, kernel_size=2, stride=2)(torch.rand(1, 2, 4, 4, 10))\n>>> y.shape\n"
+        "torch.Size([1, 3, 2, 2, 10])"
+    ),
+)
 class Conv(_Convolving, torch.nn.Conv3d):
     """Convolution of each frame: ``[N, in, H, W, T]`` to ``[N, out, H', W', T]``.
 
@@ -659,7 +668,14 @@ class Conv(_Convolving, torch.nn.Conv3d):
     """
 
 
-@documented(_RAISES, pre_hook_fx=_HOOK)
+@documented(
+    _RAISES,
+    pre_hook_fx=_HOOK,
+    example=(
+        ">>> y = Kind(2, 3, kernel_size=2, stride=2)(torch.rand(1, 2, 4, 4, 10))\n>>> y.shape\n"
+        "torch.Size([1, 3, 8, 8, 10])"
+    ),
+)
 class ConvTranspose(_Convolving, torch.nn.ConvTranspose3d):
     """Transposed convolution of each frame: ``[N, in, H, W, T]`` to ``[N, out, H', W', T]``.
 
@@ -719,7 +735,15 @@ class _Pooling(GenericLayer):
         return self._convolve(x, *each, groups=channels, transposed=self.transposed)
 
 
-@documented(_RAISES, pre_hook_fx=_HOOK, **_POOLED)
+@documented(
+    _RAISES,
+    pre_hook_fx=_HOOK,
+    example=(
+        ">>> y = Kind(kernel_size=2)(torch.rand(1, 2, 4, 4, 10))\n>>> y.shape\n"
+        "torch.Size([1, 2, 2, 2, 10])"
+    ),
+    **_POOLED,
+)
 class Pool(_Pooling, torch.nn.Conv3d):
     """Sum pooling of each channel: ``[N, C, H, W, T]`` to ``[N, C, H', W', T]``.
 
@@ -729,7 +753,15 @@ class Pool(_Pooling, torch.nn.Conv3d):
     """
 
 
-@documented(_RAISES, pre_hook_fx=_HOOK, **_POOLED)
+@documented(
+    _RAISES,
+    pre_hook_fx=_HOOK,
+    example=(
+        ">>> y = Kind(kernel_size=2)(torch.rand(1, 2, 4, 4, 10))\n>>> y.shape\n"
+        "torch.Size([1, 2, 8, 8, 10])"
+    ),
+    **_POOLED,
+)
 class Unpool(_Pooling, torch.nn.ConvTranspose3d):
     """Spread each value over a kernel: ``[N, C, H, W, T]`` to ``[N, C, H', W', T]``.
 

@@ -41,6 +41,11 @@ def set_gradient_products(mode: GradientProducts) -> None:
     ------
     ValueError
         For any other mode.
+
+    Examples
+    --------
+    >>> import lapilli
+    >>> lapilli.set_gradient_products("split3")
     """
     global _mode
     if mode not in GRADIENT_PRODUCTS:
@@ -52,7 +57,14 @@ def set_gradient_products(mode: GradientProducts) -> None:
 
 
 def gradient_products() -> GradientProducts:
-    """Return the mode that ``set_gradient_products`` chose."""
+    """Return the mode that ``set_gradient_products`` chose.
+
+    Examples
+    --------
+    >>> import lapilli
+    >>> lapilli.gradient_products()
+    'split3'
+    """
     return _mode
 
 

@@ -78,6 +78,19 @@ def link_to_pages(app, docname, source):
         source[0] = re.sub(pattern, rf"]({way}\1.md)", source[0])
 
 
+_STATUS = """Completion: `pip install shtab`, then add `eval "$(lapilli completion bash)"` to
+`~/.bashrc`, or for zsh write `lapilli completion zsh > FOLDER/_lapilli` with a folder of `$fpath`.
+
+| exit status | what it means |
+| --- | --- |
+| 0 | done |
+| 1 | the network cannot be deployed (`check`), or its file differs from it (`train`) |
+| 2 | wrong input; one line says what was given, what is expected and how to mend it |
+| 130 | interrupted by Ctrl-C; `train` has written what it had |
+| 141 | nobody reads the output any more, as behind a closed pipe |
+"""
+
+
 def write_help(app):
     """Write the page of the command line from its parser."""
     parser = build_parser()
@@ -86,6 +99,7 @@ def write_help(app):
     for name, command in commands.choices.items():
         parts += [f"## lapilli {name}", "", "```text", _help(command), "```", ""]
     page = ROOT / "docs/reference/command-line.md"
+    parts.insert(2, _STATUS)
     text = "\n".join(parts)
     if not page.exists() or page.read_text() != text:
         page.write_text(text)

@@ -19,6 +19,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lapilli.extras import MissingExtraError
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "examples" / "tutorials"
 PAGES = ROOT / "docs" / "tutorials"
@@ -71,10 +73,13 @@ def execute(script: Path) -> list[dict]:
     return found
 
 
-def page(script: Path, found: list[dict]) -> str:
-    """Write a tutorial as Markdown, with its output."""
+def page(script: Path, found: list[dict] | None, lacking: str = "") -> str:
+    """Write a tutorial as Markdown, with its output; without, it says what was lacking."""
     tutorial = read(script)
     parts = [f"# {tutorial.title}", tutorial.introduction]
+    if found is None:
+        parts.append(f"**This page was built without running its script**: {lacking}.")
+        found = [{"printed": "", "drawn": []}] * len(tutorial.cells)
     for (text, code), output in zip(tutorial.cells, found, strict=True):
         parts.append(text)
         if code.strip():
@@ -99,6 +104,8 @@ def _key(script: Path) -> str:
 def make(script: Path, folder: Path = PAGES) -> Path:
     """Run a script, if it has not been run since something changed, and write its page.
 
+    Where the script needs a package that is not installed, the page says so and has no output.
+
     Raises
     ------
     RuntimeError
@@ -115,12 +122,16 @@ def make(script: Path, folder: Path = PAGES) -> Path:
         [sys.executable, __file__, str(script)], cwd=made.parent, capture_output=True, text=True,
         encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
-    if done.returncode:
+    last = done.stderr.rstrip().rpartition("\n")[2]
+    lacking = done.returncode != 0 and MissingExtraError.__name__ in last.partition(":")[0]
+    if done.returncode and not lacking:
         raise RuntimeError(f"{script} failed:\n{done.stderr}")
-    text = page(script, json.loads(done.stdout.splitlines()[-1]))
+    found = None if lacking else json.loads(done.stdout.splitlines()[-1])
+    text = page(script, found, last.partition(": ")[2])
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         target.write_text(text, encoding="utf-8")
-    made.write_text(key)
+    if not lacking:
+        made.write_text(key)
     return target
 
 

@@ -57,6 +57,18 @@ class Network(nn.Module):
     Attributes
     ----------
     blocks : nn.ModuleList
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> isinstance(export.load("network.net"), export.Network)
+    True
     """
 
     def __init__(self, blocks: list[nn.Module]):
@@ -145,6 +157,18 @@ def load(path: str | os.PathLike[str], *, persistent_state: bool | None = None) 
     ValueError
         If the state shall persist and a layer cannot run in pieces: TimeDecimation, whose bins can
         be longer than a piece, and an Input without neuron that delays by a step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> export.load("network.net")[0]  # doctest: +ELLIPSIS
+    Dense(...
     """
     file = read_network(path)
     net = build(file.layers, where=f"{path}: ", verify=bool(file.version))

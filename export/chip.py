@@ -61,6 +61,12 @@ class Chip:
     """Published limits of a chip.
 
     ``neurons`` and ``memory`` (bytes) are those of one core, ``synapses`` those of the chip.
+
+    Examples
+    --------
+    >>> from lapilli import export
+    >>> export.Chip(name="half a Loihi 2", cores=64).cores
+    64
     """
 
     name: str = "Loihi 2"
@@ -123,6 +129,18 @@ class Budget:
     ``cores`` are estimated, see the module. ``binds`` is the index of the layer that takes most of
     them, ``advice`` what would lower its number. ``activity`` is None without data; ``steps`` and
     ``samples`` are those of the data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> export.budget("network.net").layers[0].neurons
+    2
     """
 
     chip: Chip
@@ -181,6 +199,19 @@ def budget(
         If it is not a network file.
     TypeError, ValueError
         If the network cannot be written as a file, or does not take the data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> budget = export.budget("network.net")
+    >>> budget.cores, budget.layers[0].neurons
+    (1, 2)
     """
     if isinstance(net, str | os.PathLike):
         return _of_file(net, data, unit, chip)

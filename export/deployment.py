@@ -46,6 +46,13 @@ class Finding:
 
     ``layer`` is the index of the layer, None for the whole network; ``block`` its kind. ``blocks``
     tells whether the network cannot be deployed as it is, or only deserves a look.
+
+    Examples
+    --------
+    >>> from lapilli import export
+    >>> finding = export.Finding(1, "alif.Dense", "ALIF", "netx has no such neuron", "use cuba")
+    >>> finding.blocks
+    True
     """
 
     layer: int | None
@@ -101,6 +108,18 @@ def check(
         If it is no network file.
     ValueError
         For an unknown target, or an input or ``data`` that the network does not take.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> export.check("network.net")
+    []
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}; got {target!r}")

@@ -46,6 +46,17 @@ def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
     ------
     TypeError
         For a module that is no block and holds none, since the file would leave it out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> len(export.blocks_of(net))
+    1
     """
     return list(_walk(net, type(net).__name__))
 

@@ -59,6 +59,19 @@ def from_nir(graph: Any, *, dt: float | None = None, scale: int = W_SCALE) -> Ne
     -----
     QuantisationWarning
         If weights, thresholds or time constants are rounded.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> again = export.from_nir(export.to_nir("network.net"))  # or a graph of another library
+    >>> torch.equal(again(x), output)
+    True
     """
     load_nir()
     metadata = graph.metadata if isinstance(graph.metadata, dict) else {}

@@ -51,6 +51,18 @@ def to_nir(
         For a layer or an option without an exact counterpart; names both.
     RuntimeError, ValueError
         As ``save``; also if the input's shape is needed and not given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> sorted(export.to_nir("network.net").nodes)  # a graph of the package nir
+    ['0_delay', '0_neuron', '0_synapse', 'input', 'output']
     """
     nir = load_nir()
     if isinstance(net, str | os.PathLike):

@@ -31,8 +31,22 @@ OVERFLOWS = ("slayer", "loihi")
 class Run:
     """What a network file gave.
 
-    ``output`` is int64 ``[N, neurons..., T]`` in units of ``1 / unit``; ``overflows`` counts the
-    states beyond 24 bits, over all layers, neurons and steps.
+    ``output`` is int64 ``[N, neurons..., T]``, and its number k stands for ``k / unit``: 1 is a
+    spike where ``unit`` is 1. ``overflows`` counts the states beyond 24 bits, over all layers,
+    neurons and steps.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> result = export.run("network.net", x.numpy())
+    >>> result.output.shape, result.unit, result.overflows
+    ((4, 2, 10), 1, 0)
     """
 
     output: np.ndarray
@@ -57,11 +71,11 @@ def run(
     path
         A file of lapilli or of lava-dl.
     x
-        Input ``[N, neurons..., T]``: spikes or other integers, in units of ``1 / unit``, or floats
-        in real units. An Input block with a neuron rounds floats to its grid before the first step;
+        Input ``[N, neurons..., T]``. Of integers, k stands for ``k / unit``; floats stand for
+        themselves. An Input block with a neuron rounds floats to its grid before the first step;
         elsewhere they must be multiples of ``1 / unit``.
     unit
-        Integers in 1 of the input, at least 1.
+        Which integer of the input stands for 1, at least 1. Spikes have 1.
     overflow
         States beyond 24 bits: ``slayer`` does as training does, which keeps those of neurons with
         ``overflow="loihi"`` in 24 bits and lets others grow; ``loihi`` keeps all in 24 bits as
@@ -75,6 +89,19 @@ def run(
         If it is not a network file, or has a neuron without integer form.
     ValueError
         If the input does not suit the network or holds anything but multiples of ``1 / unit``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> result = export.run("network.net", x.numpy())
+    >>> torch.equal(torch.from_numpy(result.output).float(), output)
+    True
     """
     if overflow not in OVERFLOWS:
         raise ValueError(f"overflow must be one of {', '.join(OVERFLOWS)}; got {overflow!r}")

@@ -19,6 +19,18 @@ class LayerInfo:
     the factor of two that all of them share is left out; 0 if all are zero, None without weights.
     ``parameters`` counts weights, biases and delays; ``synapses`` the connections whose weight is
     not zero, those to the padding included.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> export.inspect("network.net")[0].shape
+    (2,)
     """
 
     index: int
@@ -49,6 +61,19 @@ def inspect(path: str | os.PathLike[str]) -> list[LayerInfo]:
         If there is no file.
     NetworkFileError
         If it is not a network file, or breaks the format.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> (layer,) = export.inspect("network.net")
+    >>> layer.block, layer.neurons
+    ('cuba.Dense', 2)
     """
     file = read_network(path)
     name = f"{file.format} {file.version}" if file.version else file.format
@@ -90,6 +115,18 @@ def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         If there is no file.
     NetworkFileError
         If it is not a network file, or breaks the format.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> {name: values.shape for name, values in export.weights("network.net").items()}
+    {'0 cuba.Dense weight': (2, 3)}
     """
     return {
         f"{i} {_block(layer)} {name}": weight
@@ -154,7 +191,21 @@ _HEADER = (
 
 
 def format_table(layers: list[LayerInfo]) -> str:
-    """Format the list of ``inspect`` as a table with a header and a total."""
+    """Format the list of ``inspect`` as a table with a header and a total.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> print(export.format_table(export.inspect("network.net")))  # doctest: +ELLIPSIS
+    format: lapilli-net 2
+    layer  type ...
+    """
     rows = [
         (
             str(l.index),

@@ -52,6 +52,18 @@ def export_block(block: nn.Module, handle: h5py.Group) -> None:
         If written values differ from the parameters because they were clamped or rounded.
     NetxCompatibilityWarning
         If lava netx will refuse the layer or run it differently.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> with h5py.File("block.h5", "w") as file:
+    ...     export.export_block(net[0], file.create_group("0"))
     """
     if len(handle):
         raise ValueError(f"group {handle.name} is not empty; it has {sorted(handle)}")
@@ -126,6 +138,18 @@ def save(
         If written values differ from the parameters because they were clamped or rounded.
     NetxCompatibilityWarning
         Once for each cause for which lava netx will refuse the network or run it differently.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> torch.equal(export.load("network.net")(x), output)
+    True
     """
     if target not in ("netx", "lapilli"):
         raise ValueError(f"target must be 'netx' or 'lapilli'; got {target!r}")

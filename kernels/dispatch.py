@@ -158,9 +158,20 @@ def run_loop(
     args, constants
         As for ``execute``.
     """
-    compiled = loop.specialise(tuple([a is None for a in args]), constants)
+    absent = [a is None for a in args]
+    values: list[Any] = list(args)
+    for k in loop.states:
+        absent[k] = False
+        state = values[k]
+        if state is None:
+            values[k] = _NOWHERE
+        else:
+            assert state.dtype is torch.float32, state.dtype
+            assert state.is_contiguous(), state.stride()
+            values[k] = _Address(state.data_ptr())
+    compiled = loop.specialise(tuple(absent), constants)
     given: list[Any] = []
-    for a in args:  # written out: a call for each takes longer than a small loop
+    for a in values:  # written out: a call for each takes longer than a small loop
         cast = _CASTS.get(type(a))
         if cast is not None:
             given.append(cast(a))
@@ -176,7 +187,8 @@ def run_loop(
     else:
         run_tiles(compiled, tiles, work, given, args)
     if LoopCalls.active is not None:
-        LoopCalls.active.add(compiled, tiles, [a for a in args if a is not None], given)
+        taken = [a for a, v in zip(args, values, strict=True) if v is not None]
+        LoopCalls.active.add(compiled, tiles, taken, given)
 
 
 class LoopCalls:
@@ -186,7 +198,8 @@ class LoopCalls:
     ----------
     calls
         Of each call the compiled loop, its tiles, its arguments as they were given, and as the loop
-        takes them. A loop called again with the latter works on the same memory.
+        takes them: of states the addresses, and with None in place of absent ones. A loop called
+        again with the latter works on the same memory.
     """
 
     active: "LoopCalls | None" = None
@@ -274,7 +287,12 @@ def _on(device: torch.device) -> Any:
     return torch.get_device_module(device).device(device)
 
 
-_CASTS = {float: np.float32, int: np.int32, bool: np.int32}
+class _Address(int):
+    """Address of a state, as a loop takes it."""
+
+
+_NOWHERE = _Address(0)
+_CASTS = {float: np.float32, int: np.int32, bool: np.int32, _Address: int}
 _NUMPY = {
     torch.float32: np.float32,
     torch.int32: np.int32,

@@ -7,7 +7,9 @@ source and rewrites what Numba reads differently, and nothing else:
   operators become the scalar functions of ``scalar_ops``, which keep to 32 bits, as ``tl.where``,
   ``tl.exp2``, ... do; ``y.to(tl.int32)`` becomes ``int32(y)``, and float constants float32;
 * a ``tl.constexpr`` argument of a loop and one that is None become constants of the module, and
-  the branches that they rule out are dropped, as Triton does;
+  the branches that they rule out are dropped, as Triton does. Not so the states before and after a
+  sequence, ``[N, C]`` float32, whose names end in 0 and 1: a loop touches them once a tile, so it
+  takes their addresses, of which that of None is 0, and one module serves with states and without;
 * the body of a step stands where the step is called (inline.py).
 
 The result is one small Python module a loop and set of constants, in a folder named by the hash of
@@ -68,6 +70,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
+def is_state(argument: str) -> bool:
+    """Whether an argument of a loop is a state before or after the sequence."""
+    return argument[-1] in "01"
+
+
 class CpuLoop:
     """A loop over ``[first, last)`` tiles, compiled at its first call.
 
@@ -84,6 +91,7 @@ class CpuLoop:
         self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr]
         self.constants = [p.name for p in parameters if p.annotation is tl.constexpr]
         self.is_watched = "RULE" in self.constants  # see fixed_point.py
+        self.states = [k for k, n in enumerate(self.arguments[2:]) if is_state(n)]
         self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
 
     def specialise(
@@ -91,7 +99,8 @@ class CpuLoop:
     ) -> Callable[..., None]:
         """Return the compiled loop; ``absent`` says of each argument after ``last`` if it is None.
 
-        It takes the arguments that are present.
+        It takes the arguments that are present, and of ``states``, which are present always, the
+        addresses.
         """
         key = (absent, constants)
         compiled = self._compiled.get(key)
@@ -126,6 +135,7 @@ class _Rewrite(ast.NodeTransformer):
         self.is_step = is_step
         self.constants = constants
         self.named = named
+        self.states: list[str] = []
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.decorator_list = []
@@ -133,10 +143,24 @@ class _Rewrite(ast.NodeTransformer):
         node.args.args = [a for a in node.args.args if a.arg not in self.constants]
         for argument in node.args.args:
             argument.annotation = None
+        if self.is_step:
+            return self.generic_visit(node)
+        self.states = [a.arg for a in node.args.args if is_state(a.arg)]
         self.generic_visit(node)
-        if not self.is_step:
-            node.body.insert(0, ast.Expr(ast.Call(ast.Name("widest_vectors", ast.Load()), [], [])))
+        for argument in node.args.args:
+            if argument.arg in self.states:
+                argument.arg = _address(argument.arg)
+        placed = [f"{name} = state_at({_address(name)}, N, C)" for name in self.states]
+        node.body[:0] = ast.parse("\n".join(["widest_vectors()", *placed])).body
         return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        if not (isinstance(node.left, ast.Name) and node.left.id in self.states):
+            return node
+        sign = ast.Eq() if isinstance(node.ops[0], ast.Is) else ast.NotEq()
+        address = ast.Name(_address(node.left.id), ast.Load())
+        return ast.Compare(address, [sign], [ast.Constant(0)])
 
     def _decided(self, test: ast.expr) -> bool | None:
         """Value of a condition that the constants alone decide, else None."""
@@ -152,6 +176,8 @@ class _Rewrite(ast.NodeTransformer):
             decided = self._decided(test.operand)
             return None if decided is None else not decided
         if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name):
+            if test.left.id in self.states:
+                return None
             absent = self.constants.get(test.left.id, self) is None
             if isinstance(test.ops[0], ast.Is):
                 return absent
@@ -225,6 +251,11 @@ def _rewritten(
 ) -> Any:
     """Return the definition of a function as Numba shall read it."""
     return _Rewrite(is_step, constants, named).visit(ast.parse(textwrap.dedent(source)).body[0])
+
+
+def _address(state: str) -> str:
+    """Name of the argument that holds the address of a state."""
+    return f"{state}_address"
 
 
 def _call(name: str, *arguments: ast.expr) -> ast.Call:

@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 __all__ = [
     "abs",
@@ -30,6 +31,7 @@ __all__ = [
     "note",
     "right_shift",
     "sqrt",
+    "state_at",
     "subtract",
     "uint32",
     "where",
@@ -243,6 +245,27 @@ def note(suspect, tile, top, gain, scale, calm):
     if not reach < calm:
         suspect[0] = 1  # threads may do so at once
         suspect[1 + tile] = 1
+
+
+@intrinsic
+def state_at(typingctx, address, N, C):
+    """Return the state ``[N, C]`` float32 at an address, which may be 0 if it is not touched."""
+    kind = types.Array(types.float32, 2, "C")
+
+    def codegen(context, builder, signature, args):
+        address, *sizes = (
+            context.cast(builder, a, given, types.intp)
+            for a, given in zip(args, signature.args, strict=True)
+        )
+        array = context.make_array(kind)(context, builder)
+        width = ir.Constant(address.type, 4)
+        populate_array(
+            array, builder.inttoptr(address, array.data.type), sizes,
+            [builder.mul(sizes[1], width), width], width, None,
+        )  # fmt: skip
+        return array._getvalue()
+
+    return kind(address, N, C), codegen
 
 
 @intrinsic

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what ``__getattr__`` imports
-    from . import blocks, classifier, export, io, loss, neurons, plot, slayer, spike
+    from . import blocks, classifier, encode, export, io, loss, neurons, plot, slayer, spike
     from .activity import (
         Activity,
         LayerActivity,
@@ -33,6 +33,7 @@ __all__ = [
     "blocks",
     "classifier",
     "decay_gradient",
+    "encode",
     "export",
     "gradient_products",
     "init_rates_",

@@ -46,6 +46,20 @@ class LayerActivity:
         Share of the outputs that were not zero, over samples, neurons and steps.
     silent
         Neurons that were zero at every step of every sample.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lapilli
+    >>> from lapilli import slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 30, 20))
+    >>> spikes = (torch.rand(8, 30, 20) < 0.2).float()
+    >>> with lapilli.Activity(net) as activity:
+    ...     output = net(spikes)
+    >>> (layer,) = activity.layers()
+    >>> layer.kind, layer.neurons
+    ('cuba.Dense', 20)
     """
 
     name: str
@@ -134,6 +148,20 @@ class Activity:
     ------
     ValueError
         If the network has no such blocks, or for a share that is not in 0..1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lapilli
+    >>> from lapilli import slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 30, 20))
+    >>> spikes = (torch.rand(8, 30, 20) < 0.2).float()
+    >>> with lapilli.Activity(net) as activity:
+    ...     output = net(spikes)
+    >>> (layer,) = activity.layers()
+    >>> abs(layer.rate - output.detach().mean().item()) < 1e-6
+    True
     """
 
     def __init__(self, net: torch.nn.Module, warn_silent: float | None = None):
@@ -205,6 +233,18 @@ class LayerStart:
     clipped, rounded_off
         Share of its weights that the quantisation to eight bits now clips at its limits, and of
         those that it rounds to zero; 0 where weights are not quantised.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lapilli
+    >>> from lapilli import slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 30, 20))
+    >>> spikes = (torch.rand(8, 30, 20) < 0.2).float()
+    >>> (start,) = lapilli.init_rates_(net, spikes, rate=0.1)
+    >>> 0.09 <= start.after.rate <= 0.11
+    True
     """
 
     before: LayerActivity
@@ -442,6 +482,18 @@ def init_rates_(
         If a layer cannot reach the rate: no input, weights beyond eight bits, a neuron that spikes
         at most once a period. For rates or a tolerance out of range, unknown names, shared or
         computed weights. The network then has the weights that it had before.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lapilli
+    >>> from lapilli import slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 30, 20))
+    >>> spikes = (torch.rand(8, 30, 20) < 0.2).float()
+    >>> (start,) = lapilli.init_rates_(net, spikes, rate=0.1)
+    >>> 0.09 <= net(spikes).detach().mean().item() <= 0.11
+    True
     """
     blocks = _layers(net)
     if isinstance(rate, Mapping):

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+DATASETS = ("digits", "nmnist", "shd", "dvsgesture")  # those with names
+SHELLS = ("bash", "zsh")  # that completion knows
 _MOST_NEURON_STEPS = 2**28  # of a profile: 1 GiB a series
 
 
@@ -162,7 +164,10 @@ def parser() -> argparse.ArgumentParser:
         "and, with --budget, spikes and synaptic operations",
     )  # fmt: skip
     check.add_argument(
-        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the data; default: 1"
+        "--unit",
+        type=_whole_number(1),
+        default=1,
+        help="integer of the data that stands for 1; default: 1, as of spikes",
     )
     check.add_argument("--json", action="store_true", help="print findings and budget as JSON")
     check.set_defaults(command="check")
@@ -176,7 +181,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("input", type=Path, metavar="INPUT.npy", help="[batch, neurons..., time]")
     run.add_argument("-o", "--output", type=Path, metavar="OUTPUT.npy", required=True)
     run.add_argument(
-        "--unit", type=_whole_number(1), default=1, help="integers in 1 of the input; default: 1"
+        "--unit",
+        type=_whole_number(1),
+        default=1,
+        help="integer of the input that stands for 1; default: 1, as of spikes",
     )
     run.add_argument(
         "--overflow", default="slayer",
@@ -273,4 +281,14 @@ def parser() -> argparse.ArgumentParser:
         "--html", type=Path, metavar="FILE", help="also write a page with the rooflines"
     )
     kernels.set_defaults(command="kernels")
+
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes lapilli's arguments in the shell",
+        description="Print a script that completes commands, options, files and folders. bash: add "
+        'eval "$(lapilli completion bash)" to ~/.bashrc. zsh: lapilli completion zsh > FOLDER/'
+        "_lapilli, a folder of $fpath. It needs the package shtab: pip install shtab",
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(command="completion")
     return root

@@ -41,6 +41,21 @@ class Assistant:
     ----------
     device : torch.device or None
         Where batches go: the device of the network's first parameter, found at the first step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2))
+    >>> stats = slayer.utils.LearningStats()
+    >>> assistant = slayer.utils.Assistant(
+    ...     net, loss.SpikeRate(0.5, 0.1), torch.optim.Adam(net.parameters()), stats,
+    ...     classifier=slayer.classifier.Rate.predict,
+    ... )
+    >>> output = assistant.train(torch.rand(4, 3, 10), torch.tensor([0, 1, 1, 0]))
+    >>> output.shape, stats.training.num_samples
+    (torch.Size([4, 2, 10]), 4)
     """
 
     def __init__(

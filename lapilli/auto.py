@@ -46,6 +46,19 @@ class SequentialNetwork(torch.nn.Module):
         (A ValueError.) If it is no network file, or breaks the format.
     ValueError
         If the reduction is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> same = slayer.auto.SequentialNetwork("network.net")
+    >>> torch.equal(same(x), output)
+    True
     """
 
     def __init__(
@@ -105,6 +118,13 @@ def get_classes(neuron_type: str | bytes | None = None) -> tuple[ModuleType, Mod
     ------
     ValueError
         For any other type.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neurons, blocks = slayer.auto.get_classes("SDNN")
+    >>> blocks.__name__
+    'lapilli.blocks.sigma_delta'
     """
     from .export.layers import MODULE_OF_NEURON  # h5py is imported where a file is read
 
@@ -128,5 +148,20 @@ def get_neuron_params(neuron_handle: Any, neuron_class: ModuleType) -> dict[str,
         Group ``neuron`` of a layer.
     neuron_class
         Module of the neuron, see ``get_classes``.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
+    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
+    >>> output = net(x)
+    >>> export.save(net, "network.net")
+    >>> with h5py.File("network.net") as file:
+    ...     found = slayer.auto.get_neuron_params(file["layer/0/neuron"], slayer.neuron.cuba)
+    >>> float(found["threshold"])
+    1.0
     """
     return neuron_class.neuron_params({name: entry[()] for name, entry in neuron_handle.items()})

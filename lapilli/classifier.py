@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from .filter import FIR, real
+from .kernels.dispatch import is_transformed
+
+__all__ = ["Mode", "MovingWindow", "Rate"]
 
 Mode = Literal["probability", "softmax", "logsoftmax"]
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def flat_classes(spikes: Tensor) -> Tensor:
@@ -23,9 +28,43 @@ def flat_classes(spikes: Tensor) -> Tensor:
     return real(spikes).flatten(1, -2)
 
 
-def whole_rate(spikes: Tensor) -> Tensor:
-    """Mean over time, ``[N, neurons..., T]`` to ``[N, neurons...]``."""
-    return real(spikes).mean(-1)
+def can_be_read(values: Tensor) -> bool:
+    """Whether values can be looked at here without stalling a device, or breaking a graph.
+
+    Under ``torch.func.vmap`` they are several tensors in one.
+    """
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
+    return values.device.type == "cpu" and values.numel() > 0
+
+
+def _checked(lengths: Tensor, x: Tensor) -> Tensor:
+    """Return lengths ``[N]`` that fit ``x`` ``[N, ..., T]``, on its device."""
+    if lengths.dtype not in INTEGERS or lengths.shape != x.shape[:1]:
+        raise ValueError(
+            f"lengths must hold integers of shape {tuple(x.shape[:1])}, the steps of each sample; "
+            f"got {lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if can_be_read(lengths):
+        low, high = (int(v) for v in lengths.aminmax())
+        if low < 1 or high > x.shape[-1]:
+            raise ValueError(f"lengths are {low}..{high}; expected 1..{x.shape[-1]} steps")
+    return lengths.to(x.device)
+
+
+def within(x: Tensor, lengths: Tensor) -> Tensor:
+    """Set ``[N, ..., T]`` to 0 from the end of each sample on; ``lengths`` are ``[N]``."""
+    lengths = _checked(lengths, x).view(-1, *[1] * (x.ndim - 1))
+    return torch.where(torch.arange(x.shape[-1], device=x.device) < lengths, x, 0)
+
+
+def whole_rate(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean over time or the own steps, ``[N, neurons..., T]`` to ``[N, neurons...]``."""
+    spikes = real(spikes)
+    if lengths is None:
+        return spikes.mean(-1)
+    sums = within(spikes, lengths).sum(-1)
+    return sums / lengths.to(sums.device).view(-1, *[1] * (sums.ndim - 1))
 
 
 def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
@@ -40,18 +79,53 @@ def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
 
 
 class Rate(torch.nn.Module):
-    """The class whose neuron spikes most over the whole sequence."""
+    """The class whose neuron spikes most over the whole sequence.
+
+    The output need not be spikes: of voltages, as ``Affine`` gives them, it is the class with the
+    highest mean voltage.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.classifier import Rate
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1, 1], [1, 1, 0, 0, 0]]])  # 2 classes, 5 steps
+    >>> Rate.rate(spikes)
+    tensor([[0.6000, 0.4000]])
+    >>> Rate.predict(spikes)
+    tensor([0])
+    >>> Rate.predict(spikes, lengths=torch.tensor([3]))  # of the first three steps
+    tensor([1])
+    """
 
     def __init__(self) -> None:
         super().__init__()
 
     @staticmethod
-    def rate(spikes: Tensor) -> Tensor:
-        """Mean over time, ``[N, neurons..., T]`` to ``[N, neurons...]``."""
-        return whole_rate(spikes)
+    def rate(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Mean over time, ``[N, neurons..., T]`` to ``[N, neurons...]``.
+
+        Parameters
+        ----------
+        spikes
+            Output of a network, spikes or voltages.
+        lengths
+            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
+            None: all steps.
+
+        Raises
+        ------
+        ValueError
+            If the lengths do not fit.
+        """
+        return whole_rate(spikes, lengths)
 
     @staticmethod
-    def confidence(spikes: Tensor, mode: Mode = "probability", eps: float = 1e-6) -> Tensor:
+    def confidence(
+        spikes: Tensor,
+        mode: Mode = "probability",
+        eps: float = 1e-6,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         """Confidence in each class.
 
         Parameters
@@ -62,6 +136,9 @@ class Rate(torch.nn.Module):
             ``probability``: rate over the sum of rates; ``softmax``; ``logsoftmax``.
         eps
             Added to the sum of rates.
+        lengths
+            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
+            None: all steps.
 
         Returns
         -------
@@ -71,18 +148,22 @@ class Rate(torch.nn.Module):
         Raises
         ------
         ValueError
-            If the mode is unknown.
+            If the mode is unknown, or the lengths do not fit.
         """
-        return _confidence(flat_classes(spikes).mean(-1), mode, eps)
+        return _confidence(whole_rate(flat_classes(spikes), lengths), mode, eps)
 
     @staticmethod
-    def predict(spikes: Tensor) -> Tensor:
-        """Class of each sample, ``[N, classes..., T]`` to ``[N]`` int64; ties go to the first."""
-        return flat_classes(spikes).sum(-1).argmax(1)
+    def predict(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Class of each sample, ``[N, classes..., T]`` to ``[N]`` int64; ties go to the first.
 
-    def forward(self, spikes: Tensor) -> Tensor:
-        """Class of each sample."""
-        return self.predict(spikes)
+        ``lengths`` are the steps of each sample that count, as for `rate`.
+        """
+        flat = flat_classes(spikes)
+        return (flat if lengths is None else within(flat, lengths)).sum(-1).argmax(1)
+
+    def forward(self, spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Class of each sample, see `predict`."""
+        return self.predict(spikes, lengths)
 
 
 class MovingWindow(torch.nn.Module):
@@ -96,6 +177,14 @@ class MovingWindow(torch.nn.Module):
         How ``confidence`` computes, see `Rate.confidence`.
     eps
         Added to the sum of rates in mode ``probability``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.classifier import MovingWindow
+    >>> spikes = torch.tensor([[[0.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]])
+    >>> MovingWindow(time_window=3).predict(spikes)  # the class that leads, step by step
+    tensor([[0, 0, 0, 0, 1, 1]])
     """
 
     def __init__(self, time_window: int, mode: Mode = "probability", eps: float = 1e-6) -> None:

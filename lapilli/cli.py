@@ -1,4 +1,4 @@
-"""Command line ``lapilli``: train, check, run, inspect, bench show, profile, kernels, info.
+"""Command line ``lapilli``: train, check, run, inspect, profile, kernels, info and others.
 
 Exit status: 0 done; 1 the exported network differs from the trained one, or the network cannot be
 deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobody reads the output.
@@ -693,6 +693,13 @@ def _kernels(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _completion(args: argparse.Namespace) -> int:
+    from .completion import script
+
+    print(script(args.shell))
+    return DONE
+
+
 _COMMANDS = {
     "check": _check,
     "run": _run,
@@ -701,6 +708,7 @@ _COMMANDS = {
     "profile": _profile,
     "info": _info,
     "kernels": _kernels,
+    "completion": _completion,
 }
 
 

@@ -4,13 +4,17 @@ Spikes are ``[samples, channels, T]`` float32 to the user, and lie in memory as
 ``[samples, T, channels]``: the rows that the first layer multiplies.
 """
 
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .extras import require
+from . import encode
+from .extras import MissingExtraError, require
 
 if TYPE_CHECKING:
     from .recordings import Recordings
@@ -53,41 +57,6 @@ class Dataset:
         return Dataset(self.train.to(device), self.test.to(device), self.classes)
 
 
-def rate_code(intensity: Tensor, steps: int, max_rate: float = 1.0) -> Tensor:
-    """Turn intensities into evenly spaced spikes.
-
-    Parameters
-    ----------
-    intensity
-        ``[N, channels]``, 0..1.
-    steps
-        Number of time steps T.
-    max_rate
-        Rate of intensity 1, spikes a step, 0..1.
-
-    Returns
-    -------
-    Tensor
-        ``[N, channels, T]`` of 0 and 1; a channel spikes ``floor(intensity * max_rate * steps)``
-        times. Deterministic.
-
-    Raises
-    ------
-    ValueError
-        If an intensity or the rate is out of range.
-    """
-    if not 0 <= max_rate <= 1:
-        raise ValueError(f"max_rate is {max_rate}; expected 0..1 spikes a step")
-    if intensity.numel():
-        low, high = (float(v) for v in intensity.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"intensities are {low:g}..{high:g}; expected 0..1. Scale them first.")
-    time = torch.arange(steps + 1, dtype=torch.float64, device=intensity.device)
-    # spikes due before each step; the first difference is 1 where one more has become due
-    due = (intensity.double().mul(max_rate).unsqueeze(1) * time.unsqueeze(-1)).floor()
-    return due.diff(dim=1).float().movedim(1, -1)
-
-
 def digits(steps: int = 32) -> Dataset:
     """Load scikit-learn's 1,797 handwritten digits, 8 x 8 pixels, as spikes.
 
@@ -118,8 +87,58 @@ def digits(steps: int = 32) -> Dataset:
     train_images, test_images, train_labels, test_labels = map(torch.from_numpy, parts)
 
     def samples(images: Tensor, labels: Tensor) -> Samples:
-        return Samples(rate_code(images / 16, steps, max_rate=0.5), labels.long())
+        return Samples(encode.rate(images / 16, steps, max_rate=0.5), labels.long())
 
     return Dataset(
         samples(train_images, train_labels), samples(test_images, test_labels), classes=10
     )
+
+
+def series(name: str, part: str) -> tuple[list[np.ndarray], list[str]]:
+    """Read recorded sequences that the package sktime brings along, or the package aeon.
+
+    Their files are read as text from the folder of the package; it is not imported, and nothing is
+    downloaded.
+
+    Parameters
+    ----------
+    name
+        Name of the data set, as ``JapaneseVowels`` or ``BasicMotions``.
+    part
+        ``TRAIN`` or ``TEST``.
+
+    Returns
+    -------
+    recordings : list of numpy.ndarray
+        Each ``[channels, samples]`` float64; they may have unequal lengths.
+    labels : list of str
+        The label of each recording, as it stands in the file.
+
+    Raises
+    ------
+    MissingExtraError
+        If neither package is installed.
+    FileNotFoundError
+        If the package has no such data set.
+    """
+    for package in ("sktime", "aeon"):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            folder = Path(spec.origin).parent / "datasets" / "data" / name
+            return _read_series(folder / f"{name}_{part}.ts")
+    raise MissingExtraError(
+        "sktime is not installed; get it with: pip install sktime (or in a clone of lapilli: "
+        "pip install '.[sequences]')"
+    )
+
+
+def _read_series(file: Path) -> tuple[list[np.ndarray], list[str]]:
+    """Read a file of the archive's format: a recording a line, channels and label by colons."""
+    recordings, labels = [], []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line and line[0] not in "#@":
+            *channels, label = line.split(":")
+            values = [channel.split(",") for channel in channels]
+            recordings.append(np.array(values, dtype=np.float64))
+            labels.append(label)
+    return recordings, labels

@@ -110,12 +110,27 @@ def conv(input: Tensor, filter: Tensor, sampling_time: float = 1) -> Tensor:
     -------
     Tensor
         Of the shape of ``input``; differentiable with respect to input and filter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import filter
+    >>> filter.conv(torch.tensor([[0.0, 1, 0, 0]]), torch.tensor([1.0, 0.5]))  # first step first
+    tensor([[0.0000, 1.0000, 0.5000, 0.0000]])
     """
     return _filtered(input, filter, sampling_time, causal=True)
 
 
 def corr(input: Tensor, filter: Tensor, sampling_time: float = 1) -> Tensor:
-    """Correlate over time: ``sampling_time * sum_i filter[i] input[t+i]``; else like ``conv``."""
+    """Correlate over time: ``sampling_time * sum_i filter[i] input[t+i]``; else like ``conv``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import filter
+    >>> filter.corr(torch.tensor([[0.0, 0, 1, 0]]), torch.tensor([1.0, 0.5]))  # back in time
+    tensor([[0.0000, 0.5000, 1.0000, 0.0000]])
+    """
     return _filtered(input, filter, sampling_time, causal=False)
 
 
@@ -137,6 +152,14 @@ class FIR(torch.nn.Module):
         Number of steps of the default response.
     sampling_time
         Factor of the result.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import filter
+    >>> smooth = filter.FIR(time_constant=2, length=3)
+    >>> smooth(torch.tensor([[0.0, 1, 0, 0]]))
+    tensor([[0.0000, 1.0000, 0.6065, 0.3679]])
     """
 
     def __init__(
@@ -188,6 +211,14 @@ class FIRBank(torch.nn.Conv3d):
     ------
     ValueError
         If there is no filter, or a filter is shorter than a step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import filter
+    >>> bank = filter.FIRBank(num_filter=2, filter_length=3)
+    >>> bank.weight.shape
+    torch.Size([2, 1, 1, 1, 3])
     """
 
     def __init__(

@@ -83,6 +83,14 @@ class Event:
     ------
     ValueError
         If the arguments have different lengths or more than one dimension.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> event = io.Event([3, 5], None, [0, 1], [1.0, 4.0])  # two spikes, at 1 and at 4 ms
+    >>> import torch
+    >>> event.fill_tensor(torch.zeros(2, 1, 8, 6)).sum()  # [channels, 1, places, steps]
+    tensor(2.)
     """
 
     def __init__(
@@ -290,6 +298,14 @@ def tensor_to_event(spike_tensor: np.ndarray | Tensor, sampling_time: float = 1)
     ------
     ValueError
         For another number of dimensions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer import io
+    >>> event = io.tensor_to_event(torch.eye(3).view(1, 1, 3, 3))  # [channels, rows, places, steps]
+    >>> event.t.tolist()
+    [0, 1, 2]
     """
     if isinstance(spike_tensor, Tensor):
         spike_tensor = spike_tensor.detach().cpu().numpy()
@@ -350,6 +366,13 @@ def read_1d_spikes(filename: Path) -> Event:
     ------
     ValueError
         If the file ends within an event.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> io.encode_1d_spikes("a.bin", io.Event([3, 5], None, [0, 1], [1.0, 4.0]))
+    >>> io.read_1d_spikes("a.bin").t.tolist()
+    [1.0, 4.0]
     """
     high, low, p, t = _read_records(filename)
     return Event(high << 8 | low, None, p, t)
@@ -363,6 +386,13 @@ def encode_1d_spikes(filename: Path, td_event: Event) -> None:
     ValueError
         For graded events, other dimensions, or what the file cannot hold: x to 65535, channels 0
         and 1, times to 8388.607 ms.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> io.encode_1d_spikes("a.bin", io.Event([3, 5], None, [0, 1], [1.0, 4.0]))
+    >>> io.read_1d_spikes("a.bin").t.tolist()
+    [1.0, 4.0]
     """
     _write_records(filename, td_event, 1)
 
@@ -374,6 +404,13 @@ def read_2d_spikes(filename: Path) -> Event:
     ------
     ValueError
         If the file ends within an event.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> io.encode_2d_spikes("a.bin", io.Event([3, 5], [7, 7], [0, 1], [1.0, 4.0]))
+    >>> io.read_2d_spikes("a.bin").t.tolist()
+    [1.0, 4.0]
     """
     x, y, p, t = _read_records(filename)
     return Event(x, y, p, t)
@@ -387,6 +424,13 @@ def encode_2d_spikes(filename: Path, td_event: Event) -> None:
     ValueError
         For graded events, other dimensions, or what the file cannot hold: x and y to 255, channels
         0 and 1, times to 8388.607 ms.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> io.encode_2d_spikes("a.bin", io.Event([3, 5], [7, 7], [0, 1], [1.0, 4.0]))
+    >>> io.read_2d_spikes("a.bin").t.tolist()
+    [1.0, 4.0]
     """
     _write_records(filename, td_event, 2)
 
@@ -412,6 +456,13 @@ def read_np_spikes(filename: Path, fmt: str = "xypt", time_unit: float = 1e-3) -
     ------
     ValueError
         For another order, or another number of columns.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> io.encode_np_spikes("a.npy", io.Event([3, 5], [7, 7], [0, 1], [1.0, 4.0]))
+    >>> io.read_np_spikes("a.npy").t.tolist()
+    [1.0, 4.0]
     """
     _check_format(fmt)
     rows = np.load(filename, allow_pickle=False)
@@ -444,6 +495,13 @@ def encode_np_spikes(
     ------
     ValueError
         For another order, or graded events.
+
+    Examples
+    --------
+    >>> from lapilli.slayer import io
+    >>> io.encode_np_spikes("a.npy", io.Event([3, 5], [7, 7], [0, 1], [1.0, 4.0]))
+    >>> io.read_np_spikes("a.npy").t.tolist()
+    [1.0, 4.0]
     """
     _check_format(fmt)
     if td_event.graded:

@@ -16,14 +16,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .classifier import MovingWindow, flat_classes, whole_rate
+from .classifier import INTEGERS, MovingWindow, can_be_read, flat_classes, whole_rate, within
 from .filter import FIR, conv, fast_conv, real
-from .kernels.dispatch import is_transformed
 
 Reduction = Literal["sum", "mean", "none"]
 MaxMode = Literal["probability", "softmax", "logsoftmax"]
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _LEAST_PROBABILITY = 1e-6  # of a labelled class that is silent; -log of it is 13.8
 
 
@@ -44,20 +42,18 @@ class _Loss(torch.nn.Module):
             )
         self.reduction = reduction
 
-    def _reduce(self, terms: Tensor) -> Tensor:
+    def _reduce(self, terms: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Reduce terms; with ``lengths`` those ``[N, ..., T]`` within the samples."""
+        if lengths is not None:
+            terms = within(terms, lengths)
         if self.reduction == "none":
             return terms.flatten()
-        return terms.sum() if self.reduction == "sum" else terms.mean()
-
-
-def _can_be_read(label: Tensor) -> bool:
-    """Whether labels can be looked at here without stalling a device, or breaking a graph.
-
-    Under ``torch.func.vmap`` they are several tensors in one.
-    """
-    if torch.compiler.is_compiling() or is_transformed():
-        return False
-    return label.device.type == "cpu" and label.numel() > 0
+        if self.reduction == "sum":
+            return terms.sum()
+        if lengths is None:
+            return terms.mean()
+        steps = lengths.sum().to(terms.device)
+        return terms.sum() / (steps * math.prod(terms.shape[1:-1]))
 
 
 class SpikeTime(_Loss):
@@ -83,6 +79,16 @@ class SpikeTime(_Loss):
     ------
     ValueError
         If the reduction is unknown, or the order below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> desired = torch.tensor([[[0.0, 0, 1, 0]]])
+    >>> early = torch.tensor([[[0.0, 1, 0, 0]]])
+    >>> distance = loss.SpikeTime(time_constant=2)
+    >>> distance(desired, desired), distance(early, desired) > 0
+    (tensor(0.), tensor(True))
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class SpikeTime(_Loss):
         for _ in range(filter_order - 1):
             self.filter.filter = conv(self.filter.filter, once)
 
-    def forward(self, input: Tensor, desired: Tensor) -> Tensor:
+    def forward(self, input: Tensor, desired: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Loss of spikes against target spikes.
 
         Parameters
@@ -108,6 +114,9 @@ class SpikeTime(_Loss):
         input, desired
             Spikes, ``[..., T]`` of one shape; both are differentiable. Neurons may be arranged
             differently: ``[N, C, T]`` fits ``[N, C, 1, 1, T]``.
+        lengths
+            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
+            None: all steps.
 
         Returns
         -------
@@ -117,7 +126,7 @@ class SpikeTime(_Loss):
         Raises
         ------
         ValueError
-            If the shapes differ.
+            If the shapes differ, or the lengths do not fit.
         """
         if input.shape != desired.shape:
             flat = [
@@ -130,8 +139,11 @@ class SpikeTime(_Loss):
                 )
             desired = desired.reshape(input.shape)
         with torch.autocast(input.device.type, enabled=False):
-            error = fast_conv(real(input) - real(desired), self.filter.filter)
-            return self._reduce(error.square())
+            difference = real(input) - real(desired)
+            if lengths is not None:  # what comes later is not even filtered
+                difference = within(difference, lengths)
+            error = fast_conv(difference, self.filter.filter)
+            return self._reduce(error.square(), lengths)
 
 
 class _ClassLoss(_Loss):
@@ -141,10 +153,15 @@ class _ClassLoss(_Loss):
         super().__init__(reduction)
         self.window = None if moving_window is None else MovingWindow(moving_window)
 
-    def _rates(self, spikes: Tensor) -> Tensor:
+    def _rates(self, spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``[N, classes..., T]`` to ``[N, K]``, or ``[N, K, T]`` with a window."""
         spikes = flat_classes(spikes)
-        return whole_rate(spikes) if self.window is None else self.window.rate(spikes)
+        if self.window is None:
+            return whole_rate(spikes, lengths)
+        return self.window.rate(spikes if lengths is None else within(spikes, lengths))
+
+    def _reduce(self, terms: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return super()._reduce(terms, None if self.window is None else lengths)
 
     def _label_index(self, rates: Tensor, label: Tensor) -> Tensor:
         """Labels as int64 index along the class axis of ``rates``: ``[N, 1]`` or ``[N, 1, T]``."""
@@ -152,7 +169,7 @@ class _ClassLoss(_Loss):
         if self.window is not None:
             shapes.append((rates.shape[0], rates.shape[-1]))
         shape = _fitting(label, *shapes)
-        if label.dtype not in _INTEGERS or shape is None:
+        if label.dtype not in INTEGERS or shape is None:
             expected = " or ".join(map(str, dict.fromkeys(shapes)))
             raise ValueError(
                 f"label must hold integers of shape {expected}; got {label.dtype} of shape "
@@ -161,7 +178,7 @@ class _ClassLoss(_Loss):
         label = label.reshape(shape)
         K = rates.shape[1]
         # elsewhere, and in a compiled graph, the index operation itself asserts
-        if _can_be_read(label):
+        if can_be_read(label):
             low, high = (int(v) for v in label.aminmax())
             if low < 0 or high >= K:
                 raise ValueError(f"labels are {low}..{high}; expected 0..{K - 1} for {K} classes")
@@ -189,6 +206,15 @@ class SpikeRate(_ClassLoss):
         If a rate is not in 0..1.
     ValueError
         If the reduction is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, 2 classes, 4 steps
+    >>> label = torch.tensor([0])
+    >>> loss.SpikeRate(true_rate=0.5, false_rate=0)(spikes, label)  # rates are 0.5 and 0.25
+    tensor(0.0625)
     """
 
     def __init__(
@@ -205,7 +231,7 @@ class SpikeRate(_ClassLoss):
         self.true_rate = true_rate
         self.false_rate = false_rate
 
-    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+    def forward(self, input: Tensor, label: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Loss of spikes against labels.
 
         Parameters
@@ -215,6 +241,9 @@ class SpikeRate(_ClassLoss):
         label
             Class indices of any integer type: ``[N]``, with a window also ``[N, T]``. Axes of
             size 1 do not count: ``[N, 1]`` is ``[N]``.
+        lengths
+            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
+            None: all steps.
 
         Returns
         -------
@@ -224,13 +253,13 @@ class SpikeRate(_ClassLoss):
         Raises
         ------
         ValueError
-            If the shapes do not fit, or a label is not in 0..K-1.
+            If shapes or lengths do not fit, or a label is not in 0..K-1.
         """
         with torch.autocast(input.device.type, enabled=False):
-            rates = self._rates(input)
+            rates = self._rates(input, lengths)
             desired = torch.full_like(rates, self.false_rate)
             desired.scatter_(1, self._label_index(rates, label), self.true_rate)
-            return self._reduce((rates - desired).square())
+            return self._reduce((rates - desired).square(), lengths)
 
 
 class SpikeMax(_ClassLoss):
@@ -250,6 +279,15 @@ class SpikeMax(_ClassLoss):
     ------
     ValueError
         If mode or reduction is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, 2 classes, 4 steps
+    >>> label = torch.tensor([0])
+    >>> loss.SpikeMax()(spikes, label)  # two of the three spikes are of the class: -log(2 / 3)
+    tensor(0.4055)
     """
 
     def __init__(
@@ -263,7 +301,7 @@ class SpikeMax(_ClassLoss):
             raise ValueError(f"mode is {mode!r}; expected one of {', '.join(get_args(MaxMode))}")
         self.mode = mode
 
-    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+    def forward(self, input: Tensor, label: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Loss of spikes against labels.
 
         Parameters
@@ -273,6 +311,9 @@ class SpikeMax(_ClassLoss):
         label
             Class indices of any integer type: ``[N]``, with a window also ``[N, T]``. Axes of
             size 1 do not count: ``[N, 1]`` is ``[N]``.
+        lengths
+            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
+            None: all steps.
 
         Returns
         -------
@@ -282,17 +323,17 @@ class SpikeMax(_ClassLoss):
         Raises
         ------
         ValueError
-            If the shapes do not fit, or a label is not in 0..K-1.
+            If shapes or lengths do not fit, or a label is not in 0..K-1.
         """
         with torch.autocast(input.device.type, enabled=False):
-            rates = self._rates(input)
+            rates = self._rates(input, lengths)
             index = self._label_index(rates, label)
             if self.mode == "probability":
                 share = rates.gather(1, index) / (rates.sum(1, keepdim=True) + 1e-6)
                 log_p = share.clamp(min=_LEAST_PROBABILITY).log()
             else:
                 log_p = rates.log_softmax(1).gather(1, index)
-            return self._reduce(-log_p)
+            return self._reduce(-log_p, lengths)
 
 
 class SpikeMoid(_ClassLoss):
@@ -313,6 +354,15 @@ class SpikeMoid(_ClassLoss):
     ------
     ValueError
         If the reduction is unknown, or ``alpha`` 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> spikes = torch.tensor([[[0.0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, 2 classes, 4 steps
+    >>> label = torch.tensor([0])
+    >>> loss.SpikeMoid(alpha=0.1, theta=0.4)(spikes, torch.tensor([[1.0, 0.0]])) < 0.6
+    tensor(True)
     """
 
     def __init__(
@@ -328,7 +378,7 @@ class SpikeMoid(_ClassLoss):
         self.alpha = alpha
         self.theta = theta
 
-    def forward(self, input: Tensor, label: Tensor) -> Tensor:
+    def forward(self, input: Tensor, label: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Loss of spikes against the probabilities of the classes.
 
         Parameters
@@ -339,6 +389,9 @@ class SpikeMoid(_ClassLoss):
             Desired probabilities, 0..1, of any type: ``[N, K]``, with a window also ``[N, K, T]``.
             Classes may be arranged as those of ``input``, or flat with the batch; axes of size 1 do
             not count: ``[N]`` fits one class.
+        lengths
+            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
+            None: all steps.
 
         Returns
         -------
@@ -349,15 +402,16 @@ class SpikeMoid(_ClassLoss):
         Raises
         ------
         ValueError
-            If the shapes do not fit, or a probability is not in 0..1.
+            If shapes or lengths do not fit, or a probability is not in 0..1.
         """
         with torch.autocast(input.device.type, enabled=False):
-            rates = self._rates(input)
+            rates = self._rates(input, lengths)
             desired = self._probabilities(rates, label, tuple(input.shape))
             probability = torch.sigmoid((rates - self.theta) / self.alpha)
             # not the form on logits, which has a gradient where the sigmoid saturates
             return self._reduce(
-                torch.nn.functional.binary_cross_entropy(probability, desired, reduction="none")
+                torch.nn.functional.binary_cross_entropy(probability, desired, reduction="none"),
+                lengths,
             )
 
     def _probabilities(self, rates: Tensor, label: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -378,7 +432,7 @@ class SpikeMoid(_ClassLoss):
         if torch.compiler.is_compiling():
             inside = ((label >= 0) & (label <= 1)).all()
             torch._assert_async(inside, "labels must be probabilities, 0..1")
-        elif _can_be_read(label):
+        elif can_be_read(label):
             low, high = (float(v) for v in label.aminmax())
             if not (low >= 0 and high <= 1):
                 raise ValueError(f"labels are {low:g}..{high:g}; expected probabilities, 0..1")
@@ -401,6 +455,16 @@ class SparsityEnforcer:
     ----------
     loss_list : list of Tensor
         One penalty a layer, without the factor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import loss
+    >>> sparse = loss.SparsityEnforcer(max_rate=0.25, lam=2)
+    >>> sparse.append(torch.tensor([[[0.0, 1, 0, 1]]]))  # a rate of 0.5
+    >>> sparse.loss
+    tensor(0.1250)
+    >>> sparse.clear()
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:

@@ -69,6 +69,13 @@ def training_curves(history: Sequence[Epoch], path: Path = None, title: str = ""
         Picture to write; its suffix chooses the format.
     title
         Heading.
+
+    Examples
+    --------
+    >>> from lapilli import plot
+    >>> from lapilli.training import Epoch
+    >>> history = [Epoch(1, 0.5, 0.6, 0.55, 1.2), Epoch(2, 0.3, 0.8, 0.7, 0.1)]
+    >>> figure = plot.training_curves(history, "training.png")
     """
     require("matplotlib.ticker", "matplotlib")
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -108,6 +115,13 @@ def raster(layers: Mapping[str, Tensor], path: Path = None, title: str = "") -> 
     ------
     ValueError
         For spikes of another shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import plot
+    >>> spikes = (torch.rand(20, 50) < 0.1).float()  # [neurons, time]
+    >>> figure = plot.raster({"hidden": spikes}, "raster.png", "One sample")
     """
     spikes = {name: _series(name, values) for name, values in layers.items()}
     heights = [max(1.6, min(0.025 * len(values), 8)) for values in spikes.values()]
@@ -151,6 +165,12 @@ def traces(
     ------
     ValueError
         For states of another shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import plot
+    >>> figure = plot.traces({"voltage": torch.rand(50)}, "trace.png", threshold=0.9)
     """
     figure = _figure(9, 1 + 2.2 * len(states), title)
     panels = _stack(figure, [1] * len(states))
@@ -193,6 +213,12 @@ def histograms(
     ------
     ValueError
         If there is nothing to draw, or more than 64 panels of it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import plot
+    >>> figure = plot.histograms({"layer 0": torch.randn(100)}, xlabel="weight")
     """
     if not 1 <= len(values) <= _MOST_PANELS:
         raise ValueError(f"can draw 1 to {_MOST_PANELS} histograms; got {len(values)}")
@@ -239,6 +265,14 @@ def weight_histogram(net: torch.nn.Module, path: Path = None, title: str = "weig
     ------
     ValueError
         If there are no synapses.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import plot, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2))
+    >>> figure = plot.weight_histogram(net)
     """
     from .blocks.synapse import GenericLayer
 
@@ -272,6 +306,15 @@ def delay_histogram(net: torch.nn.Module, path: Path = None, title: str = "delay
     ------
     ValueError
         If there are no delays, or none has been drawn yet.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import plot, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2, delay=True))
+    >>> output = net(torch.rand(4, 3, 10))
+    >>> figure = plot.delay_histogram(net)
     """
     from .blocks.delay import Delay
 

@@ -39,7 +39,17 @@ def _acts_by_step(neuron: Any) -> bool:
 
 
 class CustomRecurrent:
-    """``custom_recurrent`` with the matrix in place of the synapse: ``CustomRecurrent.apply``."""
+    """``custom_recurrent`` with the matrix in place of the synapse: ``CustomRecurrent.apply``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> from lapilli.slayer.utils.recurrent import CustomRecurrent
+    >>> CustomRecurrent.apply(torch.rand(4, 2, 10), neuron, torch.eye(2)).shape
+    torch.Size([4, 2, 10])
+    """
 
     @staticmethod
     def apply(z: Tensor, neuron: torch.nn.Module, recurrent_mat: Tensor) -> Tensor:
@@ -88,6 +98,15 @@ def custom_recurrent(
     -------
     Tensor
         Spikes, ``[N, C, T]``, not delayed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> from lapilli.slayer.utils.recurrent import custom_recurrent
+    >>> custom_recurrent(torch.rand(4, 2, 10), neuron, slayer.synapse.Dense(2, 2)).shape
+    torch.Size([4, 2, 10])
     """
     return CustomRecurrent.apply(recurrent_synapse.biased(z), neuron, _matrix(recurrent_synapse))
 
@@ -95,13 +114,35 @@ def custom_recurrent(
 def custom_recurrent_ground_truth_1(
     z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
 ) -> Tensor:
-    """Do as ``custom_recurrent``, step by step through the synapse's own forward."""
+    """Do as ``custom_recurrent``, step by step through the synapse's own forward.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> from lapilli.slayer.utils.recurrent import custom_recurrent_ground_truth_1
+    >>> synapse = slayer.synapse.Dense(2, 2)
+    >>> custom_recurrent_ground_truth_1(torch.rand(4, 2, 10), neuron, synapse).shape
+    torch.Size([4, 2, 10])
+    """
     return _run(z, neuron, recurrent_synapse)
 
 
 def custom_recurrent_ground_truth_2(
     z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
 ) -> Tensor:
-    """Do as ``custom_recurrent``, step by step with the synapse's matrix."""
+    """Do as ``custom_recurrent``, step by step with the synapse's matrix.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> from lapilli.slayer.utils.recurrent import custom_recurrent_ground_truth_2
+    >>> synapse = slayer.synapse.Dense(2, 2)
+    >>> custom_recurrent_ground_truth_2(torch.rand(4, 2, 10), neuron, synapse).shape
+    torch.Size([4, 2, 10])
+    """
     matrix = _matrix(recurrent_synapse)
     return _run(recurrent_synapse.biased(z), neuron, lambda frame: matrix @ frame)

@@ -75,6 +75,16 @@ def shift(input: Tensor, shift_val: float | Tensor, sampling_time: float = 1) ->
     ArgumentError
         (An AssertionError and a ValueError.) For an input without batch, another number of values,
         a shift that is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import time
+    >>> x = torch.tensor([[[1, 2, 3, 4]]])
+    >>> time.shift(x, 1)
+    tensor([[[0, 1, 2, 3]]])
+    >>> time.shift(x, -1)
+    tensor([[[2, 3, 4, 0]]])
     """
     require(
         input.ndim >= 2,
@@ -98,7 +108,15 @@ def shift(input: Tensor, shift_val: float | Tensor, sampling_time: float = 1) ->
 
 
 def delay(input: Tensor, delay_val: float | Tensor = 1, sampling_time: float = 1) -> Tensor:
-    """Delay in time: ``shift`` under another name."""
+    """Delay in time: ``shift`` under another name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.axon.delay(torch.tensor([[[1, 2, 3, 4]]]), 2)
+    tensor([[[0, 0, 1, 2]]])
+    """
     return shift(input, delay_val, sampling_time)
 
 
@@ -121,6 +139,14 @@ def replicate(input: Tensor, num_steps: int) -> Tensor:
     ------
     ValueError
         If there is no step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import time
+    >>> time.replicate(torch.tensor([5, 7]), 3)
+    tensor([[5, 5, 5],
+            [7, 7, 7]])
     """
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}; expected at least 1")

@@ -34,6 +34,14 @@ class LearningStat:
         Whether the last ``update`` brought a new best value.
     loss_str, loss_unit, accuracy_str, accuracy_unit : str
         Names and units, for printing and for the names of files.
+
+    Examples
+    --------
+    >>> from lapilli.slayer.utils import LearningStat
+    >>> stat = LearningStat()
+    >>> stat.num_samples, stat.correct_samples, stat.loss_sum = 4, 3, 2.0
+    >>> stat.loss, stat.accuracy
+    (0.5, 0.75)
     """
 
     def __init__(self) -> None:
@@ -175,6 +183,15 @@ class LearningStats:
     -----
     ``best_loss`` and ``best_accuracy`` of the parts describe the last ``update``. Call ``update``
     first, then look at them: scripts that look before are one epoch late.
+
+    Examples
+    --------
+    >>> from lapilli.slayer.utils import LearningStats
+    >>> stats = LearningStats()
+    >>> stats.training.num_samples, stats.training.loss_sum = 4, 2.0
+    >>> stats.update()  # at the end of an epoch
+    >>> stats.training.loss_log
+    [0.5]
     """
 
     def __init__(

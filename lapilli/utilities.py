@@ -28,7 +28,18 @@ class dotdict(dict[str, Any]):
 
 
 class staticproperty:
-    """Decorator: a function without arguments, read like a value from class or instance."""
+    """Decorator: a function without arguments, read like a value from class or instance.
+
+    Examples
+    --------
+    >>> from lapilli.slayer.utils import staticproperty
+    >>> class Chip:
+    ...     @staticproperty
+    ...     def cores():
+    ...         return 128
+    >>> Chip.cores
+    128
+    """
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
@@ -57,6 +68,14 @@ def diagonal_mask(dim: int, num_diagonals: int) -> Tensor:
     ------
     ValueError
         If there is no diagonal.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> slayer.utils.diagonal_mask(3, 1)  # of a layer: ``mask=`` of Dense
+    tensor([[1., 0., 0.],
+            [0., 1., 0.],
+            [0., 0., 1.]])
     """
     if num_diagonals < 1:
         raise ValueError(f"num_diagonals is {num_diagonals}; expected at least 1")
@@ -72,7 +91,15 @@ def share_of_events(x: Tensor) -> Tensor:
 
 
 def event_rate(x: Tensor) -> float:
-    """Share of non-zero entries of ``[..., T]``; the first step counts only where it is alone."""
+    """Share of non-zero entries of ``[..., T]``; the first step counts only where it is alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.utils.event_rate(torch.tensor([[0.0, 1, 0, 0, 1]]))
+    0.5
+    """
     return float(share_of_events(x))
 
 
@@ -95,6 +122,13 @@ def right_shift_to_zero(x: Tensor, bits: int) -> Tensor:
     ------
     TypeError
         For any other type.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils import int_utils
+    >>> int_utils.right_shift_to_zero(torch.tensor([7, -7]), 1)
+    tensor([ 3, -3])
     """
     if x.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"right_shift_to_zero takes int32 or int64; got {x.dtype}")

@@ -27,6 +27,19 @@ class Neuron(base.AdaptiveResonatorNeuron):
 
     Parameters, input and attributes are those of
     ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.adrf.Neuron(
+    ...     threshold=1, threshold_step=0.25, period=10, decay=0.1, threshold_decay=0.2,
+    ...     refractory_decay=0.5,
+    ... )
+    >>> real, imag = torch.rand(4, 3, 10), torch.rand(4, 3, 10)
+    >>> spikes = neuron((real, imag))  # of weighted inputs
+    >>> spikes.shape
+    torch.Size([4, 3, 10])
     """
 
     device_type = "ADRF_PHASE"

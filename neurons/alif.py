@@ -25,8 +25,9 @@ TAU_RHO_MULT: float = 100
 class Neuron(AdaptiveNeuron):
     """Leaky integrate-and-fire neuron with an adaptive threshold in Loihi's fixed point.
 
-    A spike does not reset the voltage. It raises the threshold by ``threshold_step`` and a
-    refractory state, which adds to the threshold, by twice the threshold; both decay.
+    A spike does not reset the voltage. Instead the neuron gets harder to excite: the threshold
+    rises by ``threshold_step``, and a refractory state rises by twice the threshold. The neuron
+    spikes again where its voltage reaches the sum of the two, which both decay.
 
     Input and output are ``[N, neurons..., T]`` as for ``cuba.Neuron``, and so are the arguments
     after ``refractory_decay``.
@@ -41,9 +42,10 @@ class Neuron(AdaptiveNeuron):
         Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
         each channel draws. A single number is then widened by 1 %.
     threshold_decay, refractory_decay
-        The same for threshold (its distance from rest) and refractory state; not widened.
+        The same for the threshold, which returns to its value at rest, and for the refractory
+        state, which returns to 0. A single number is not widened.
     norm
-        Callable that returns a norm, applied to the input; None for none.
+        Class or function that makes a norm, which is applied to the input; None: no norm.
     requires_grad
         Learn the current and voltage decay. The gradients of the other two are zero.
     overflow
@@ -60,6 +62,18 @@ class Neuron(AdaptiveNeuron):
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.alif.Neuron(
+    ...     threshold=1, threshold_step=0.25, current_decay=0.25, voltage_decay=0.1,
+    ...     threshold_decay=0.2, refractory_decay=0.5,
+    ... )
+    >>> spikes = neuron(torch.rand(4, 3, 10))  # of weighted inputs, [batch, neurons, time]
+    >>> spikes.shape
+    torch.Size([4, 3, 10])
     """
 
     current_decay: torch.nn.Parameter = decay_parameter()

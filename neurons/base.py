@@ -51,13 +51,14 @@ class Neuron(Stateful):
     tau_grad
         Width of the surrogate gradient, relative to the threshold; above 0.
     scale_grad
-        Scale of the surrogate gradient.
+        Height of the surrogate gradient, see ``surrogate``.
     p_scale, w_scale, s_scale
-        Integer units in 1 of decays, weights and states; ``s_scale`` is at least ``w_scale``.
+        How many of the chip's integer units are 1: of decays, weights and states. ``s_scale`` is at
+        least ``w_scale``.
     norm
-        Callable without arguments that returns a norm module, usually its class; None for none.
+        Class or function without arguments that makes a norm module; None: no norm.
     dropout
-        Module applied to the spikes; None for none.
+        Module applied to the spikes; None: no dropout.
     persistent_state
         Keep the state from one call to the next instead of starting from rest. That is meant for
         a sequence in pieces: training on other samples wants ``lapilli.reset_state(net)`` before

@@ -39,14 +39,18 @@ class Neuron(FixedPointNeuron):
         Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
         each channel draws. A single number is then widened by 1 %.
     tau_grad, scale_grad
-        Width, above 0, and scale of the surrogate gradient.
+        Width, above 0, and height of the surrogate gradient, which stands in for the derivative of
+        a spike while training. By default it is ``0.1 * scale_grad / (2 * w) * exp(-d / w)``, where
+        d is how far the voltage is from the threshold, and ``w = 100 * tau_grad * threshold``: the
+        width follows the threshold. Values of 0.03 and 3 are a start; docs/gradients.md says more.
     scale
-        Integer units in 1 of weights; states have 64 times as many. Results equal lava-dl's bit for
-        bit if it is a power of two and states stay within 2**24 units.
+        The chip computes in integers: a weight of 1 is this many of its units, a voltage of 1 is
+        64 times as many. Results equal lava-dl's bit for bit if ``scale`` is a power of two and no
+        state passes 2**24 of its units, which is 4096 at the default.
     norm
-        Callable that returns a norm, applied to the current; None for none.
+        Class or function that makes a norm, which is applied to the current; None: no norm.
     dropout
-        Module applied to the spikes; None for none.
+        Module applied to the spikes; None: no dropout.
     shared_param
         One decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
     persistent_state
@@ -54,8 +58,9 @@ class Neuron(FixedPointNeuron):
         the next too: call ``lapilli.reset_state(net)`` between samples. A change of batch size
         returns to rest, and so does ``reset_state()``.
     requires_grad
-        Learn the decays. The gradient is per unit of decay and points uphill, see
-        ``lapilli.kernels.decays.set_decay_gradient``.
+        Learn the decays. Their gradients are those of the loss, as for every parameter of torch, so
+        that an optimizer lowers it. lava-dl's have the opposite sign, see
+        ``lapilli.set_decay_gradient``.
     graded_spike
         Spikes carry the voltage instead of 1.
     surrogate
@@ -77,6 +82,15 @@ class Neuron(FixedPointNeuron):
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> spikes = neuron(torch.rand(4, 3, 10))  # of weighted inputs, [batch, neurons, time]
+    >>> spikes.shape
+    torch.Size([4, 3, 10])
     """
 
     current_decay: torch.nn.Parameter = decay_parameter()

@@ -32,7 +32,8 @@ class Delta(Stateful):
         Events are rounded down to multiples of ``1 / scale``. What the rounding loses is not made
         up for later.
     tau_grad, scale_grad
-        Width, above 0, and scale of the surrogate gradient of the threshold.
+        Width, above 0, in the unit of the signal, and height of the surrogate gradient through
+        which the threshold is learned; see ``surrogate``.
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     shared_param
@@ -44,9 +45,9 @@ class Delta(Stateful):
     requires_grad
         Learn the threshold.
     min_threshold
-        What a learned threshold does not fall below, real units; None for half of ``threshold``. A
-        loss that asks for accuracy alone would learn to send every change. Loading a checkpoint
-        lowers it to the thresholds that were saved.
+        A learned threshold stays at or above it, real units; None: half of ``threshold``. Without a
+        bound, a loss that asks for accuracy alone would learn to send every change. Loading a
+        checkpoint lowers it to the thresholds that were saved.
     surrogate
         Shape h of that gradient, ``-d scale_grad / threshold h((|d| - threshold) / tau_grad)`` for
         a change d that is sent. The names are those of ``lapilli.neurons.base.Neuron``.
@@ -65,6 +66,15 @@ class Delta(Stateful):
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> encoder = slayer.axon.Delta(threshold=0.25)
+    >>> # 0.125 is too small to be sent, and then 0 is 0.5 below what was sent
+    >>> encoder(torch.tensor([[[0.0, 0.5, 0.5, 0.625, 0.0]]]))
+    tensor([[[ 0.0000,  0.5000,  0.0000,  0.0000, -0.5000]]])
     """
 
     pre_state: Tensor = state_value("pre_state", "Input of the last step of the last call.")

@@ -21,6 +21,15 @@ class Dropout(torch.nn.Module):
     -----
     Input and output are ``[N, neurons..., T]``; one draw a sample and neuron, constant over time.
     In evaluation mode the input passes unchanged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> dropout = slayer.neuron.Dropout(p=0.5).eval()  # while training, whole neurons are silent
+    >>> dropout(torch.ones(1, 2, 3))
+    tensor([[[1., 1., 1.],
+             [1., 1., 1.]]])
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False):

@@ -16,7 +16,15 @@ from .precision import KeepsFloat32
 
 
 def identity(x: Tensor, descale: bool = False) -> Tensor:
-    """Return ``x``: the quantisation of a norm outside a neuron."""
+    """Return ``x``: the quantisation of a norm outside a neuron.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.norm.identity(torch.ones(2))
+    tensor([1., 1.])
+    """
     return x
 
 
@@ -40,6 +48,14 @@ class MeanOnlyBatchNorm(KeepsFloat32, LazySize, torch.nn.Module):
         ``[num_features]``; ``[1]`` zero until it is known.
     update : bool
         Whether training forwards use and update the statistics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> norm = slayer.neuron.norm.MeanOnlyBatchNorm(num_features=3)
+    >>> norm(torch.rand(4, 3, 10)).shape  # a layer makes one by ``norm=`` in its neuron's arguments
+    torch.Size([4, 3, 10])
     """
 
     lazy_sizes = ("running_mean",)
@@ -129,6 +145,14 @@ class WgtScaleBatchNorm(MeanOnlyBatchNorm):
     ----------
     running_var : Tensor
         ``[1]``, zero at first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> norm = slayer.neuron.norm.WgtScaleBatchNorm(num_features=3)
+    >>> norm(torch.rand(4, 3, 10)).shape  # a layer makes one by ``norm=`` in its neuron's arguments
+    torch.Size([4, 3, 10])
     """
 
     running_var: Tensor

@@ -49,14 +49,17 @@ class ResonatorNeuron(FixedPointNeuron):
         Share of its length that the state loses a step, in [0, 1]; with ``shared_param=False`` also
         a pair (min, max) from which each channel draws. A single number is then widened by 1 %.
     tau_grad, scale_grad
-        Width, above 0, and scale of the surrogate gradient.
+        Width, above 0, relative to the threshold, and height of the surrogate gradient, which
+        stands in for the derivative of a spike while training; see ``surrogate`` of
+        ``lapilli.neurons.base.Neuron`` for the formula. docs/gradients.md has good values.
     scale
-        Integer units in 1 of weights; states have 64 times as many. Results equal lava-dl's bit for
-        bit if it is a power of two and states stay within 2**24 units.
+        The chip computes in integers: a weight of 1 is this many of its units, a voltage of 1 is
+        64 times as many. Results equal lava-dl's bit for bit if ``scale`` is a power of two and no
+        state passes 2**24 of its units, which is 4096 at the default.
     norm
-        Callable that returns a norm, one for each part of the input; None for none.
+        Class or function that makes a norm, one for each part of the input; None: no norm.
     dropout
-        Module applied to the spikes; None for none.
+        Module applied to the spikes; None: no dropout.
     shared_param
         One period and decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
     persistent_state
@@ -64,7 +67,7 @@ class ResonatorNeuron(FixedPointNeuron):
         too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
         rest, and so does ``reset_state()``.
     requires_grad
-        Learn sine and cosine.
+        Learn period and decay, as sine and cosine of the turn that the state makes in a step.
     graded_spike
         Spikes carry the part of the state that is tested instead of 1.
     log_init
@@ -364,8 +367,9 @@ class ResonatorNeuron(FixedPointNeuron):
 class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
     """Base and constructor of the resonate-and-fire neurons whose threshold adapts.
 
-    A spike resets nothing. It raises the threshold by ``threshold_step`` and a refractory state,
-    which adds to the threshold, by twice the threshold; both decay.
+    A spike resets nothing. Instead the neuron gets harder to excite: the threshold rises by
+    ``threshold_step``, and a refractory state rises by twice the threshold. The neuron spikes again
+    where its state reaches the sum of the two, which both decay.
 
     Parameters
     ----------

@@ -25,6 +25,16 @@ class Neuron(base.ResonatorNeuron):
     the threshold. A spike resets nothing.
 
     Parameters, input and attributes are those of ``lapilli.neurons.resonator.ResonatorNeuron``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.rf.Neuron(threshold=1, period=10, decay=0.1)
+    >>> real, imag = torch.rand(4, 3, 10), torch.rand(4, 3, 10)
+    >>> spikes = neuron((real, imag))  # of weighted inputs
+    >>> spikes.shape
+    torch.Size([4, 3, 10])
     """
 
     device_type = "RF_PHASE"

@@ -28,6 +28,13 @@ class Sigma(Stateful):
     ----------
     pre_state : Tensor
         Sum after the last call where it persists; not in the state dict.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.dendrite.Sigma()(torch.tensor([[[0.0, 0.5, 0.0, -0.25]]]))
+    tensor([[[0.0000, 0.5000, 0.5000, 0.2500]]])
     """
 
     pre_state: Tensor = state_value("pre_state", "Sum that the last call left.")

@@ -40,20 +40,23 @@ class Neuron(base.Neuron):
     Parameters
     ----------
     threshold
-        Smallest change that is sent, at least 0; rounded down to a multiple of ``1 / scale``. What
-        becomes 0 is then raised to a step of the events, a 64th of that.
+        Smallest change that is sent, at least 0; rounded down to a multiple of ``1 / scale``. A
+        threshold that this makes 0 becomes ``1 / (64 * scale)``, the smallest event there is.
     activation
-        Callable from tensor to tensor of the same shape, usually ``torch.relu``; None for none.
+        Callable from tensor to tensor of the same shape, usually ``torch.relu``; None: none.
     tau_grad, scale_grad
-        Width, above 0, and scale of the surrogate gradient of the threshold.
+        Width, above 0, in the unit of the signal, and height of the surrogate gradient through
+        which the threshold is learned; see ``surrogate`` of ``lapilli.neurons.delta.Delta``.
     scale
-        Integer units in 1 of weights; events are rounded down to 64 times as fine a grid.
+        The chip computes in integers: a weight of 1 is this many of its units. Events are rounded
+        down to multiples of ``1 / (64 * scale)``.
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     norm
-        Callable that returns a norm, applied to the sum before the bias; None for none.
+        Class or function that makes a norm, which is applied to the sum before the bias; None: no
+        norm.
     dropout
-        Module applied to the events; None for none.
+        Module applied to the events; None: no dropout.
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
@@ -63,7 +66,7 @@ class Neuron(base.Neuron):
     requires_grad
         Learn threshold and bias.
     min_threshold
-        What a learned threshold does not fall below, real units; None for half of ``threshold``.
+        A learned threshold stays at or above it, real units; None: half of ``threshold``.
     surrogate
         Shape of that gradient; see ``lapilli.neurons.delta.Delta``.
     overflow
@@ -86,6 +89,15 @@ class Neuron(base.Neuron):
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.sigma_delta.Neuron(threshold=0.25, activation=torch.relu)
+    >>> spikes = neuron(torch.rand(4, 3, 10))  # of weighted inputs, [batch, neurons, time]
+    >>> spikes.shape
+    torch.Size([4, 3, 10])
     """
 
     lazy_sizes = ("bias",)

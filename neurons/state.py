@@ -126,6 +126,19 @@ def reset_state(net: torch.nn.Module) -> None:
     ----------
     net
         Any module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lapilli
+    >>> from lapilli import slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1, persistent_state=True)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2))
+    >>> x = torch.rand(4, 3, 10)
+    >>> first = net(x)  # leaves its state
+    >>> lapilli.reset_state(net)
+    >>> torch.equal(net(x), first)
+    True
     """
     for module in net.modules():
         if isinstance(module, KeepsState):

@@ -9,18 +9,17 @@
 The last two are read as text from the folder of the package, which is not imported.
 """
 
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lapilli.data import SPLIT_SEED, rate_code
-from lapilli.extras import MissingExtraError, require
+from lapilli import encode
+from lapilli.data import SPLIT_SEED, series
+from lapilli.extras import require
 
 DIGIT_STEPS = 24
 STEPS_A_FRAME = 2  # of the vowels
@@ -69,7 +68,7 @@ def digits(period: int) -> Task:
     def forms(images: Tensor) -> dict[str, Tensor]:
         grey = (images / 16).float()
         return {
-            "spikes": rate_code(grey, DIGIT_STEPS, max_rate=0.5),
+            "spikes": encode.rate(grey, DIGIT_STEPS, max_rate=0.5),
             "values": grey.unsqueeze(-1).expand(-1, -1, DIGIT_STEPS),
             "carrier": grey.unsqueeze(-1) * wave,
         }
@@ -79,25 +78,25 @@ def digits(period: int) -> Task:
 
 def vowels() -> Task:
     """Return the vowels, in the parts that the archive gives."""
-    parts = [_series("JapaneseVowels", part) for part in ("TRAIN", "TEST")]
+    parts = [series("JapaneseVowels", part) for part in ("TRAIN", "TEST")]
     values = np.concatenate(parts[0][0], axis=1)  # of the training part, without padding
     mean, deviation = values.mean(1, keepdims=True), values.std(1, keepdims=True)
-    frames = max(s.shape[1] for series, _ in parts for s in series)
+    frames = max(s.shape[1] for recorded, _ in parts for s in recorded)
 
-    def forms(series: list[np.ndarray]) -> dict[str, Tensor]:
-        signal = torch.zeros(len(series), 12, frames)
-        for k, recorded in enumerate(series):
+    def forms(recordings: list[np.ndarray]) -> dict[str, Tensor]:
+        signal = torch.zeros(len(recordings), 12, frames)
+        for k, recorded in enumerate(recordings):
             signal[k, :, : recorded.shape[1]] = torch.from_numpy((recorded - mean) / deviation)
         held = signal.repeat_interleave(STEPS_A_FRAME, -1)
         return {"spikes": rate_of(held / REACH), "values": signal}
 
     targets = [torch.tensor([int(label) - 1 for label in labels]) for _, labels in parts]
-    return _classes([forms(series) for series, _ in parts], *targets)
+    return _classes([forms(recordings) for recordings, _ in parts], *targets)
 
 
 def motion() -> Task:
     """Return windows of motion and the sample after each."""
-    train, test = (np.stack(_series("BasicMotions", p)[0]) for p in ("TRAIN", "TEST"))
+    train, test = (np.stack(series("BasicMotions", p)[0]) for p in ("TRAIN", "TEST"))
     mean, deviation = train.mean((0, 2), keepdims=True), train.std((0, 2), keepdims=True)
     signals = [torch.from_numpy((part - mean) / deviation).float() for part in (train, test)]
     inputs = [
@@ -126,30 +125,6 @@ def rate_of(signal: Tensor) -> Tensor:
     parts = torch.cat([signal.clamp(0, 1), (-signal).clamp(0, 1)], 1)
     due = parts.double().cumsum(-1).floor()
     return due.diff(dim=-1, prepend=torch.zeros_like(due[..., :1])).float()
-
-
-def _series(name: str, part: str) -> tuple[list[np.ndarray], list[str]]:
-    """Read the recordings of an archive, each ``[channels, samples]``, and their labels."""
-    for package in ("sktime", "aeon"):
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.origin is not None:
-            folder = Path(spec.origin).parent / "datasets" / "data" / name
-            return _read(folder / f"{name}_{part}.ts")
-    raise MissingExtraError(
-        "sktime is not installed; get it with: pip install sktime (or in a clone of lapilli: "
-        "pip install '.[sequences]')"
-    )
-
-
-def _read(file: Path) -> tuple[list[np.ndarray], list[str]]:
-    """Read a file of the archive's format: a recording a line, channels and label by colons."""
-    series, labels = [], []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line and line[0] not in "#@":
-            *channels, label = line.split(":")
-            series.append(np.array([channel.split(",") for channel in channels], dtype=np.float64))
-            labels.append(label)
-    return series, labels
 
 
 TASKS: dict[str, Callable[..., Task]] = {"digits": digits, "vowels": vowels, "motion": motion}

@@ -2,14 +2,13 @@
 
 A spiking network passes *spikes* from layer to layer: tensors of zeros and ones, of shape `[batch,
 neurons, time]`. Pictures, sounds and measurements are numbers, and there are several ways to turn
-numbers into spikes. This page makes four of them by hand and draws them.
+numbers into spikes. This page draws four of them; `lapilli.encode` has a function for each.
 """
 
 import torch
 from sklearn.datasets import load_digits
 
-from lapilli import plot
-from lapilli.data import rate_code
+from lapilli import encode, plot
 
 # %%
 # The numbers are an image that comes with scikit-learn: a handwritten digit of 8 x 8 pixels, with
@@ -23,11 +22,11 @@ print(f"a {labels[3]}, grey levels {image.min()} to {image.max()}")
 # %%
 # ## Rate: how often
 #
-# The brighter a pixel, the more often its neuron spikes. `rate_code` spaces the spikes evenly, so
+# The brighter a pixel, the more often its neuron spikes. `encode.rate` spaces the spikes evenly, so
 # that the same picture always gives the same spikes; drawing them at random is as common, and
 # noisier. A rate needs time: with 32 steps there are at most 33 different brightnesses.
 
-rate = rate_code(image.unsqueeze(0), steps, max_rate=0.5)[0]  # [64, 32]
+rate = encode.rate(image.unsqueeze(0), steps, max_rate=0.5)[0]  # [64, 32]
 torch.manual_seed(0)
 chance = (torch.rand(64, steps) < image[:, None] / 2).float()
 
@@ -37,9 +36,7 @@ chance = (torch.rand(64, steps) < image[:, None] / 2).float()
 # Each neuron spikes once: the brighter its pixel, the sooner. This takes one spike a pixel, and the
 # answer of the network can come early. Black pixels do not spike at all.
 
-latency = torch.zeros(64, steps)
-bright = image > 0
-latency[bright, ((1 - image[bright]) * (steps - 1)).round().long()] = 1
+latency = encode.latency(image.unsqueeze(0), steps)[0]  # [64, 32]
 
 # %%
 # ## Thermometer: how far up
@@ -47,8 +44,7 @@ latency[bright, ((1 - image[bright]) * (steps - 1)).round().long()] = 1
 # Several neurons share one value. Each has its own limit and spikes where the value is above it,
 # like the mercury of a thermometer. That needs more neurons and no time at all: one step is enough.
 
-limits = torch.tensor([0.2, 0.4, 0.6, 0.8])
-thermometer = (image[:, None] > limits).float().flatten()  # [256]: four neurons a pixel
+thermometer = encode.thermometer(image.unsqueeze(0), [0.2, 0.4, 0.6, 0.8])[0]  # [256]
 
 plot.raster(
     {"rate": rate, "at random": chance, "latency": latency},
@@ -71,14 +67,8 @@ for name, spikes in {"rate": rate, "latency": latency, "thermometer": thermomete
 
 signal = image.view(8, 8).repeat_interleave(4, 1).flatten()  # 256 steps
 threshold = 0.2
-up, down, rebuilt = torch.zeros(3, len(signal))
-sent = 0.0
-for t, value in enumerate(signal.tolist()):
-    if value - sent > threshold:
-        up[t], sent = 1, sent + threshold
-    elif sent - value > threshold:
-        down[t], sent = 1, sent - threshold
-    rebuilt[t] = sent
+up, down = encode.delta(signal.view(1, 1, -1), threshold)[0]
+rebuilt = threshold * (up - down).cumsum(0)
 plot.traces({"signal": signal, "rebuilt from the spikes": rebuilt}, "delta.png", "Delta encoding")
 print(f"{int(up.sum())} spikes up, {int(down.sum())} down, in {len(signal)} steps")
 assert (signal - rebuilt).abs().mean() < threshold
@@ -94,7 +84,8 @@ assert (signal - rebuilt).abs().mean() < threshold
 # spikes. `Dense`, `Conv` and the other blocks take any real numbers: the layer's neurons then turn
 # the weighted numbers into spikes, and training finds an encoding that suits the task. On a chip
 # the first layer then has to be computed outside, or fed with graded spikes; for everything else
-# this is the simplest start, and often the best.
+# this is the simplest start, and often the best: [spoken vowels](12_vowels.md) compares it with
+# spikes.
 #
 # | encoding | spikes | time it needs | good for |
 # |---|---|---|---|

@@ -2,16 +2,19 @@
 
 A facade without code of its own: its modules hold names of lapilli's other modules, or are those
 modules. Each name is found by attribute (``slayer.block.cuba.Dense``) and by import (``from
-lapilli.slayer.block.cuba import Dense``). Importing it compiles nothing and opens no device;
-matplotlib and h5py are imported where they are used. docs/migration.md lists what differs from
-lava-dl.
+lapilli.slayer.block.cuba import Dense``), and a module is imported when it is first used. Importing
+compiles nothing and opens no device; matplotlib and h5py are imported where they are used.
+docs/migration.md lists what differs from lava-dl.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import auto, axon, block, classifier, dendrite, io, loss, neuron, spike, synapse, utils
-from . import jitconfig as jitconfig
 from ._alias import install_alias as install_alias
+
+if TYPE_CHECKING:  # what ``__getattr__`` imports
+    from . import auto, axon, block, classifier, dendrite, io, loss, neuron, spike, synapse, utils
+    from . import jitconfig as jitconfig
 
 __all__ = [
     "auto",
@@ -35,6 +38,8 @@ if not TYPE_CHECKING:  # or checkers would take every name for one that is here
                 f"slayer.{name}: lapilli has no object detection. Its networks are made of blocks "
                 "that are here; take data sets and metrics from lava-dl or torchvision."
             )
+        if name in __all__ or name == "jitconfig":
+            return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,6 +1,8 @@
 """lava-dl's own name for the facade, for scripts that must not change at all."""
 
+import importlib
 import importlib.util
+import pkgutil
 import sys
 import types
 
@@ -18,6 +20,12 @@ def install_alias() -> None:
     ------
     RuntimeError
         If a real Lava is installed: its packages would be hidden.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> slayer.install_alias()  # doctest: +SKIP
+    >>> import lava.lib.dl.slayer  # doctest: +SKIP
     """
     if sys.modules.get(_NAME) is sys.modules[_FACADE]:
         return
@@ -27,6 +35,9 @@ def install_alias() -> None:
             "`import lapilli.slayer as slayer` instead, or an environment without lava-nc."
         )
     inner = sys.modules[_FACADE]
+    # all of them now: what Python finds later under the other name would be a second module
+    for module in pkgutil.walk_packages(inner.__path__, f"{_FACADE}."):
+        importlib.import_module(module.name)
     for name in reversed(_PACKAGES):
         package = types.ModuleType(name, "Holds lapilli.slayer under lava-dl's name.")
         package.__path__ = []

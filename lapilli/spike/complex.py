@@ -9,7 +9,16 @@ from torch import Tensor
 
 
 class Spike:
-    """Threshold at phase zero with a surrogate gradient; called by ``apply``."""
+    """Threshold at phase zero with a surrogate gradient; called by ``apply``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> real, imag = torch.tensor([[1.5, 1.5, 0.5]]), torch.tensor([[-0.1, 0.1, 0.2]])
+    >>> slayer.spike.complex.Spike.apply(real, imag, 1.0, 1.0, 1.0, False).tolist()
+    [[0.0, 1.0, 0.0]]
+    """
 
     @staticmethod
     def apply(

@@ -9,7 +9,16 @@ from torch import Tensor
 
 
 class Spike:
-    """Threshold with a surrogate gradient; called by ``apply``."""
+    """Threshold with a surrogate gradient; called by ``apply``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> voltage = torch.tensor([[0.5, 1.0, 2.0]], requires_grad=True)
+    >>> slayer.spike.Spike.apply(voltage, 1.0, 1.0, 1.0, False).tolist()  # threshold 1
+    [[0.0, 1.0, 1.0]]
+    """
 
     @staticmethod
     def apply(

@@ -68,15 +68,6 @@ def test_a_signal_becomes_spikes_of_what_is_above_and_below():
     assert below == [0, 0, 0, 0, 1, 1, 0]
 
 
-def test_recordings_are_read_as_the_archive_writes_them(tmp_path):
-    file = tmp_path / "Some_TRAIN.ts"
-    file.write_text("#words\n@data\n1.5,2:3,-4e-1:7\n0:1:2\n")
-    (first, second), labels = data._read(file)
-    assert first.tolist() == [[1.5, 2.0], [3.0, -0.4]]
-    assert second.tolist() == [[0.0], [1.0]]
-    assert labels == ["7", "2"]
-
-
 def test_the_page_has_the_scores_that_are_stored():
     document = runs.stored()
     text = (DOCS / "learning.md").read_text()

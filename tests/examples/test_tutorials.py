@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lapilli.data import series
+from lapilli.extras import MissingExtraError
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 import tutorials  # noqa: E402 (of the folder that was just added)
@@ -80,6 +83,28 @@ def test_a_script_that_fails_names_its_line(small, tmp_path):
         tutorials.make(small, tmp_path / "pages")
 
 
+def test_a_package_that_is_not_here_is_said_on_the_page(small, tmp_path):
+    need = 'from lapilli.extras import require\nrequire("no_such_module", "such-a-package")\n'
+    small.write_text(SMALL.replace("import pathlib\n", f"import pathlib\n{need}"))
+    made = tutorials.make(small, tmp_path / "pages")
+    said = "without running its script**: such-a-package is not installed; get it with: pip install"
+    assert said in made.read_text()
+    assert "n is 2" not in made.read_text()
+    small.write_text(SMALL)
+    assert "n is 2" in tutorials.make(small, tmp_path / "pages").read_text()
+
+
+@pytest.mark.slow
+def test_the_vowels_run_where_their_data_are(tmp_path):
+    try:
+        series("JapaneseVowels", "TEST")
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    page = tutorials.make(next(s for s in SCRIPTS if s.stem == "12_vowels"), tmp_path).read_text()
+    assert "![vowels.png]" in page
+    assert "logistic regression: test 98" in page
+
+
 def test_a_script_without_a_title(small):
     small.write_text("n = 1\n")
     with pytest.raises(ValueError, match="has no docstring"):
@@ -88,7 +113,7 @@ def test_a_script_without_a_title(small):
 
 def test_all_are_in_the_readme():
     readme = (tutorials.SCRIPTS.parent / "README.md").read_text()
-    assert len(SCRIPTS) >= 11
+    assert len(SCRIPTS) >= 12
     for script in SCRIPTS:
         assert f"[{script.name}](tutorials/{script.name})" in readme
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from lapilli.kernels import dispatch
 from lapilli.kernels import lift as lift_module
 from lapilli.kernels.language import jit, tl
 from lapilli.kernels.lift import cpu_loop, lift
@@ -52,6 +54,17 @@ def _ordered(a, b, DESCENDING: tl.constexpr):
 def _halved(x, a):
     x = x * 0.5
     return x + a
+
+
+@cpu_loop
+def _adding_loop(first, last, x, sum0, sum1, N, C):
+    for n in range(first, last):
+        for c in range(C):
+            y = x[n, c] + x[n, c]
+            if sum0 is not None:
+                y += sum0[n, c]
+            if sum1 is not None:
+                sum1[n, c] = y
 
 
 @cpu_loop
@@ -138,6 +151,27 @@ def test_flags_and_absent_arguments_are_folded(cache):
     assert " if " not in text
     _optional_loop.specialise((False, False, False), (False, 2))(0, 2, x, bias, out)
     assert out.tolist() == [13, 24, 9], "the last one is outside [first, last)"
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_states_may_be_absent_from_one_call_to_the_next(before, after, cache):
+    x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    sum0, sum1 = torch.full((2, 3), 10.0), torch.full((2, 3), -1.0)
+    loop = cpu_loop(_adding_loop.fn)
+    for given in ((None, None), (sum0 if before else None, sum1 if after else None)):
+        dispatch.run_loop(loop, 2, 0, (x, *given, 2, 3))
+    ends = x * 2 + 10 if before else x * 2
+    assert sum1.tolist() == (ends if after else torch.full((2, 3), -1.0)).tolist()
+    assert len(list(cache.glob("*/*.py"))) == 1
+
+
+def test_states_lie_in_order():
+    with pytest.raises(AssertionError):
+        dispatch.run_loop(_adding_loop, 2, 0, (torch.ones(2, 3), torch.ones(3, 2).t(), None, 2, 3))
+    state = torch.ones(2, 3, dtype=torch.float64)
+    with pytest.raises(AssertionError, match="float64"):
+        dispatch.run_loop(_adding_loop, 2, 0, (torch.ones(2, 3), state, None, 2, 3))
 
 
 @pytest.mark.parametrize("descending", [False, True])

@@ -61,3 +61,16 @@ def test_errors():
         Rate.predict(torch.zeros(3, 5))
     with pytest.raises(ValueError, match="time_window is 0"):
         MovingWindow(0)
+
+
+def test_lengths_leave_the_rest_out():
+    lengths = torch.tensor([3, 8])
+    output = S.clone()
+    output[0, :, 3:] = float("nan")
+    for whole in (Rate.rate, Rate.confidence, Rate.predict):
+        got = whole(output, lengths=lengths)
+        assert_close(got[:1], whole(S[:1, :, :3]), **FLOAT32)
+        assert_close(got[1:], whole(S[1:]), **FLOAT32)
+    assert torch.equal(Rate()(output, lengths), Rate.predict(output, lengths))
+    with pytest.raises(ValueError, match=r"lengths are 0\.\.8; expected 1\.\.8 steps"):
+        Rate.rate(S, torch.tensor([0, 8]))

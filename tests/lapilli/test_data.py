@@ -2,28 +2,9 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lapilli.data import Samples, digits, rate_code
+from lapilli.data import Samples, digits, series
 from lapilli.extras import MissingExtraError
-
-
-@given(st.integers(0, 16), st.integers(1, 64), st.sampled_from([0.25, 0.5, 1.0]))
-def test_rate_code_counts_and_spaces_evenly(level, steps, max_rate):
-    spikes = rate_code(torch.tensor([[level / 16]]), steps, max_rate)[0, 0]
-    assert set(spikes.tolist()) <= {0.0, 1.0}
-    assert spikes.sum() == int(level * max_rate * steps / 16)
-    gaps = spikes.nonzero().flatten().diff()
-    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
-
-
-@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
-def test_rate_code_refuses(bad):
-    with pytest.raises(ValueError, match=r"expected 0\.\.1"):
-        rate_code(torch.tensor([[0.5, bad]]), 8)
-    with pytest.raises(ValueError, match="max_rate"):
-        rate_code(torch.tensor([[0.5]]), 8, bad)
 
 
 def test_digits():
@@ -58,3 +39,35 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingExtraError, match=r"scikit-learn .* pip install scikit-learn"):
         digits()
+
+
+SERIES = """@problemName Japanese
+#a comment
+1.5,2.5:-1,2.5e-1:3
+7:8:1
+"""
+
+
+def package(folder, monkeypatch, name):
+    """Make a package with recordings, and let no other be found."""
+    data = folder / name / "datasets" / "data" / "Small"
+    data.mkdir(parents=True)
+    (folder / name / "__init__.py").write_text("raise RuntimeError('it is not imported')")
+    (data / "Small_TRAIN.ts").write_text(SERIES)
+    monkeypatch.setattr(sys, "path", [str(folder)])
+
+
+@pytest.mark.parametrize("name", ["sktime", "aeon"])
+def test_series_of_a_package(tmp_path, monkeypatch, name):
+    package(tmp_path, monkeypatch, name)
+    recordings, labels = series("Small", "TRAIN")
+    assert [r.tolist() for r in recordings] == [[[1.5, 2.5], [-1, 0.25]], [[7], [8]]]
+    assert labels == ["3", "1"]
+    with pytest.raises(FileNotFoundError, match=r"Other_TRAIN\.ts"):
+        series("Other", "TRAIN")
+
+
+def test_series_without_a_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(MissingExtraError, match=r"pip install sktime .* '\.\[sequences\]'"):
+        series("JapaneseVowels", "TRAIN")

@@ -364,3 +364,60 @@ def test_spike_time_takes_targets_arranged_otherwise():
     loss, image = SpikeTime(), torch.rand(2, 3, 1, 1, 8)
     assert_close(loss(S, image), loss(S, image[:, :, 0, 0]), rtol=0, atol=0)
     assert_close(loss(image, S), loss(image[:, :, 0, 0], S), rtol=0, atol=0)
+
+
+LENGTHS = torch.tensor([5, 8])  # of the two samples
+WITH_LENGTHS = {
+    "rate": (SpikeRate, (0.7, 0.1), LABELS),
+    "rate, window": (SpikeRate, (0.7, 0.1, 3), LABELS),
+    "max": (SpikeMax, (), LABELS),
+    "max, window": (SpikeMax, (3, "softmax"), LABELS),
+    "moid": (SpikeMoid, (), ONE_HOT),
+    "moid, window": (SpikeMoid, (3,), ONE_HOT),
+    "time": (SpikeTime, (), D),
+}
+
+
+@pytest.mark.parametrize("name", WITH_LENGTHS)
+@pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
+def test_lengths_are_those_of_samples_by_themselves(name, reduction):
+    kind, arguments, label = WITH_LENGTHS[name]
+    loss = kind(*arguments, reduction=reduction)
+    spikes = torch.rand(S.shape)
+    spikes[0, :, 5:] = float("nan")  # nobody looks there
+    spikes.requires_grad_()
+    got = loss(spikes, label, LENGTHS)
+    got.sum().backward()
+    assert spikes.grad[0, :, :5].any()
+    assert not spikes.grad[0, :, 5:].nan_to_num(1).any()
+
+    def alone(n):
+        length = int(LENGTHS[n])
+        own = label[n : n + 1, ..., :length] if label is D else label[n : n + 1]
+        each = kind(*arguments, reduction="none")
+        return each(spikes.detach()[n : n + 1, :, :length], own)
+
+    terms = torch.cat([alone(0), alone(1)])
+    if reduction == "none":
+        assert_close(got.detach()[got != 0], terms[terms != 0], **FLOAT32)
+    else:
+        assert_close(got.detach(), getattr(terms, reduction)(), **FLOAT32)
+
+
+@pytest.mark.parametrize("name", WITH_LENGTHS)
+def test_full_lengths_change_nothing(name):
+    kind, arguments, label = WITH_LENGTHS[name]
+    loss = kind(*arguments)
+    assert_close(loss(S, label, torch.tensor([8, 8])), loss(S, label), **FLOAT32)
+
+
+def test_lengths_that_do_not_fit():
+    loss = SpikeRate(0.7, 0.1)
+    for wrong in (torch.tensor([5]), torch.tensor([5.0, 8.0]), torch.tensor([[5], [8]])):
+        with pytest.raises(ValueError, match=r"lengths must hold integers of shape \(2,\)"):
+            loss(S, LABELS, wrong)
+    for wrong in (torch.tensor([0, 8]), torch.tensor([5, 9])):
+        with pytest.raises(ValueError, match=r"lengths are \d\.\.\d; expected 1\.\.8 steps"):
+            loss(S, LABELS, wrong)
+        with pytest.raises(ValueError, match=r"lengths are \d\.\.\d; expected 1\.\.8 steps"):
+            SpikeRate(0.7, 0.1, moving_window=3)(S, LABELS, wrong)

@@ -140,6 +140,8 @@ def test_every_module_is_a_file_that_tools_find():
         listed = pkgutil.walk_packages(lapilli.slayer.__path__, "lapilli.slayer.")
         listed = {{m.name for m in listed if not m.name.rpartition(".")[2].startswith("_")}}
         assert listed == wanted, listed ^ wanted
+        for name in wanted:
+            importlib.import_module(name)
         before = {{n: m for n, m in sys.modules.items() if n.startswith("lapilli")}}
         for name in sorted(wanted):
             assert importlib.reload(sys.modules[name]) is before[name]
