@@ -122,6 +122,7 @@ class Stream:
             or neuron.drop is not None
             or neuron.is_observed
             or neuron._replaces_stages
+            or getattr(neuron, "count_overflows", False)
             or neuron.rests
             or (delay is not None and (type(delay) is not Delay or delay.max_delay is None))
             or x.ndim != 3

@@ -33,6 +33,7 @@ from .layers import (
     is_shifted,
     neuron_options,
     option,
+    overflow_of,
     scale_of,
 )
 from .reader import read_network
@@ -376,6 +377,8 @@ class _Builder:
             )
         if self.layer.module == "sigma_delta":
             arguments["activation"] = self._activation()
+        if overflow_of(self.layer) != "saturate":
+            arguments["overflow"] = overflow_of(self.layer)
         arguments["norm"] = self._norm()
         drop = option(options, "dropout", dict, None)
         if drop is not None:

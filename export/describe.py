@@ -473,6 +473,8 @@ class _Description:
             params["activation"] = str(neuron.device_params.get("activation"))
         arguments = inspect.signature(type(neuron)).parameters
         params |= {flag: bool(getattr(neuron, flag)) for flag in FLAGS if flag in arguments}
+        if neuron.overflow not in (None, "saturate"):
+            params["overflow"] = neuron.overflow
         norm = next(iter(self._norms().values()), None)
         params["norm"] = None if norm is None else _norm_params(norm)
         params["dropout"] = None if neuron.drop is None else _dropout_params(neuron.drop)

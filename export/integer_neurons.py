@@ -17,8 +17,9 @@ units, rounded toward zero; b the bias and e the exponent of a norm.
     sigma_    m += x;  a = relu((m + b) / 2**e + b');  g = a - a[t-1] + r
     delta     sends g where |g| >= theta, rounded down to 1 / S;  r = g - what is sent
 
-States of the chip have 24 bits. As in Lava's models of it, the current u wraps around, and every
-other state stays at the limit.
+States of the chip have 24 bits. As in Lava's models of it, the current u wraps around, once, and
+every other state stays at the limit. Layers whose neuron has ``overflow="loihi"`` always keep to
+that; in others states grow, unless the interpreter is told to keep to it everywhere.
 
 Source: the network file's specification; lava-nc proc/lif, proc/rf, proc/rf_iz, proc/sdn.
 """
@@ -35,6 +36,7 @@ from .layers import (
     competition_bias,
     neuron_options,
     option,
+    overflow_of,
     scale_of,
 )
 
@@ -42,14 +44,22 @@ Array = np.ndarray
 
 
 class Limits:
-    """What becomes of a state beyond 24 bits, and how many there were."""
+    """What becomes of a state beyond 24 bits, and how many there were.
 
-    def __init__(self, saturates: bool):
+    ``whole`` counts for this one too.
+    """
+
+    def __init__(self, saturates: bool, whole: "Limits | None" = None):
         self.saturates = saturates
+        self.whole = whole or self
         self.overflows = 0
 
+    def of(self, layer: Layer) -> "Limits":
+        """Return those of a layer: its neuron may have been told to keep to the chip's rule."""
+        return Limits(True, self.whole) if overflow_of(layer) == "loihi" else self
+
     def _count(self, state: Array, limit: int) -> None:
-        self.overflows += int(np.count_nonzero(np.abs(state) > limit))
+        self.whole.overflows += int(np.count_nonzero(np.abs(state) > limit))
 
     def clip(self, state: Array, limit: int = STATE_LIMIT) -> Array:
         """Keep a state at the limit."""
@@ -57,12 +67,12 @@ class Limits:
         return np.clip(state, -limit, limit) if self.saturates else state
 
     def wrap(self, state: Array) -> Array:
-        """Let a state come round from the other end."""
+        """Let a state come round from the other end, once."""
         self._count(state, STATE_LIMIT)
         if not self.saturates:
             return state
         half = STATE_LIMIT + 1
-        return (state + half - 1) % (2 * half) - half + 1
+        return state - 2 * half * (state > half) + 2 * half * (state <= -half)
 
 
 def truncated(y: Array, divisor: Array | int) -> Array:
@@ -90,7 +100,7 @@ class Neuron:
     parts: tuple[str, ...] = ("",)
 
     def __init__(self, layer: Layer, shape: tuple[int, ...], per: int, limits: Limits):
-        self.layer, self.shape, self.per, self.limits = layer, shape, per, limits
+        self.layer, self.shape, self.per, self.limits = layer, shape, per, limits.of(layer)
         self.scale = scale_of(layer)
         self.state_scale = STATE_UNITS * self.scale
         self.is_readout = layer.block == "Affine"

@@ -77,8 +77,9 @@ def run(
     unit
         Which integer of the input stands for 1, at least 1. Spikes have 1.
     overflow
-        States beyond 24 bits: ``slayer`` lets them grow, as training does; ``loihi`` keeps them in
-        24 bits as Lava's models of the chip do.
+        States beyond 24 bits: ``slayer`` does as training does, which keeps those of neurons with
+        ``overflow="loihi"`` in 24 bits and lets others grow; ``loihi`` keeps all in 24 bits as
+        Lava's models of the chip do.
 
     Raises
     ------

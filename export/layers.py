@@ -27,6 +27,8 @@ MAX_SCALE = 2**20
 WEIGHT_RANGE = (-256, 254)
 STATE_UNITS = 64  # state units in a unit of weights
 STATE_LIMIT = 2**23 - 1  # states of the chip have 24 bits
+OVERFLOWS = ("saturate", "loihi")  # what a neuron can be told of states that do not fit
+CHIP_RULES = ("cuba", "rf", "rf_iz")  # modules whose neurons can follow the chip's rule
 
 NORMS = ("MeanOnlyBatchNorm", "WgtScaleBatchNorm")
 
@@ -298,6 +300,17 @@ def scale_of(layer: Layer) -> int:
     if not 1 <= scale <= MAX_SCALE:
         raise LayerError("@params", f"scale is {scale}; expected 1 to {MAX_SCALE}")
     return scale
+
+
+def overflow_of(layer: Layer) -> str:
+    """Return what becomes of the layer's states that do not fit, as its neuron was told."""
+    overflow = option(neuron_options(layer), "overflow", str, "saturate")
+    known = OVERFLOWS if layer.module in CHIP_RULES else ("saturate",)
+    if overflow not in known:
+        raise LayerError(
+            "@params", f"overflow is {overflow!r}; expected {' or '.join(map(repr, known))}"
+        )
+    return overflow
 
 
 def is_shifted(layer: Layer) -> bool:

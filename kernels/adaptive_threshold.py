@@ -32,6 +32,7 @@ from .fixed_point import (
     keep_of,
     kept,
     larger,
+    misfit,
     not_calm,
     plus,
     rest_of,
@@ -45,6 +46,11 @@ from .lift import cpu_loop
 from .memory import empty
 from .rows import lanes, load_or_zero, load_rows, store_row, walk_forward, with_care
 from .spike import turns
+
+NO_CHIP_RULE = (
+    "overflow='loihi' is for neurons that lava's netx simulates: CUBA, RF and RF-Izhikevich. It "
+    "has none whose threshold adapts, so there is no rule to follow; use overflow='saturate'."
+)
 
 COMPARED = tl.constexpr(0.25)  # what is only compared may be four times as large as a state
 
@@ -76,6 +82,12 @@ def rise(th, r, s, y, step, RULE: tl.constexpr):
     if RULE:
         th, r = tl.where(y == NAN, NAN, th), tl.where(y == NAN, NAN, r)
     return th, r
+
+
+@jit
+def threshold_misfits(th, r):
+    """Return 1 where a threshold or a refractory after a step is at its limit, else 0."""
+    return (misfit(th, SATURATE) | misfit(r, SATURATE)).to(tl.int32)
 
 
 @jit
@@ -130,7 +142,8 @@ def _adaptive_threshold_rows(
 @jit
 def _adaptive_threshold_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta, step = numbers
     EXACT: tl.constexpr = flags[0]
@@ -148,7 +161,7 @@ def _adaptive_threshold_walk(
         (th, to_state(r0, scale, RULE), calm_or_infinite(reach)), ptrs,
         (keep_th, keep_r, theta, step, scale),
         base, at, live, T, C, (EXACT, RULE), U, STAGES)  # fmt: skip
-    return not_calm(top, COMPARED, scale)
+    return not_calm(top, COMPARED, scale, CARE)
 
 
 @jit
@@ -164,7 +177,8 @@ def _adaptive_threshold_kernel(
     with_care(
         _adaptive_threshold_walk, (x_ptr, threshold_ptr, refractory_ptr),
         (threshold_decay_ptr, refractory_decay_ptr), (threshold0_ptr, refractory0_ptr), (),
-        (per, scale, theta, step), T, C, M, (EXACT,), U, STAGES, BLOCK)  # fmt: skip
+        (per, scale, theta, step), T, C, M, (EXACT,), SATURATE,
+        U, STAGES, BLOCK)  # fmt: skip
 
 
 _adaptive_threshold_kernel.registers = 64  # the careful walk would take more

@@ -22,7 +22,7 @@ is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
 Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,9 +35,10 @@ from .adaptive_threshold import (
     settle,
     tested_against,
     threshold_at_first,
+    threshold_misfits,
     threshold_reach,
 )
-from .cuba import cuba_dynamics, cuba_gain
+from .cuba import cuba_dynamics, cuba_gain, cuba_misfits
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
@@ -67,6 +68,7 @@ from .layout import (
     from_rows,
     from_state_rows,
     neurons_a_parameter,
+    results,
     state_rows,
     to_rows,
 )
@@ -81,6 +83,7 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    watch_at_first,
     with_care,
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
@@ -136,9 +139,13 @@ def _alif_fwd_rows(
         for i in tl.static_range(U):
             top = larger(top, xs[i])
     for i in tl.static_range(U):
+        x, u0, v0 = to_state(xs[i], scale, RULE), u, v
         u, v, th, r, margin, sent, s = alif_step(
-            u, v, th, r, to_state(xs[i], scale, RULE), keep_u, keep_v, keep_th, keep_r,
+            u, v, th, r, x, keep_u, keep_v, keep_th, keep_r,
             theta, step, scale, EXACT, RULE)  # fmt: skip
+        if RULE and ptrs[4] is not None:
+            lost = cuba_misfits(u0, v0, x, u, keep_u, keep_v, scale, EXACT, RULE)
+            top += lost | threshold_misfits(th, r)
         row = at + i * C
         last = store_spike(
             ptrs[1], base, row, s, sent, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
@@ -150,7 +157,8 @@ def _alif_fwd_rows(
 @jit
 def _alif_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta, step = numbers
     GRADED: tl.constexpr = flags[0]
@@ -174,14 +182,17 @@ def _alif_fwd_walk(
     u, v, th, r, _, top = walk_forward(
         _alif_fwd_rows,
         (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r0, scale, RULE),
-         tl.zeros_like(u), larger(calm_or_infinite(reach), both(u, v))), ptrs,
+         tl.zeros_like(u),
+         watch_at_first(larger(calm_or_infinite(reach), both(u, v)), ptrs[4], RULE)), ptrs,
         (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
         base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), ROWS, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(v, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
     store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
-    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale)
+    if RULE:
+        store_row(ptrs[4], 0, j, top, live)
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale, CARE)
 
 
 @jit
@@ -196,16 +207,18 @@ def _alif_fwd_kernel(
     threshold0_ptr, refractory0_ptr,  # the same
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
     threshold1_ptr, refractory1_ptr,  # the same
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
     per, scale, theta, step, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     with_care(
-        _alif_fwd_walk, (x_ptr, spike_ptr, margin_ptr, saved_ptr),
+        _alif_fwd_walk, (x_ptr, spike_ptr, margin_ptr, saved_ptr, count_ptr),
         (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr),
         (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr),
         (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr),
-        (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), U, STAGES, BLOCK)  # fmt: skip
+        (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), SATURATE,
+        U, STAGES, BLOCK)  # fmt: skip
 
 
 _alif_fwd_kernel.registers = 72  # the careful walk would take more, and slow the other down
@@ -283,7 +296,7 @@ def _alif_fwd_cpu(
     first, last, x, spikes, margins, saved,
     current_decay, voltage_decay, threshold_decay, refractory_decay,
     current0, voltage0, threshold0, refractory0, current1, voltage1, threshold1, refractory1,
-    per, scale, theta, step, suspect, N, T, C,
+    count, per, scale, theta, step, suspect, N, T, C,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     u, v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -318,6 +331,8 @@ def _alif_fwd_cpu(
                 gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             s_t = spikes[n, t, c0:c1]
@@ -330,10 +345,14 @@ def _alif_fwd_cpu(
             for i in range(c1 - c0):
                 if not RULE:
                     top = max(top, magnitude(x_t[i]))
+                x_i, u_i, v_i = to_state(x_t[i], scale, RULE), u[i], v[i]
                 u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
-                    u[i], v[i], th[i], r[i], to_state(x_t[i], scale, RULE),
-                    keep_u[i], keep_v[i], keep_th[i], keep_r[i], theta, step, scale,
-                    EXACT, RULE)  # fmt: skip
+                    u_i, v_i, th[i], r[i], x_i, keep_u[i], keep_v[i], keep_th[i], keep_r[i],
+                    theta, step, scale, EXACT, RULE)  # fmt: skip
+                if RULE and count is not None:
+                    lost = threshold_misfits(th[i], r[i])
+                    count_n[i] += lost | cuba_misfits(
+                        u_i, v_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
                 s_t[i] = spike_value(s, sent, scale, GRADED, EXACT, RULE)
                 if margins is not None:
                     margin_t[i] = margin
@@ -404,21 +423,22 @@ def alif_fwd(
     threshold0: Tensor | None, refractory0: Tensor | None,
     scale: float, theta: int, step: int,
     save: bool, learning: bool, final: bool, graded: bool, shift: bool,
-    height: float, rate: float, surrogate: str, decay_sign: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return spikes, margin, saved voltage and the four last states."""
+    height: float, rate: float, surrogate: str, decay_sign: float, count: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, margin, saved voltage, the four last states and misfits."""
     N, T, C = x.shape
     spikes = empty(x.shape, torch.float32, x)
     margin, saved = (empty(x.shape, torch.int32, x) if kept else None for kept in (save, learning))
     last = [x.new_empty(N, C) if final else None for _ in range(4)]
+    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
     decays = current_decay, voltage_decay, threshold_decay, refractory_decay
     execute(
         _alif_fwd_kernel, _alif_fwd_cpu, (N, T, C),
         (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
-         neurons_a_parameter(C, *decays), scale, theta, step),
+         misfits, neurons_a_parameter(C, *decays), scale, theta, step),
         (graded, shift, is_power_of_two(scale)),
     )  # fmt: skip
-    return spikes, margin, saved, *last
+    return spikes, margin, saved, *last, misfits
 
 
 @define_op(samples="g_spikes margin saved voltage0")
@@ -444,7 +464,7 @@ def alif_bwd(
 
 def _save(ctx, inputs, output):
     decays, voltage0 = inputs[1:5], inputs[6]
-    scale, _, _, _, ctx.learning, _, graded, shift, *others, ctx.decay_sign = inputs[9:]
+    scale, _, _, _, ctx.learning, _, graded, shift, *others, ctx.decay_sign, _ = inputs[9:]
     height, rate, surrogate = others
     _, margin, saved, *last = output
     ctx.mark_non_differentiable(margin, saved, *last)
@@ -468,7 +488,7 @@ def _backward(ctx, g_spikes, *_others):
         torch.zeros_like(d) if wanted else None
         for d, wanted in zip(threshold_decays, ctx.needs_input_grad[3:5], strict=True)
     )
-    return gx, *g_decays, *g_threshold, *(None,) * 16
+    return gx, *g_decays, *g_threshold, *(None,) * 17
 
 
 differentiable(alif_fwd, _backward, _save)
@@ -494,7 +514,8 @@ def alif(
     shift: bool = False,
     state: State | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, State]:
+    count: bool = False,
+) -> Any:
     """Run ALIF neurons over time: current, voltage, adaptive threshold and spike in one pass.
 
     Parameters
@@ -524,24 +545,28 @@ def alif(
         if None: ``threshold`` and zeros. No gradient flows into it.
     return_state
         Also return the state after the last step, detached.
+    count
+        Also return how many steps of each neuron did not fit.
 
     Returns
     -------
     Tensor
-        Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order.
+        Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order, with
+        ``count`` also the number of steps ``[N, neurons...]``, int32.
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     decays = current_decay, voltage_decay, threshold_decay, refractory_decay
     saving = is_learned(x, *decays)
     learning = is_learned(current_decay, voltage_decay)
     initial = (None,) * 4 if state is None else map(state_rows, state)
-    spikes, _, _, *last = alif_fwd(
+    spikes, _, _, *last, misfits = alif_fwd(
         to_rows(x), *decays, *initial, scale, units_of(threshold, scale),
         units_of(threshold_step, scale), saving, learning, return_state, graded, shift,
-        height, rate, surrogate, decay_sign(),
+        height, rate, surrogate, decay_sign(), count,
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
-    return (spikes, tuple(from_state_rows(s, x) for s in last)) if return_state else spikes
+    states = tuple(from_state_rows(s, x) for s in last) if return_state else None
+    return results(spikes, states, from_state_rows(misfits, x) if count else None)
 
 
 @with_reference
@@ -556,17 +581,19 @@ def alif_dynamics(
     scale: int,
     *,
     state: State | None = None,
-) -> State:
+    count: bool = False,
+) -> tuple[Tensor, ...]:
     """Return current, voltage, threshold and refractory before each spike.
 
     All are ``[N, neurons..., T]``; the first two are differentiable. Parameters are those of
-    ``alif``.
+    ``alif``; with ``count`` also how many steps of each neuron had a current or a voltage that did
+    not fit.
     """
-    current, voltage = cuba_dynamics(
-        x, current_decay, voltage_decay, None, scale, state=state and state[:2]
+    current, voltage, *others = cuba_dynamics(
+        x, current_decay, voltage_decay, None, scale, state=state and state[:2], count=count
     )
     th, r = adaptive_threshold(
         voltage, threshold_decay, refractory_decay, threshold, threshold_step, scale,
         state=state and state[2:],
     )  # fmt: skip
-    return current, voltage, th, r
+    return current, voltage, th, r, *others

@@ -21,7 +21,7 @@ update invertible, u[t] = v[t] - D(w[t-1], a_v).
 Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,10 +30,11 @@ from torch import Tensor
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM,
     NEVER,
     SATURATE,
     both,
+    calm_of,
+    clipped,
     decay,
     fraction_of,
     gathered,
@@ -42,13 +43,16 @@ from .fixed_point import (
     keep_of,
     kept,
     larger,
+    misfit,
     not_calm,
     plus,
     rest_of,
+    rule_of,
     spike_value,
     to_next,
     to_real,
     to_state,
+    wrapped,
 )
 from .language import jit, tl
 from .layout import (
@@ -56,6 +60,7 @@ from .layout import (
     from_rows,
     from_state_rows,
     neurons_a_parameter,
+    results,
     state_rows,
     to_rows,
 )
@@ -70,6 +75,7 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    watch_at_first,
     with_care,
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
@@ -82,10 +88,21 @@ if TYPE_CHECKING:  # the generated modules import these, see lift.py
 @jit
 def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Advance one step, int32; ``keep`` is 4096 minus the decay."""
-    u = plus(kept(u, keep_u, RULE), x, RULE)
-    v = plus(kept(w, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE)
+    u = wrapped(plus(kept(u, keep_u, RULE), x, RULE), RULE)
+    v = clipped(plus(kept(w, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE), RULE)
     s = v >= theta
     return u, v, s, tl.where(s, 0, v)
+
+
+@jit
+def cuba_misfits(u, w, x, current, keep_u, keep_v, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Return 1 where an input or a state of a step does not fit, else 0.
+
+    ``u`` and ``w`` are the state before the step, ``current`` is what it made of ``u``.
+    """
+    v = plus(kept(w, keep_v, RULE), to_next(current, scale, EXACT, RULE), RULE)
+    of_u = misfit(x, SATURATE) | misfit(plus(kept(u, keep_u, RULE), x, RULE), RULE)
+    return (of_u | misfit(v, RULE)).to(tl.int32)
 
 
 @jit
@@ -133,7 +150,10 @@ def _cuba_fwd_rows(
             top = larger(top, xs[i])
     for i in tl.static_range(U):
         x = to_state(xs[i], scale, RULE)
+        u0, w0 = u, w
         u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT, RULE)
+        if RULE and ptrs[5] is not None:
+            top += cuba_misfits(u0, w0, x, u, keep_u, keep_v, scale, EXACT, RULE)
         row = at + i * C
         last = store_spike(
             ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
@@ -146,7 +166,8 @@ def _cuba_fwd_rows(
 @jit
 def _cuba_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta = numbers
     GRADED: tl.constexpr = flags[0]
@@ -163,11 +184,13 @@ def _cuba_fwd_walk(
     u, w, _, top = walk_forward(
         _cuba_fwd_rows,
         (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u),
-         both(u, w)), ptrs, (keep_u, keep_v, scale, theta),
+         watch_at_first(both(u, w), ptrs[5], RULE)), ptrs, (keep_u, keep_v, scale, theta),
         base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(w, scale, EXACT, RULE), live)
-    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale)
+    if RULE:
+        store_row(ptrs[5], 0, j, top, live)
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale, CARE)
 
 
 @jit
@@ -179,15 +202,16 @@ def _cuba_fwd_kernel(
     current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32, 0..4096
     current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
     current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
     per, scale, theta, T, C, M,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     with_care(
-        _cuba_fwd_walk, (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr),
+        _cuba_fwd_walk, (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr, count_ptr),
         (current_decay_ptr, voltage_decay_ptr), (current0_ptr, voltage0_ptr),
         (current1_ptr, voltage1_ptr), (per, scale, theta), T, C, M, (GRADED, SHIFT, EXACT),
-        U, STAGES, BLOCK)  # fmt: skip
+        CARE, U, STAGES, BLOCK)  # fmt: skip
 
 
 _cuba_fwd_kernel.registers = 64  # the careful walk would take more, and slow the other down
@@ -273,8 +297,9 @@ def _cuba_bwd_kernel(
 @cpu_loop
 def _cuba_fwd_cpu(
     first, last, x, spikes, saved, current, voltage, current_decay, voltage_decay,
-    current0, voltage0, current1, voltage1, per, scale, theta, suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    current0, voltage0, current1, voltage1, count, per, scale, theta, suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    RULE: tl.constexpr,
 ):  # fmt: skip
     u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -298,6 +323,8 @@ def _cuba_fwd_cpu(
                 gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             if spikes is not None:
@@ -311,9 +338,12 @@ def _cuba_fwd_cpu(
             for i in range(c1 - c0):
                 if not RULE:
                     top = max(top, magnitude(x_t[i]))
+                x_i, u_i, w_i = to_state(x_t[i], scale, RULE), u[i], w[i]
                 u[i], v, s, w[i] = cuba_step(
-                    u[i], w[i], to_state(x_t[i], scale, RULE), keep_u[i], keep_v[i], theta, scale,
-                    EXACT, RULE)  # fmt: skip
+                    u_i, w_i, x_i, keep_u[i], keep_v[i], theta, scale, EXACT, RULE)  # fmt: skip
+                if RULE and count is not None:
+                    count_n[i] += cuba_misfits(
+                        u_i, w_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
                 if spikes is not None:
                     s_t[i] = spike_value(s, v, scale, GRADED, EXACT, RULE)
                 if saved is not None:
@@ -326,7 +356,7 @@ def _cuba_fwd_cpu(
                 current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
                 voltage1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, top, gain, scale, CALM)
+            note(suspect, tile, top, gain, scale, calm_of(CARE))
 
 
 @cpu_loop
@@ -395,20 +425,23 @@ def cuba_fwd(
     current0: Tensor | None, voltage0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
     threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return spikes, saved voltage, current, voltage, last current, last voltage."""
+    care: int, count: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, saved voltage, current, voltage, last current, last voltage, misfits."""
     N, T, C = x.shape
     spikes = empty(x.shape, torch.float32, x) if spiking else None
     saved = empty(x.shape, torch.int32, x) if save else None
     current, voltage = (empty(x.shape, torch.float32, x) if dynamics else None for _ in range(2))
     current1, voltage1 = (x.new_empty(N, C) if final else None for _ in range(2))
+    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
     execute(
         _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
         (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
-         current1, voltage1, neurons_a_parameter(C, current_decay, voltage_decay), scale, theta),
-        (graded, shift, is_power_of_two(scale)),
+         current1, voltage1, misfits, neurons_a_parameter(C, current_decay, voltage_decay), scale,
+         theta),
+        (graded, shift, is_power_of_two(scale), care),
     )  # fmt: skip
-    return spikes, saved, current, voltage, current1, voltage1
+    return spikes, saved, current, voltage, current1, voltage1, misfits
 
 
 @define_op(samples="g_spikes g_current g_voltage saved voltage0")
@@ -435,7 +468,7 @@ def cuba_bwd(
 
 def _save(ctx, inputs, output):
     (_, current_decay, voltage_decay, _, voltage0, scale, theta, spiking, _, _, _, graded, shift,
-     threshold, height, rate, surrogate, decay_sign) = inputs  # fmt: skip
+     threshold, height, rate, surrogate, decay_sign, _, _) = inputs  # fmt: skip
     saved = output[1]
     ctx.mark_non_differentiable(saved, *output[4:])
     ctx.set_materialize_grads(False)
@@ -444,7 +477,7 @@ def _save(ctx, inputs, output):
     ctx.spiking, ctx.decay_sign = spiking, decay_sign
 
 
-def _backward(ctx, g_spikes, _saved, g_current, g_voltage, _current1, _voltage1):
+def _backward(ctx, g_spikes, _saved, g_current, g_voltage, *_others):
     saved, current_decay, voltage_decay, voltage0 = ctx.saved_tensors
     decays = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
     if ctx.spiking:
@@ -462,7 +495,7 @@ def _backward(ctx, g_spikes, _saved, g_current, g_voltage, _current1, _voltage1)
     g_decays = decay_gradients(
         ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=decays
     )
-    return gx, *g_decays, *(None,) * 15
+    return gx, *g_decays, *(None,) * 17
 
 
 differentiable(cuba_fwd, _backward, _save)
@@ -483,7 +516,9 @@ def cuba(
     shift: bool = False,
     state: tuple[Tensor, Tensor] | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
     """Run CUBA neurons over time: current, voltage, spike and reset in one pass.
 
     Parameters
@@ -510,24 +545,30 @@ def cuba(
         flows into it.
     return_state
         Also return the state after the last step, detached.
+    overflow
+        What becomes of numbers that do not fit, see fixed_point.py: ``"saturate"`` at 32 bits, or
+        ``"loihi"``, 24 bits by the chip's rule.
+    count
+        Also return how many steps of each neuron did not fit.
 
     Returns
     -------
     Tensor
-        Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``.
+        Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``, with
+        ``count`` also the number of steps ``[N, neurons...]``, int32.
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     saving = is_learned(x, current_decay, voltage_decay)
     current0, voltage0 = (None, None) if state is None else map(state_rows, state)
-    spikes, _, _, _, current1, voltage1 = cuba_fwd(
+    spikes, _, _, _, current1, voltage1, misfits = cuba_fwd(
         to_rows(x), current_decay, voltage_decay, current0, voltage0, scale,
         lowest_spiking(threshold, scale), True, False, saving, return_state, graded, shift,
         threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
+        rule_of(overflow), count,
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
-    if not return_state:
-        return spikes
-    return spikes, (from_state_rows(current1, x), from_state_rows(voltage1, x))
+    state = tuple(from_state_rows(s, x) for s in (current1, voltage1)) if return_state else None
+    return results(spikes, state, from_state_rows(misfits, x) if count else None)
 
 
 @with_reference
@@ -539,7 +580,9 @@ def cuba_dynamics(
     scale: int,
     *,
     state: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> tuple[Tensor, ...]:
     """Return current and voltage before the reset, both ``[N, neurons..., T]`` and differentiable.
 
     ``threshold`` None leaves the reset out; the other parameters are those of ``cuba``.
@@ -547,8 +590,10 @@ def cuba_dynamics(
     saving = is_learned(current_decay, voltage_decay)
     current0, voltage0 = (None, None) if state is None else map(state_rows, state)
     theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
-    _, _, current, voltage, _, _ = cuba_fwd(
+    _, _, current, voltage, _, _, misfits = cuba_fwd(
         to_rows(x), current_decay, voltage_decay, current0, voltage0, scale, theta,
         False, True, saving, False, False, False, 0.0, 0.0, 0.0, DEFAULT, decay_sign(),
+        rule_of(overflow), count,
     )  # fmt: skip
-    return from_rows(current, x.shape[1:-1]), from_rows(voltage, x.shape[1:-1])
+    states = from_rows(current, x.shape[1:-1]), from_rows(voltage, x.shape[1:-1])
+    return (*states, from_state_rows(misfits, x)) if count else states

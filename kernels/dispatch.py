@@ -234,7 +234,7 @@ def run_watched(
     """Run a CPU loop, and again with care the tiles in which it met what does not fit.
 
     ``sizes`` are ``N, T, C``. Between ``args`` and them the loop gets an array of marks, and after
-    ``constants`` the rule, see fixed_point.py.
+    ``constants`` the rule, see fixed_point.py: of those tiles a constant CARE, else SATURATE.
     """
     suspect = np.zeros(tiles + 1, np.int32)
     given = (*args, suspect, *sizes)
@@ -245,7 +245,9 @@ def run_watched(
     else:
         suspect[:] = 1
     if suspect[0]:
-        run_loop(loop, tiles, work, given, (*constants, SATURATE.value))
+        own = dict(zip(loop.constants, constants, strict=False))
+        care = own.get("CARE", SATURATE.value)
+        run_loop(loop, tiles, work, given, (*constants, care))
 
 
 def has_no_memory(x: Tensor) -> bool:

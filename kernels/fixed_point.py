@@ -17,15 +17,32 @@ every step; saturation is not differentiated, just as truncation is not. A curre
 from the voltage, for the gradient of its decay, is what a saturated voltage took up of it. Sums of
 float32 (sigma, delta, sigma-delta) have infinities and NaN of their own and keep to IEEE 754.
 
+**24 bits.** That is the rule SATURATE. The rule LOIHI is that by which Lava's fixed-point models
+simulate the chip, for neurons that its netx runs. With L = 2**23 - 1 and a sum y, exact:
+
+    CUBA       current             y - 2**24 where y > L + 1,  y + 2**24 where y < -L,  else y
+    CUBA       voltage             min(max(y, -L), L)
+    RF, RF-Iz  real, imaginary     min(max(y, -L), L)
+
+It holds before the spike is decided; after one the voltage is 0, and the state of RF-Iz (0, theta -
+1), as ever. A current comes round once: an input beyond 2**24 leaves it beyond 24 bits, as in Lava.
+Inputs, and the sums y, saturate at MOST before, where Lava's own int32 would wrap, so that infinity
+is a very large input. NaN is NAN by either rule. Lava has no rule for thresholds that adapt, and
+none for sigma-delta neurons but that of int32.
+
+**Counting.** A step of a neuron is a misfit if an input or a sum was at MOST or beyond it, or by
+the rule LOIHI a sum was beyond L.
+
 **Where it is computed.** Every executor runs one loop that knows nothing of all this, and keeps the
 largest input that it met. After it, ``reach`` bounds every state: by that input, by the states at
 the beginning, and by how much of its inputs a state can gather in so many steps (``gathered``). If
-the bound is not CALM, which is far from the largest int32, the neurons of that tile are computed
-again from their first step with the rule SATURATE of ``to_state``, ``kept``, ``plus`` and
-``to_real``, which takes about three times as long. Both give the same bits where both are right, so
-nobody can tell which has run but by the time it took.
+the bound is not CALM, which is far from the largest int32, or from 24 bits, the neurons of that
+tile are computed again from their first step by the rule of ``to_state``, ``kept``, ``plus``,
+``wrapped``, ``clipped`` and ``to_real``, which takes about three times as long. Both give the same
+bits where both are right, so nobody can tell which has run but by the time it took.
 
-Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py.
+Source: lava-dl neuron/dynamics/leaky_integrator.py, utils/int_utils.py; lava-nc proc/lif/models.py,
+proc/rf/models.py, proc/rf_iz/models.py.
 """
 
 from .language import jit, tl
@@ -43,14 +60,19 @@ STATE_SCALE = 1 << STATE_BITS  # s_scale is this many times w_scale
 NEVER = 2**31 - 1  # a threshold that no state reaches: no spike and no reset
 
 # rules for what does not fit; PLAIN is right where all does
-PLAIN, SATURATE = tl.constexpr(0), tl.constexpr(1)
+PLAIN, SATURATE, LOIHI = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 MOST = tl.constexpr(2**31 - 128)  # largest state, and the largest float32 that fits an int32
 LEAST = tl.constexpr(-(2**31) + 128)
 NAN = tl.constexpr(-(2**31))  # the state that is not a number
 
-# Units that the bound of a state has to stay below: two such states have a sum that fits
+MOST_OF_CHIP = tl.constexpr(2**23 - 1)  # largest state of 24 bits; the smallest is its negative
+TURN = tl.constexpr(2**24)  # what a current that wraps around loses or gains
+
+# Units that the bound of a state has to stay below, by the rule: two such states have a sum that
+# fits; of the chip, the bound itself is rounded
 CALM = tl.constexpr(2.0**30)
+CALM_OF_CHIP = tl.constexpr(2.0**23 - 2.0**13)
 
 
 @jit
@@ -143,6 +165,34 @@ def plus(a, b, RULE: tl.constexpr):
 
 
 @jit
+def wrapped(y, RULE: tl.constexpr):
+    """Return what becomes of a sum as a current: by the chip's rule it wraps around, once."""
+    if RULE == LOIHI:
+        high, low = y > MOST_OF_CHIP + 1, (y <= -MOST_OF_CHIP - 1) & (y != NAN)
+        return tl.where(high, y - TURN, tl.where(low, y + TURN, y))
+    else:
+        return y
+
+
+@jit
+def clipped(y, RULE: tl.constexpr):
+    """Return what becomes of a sum as another state: by the chip's rule it stays at the limit."""
+    if RULE == LOIHI:
+        return tl.where(y == NAN, NAN, tl.minimum(tl.maximum(y, -MOST_OF_CHIP), MOST_OF_CHIP))
+    else:
+        return y
+
+
+@jit
+def misfit(y, RULE: tl.constexpr):
+    """Whether a sum, as ``plus`` returns it, does not fit a state."""
+    if RULE == LOIHI:
+        return (y != NAN) & (tl.abs(y) > MOST_OF_CHIP)
+    else:
+        return (y != NAN) & (tl.abs(y) >= MOST)
+
+
+@jit
 def spike_value(s, y, scale, GRADED: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Return what a neuron sends, float32: 1, or its state ``y``, where the spike ``s`` is."""
     out = tl.where(s, to_float(y, scale, EXACT) if GRADED else 1.0, 0.0)
@@ -225,22 +275,48 @@ def gathered(keep, T):
 
 
 @jit
+def calm_of(CARE: tl.constexpr):
+    """Return what the bound of a state has to stay below, by the rule of those that do not."""
+    if CARE == LOIHI:
+        return CALM_OF_CHIP
+    else:
+        return CALM
+
+
+@jit
 def calm_or_infinite(reach):
     """Return 0 where the bound of a state is CALM, else infinity, which stands for any input."""
     return tl.where(reach < CALM, 0.0, float("inf"))
 
 
 @jit
-def not_calm(top, gain, scale):
+def not_calm(top, gain, scale, CARE: tl.constexpr):
     """Return 1 if a state may not fit in any lane, else 0.
 
     ``top`` is the largest input and state at the beginning, real; ``gain`` bounds all states as a
-    multiple of it.
+    multiple of it; ``CARE`` is the rule for states that do not fit.
     """
-    return tl.max(tl.where(top * scale * gain < CALM, 0, 1))
+    return tl.max(tl.where(top * scale * gain < calm_of(CARE), 0, 1))
 
 
 _MOST: int = MOST.value
+OVERFLOWS = {"saturate": SATURATE.value, "loihi": LOIHI.value}
+
+
+def rule_of(overflow: str) -> int:
+    """Return the rule that a name stands for.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    rule = OVERFLOWS.get(overflow)
+    if rule is None:
+        raise ValueError(
+            f"overflow must be one of {', '.join(map(repr, OVERFLOWS))}; got {overflow!r}"
+        )
+    return rule
 
 
 def units_of(value: float, scale: float) -> int:

@@ -5,6 +5,8 @@ then all neurons of a sample, contiguous. A kernel's output is shown to the user
 view, so the next layer gets its rows back without a copy.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -91,3 +93,9 @@ def neurons_a_parameter(neurons: int, *parameters: Tensor) -> int:
             "channel"
         )
     return neurons // size
+
+
+def results(out: Any, *others: Any) -> Any:
+    """Return what a function gives, and what else was asked of it: those that are not None."""
+    found = [other for other in others if other is not None]
+    return (out, *found) if found else out

@@ -17,7 +17,7 @@ A CUBA neuron with a norm between its filters is two of these; without one it is
 Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,8 +26,10 @@ from torch import Tensor
 from .decays import decay_gradients, decay_sign
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM,
     NEVER,
+    SATURATE,
+    calm_of,
+    clipped,
     fraction_of,
     gathered,
     gradient_after,
@@ -35,12 +37,15 @@ from .fixed_point import (
     keep_of,
     kept,
     larger,
+    misfit,
     not_calm,
     plus,
     rest_of,
+    rule_of,
     spike_value,
     to_real,
     to_state,
+    wrapped,
 )
 from .language import jit, tl
 from .layout import (
@@ -48,6 +53,7 @@ from .layout import (
     from_rows,
     from_state_rows,
     neurons_a_parameter,
+    results,
     state_rows,
     to_rows,
 )
@@ -62,6 +68,7 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    watch_at_first,
     with_care,
 )
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
@@ -72,11 +79,19 @@ if TYPE_CHECKING:  # the generated modules import these, see lift.py
 
 
 @jit
-def leaky_step(w, x, keep, theta, RULE: tl.constexpr):
-    """Advance one step, int32; ``keep`` is 4096 minus the decay."""
+def leaky_step(w, x, keep, theta, CURRENT: tl.constexpr, RULE: tl.constexpr):
+    """Advance one step, int32; ``keep`` is 4096 minus the decay, CURRENT says what a state is."""
     y = plus(kept(w, keep, RULE), x, RULE)
+    y = wrapped(y, RULE) if CURRENT else clipped(y, RULE)
     s = y >= theta
     return y, s, tl.where(s, 0, y)
+
+
+@jit
+def leaky_misfits(w, x, keep, RULE: tl.constexpr):
+    """Return 1 where the input or the state of a step does not fit, else 0."""
+    lost = misfit(x, SATURATE) | misfit(plus(kept(w, keep, RULE), x, RULE), RULE)
+    return lost.to(tl.int32)
 
 
 @jit
@@ -105,13 +120,17 @@ def _leaky_fwd_rows(
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
-    RULE: tl.constexpr = flags[3]
+    CURRENT: tl.constexpr = flags[3]
+    RULE: tl.constexpr = flags[4]
     xs = load_rows(ptrs[0], base, at, C, live, U)
     if not RULE:
         for i in tl.static_range(U):
             top = larger(top, xs[i])
     for i in tl.static_range(U):
-        y, s, w = leaky_step(w, to_state(xs[i], scale, RULE), keep, theta, RULE)
+        x, w0 = to_state(xs[i], scale, RULE), w
+        y, s, w = leaky_step(w, x, keep, theta, CURRENT, RULE)
+        if RULE and ptrs[4] is not None:
+            top += leaky_misfits(w0, x, keep, RULE)
         row = at + i * C
         last = store_spike(
             ptrs[1], base, row, s, y, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
@@ -123,23 +142,28 @@ def _leaky_fwd_rows(
 @jit
 def _leaky_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta = numbers
     GRADED: tl.constexpr = flags[0]
     SHIFT: tl.constexpr = flags[1]
     EXACT: tl.constexpr = flags[2]
+    CURRENT: tl.constexpr = flags[3]
     j, base, at, c = lanes(T, C, BLOCK)
     live = j < M
     decay = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
     rest, keep = rest_of(decay, decay), keep_of(decay)
     w = rest + load_or_zero(first_ptrs[0], j, live, rest)
     w, _, top = walk_forward(
-        _leaky_fwd_rows, (to_state(w, scale, RULE), tl.zeros_like(w), tl.abs(w)),
+        _leaky_fwd_rows,
+        (to_state(w, scale, RULE), tl.zeros_like(w), watch_at_first(tl.abs(w), ptrs[4], RULE)),
         ptrs, (keep, scale, theta),
-        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, CURRENT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(w, scale, EXACT, RULE), live)
-    return not_calm(top, leaky_gain(keep, T), scale)
+    if RULE:
+        store_row(ptrs[4], 0, j, top, live)
+    return not_calm(top, leaky_gain(keep, T), scale, CARE)
 
 
 @jit
@@ -151,14 +175,16 @@ def _leaky_fwd_kernel(
     decay_ptr,  # [1] or [channels] float32, 0..4096
     state0_ptr,  # [N, C] float32 or None: state before the first step
     state1_ptr,  # [N, C] float32, out, or None: state after the last step
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
     per, scale, theta, T, C, M,
     GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    CURRENT: tl.constexpr, CARE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     with_care(
-        _leaky_fwd_walk, (x_ptr, spike_ptr, saved_ptr, y_ptr), (decay_ptr,), (state0_ptr,),
-        (state1_ptr,), (per, scale, theta), T, C, M, (GRADED, SHIFT, EXACT),
-        U, STAGES, BLOCK)  # fmt: skip
+        _leaky_fwd_walk, (x_ptr, spike_ptr, saved_ptr, y_ptr, count_ptr), (decay_ptr,),
+        (state0_ptr,), (state1_ptr,), (per, scale, theta), T, C, M,
+        (GRADED, SHIFT, EXACT, CURRENT), CARE, U, STAGES, BLOCK)  # fmt: skip
 
 
 _leaky_fwd_kernel.registers = 56  # the careful walk would take more, and slow the other down
@@ -226,9 +252,10 @@ def _leaky_bwd_kernel(
 
 @cpu_loop
 def _leaky_fwd_cpu(
-    first, last, x, spikes, saved, y_out, decays, state0, state1, per, scale, theta, suspect,
-    N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    first, last, x, spikes, saved, y_out, decays, state0, state1, count, per, scale, theta,
+    suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    CURRENT: tl.constexpr, CARE: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
@@ -250,6 +277,8 @@ def _leaky_fwd_cpu(
                 gain = max(gain, magnitude(leaky_gain(keep[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             if spikes is not None:
@@ -263,7 +292,10 @@ def _leaky_fwd_cpu(
             for i in range(c1 - c0):
                 if not RULE:
                     top = max(top, magnitude(x_t[i]))
-                y, s, w[i] = leaky_step(w[i], to_state(x_t[i], scale, RULE), keep[i], theta, RULE)
+                x_i, w_i = to_state(x_t[i], scale, RULE), w[i]
+                y, s, w[i] = leaky_step(w_i, x_i, keep[i], theta, CURRENT, RULE)
+                if RULE and count is not None:
+                    count_n[i] += leaky_misfits(w_i, x_i, keep[i], RULE)
                 if spikes is not None:
                     s_t[i] = spike_value(s, y, scale, GRADED, EXACT, RULE)
                 if saved is not None:
@@ -274,7 +306,7 @@ def _leaky_fwd_cpu(
             for i in range(c1 - c0):
                 state1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, top, gain, scale, CALM)
+            note(suspect, tile, top, gain, scale, calm_of(CARE))
 
 
 @cpu_loop
@@ -329,19 +361,22 @@ def leaky_fwd(
     x: Tensor, decays: Tensor, state0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
     threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return spikes, saved state, state, last state."""
+    is_current: bool, care: int, count: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, saved state, state, last state, misfits."""
     N, T, C = x.shape
     spikes = empty(x.shape, torch.float32, x) if spiking else None
     saved = empty(x.shape, torch.int32, x) if save else None
     y = empty(x.shape, torch.float32, x) if dynamics else None
     state1 = x.new_empty(N, C) if final else None
+    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
     execute(
         _leaky_fwd_kernel, _leaky_fwd_cpu, (N, T, C),
-        (x, spikes, saved, y, decays, state0, state1, neurons_a_parameter(C, decays), scale, theta),
-        (graded, shift, is_power_of_two(scale)),
+        (x, spikes, saved, y, decays, state0, state1, misfits,
+         neurons_a_parameter(C, decays), scale, theta),
+        (graded, shift, is_power_of_two(scale), is_current, care),
     )  # fmt: skip
-    return spikes, saved, y, state1
+    return spikes, saved, y, state1, misfits
 
 
 @define_op(samples="g_spikes g_y saved")
@@ -366,16 +401,16 @@ def leaky_bwd(
 
 def _save(ctx, inputs, output):
     (_, decays, _, scale, _, spiking, _, _, _, graded, shift, threshold, height, rate,
-     surrogate, sign) = inputs  # fmt: skip
+     surrogate, sign, *_) = inputs  # fmt: skip
     saved = output[1]
-    ctx.mark_non_differentiable(saved, output[3])
+    ctx.mark_non_differentiable(saved, *output[3:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(saved, decays)
     ctx.constants = scale, threshold, height, rate, surrogate, graded, shift
     ctx.spiking, ctx.decay_sign = spiking, sign
 
 
-def _backward(ctx, g_spikes, _saved, g_y, _state1):
+def _backward(ctx, g_spikes, _saved, g_y, *_others):
     saved, decays = ctx.saved_tensors
     learning = ctx.needs_input_grad[1]
     gradients = (contiguous_rows(g_spikes), None) if ctx.spiking else (None, contiguous_rows(g_y))
@@ -383,7 +418,7 @@ def _backward(ctx, g_spikes, _saved, g_y, _state1):
         *gradients, saved if saved.numel() else None, decays, *ctx.constants, learning
     )
     (g_decay,) = decay_gradients(ctx.decay_sign, (decays, partials), wanted=learning)
-    return gx, g_decay, *(None,) * 14
+    return gx, g_decay, *(None,) * 17
 
 
 differentiable(leaky_fwd, _backward, _save)
@@ -397,7 +432,10 @@ def leaky(
     *,
     threshold: float | None = None,
     state: Tensor | None = None,
-) -> Tensor:
+    is_current: bool = False,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
     """Filter ``x`` over time and return the state before each reset.
 
     Parameters
@@ -412,14 +450,19 @@ def leaky(
         The state returns to zero after a step that exceeds it; None leaves the reset out.
     state
         State ``[N, neurons...]`` before the first step; zeros if None. Not differentiated.
+    is_current
+        The state is a current, which wraps around by the chip's rule; others stay at the limit.
+    overflow, count
+        See ``lapilli.kernels.cuba.cuba``.
     """
     theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
     saving = is_learned(decay)
-    _, _, y, _ = leaky_fwd(
+    _, _, y, _, misfits = leaky_fwd(
         to_rows(x), decay, state_rows(state), scale, theta,
         False, True, saving, False, False, False, 0.0, 0.0, 0.0, DEFAULT, decay_sign(),
+        is_current, rule_of(overflow), count,
     )  # fmt: skip
-    return from_rows(y, x.shape[1:-1])
+    return results(from_rows(y, x.shape[1:-1]), from_state_rows(misfits, x) if count else None)
 
 
 @with_reference
@@ -436,18 +479,25 @@ def leaky_spike(
     shift: bool = False,
     state: Tensor | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
     """Filter ``x`` over time, spike above the threshold and reset.
 
     Parameters are those of ``leaky`` and ``lapilli.kernels.cuba.cuba``. Returns spikes of the shape
-    of ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step.
+    of ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step; with
+    ``count`` also the number of steps that did not fit.
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     saving = is_learned(x, decay)
-    spikes, _, _, state1 = leaky_fwd(
+    spikes, _, _, state1, misfits = leaky_fwd(
         to_rows(x), decay, state_rows(state), scale, lowest_spiking(threshold, scale),
         True, False, saving, return_state, graded, shift,
         threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
+        False, rule_of(overflow), count,
     )  # fmt: skip
-    spikes = from_rows(spikes, x.shape[1:-1])
-    return (spikes, from_state_rows(state1, x)) if return_state else spikes
+    return results(
+        from_rows(spikes, x.shape[1:-1]),
+        from_state_rows(state1, x) if return_state else None,
+        from_state_rows(misfits, x) if count else None,
+    )

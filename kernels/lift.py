@@ -126,11 +126,15 @@ def lift(step: Any) -> Callable[..., Any]:
 
 
 class _Rewrite(ast.NodeTransformer):
-    """Rewrite one function: arithmetic only in steps; ``constants`` replace arguments."""
+    """Rewrite one function: arithmetic only in steps; ``constants`` replace arguments.
 
-    def __init__(self, is_step: bool, constants: dict[str, object]):
+    ``named`` are the constants of its module, which an argument may be compared with.
+    """
+
+    def __init__(self, is_step: bool, constants: dict[str, object], named: dict[str, object]):
         self.is_step = is_step
         self.constants = constants
+        self.named = named
         self.states: list[str] = []
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -179,6 +183,10 @@ class _Rewrite(ast.NodeTransformer):
                 return absent
             if isinstance(test.ops[0], ast.IsNot):
                 return not absent
+            other = test.comparators[0]
+            if isinstance(test.ops[0], ast.Eq) and isinstance(other, ast.Name):
+                known = test.left.id in self.constants and other.id in self.named
+                return self.constants[test.left.id] == self.named[other.id] if known else None
         return None
 
     def visit_If(self, node: ast.If) -> Any:
@@ -238,9 +246,11 @@ class _Rewrite(ast.NodeTransformer):
         return node
 
 
-def _rewritten(source: str, is_step: bool, constants: dict[str, object]) -> Any:
+def _rewritten(
+    source: str, is_step: bool, constants: dict[str, object], named: dict[str, object]
+) -> Any:
     """Return the definition of a function as Numba shall read it."""
-    return _Rewrite(is_step, constants).visit(ast.parse(textwrap.dedent(source)).body[0])
+    return _Rewrite(is_step, constants, named).visit(ast.parse(textwrap.dedent(source)).body[0])
 
 
 def _address(state: str) -> str:
@@ -296,9 +306,9 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
     def read(step: Callable[..., Any], known: dict[str, object]) -> ast.FunctionDef:
         if step not in sources:  # it is called often, and takes long to find
             sources[step] = inspect.getsource(step)
-        return _rewritten(sources[step], True, known)
+        return _rewritten(sources[step], True, known, values)
 
-    tree = _rewritten(inspect.getsource(fn), root_is_step, constants)
+    tree = _rewritten(inspect.getsource(fn), root_is_step, constants, values)
     tree = inlined(tree, steps, {**values, **constants}, read)
     decorator = _STEP if root_is_step else _LOOP
     parts.append(f"\n\n{decorator}\n{ast.unparse(ast.fix_missing_locations(tree))}\n")

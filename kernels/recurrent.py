@@ -7,14 +7,14 @@ exact in any order for quantised weights and spikes of 0 and 1. The backward pas
 matrix product a step, and one for the gradient of R over all steps.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import recurrent_triton
-from .adaptive_threshold import threshold_reach
+from .adaptive_threshold import NO_CHIP_RULE, threshold_reach
 from .cuba import cuba_step_dynamics_bwd
 from .decays import decay_gradients, decay_sign
 from .dispatch import (
@@ -27,9 +27,9 @@ from .dispatch import (
     with_reference,
 )
 from .fixed_point import (
-    CALM,
     DECAY_SCALE,
     both,
+    calm_of,
     calm_or_infinite,
     gradient_after,
     is_power_of_two,
@@ -37,16 +37,17 @@ from .fixed_point import (
     multiplier_of,
     one_unit,
     rest_of,
+    rule_of,
     spike_value,
     to_real,
     to_state,
     units_of,
 )
 from .language import tl
-from .layout import contiguous_rows, from_rows, neurons_a_parameter, state_rows, to_rows
+from .layout import contiguous_rows, from_rows, neurons_a_parameter, results, state_rows, to_rows
 from .lift import cpu_loop
 from .memory import empty
-from .recurrent_steps import advance, gain_of, limit_reach, limited, slopes
+from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, slopes
 from .resonator_steps import after_spike, rotate_bwd
 from .surrogate import (
     DEFAULT,
@@ -73,10 +74,11 @@ Parts = Tensor | tuple[Tensor | None, Tensor | None]  # of resonators (real, ima
 def _recurrent_fwd_cpu(
     first, last, z, z_im, columns, spoilt, spikes, slope_re, slope, series_a, series_b,
     decay_a, decay_b, decay_c, decay_d, a0, b0, c0, d0, s0, a1, b1, c1, d1, s1,
-    at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
-    suspect, N, T, C,
+    count, at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset,
+    height, excess, rate, suspect, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
+    RULE: tl.constexpr,
 ):  # fmt: skip
     a, b = np.empty(C, np.int32), np.empty(C, np.int32)
     c, d = np.zeros(C, np.int32), np.zeros(C, np.int32)
@@ -150,9 +152,14 @@ def _recurrent_fwd_cpu(
                     if not RULE:
                         top = max(top, magnitude(total))
             for i in range(C):
+                a_i, b_i = a[i], b[i]
                 a[i], b[i], c_i, d_i, before_a[i], before_b[i], tested, above[i], s = advance(
-                    a[i], b[i], c[i], d[i], x[i], x_im[i], k_a[i], k_b[i], k_c[i], k_d[i],
+                    a_i, b_i, c[i], d[i], x[i], x_im[i], k_a[i], k_b[i], k_c[i], k_d[i],
                     theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT, RULE)  # fmt: skip
+                if RULE and count is not None:
+                    count[n, i] += misfits(
+                        a_i, b_i, x[i], x_im[i], before_a[i], c_i, d_i, k_a[i], k_b[i], scale,
+                        COMPLEX, ADAPT, EXACT, RULE)  # fmt: skip
                 if ADAPT:
                     c[i], d[i] = c_i, d_i
                 value[i] = spike_value(s, tested, scale, GRADED, EXACT, RULE)
@@ -187,7 +194,7 @@ def _recurrent_fwd_cpu(
                 c1[n, i] = to_real(c[i], scale, EXACT, RULE)
                 d1[n, i] = to_real(d[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, n, top, gain, scale, CALM)
+            note(suspect, n, top, gain, scale, calm_of(CARE))
 
 
 def _fractions(decays: list[Tensor], neurons: int, turns: bool) -> list[Tensor]:
@@ -298,11 +305,11 @@ def recurrent_fwd(
     bias: float, quantum: float, scale: float, theta: int, step: int, phase: bool,
     save: bool, learning: bool, final: bool, graded: bool, shift: bool,
     offset: float, height: float, excess: float, rate: float, surrogate: str,
-    gradient: int, decay_sign: float,
+    gradient: int, decay_sign: float, care: int, count: bool,
 ) -> tuple[
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
-    """Return spikes, two slopes, two states over time, four last states, last spikes.
+    """Return spikes, two slopes, two states over time, four last states, last spikes, misfits.
 
     Training wants the slopes: the surrogate gradients, the first for ``phase`` alone. Learned
     decays want the states before each spike.
@@ -313,7 +320,8 @@ def recurrent_fwd(
     wanted = save and phase, save, learning, learning
     rows = [empty(z.shape, torch.float32, z) if w else None for w in wanted]
     last = [z.new_empty(N, C) if w else None for w in (True, True, adapt, adapt, True)]
-    outputs = (spikes, *rows, *(last if final else [None] * 5))
+    lost = z.new_zeros(N, C, dtype=torch.int32) if count else None
+    outputs = (spikes, *rows, *(last if final else [None] * 5), lost)
     if has_no_memory(z) or N * T * C == 0:
         return outputs
     decays = decay_a, decay_b, decay_c, decay_d
@@ -329,14 +337,17 @@ def recurrent_fwd(
     ]
     run = _forward_loop if executor(z.device) == "numba" else recurrent_triton.forward
     run(
-        (z, z_im), (feedback, feedback_im), (spikes, *rows), decays, state, last, numbers,
-        (turns, phase, adapt, graded, is_power_of_two(scale), surrogate_named(surrogate).shape),
+        (z, z_im), (feedback, feedback_im), (spikes, *rows), decays, state, last, lost, numbers,
+        (turns, phase, adapt, graded, is_power_of_two(scale), surrogate_named(surrogate).shape,
+         care),
         quantum, s0 is not None,
     )  # fmt: skip
     return outputs
 
 
-def _forward_loop(z, feedback, rows, decays, state, last, numbers, flags, _quantum, _has_spikes):
+def _forward_loop(
+    z, feedback, rows, decays, state, last, count, numbers, flags, _quantum, _has_spikes
+):
     """Run the CPU loop, which is compiled once for each neuron: it takes 3 s."""
     N, T, C = z[0].shape
     fed = [r for r in feedback if r is not None]
@@ -351,8 +362,8 @@ def _forward_loop(z, feedback, rows, decays, state, last, numbers, flags, _quant
     others = [z[0].new_empty(0, 0, 0) if row is None else row for row in others]
     run_watched(
         _recurrent_fwd_cpu, N, (N, T, C),
-        (*z, columns, spoilt, spikes, slope_re, *others, *decays, *state, *last, at, at_im,
-         *numbers),
+        (*z, columns, spoilt, spikes, slope_re, *others, *decays, *state, *last, count, at,
+         at_im, *numbers),
         flags,
     )  # fmt: skip
 
@@ -388,7 +399,7 @@ def recurrent_bwd(
 
 def _save(ctx, inputs, output):
     feedback, decays, s0 = inputs[2:4], inputs[4:8], inputs[12]
-    _, quantum, _, _, _, phase, _, _, _, _, shift, *_, gradient, sign = inputs[13:]
+    _, quantum, _, _, _, phase, _, _, _, _, shift, *_, gradient, sign, _, _ = inputs[13:]
     spikes, *kept = output[:5]
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
@@ -419,7 +430,7 @@ def _backward(ctx, g_spikes, *_others):
     # the threshold is not differentiated; its decays get zeros, as in lava-dl
     g_threshold = _zeros((decay_c, decay_d), ctx.needs_input_grad[6:8])
     gx[1] = gx[1] if ctx.turns else None
-    return *gx, *g_feedback, *g_decays, *g_threshold, *(None,) * 23
+    return *gx, *g_feedback, *g_decays, *g_threshold, *(None,) * 25
 
 
 def _zeros(parameters: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> list[Tensor | None]:
@@ -469,7 +480,9 @@ def recurrent(
     spikes: Tensor | None = None,
     return_state: bool = False,
     gradient: str = "lava-dl",
-) -> Tensor | tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
     """Run a layer of neurons whose spikes come back through ``feedback``, over all time steps.
 
     Parameters
@@ -514,17 +527,20 @@ def recurrent(
         ``"lava-dl"``: only the feedback links steps, decays get a gradient of zero. ``"full"``:
         through the states as well. ``"bounded"``: likewise, but what comes back through
         ``feedback`` is weakened so that it at most doubles the gradient.
+    overflow, count
+        See ``lapilli.kernels.cuba.cuba``; ``"loihi"`` for two decays only.
 
     Returns
     -------
     Tensor
         Spikes, of the shape of each part of ``z``; with ``return_state`` also the states, and the
-        last spikes.
+        last spikes; with ``count`` also how many steps of each neuron did not fit.
 
     Raises
     ------
     ValueError
-        For a ``feedback`` of another shape, an unknown ``gradient``.
+        For a ``feedback`` of another shape, an unknown ``gradient`` or ``overflow``, and for
+        ``"loihi"`` where the threshold adapts.
     """
     if gradient not in GRADIENTS:
         raise ValueError(
@@ -541,6 +557,9 @@ def recurrent(
                 f"{tuple(weight.shape)}"
             )
     turns, adapts = parts[1] is not None, len(decays) == 4
+    care = rule_of(overflow)
+    if adapts and overflow == "loihi":
+        raise ValueError(NO_CHIP_RULE)
     if turns and phase:
         height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     else:
@@ -554,15 +573,18 @@ def recurrent(
     saving = is_learned(*learned)
     learning = gradient != "lava-dl" and is_learned(*decays[:2])
     initial = [None if s is None else state_rows(s) for s in state or ()]
-    out, _, _, _, _, *last = recurrent_fwd(
+    out, _, _, _, _, *last, lost = recurrent_fwd(
         *rows, *weights, *decays, *(None,) * (4 - len(decays)),
         *initial, *(None,) * (4 - len(initial)), state_rows(spikes),
         bias, quantum or 0.0, scale, theta, units_of(threshold_step, scale), phase,
         saving, learning, return_state, graded, shift,
-        offset, height, excess, rate, surrogate, GRADIENTS.index(gradient), decay_sign(),
+        offset, height, excess, rate, surrogate, GRADIENTS.index(gradient), decay_sign(), care,
+        count,
     )  # fmt: skip
-    y = from_rows(out, shape[1:-1])
-    if not return_state:
-        return y
-    *states, last_spikes = (s.view(shape[:-1]) if s is not None and s.numel() else s for s in last)
-    return y, tuple(states[: len(decays)]), last_spikes
+    others: list[Any] = []
+    if return_state:
+        *states, last_spikes = (
+            s.view(shape[:-1]) if s is not None and s.numel() else s for s in last
+        )
+        others += tuple(states[: len(decays)]), last_spikes
+    return results(from_rows(out, shape[1:-1]), *others, lost.view(shape[:-1]) if count else None)

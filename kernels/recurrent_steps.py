@@ -39,14 +39,15 @@ test the phase, ADAPT for neurons whose threshold adapts.
 Source: lava-dl block/base.py (AbstractRecurrent, AbstractKWTA).
 """
 
-from .adaptive_threshold import margin_above
+from .adaptive_threshold import margin_above, threshold_misfits
 from .alif import alif_step
-from .cuba import cuba_gain, cuba_step
+from .cuba import cuba_gain, cuba_misfits, cuba_step
 from .language import jit, tl
 from .resonator_steps import (
     resonator_after,
     resonator_spike_bwd,
     resonator_step,
+    rotation_misfits,
     turning_gain,
 )
 
@@ -76,6 +77,25 @@ def advance(
     else:
         u, v, s, w = cuba_step(a, b, x, k_a, k_b, theta, scale, EXACT, RULE)
         return u, w, c, d, u, v, v, margin_above(v, theta, RULE), s
+
+
+@jit
+def misfits(
+    a, b, x, x_im, before_a, c, d, k_a, k_b, scale,
+    COMPLEX: tl.constexpr, ADAPT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+):  # fmt: skip
+    """Return 1 where an input or a state of a step does not fit, else 0.
+
+    ``a`` and ``b`` are the state before the step, ``before_a`` is what the step made of ``a``, and
+    ``c`` and ``d`` are the threshold and refractory after it.
+    """
+    if COMPLEX:
+        lost = rotation_misfits(a, b, k_a, k_b, x, x_im, RULE)
+    else:
+        lost = cuba_misfits(a, b, x, before_a, k_a, k_b, scale, EXACT, RULE)
+    if ADAPT:
+        lost = lost | threshold_misfits(c, d)
+    return lost
 
 
 @jit

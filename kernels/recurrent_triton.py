@@ -23,7 +23,6 @@ from .fixed_point import (
     MAGNITUDE,
     NAN,
     PLAIN,
-    SATURATE,
     both,
     calm_or_infinite,
     fraction_of,
@@ -40,7 +39,7 @@ from .fixed_point import (
     to_state,
 )
 from .language import BACKEND, jit, tl
-from .recurrent_steps import advance, gain_of, limit_reach, limited, slopes
+from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, slopes
 from .resonator_steps import after_spike, rotate_bwd
 
 SAMPLES = 16  # of a program: the least that a tensor core multiplies
@@ -126,7 +125,7 @@ def _nothing(BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr):
 
 @jit
 def _recurrent_fwd_walk(
-    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, quantum, steps, N, T, C,
+    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, steps, N, T, C,
     flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -139,6 +138,7 @@ def _recurrent_fwd_walk(
     GRADED: tl.constexpr = flags[3]
     EXACT: tl.constexpr = flags[4]
     SHAPE: tl.constexpr = flags[5]
+    CARE: tl.constexpr = flags[6]
     WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)
     # with care alone: a spike that is not a number has no 8-bit integer
     LOST: tl.constexpr = RULE != PLAIN and DOT == "int8"
@@ -184,10 +184,12 @@ def _recurrent_fwd_walk(
             most = larger(most, _scan(
                 top, ptrs[1] + base, at, live, bias_im, r_im_ptr, quantum, T, C, BLOCK_N, BLOCK_K,
             ))  # fmt: skip
-        wanted = not_calm(most, gain_of(k_a, k_b, T, COMPLEX), scale)
+        wanted = not_calm(most, gain_of(k_a, k_b, T, COMPLEX), scale, CARE)
         steps *= wanted  # or nothing is done, and nothing stored
         live = live & (m[:, None] * 0 + wanted > 0)
     top = _pairs(top)
+    if RULE and count_ptr is not None:
+        lost_steps = tl.load(count_ptr + j, mask=live, other=0)
     s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
     lost = _lost(s_out, LOST)
     last = _operand_of(s_out, DOT)
@@ -237,10 +239,15 @@ def _recurrent_fwd_walk(
             top = larger(top, _pairs(x))
             if COMPLEX:
                 top = larger(top, _pairs(x_im))
+        x, x_im = to_state(x, scale, RULE), to_state(x_im, scale, RULE)
+        a_was, b_was = a, b
         a, b, c_next, d_next, before_a, before_b, tested, above, s = advance(
-            a, b, c, d, to_state(x, scale, RULE), to_state(x_im, scale, RULE),
-            k_a, k_b, k_c, k_d, theta, step, scale, COMPLEX, PHASE, ADAPT, EXACT,
-            RULE)  # fmt: skip
+            a, b, c, d, x, x_im, k_a, k_b, k_c, k_d, theta, step, scale,
+            COMPLEX, PHASE, ADAPT, EXACT, RULE)  # fmt: skip
+        if RULE and count_ptr is not None:
+            lost_steps += misfits(
+                a_was, b_was, x, x_im, before_a, c_next, d_next, k_a, k_b, scale,
+                COMPLEX, ADAPT, EXACT, RULE)  # fmt: skip
         if ADAPT:
             c, d = c_next, d_next
         s_out = spike_value(s, tested, scale, GRADED, EXACT, RULE)
@@ -263,12 +270,14 @@ def _recurrent_fwd_walk(
     if ADAPT:
         _store_state(last_ptrs[2], j, c, live, scale, EXACT, RULE)
         _store_state(last_ptrs[3], j, d, live, scale, EXACT, RULE)
+    if RULE and count_ptr is not None:
+        tl.store(count_ptr + j, lost_steps, mask=live)
     if not LOST:  # or they would stay in registers twice
         s_out = last.to(tl.float32)
     _store(last_ptrs[4], j, s_out, live)
     if RULE == PLAIN and WATCH:
         gain = tl.broadcast_to(gain_of(k_a, k_b, T, COMPLEX), [BLOCK_M, BLOCK_N])
-        return not_calm(top, _pairs(gain), scale)
+        return not_calm(top, _pairs(gain), scale, CARE)
     else:
         return 0
 
@@ -340,12 +349,13 @@ def _recurrent_fwd_kernel(
     decay_a_ptr, decay_b_ptr, decay_c_ptr, decay_d_ptr,  # [1] or [channels] float32, 0..4096
     a0_ptr, b0_ptr, c0_ptr, d0_ptr, s0_ptr,  # [N, C] float32: before the first step
     a1_ptr, b1_ptr, c1_ptr, d1_ptr, s1_ptr,  # [N, C] float32, out: after the last step
+    count_ptr,  # [N, C] int32, in and out, or None: steps that did not fit
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
     mark_ptr,  # [programs] int32: whether a state may not have fitted; None: care in any case
     quantum, steps, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, RULE: tl.constexpr,
-    FORM: tl.constexpr, DOT: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
+    RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     ptrs = (z_ptr, z_im_ptr, r_ptr, r_im_ptr)
@@ -354,15 +364,15 @@ def _recurrent_fwd_kernel(
     first_ptrs = (a0_ptr, b0_ptr, c0_ptr, d0_ptr, s0_ptr)
     last_ptrs = (a1_ptr, b1_ptr, c1_ptr, d1_ptr, s1_ptr)
     numbers = (per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate)
-    flags: tl.constexpr = (COMPLEX, PHASE, ADAPT, GRADED, EXACT, SHAPE)
+    flags: tl.constexpr = (COMPLEX, PHASE, ADAPT, GRADED, EXACT, SHAPE, CARE)
     wanted = 1
     WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)
     if RULE != PLAIN and mark_ptr is not None and WATCH:
         wanted = tl.load(mark_ptr + tl.program_id(0))
     if wanted != 0:
         beyond = _recurrent_fwd_walk(
-            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, quantum, steps, N, T, C,
-            flags, RULE, FORM, DOT, BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
+            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, steps,
+            N, T, C, flags, RULE, FORM, DOT, BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
         if RULE == PLAIN:
             tl.store(mark_ptr + tl.program_id(0), beyond)
 
@@ -526,7 +536,8 @@ def forward(
     z: tuple[Tensor, Tensor | None], feedback: tuple[Tensor | None, ...],
     rows: tuple[Tensor | None, ...], decays: tuple[Tensor | None, ...],
     state: list[Tensor | None], last: list[Tensor | None],
-    numbers: tuple[Any, ...], flags: tuple[bool, ...], quantum: float, has_spikes: bool,
+    count: Tensor | None, numbers: tuple[Any, ...], flags: tuple[Any, ...], quantum: float,
+    has_spikes: bool,
 ) -> None:  # fmt: skip
     """Run the forward pass of ``lapilli.kernels.recurrent``.
 
@@ -537,7 +548,7 @@ def forward(
     largest = LARGEST // 2 if any(flags[:3]) else LARGEST  # four states leave too few registers
     form = _form(C, sum(r is not None for r in feedback), operand, largest, z[0].device)
     if form is OUTSIDE:
-        _forward_outside(z, feedback, rows, decays, state, last, numbers, flags)
+        _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags)
         return
     if form is STREAMED and has_spikes:  # the kernel reads back what it wrote, nothing earlier
         z = tuple(
@@ -550,11 +561,12 @@ def forward(
     quantum = quantum if operand == torch.int8 else 1.0
     codes = [_filled(r, quantum, operand) for r in feedback]
     marks = z[0].new_empty(-(-N // SAMPLES), dtype=torch.int32)
-    args = (*z, *codes, *rows, *decays, *state, *last, *numbers, marks, quantum, T, N, T, C)
+    outs = (*rows, *decays, *state, *last, count)
+    args = (*z, *codes, *outs, *numbers, marks, quantum, T, N, T, C)
     # two launches: in one, the careful walk would take registers from the other; it is over at once
     # where it is not wanted
-    for rule in (PLAIN, SATURATE):
-        _launch(_recurrent_fwd_kernel, args, (*flags, rule.value), form, operand)
+    for rule in (PLAIN.value, flags[-1]):
+        _launch(_recurrent_fwd_kernel, args, (*flags, rule), form, operand)
 
 
 def _with_first(z: Tensor, spikes: Tensor, r: Tensor) -> Tensor:
@@ -564,7 +576,7 @@ def _with_first(z: Tensor, spikes: Tensor, r: Tensor) -> Tensor:
     return z
 
 
-def _forward_outside(z, feedback, rows, decays, state, last, numbers, flags):
+def _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags):
     """Run one product and one launch a step, with integer states from one launch to the next."""
     N, T, C = z[0].shape
     spikes, *kept = rows
@@ -583,9 +595,9 @@ def _forward_outside(z, feedback, rows, decays, state, last, numbers, flags):
         then = between if t < T - 1 else last[:-1]
         _launch(
             _recurrent_fwd_kernel,
-            (*before, None, None, out, *after, *decays, *first, fired, *then, fired, per, 0,
-             *others, None, 1.0, 1, N, T, C),
-            (*flags, SATURATE.value), OUTSIDE, torch.float32,
+            (*before, None, None, out, *after, *decays, *first, fired, *then, fired, count, per,
+             0, *others, None, 1.0, 1, N, T, C),
+            (*flags, flags[-1]), OUTSIDE, torch.float32,
         )  # fmt: skip
 
 

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from .adaptive_threshold import (
+    NO_CHIP_RULE,
     margin_above,
     tested_against,
     threshold_at_first,
+    threshold_misfits,
     threshold_reach,
 )
 from .decays import decay_gradients
 from .dispatch import TILE, define_op, differentiable, execute, is_learned, with_reference
 from .fixed_point import (
-    CALM,
     NEVER,
     SATURATE,
+    calm_of,
     calm_or_infinite,
     fraction_of,
     is_power_of_two,
@@ -32,6 +34,7 @@ from .fixed_point import (
     not_calm,
     one_unit,
     rest_of,
+    rule_of,
     spike_value,
     to_real,
     to_state,
@@ -43,6 +46,7 @@ from .layout import (
     from_rows,
     from_state_rows,
     neurons_a_parameter,
+    results,
     state_rows,
     to_rows,
 )
@@ -54,6 +58,7 @@ from .resonator_steps import (
     resonator_spike_bwd,
     resonator_step,
     rotate_bwd,
+    rotation_misfits,
     turning_gain,
 )
 from .rows import (
@@ -65,6 +70,7 @@ from .rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    watch_at_first,
     with_care,
 )
 from .surrogate import (
@@ -98,9 +104,12 @@ def _resonator_fwd_rows(
         for i in tl.static_range(U):
             top = larger(larger(top, res[i]), ims[i])
     for i in tl.static_range(U):
+        x_re, x_im = to_state(res[i], scale, RULE), to_state(ims[i], scale, RULE)
+        if RULE and ptrs[8] is not None:
+            lost = rotation_misfits(re, im, sin, cos, x_re, x_im, RULE)
         re, im, th, r, tested, limit, s = resonator_step(
-            re, im, th, r, to_state(res[i], scale, RULE), to_state(ims[i], scale, RULE),
-            sin, cos, keep_th, keep_r, theta, PHASE, ADAPT, RULE)  # fmt: skip
+            re, im, th, r, x_re, x_im, sin, cos, keep_th, keep_r, theta,
+            PHASE, ADAPT, RULE)  # fmt: skip
         row = at + i * C
         last = store_spike(
             ptrs[2], base, row, s, tested, last, live, scale,
@@ -113,13 +122,18 @@ def _resonator_fwd_rows(
         store_row(ptrs[7], base, row, to_real(r, scale, EXACT, RULE), live)
         re, im, th, r = resonator_after(
             re, im, th, r, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
+        if RULE and ptrs[8] is not None:
+            if ADAPT:
+                lost = lost | threshold_misfits(th, r)
+            top += lost
     return re, im, th, r, last, top
 
 
 @jit
 def _resonator_fwd_walk(
     ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
-    RULE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     per, scale, theta, step = numbers
     PHASE: tl.constexpr = flags[0]
@@ -152,13 +166,16 @@ def _resonator_fwd_walk(
     re, im, th, r, _, top = walk_forward(
         _resonator_fwd_rows,
         (to_state(re, scale, RULE), to_state(im, scale, RULE), th, to_state(r0, scale, RULE),
-         tl.zeros_like(re), top), ptrs, (sin, cos, keep_th, keep_r, theta, step, scale),
+         tl.zeros_like(re), watch_at_first(top, ptrs[8], RULE)), ptrs,
+        (sin, cos, keep_th, keep_r, theta, step, scale),
         base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
     store_row(last_ptrs[0], 0, j, to_real(re, scale, EXACT, RULE), live)
     store_row(last_ptrs[1], 0, j, to_real(im, scale, EXACT, RULE), live)
     store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
     store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
-    return not_calm(top, turning_gain(sin, cos, T), scale)
+    if RULE:
+        store_row(ptrs[8], 0, j, top, live)
+    return not_calm(top, turning_gain(sin, cos, T), scale, CARE)
 
 
 @jit
@@ -172,18 +189,19 @@ def _resonator_fwd_kernel(
     threshold_decay_ptr, refractory_decay_ptr,  # the same, or None
     re0_ptr, im0_ptr, th0_ptr, r0_ptr,  # [N, C] float32 or None: state before the first step
     re1_ptr, im1_ptr, th1_ptr, r1_ptr,  # [N, C] float32, out, or None: after the last step
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
     per, scale, theta, step, T, C, M,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
     U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     with_care(
         _resonator_fwd_walk,
-        (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr),
+        (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr, count_ptr),
         (sin_ptr, cos_ptr, threshold_decay_ptr, refractory_decay_ptr),
         (re0_ptr, im0_ptr, th0_ptr, r0_ptr), (re1_ptr, im1_ptr, th1_ptr, r1_ptr),
         (per, scale, theta, step), T, C, M, (PHASE, ADAPT, GRADED, SHIFT, EXACT),
-        U, STAGES, BLOCK)  # fmt: skip
+        CARE, U, STAGES, BLOCK)  # fmt: skip
 
 
 _resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
@@ -281,9 +299,10 @@ def _resonator_fwd_cpu(
     first, last, x_re, x_im, spikes, real, imag, distance, threshold, refractory,
     sin_decay, cos_decay, threshold_decay, refractory_decay,
     real0, imag0, threshold0, refractory0, real1, imag1, threshold1, refractory1,
-    per, scale, theta, step, suspect, N, T, C,
+    count, per, scale, theta, step, suspect, N, T, C,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    RULE: tl.constexpr,
 ):  # fmt: skip
     re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -327,6 +346,8 @@ def _resonator_fwd_cpu(
                     top = max(top, magnitude(after_spike(theta, scale)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
         for t in range(T):
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
@@ -344,11 +365,12 @@ def _resonator_fwd_cpu(
             for i in range(c1 - c0):
                 if not RULE:
                     top = max(top, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
+                x_re_i, x_im_i = to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE)
+                if RULE and count is not None:
+                    lost = rotation_misfits(re[i], im[i], sin[i], cos[i], x_re_i, x_im_i, RULE)
                 a, b, th_i, r_i, tested, limit, s = resonator_step(
-                    re[i], im[i], th[i], r[i],
-                    to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE),
-                    sin[i], cos[i], keep_th[i], keep_r[i], theta, PHASE, ADAPT,
-                    RULE)  # fmt: skip
+                    re[i], im[i], th[i], r[i], x_re_i, x_im_i, sin[i], cos[i],
+                    keep_th[i], keep_r[i], theta, PHASE, ADAPT, RULE)  # fmt: skip
                 if spikes is not None:
                     s_t[i] = spike_value(s, tested, scale, GRADED, EXACT, RULE)
                 if real is not None:
@@ -365,6 +387,10 @@ def _resonator_fwd_cpu(
                     a, b, th_i, r_i, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
                 if ADAPT:
                     th[i], r[i] = th_i, r_i
+                if RULE and count is not None:
+                    if ADAPT:
+                        lost = lost | threshold_misfits(th_i, r_i)
+                    count_n[i] += lost
         if real1 is not None:
             for i in range(c1 - c0):
                 real1[n, c0 + i] = to_real(re[i], scale, EXACT, RULE)
@@ -374,7 +400,7 @@ def _resonator_fwd_cpu(
                 threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
                 refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
         if not RULE:
-            note(suspect, tile, top, gain, scale, CALM)
+            note(suspect, tile, top, gain, scale, calm_of(CARE))
 
 
 @cpu_loop
@@ -457,10 +483,11 @@ def resonator_fwd(
     scale: float, theta: int, step: int, phase: bool,
     spiking: bool, save: bool, learning: bool, final: bool, graded: bool, shift: bool,
     threshold: float, height: float, excess: float, rate: float, surrogate: str,
+    care: int, count: bool,
 ) -> tuple[
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
-    """Return spikes, real, imag, distance, threshold, refractory and four last states.
+    """Return spikes, real, imag, distance, threshold, refractory, four last states and misfits.
 
     Of the series, dynamics want the states; spikes in training want what the surrogate gradient
     needs, and the complex state where sine and cosine are learned.
@@ -477,14 +504,16 @@ def resonator_fwd(
     )
     rows = [empty(x_re.shape, torch.float32, x_re) if w else None for w in wanted]
     last = [x_re.new_empty(N, C) if w and final else None for w in (True, True, adapt, adapt)]
+    misfits = x_re.new_zeros(N, C, dtype=torch.int32) if count else None
     decays = [sin_decay, cos_decay, threshold_decay, refractory_decay]
     execute(
         _resonator_fwd_kernel, _resonator_fwd_cpu, (N, T, C),
         (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
-         neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta, step),
-        (phase, adapt, graded, shift, is_power_of_two(scale)),
+         misfits, neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta,
+         step),
+        (phase, adapt, graded, shift, is_power_of_two(scale), care),
     )  # fmt: skip
-    return *rows, *last
+    return *rows, *last, misfits
 
 
 @define_op(samples="g_spikes g_real g_imag real imag distance")
@@ -511,7 +540,7 @@ def resonator_bwd(
 
 def _save(ctx, inputs, output):
     decays = inputs[2:6]
-    phase, ctx.spiking, _, learning, _, graded, shift, *surrogate = inputs[13:]
+    phase, ctx.spiking, _, learning, _, graded, shift, *surrogate, _, _ = inputs[13:]
     ctx.mark_non_differentiable(*(output[1:] if ctx.spiking else (output[0], *output[3:])))
     ctx.set_materialize_grads(False)
     kept = [s if s.numel() and (ctx.spiking or learning) else None for s in output[1:4]]
@@ -542,7 +571,7 @@ def _backward(ctx, g_spikes, g_real, g_imag, *_others):
             (refractory_decay, ctx.needs_input_grad[5]),
         )
     )
-    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 19
+    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 21
 
 
 differentiable(resonator_fwd, _backward, _save)
@@ -556,8 +585,11 @@ def _run(
     scale: int, phase: bool, state: tuple[Tensor, ...] | None, spiking: bool = False,
     final: bool = False, graded: bool = False, shift: bool = False,
     surrogate: tuple[Any, ...] = (0.0, 0.0, 0.0, 0.0, DEFAULT),
+    overflow: str = "saturate", count: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Call the operator; ``surrogate`` is threshold, height, excess, rate and name."""
+    if adaptation is not None and overflow == "loihi":
+        raise ValueError(NO_CHIP_RULE)
     threshold_decay, refractory_decay, step = adaptation or (None, None, 0)
     initial = tuple(map(state_rows, state or ()))
     learning = is_learned(sin_decay, cos_decay)
@@ -565,7 +597,7 @@ def _run(
     return resonator_fwd(
         *map(to_rows, x), sin_decay, cos_decay, threshold_decay, refractory_decay,
         *initial, *(None,) * (4 - len(initial)), scale, theta, units_of(step, scale), phase,
-        spiking, save, learning, final, graded, shift, *surrogate,
+        spiking, save, learning, final, graded, shift, *surrogate, rule_of(overflow), count,
     )  # fmt: skip
 
 
@@ -575,38 +607,45 @@ def resonate(
     tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
     graded: bool = False, shift: bool = False,
     state: tuple[Tensor, ...] | None = None, return_state: bool = False,
-) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+    overflow: str = "saturate", count: bool = False,
+) -> Any:  # fmt: skip
     """Run one of the four neurons; see rf.py and rf_iz.py."""
     if phase:
         height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     else:
         height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
         excess = 0.0
-    spikes, _, _, _, _, _, *last = _run(
+    spikes, _, _, _, _, _, *last, misfits = _run(
         x, sin_decay, cos_decay, adaptation, units_of(threshold, scale), scale, phase, state,
         True, return_state, graded, shift, (threshold, height, excess, rate, surrogate),
+        overflow, count,
     )  # fmt: skip
     spikes = from_rows(spikes, x[0].shape[1:-1])
-    if not return_state:
-        return spikes
-    states = last[: 2 if adaptation is None else 4]
-    return spikes, tuple([from_state_rows(s, x[0]) for s in states])
+    states = None
+    if return_state:
+        used = last[: 2 if adaptation is None else 4]
+        states = tuple([from_state_rows(s, x[0]) for s in used])
+    return results(spikes, states, from_state_rows(misfits, x[0]) if count else None)
 
 
 def resonator_states(
     x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float | None, scale: int, *,
     phase: bool, adaptation: Adaptation | None = None, state: tuple[Tensor, ...] | None = None,
+    overflow: str = "saturate", count: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Return the states of one of the four neurons, before any reset, each of the shape of ``x``.
 
-    They are real and imaginary part and, with ``adaptation``, threshold and refractory.
+    They are real and imaginary part and, with ``adaptation``, threshold and refractory; with
+    ``count`` also how many steps of each neuron did not fit.
     """
     theta = NEVER if threshold is None else units_of(threshold, scale)
-    _, real, imag, _, *thresholds = _run(
-        x, sin_decay, cos_decay, adaptation, theta, scale, phase, state
-    )
+    _, real, imag, _, *thresholds, misfits = _run(
+        x, sin_decay, cos_decay, adaptation, theta, scale, phase, state, overflow=overflow,
+        count=count,
+    )  # fmt: skip
     rows = (real, imag, *(() if adaptation is None else thresholds[:2]))
-    return tuple(from_rows(s, x[0].shape[1:-1]) for s in rows)
+    states = tuple(from_rows(s, x[0].shape[1:-1]) for s in rows)
+    return (*states, from_state_rows(misfits, x[0])) if count else states
 
 
 @with_reference
@@ -618,7 +657,9 @@ def resonator(
     *,
     threshold: float | None = None,
     state: Pair | None = None,
-) -> Pair:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> tuple[Tensor, ...]:
     """Turn the state over time and return it before each reset, real and imaginary part.
 
     Parameters
@@ -636,5 +677,10 @@ def resonator(
     state
         Real and imaginary part ``[N, neurons...]`` before the first step; zeros if None. Not
         differentiated.
+    overflow, count
+        See ``lapilli.kernels.cuba.cuba``.
     """
-    return resonator_states(x, sin_decay, cos_decay, threshold, scale, phase=False, state=state)
+    return resonator_states(
+        x, sin_decay, cos_decay, threshold, scale, phase=False, state=state, overflow=overflow,
+        count=count,
+    )  # fmt: skip

@@ -30,7 +30,7 @@ neuron/dynamics/adaptive_phase_th.py, spike/complex.py.
 """
 
 from .adaptive_threshold import rise, settle, tested_against
-from .fixed_point import NAN, kept, one_unit, plus
+from .fixed_point import NAN, SATURATE, clipped, kept, misfit, one_unit, plus
 from .language import jit, tl
 from .surrogate import complex_surrogate, surrogate
 
@@ -42,10 +42,23 @@ def rotate(re, im, sin, cos, x_re, x_im, RULE: tl.constexpr):
     """Turn and shrink the state, then add the input, int32; ``sin`` and ``cos`` 0..4096."""
     turned_re = plus(kept(re, cos, RULE), -kept(im, sin, RULE), RULE)
     turned_im = plus(kept(re, sin, RULE), kept(im, cos, RULE), RULE)
-    re, im = plus(turned_re, x_re, RULE), plus(turned_im, x_im, RULE)
+    re = clipped(plus(turned_re, x_re, RULE), RULE)
+    im = clipped(plus(turned_im, x_im, RULE), RULE)
     if RULE:
         re, im = tl.where(im == NAN, NAN, re), tl.where(re == NAN, NAN, im)
     return re, im
+
+
+@jit
+def rotation_misfits(re, im, sin, cos, x_re, x_im, RULE: tl.constexpr):
+    """Return 1 where an input or a sum of ``rotate`` does not fit, else 0."""
+    turned_re = plus(kept(re, cos, RULE), -kept(im, sin, RULE), RULE)
+    turned_im = plus(kept(re, sin, RULE), kept(im, cos, RULE), RULE)
+    of_x = misfit(x_re, SATURATE) | misfit(x_im, SATURATE)
+    of_turn = misfit(turned_re, SATURATE) | misfit(turned_im, SATURATE)
+    of_re = misfit(plus(turned_re, x_re, RULE), RULE)
+    of_im = misfit(plus(turned_im, x_im, RULE), RULE)
+    return (of_x | of_turn | of_re | of_im).to(tl.int32)
 
 
 @jit

@@ -6,6 +6,8 @@ above, once a period. In RF nothing is reset; in ADRF each spike raises the thre
 Source: lava-dl neuron/rf.py, neuron/adrf.py.
 """
 
+from typing import Any
+
 from torch import Tensor
 
 from .dispatch import with_reference
@@ -28,7 +30,9 @@ def rf(
     shift: bool = False,
     state: Pair | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, Pair]:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
     """Run RF neurons over time; their state without spikes is ``resonator``'s.
 
     Parameters
@@ -55,16 +59,19 @@ def rf(
         gradient flows into it.
     return_state
         Also return the state after the last step, detached.
+    overflow, count
+        See ``lapilli.kernels.cuba.cuba``.
 
     Returns
     -------
     Tensor
-        Spikes, of the shape of each part of ``x``; with ``return_state`` also ``(real, imag)``.
+        Spikes, of the shape of each part of ``x``; with ``return_state`` also ``(real, imag)``,
+        with ``count`` also how many steps of each neuron did not fit.
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True, tau_rho=tau_rho,
         scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
-        return_state=return_state,
+        return_state=return_state, overflow=overflow, count=count,
     )  # fmt: skip
 
 
@@ -86,7 +93,8 @@ def adrf(
     shift: bool = False,
     state: tuple[Tensor, ...] | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
+    count: bool = False,
+) -> Any:
     """Run ADRF neurons over time.
 
     Parameters are those of ``rf``, but for these.
@@ -106,7 +114,7 @@ def adrf(
         x, sin_decay, cos_decay, threshold, scale, phase=True,
         adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
         scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
-        return_state=return_state,
+        return_state=return_state, count=count,
     )  # fmt: skip
 
 
@@ -122,7 +130,8 @@ def adrf_dynamics(
     scale: int,
     *,
     state: tuple[Tensor, ...] | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count: bool = False,
+) -> tuple[Tensor, ...]:
     """Return real and imaginary part, threshold and refractory, the last two before the spike.
 
     All have the shape of each part of ``x``; the first two are differentiable. The parameters are
@@ -131,5 +140,6 @@ def adrf_dynamics(
     # detached: in lava-dl it is the spike that gives these two their gradients of zero
     adaptation = threshold_decay.detach(), refractory_decay.detach(), threshold_step
     return resonator_states(
-        x, sin_decay, cos_decay, threshold, scale, phase=True, adaptation=adaptation, state=state
-    )
+        x, sin_decay, cos_decay, threshold, scale, phase=True, adaptation=adaptation, state=state,
+        count=count,
+    )  # fmt: skip

@@ -6,6 +6,8 @@ part to one unit below the threshold; in ADRF-Izhikevich it raises the threshold
 Source: lava-dl neuron/rf_iz.py, neuron/adrf_iz.py, neuron/dynamics/adaptive_resonator.py.
 """
 
+from typing import Any
+
 from torch import Tensor
 
 from .dispatch import with_reference
@@ -28,7 +30,9 @@ def rf_iz(
     shift: bool = False,
     state: Pair | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, Pair]:
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
     """Run RF-Izhikevich neurons over time; their state without spikes is ``resonator``'s.
 
     Parameters and results are those of ``lapilli.kernels.rf.rf``, with the imaginary part in place
@@ -37,7 +41,7 @@ def rf_iz(
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,
         scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
-        return_state=return_state,
+        return_state=return_state, overflow=overflow, count=count,
     )  # fmt: skip
 
 
@@ -59,7 +63,8 @@ def adrf_iz(
     shift: bool = False,
     state: tuple[Tensor, ...] | None = None,
     return_state: bool = False,
-) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
+    count: bool = False,
+) -> Any:
     """Run ADRF-Izhikevich neurons over time.
 
     Parameters and results are those of ``lapilli.kernels.rf.adrf``, with the imaginary part in
@@ -69,7 +74,7 @@ def adrf_iz(
         x, sin_decay, cos_decay, threshold, scale, phase=False,
         adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
         scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
-        return_state=return_state,
+        return_state=return_state, count=count,
     )  # fmt: skip
 
 
@@ -85,7 +90,8 @@ def adrf_iz_dynamics(
     scale: int,
     *,
     state: tuple[Tensor, ...] | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count: bool = False,
+) -> tuple[Tensor, ...]:
     """Return real and imaginary part, threshold and refractory, the last two before the spike.
 
     All have the shape of each part of ``x``; the first two are differentiable. The parameters are
@@ -93,5 +99,5 @@ def adrf_iz_dynamics(
     """
     return resonator_states(
         x, sin_decay, cos_decay, threshold, scale, phase=False,
-        adaptation=(threshold_decay, refractory_decay, threshold_step), state=state,
+        adaptation=(threshold_decay, refractory_decay, threshold_step), state=state, count=count,
     )  # fmt: skip

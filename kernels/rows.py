@@ -11,7 +11,7 @@ A kernel gives its pointers as a tuple, None where a tensor is absent. They are 
 Triton 3.3 cannot unpack a tuple with None in it.
 """
 
-from .fixed_point import PLAIN, SATURATE, spike_value
+from .fixed_point import PLAIN, spike_value
 from .language import jit, tl
 
 CHUNK = 8  # rows loaded at once
@@ -73,22 +73,32 @@ def walk_backward(
 @jit
 def with_care(
     walk: tl.constexpr, ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M,
-    flags: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+    flags: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Call ``walk``, and again where a state may not have fitted (fixed_point.py).
+    """Call ``walk``, and by the rule ``CARE`` where a state may not have fitted (fixed_point.py).
 
-    ``walk(ptrs, ..., M, flags, RULE, U, STAGES, BLOCK)`` returns 1 in that case, else 0.
+    ``walk(ptrs, ..., M, flags, RULE, CARE, U, STAGES, BLOCK)`` returns 1 in that case, else 0.
     """
     beyond = walk(
-        ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags, PLAIN, U, STAGES, BLOCK
-    )
+        ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags, PLAIN, CARE, U, STAGES,
+        BLOCK)  # fmt: skip
     if beyond != 0:
         # 0, which the compiler cannot know: else it would compute the addresses of both walks
         # ahead of the first, and keep them in registers all along
         nothing = beyond >> 31
         walk(
             ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T + nothing, C + nothing, M + nothing,
-            flags, SATURATE, 1, 1, BLOCK)  # fmt: skip
+            flags, CARE, CARE, 1, 1, BLOCK)  # fmt: skip
+
+
+@jit
+def watch_at_first(top, count_ptr, RULE: tl.constexpr):
+    """Return what a walk keeps beside its states: the largest input, or how often none fitted."""
+    if RULE and count_ptr is not None:
+        return tl.zeros_like(top).to(tl.int32)
+    else:
+        return top
 
 
 @jit

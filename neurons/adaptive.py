@@ -31,6 +31,7 @@ class AdaptiveNeuron(FixedPointNeuron):
     refractory_decay: torch.nn.Parameter
     threshold_state: Tensor = state_value("threshold_state", "Threshold that the last call left.")
     refractory_state: Tensor = state_value("refractory_state", "Refractory state that it left.")
+    _has_chip_rule = False
     cx_threshold_decay = chip_value("threshold_decay")
     cx_refractory_decay = chip_value("refractory_decay")
 

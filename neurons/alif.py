@@ -48,6 +48,8 @@ class Neuron(AdaptiveNeuron):
         Class or function that makes a norm, which is applied to the input; None: no norm.
     requires_grad
         Learn the current and voltage decay. The gradients of the other two are zero.
+    overflow
+        ``"saturate"``; ``"loihi"`` raises, since Lava's netx has no such neuron.
 
     Attributes
     ----------
@@ -100,10 +102,12 @@ class Neuron(AdaptiveNeuron):
         requires_grad: bool = False,
         graded_spike: bool = False,
         surrogate: GivenSurrogate = DEFAULT,
+        *,
+        overflow: str = "saturate",
     ):
         super().__init__(
             threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
-            requires_grad, graded_spike, surrogate=surrogate,
+            requires_grad, graded_spike, surrogate=surrogate, overflow=overflow,
         )  # fmt: skip
         self._add_decay("current_decay", current_decay, jitter=0.01)
         self._add_decay("voltage_decay", voltage_decay, jitter=0.01)
@@ -147,7 +151,7 @@ class Neuron(AdaptiveNeuron):
         All have ``input``'s shape; the first two are differentiable.
         """
         arguments, state = self._arguments(input)
-        states = kernel.alif_dynamics(*arguments, state=state)
+        states = self._counted(kernel.alif_dynamics(*arguments, state=state, **self._care()))
         self._keep_last(**dict(zip(self._rest, states, strict=True)))
         return states
 
@@ -182,9 +186,11 @@ class Neuron(AdaptiveNeuron):
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
         keeps = self._keeps(input)
-        spikes = kernel.alif(
-            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options()
-        )
+        found = kernel.alif(
+            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options(),
+            **self._care(),
+        )  # fmt: skip
+        spikes = self._counted(found)
         if keeps:
             spikes, states = spikes
             self._keep_state(**dict(zip(self._rest, states, strict=True)))

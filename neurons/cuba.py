@@ -65,6 +65,9 @@ class Neuron(FixedPointNeuron):
         Spikes carry the voltage instead of 1.
     surrogate
         Shape of the surrogate gradient; see ``lapilli.neurons.base.Neuron``.
+    overflow
+        What becomes of a state that does not fit: ``"saturate"`` at 32 bits, or ``"loihi"``, 24
+        bits by the chip's rule; see ``lapilli.neurons.base.FixedPointNeuron``. Keyword only.
 
     Attributes
     ----------
@@ -113,10 +116,12 @@ class Neuron(FixedPointNeuron):
         requires_grad: bool = False,
         graded_spike: bool = False,
         surrogate: GivenSurrogate = DEFAULT,
+        *,
+        overflow: str = "saturate",
     ):
         super().__init__(
             threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
-            requires_grad, graded_spike, surrogate=surrogate,
+            requires_grad, graded_spike, surrogate=surrogate, overflow=overflow,
         )  # fmt: skip
         self.threshold_eps = EPSILON / self.s_scale
         self.no_reset = False
@@ -147,7 +152,11 @@ class Neuron(FixedPointNeuron):
         self, x: Tensor, current_decay: Tensor, state: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, Tensor]:
         """Return the current after the norm, and before it."""
-        current = leaky(x, current_decay, self.s_scale, state=state and state[0])
+        found = leaky(
+            x, current_decay, self.s_scale, state=state and state[0], is_current=True,
+            **self._care(),
+        )  # fmt: skip
+        current = self._counted(found)
         return self.norm(current), current
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,19 +166,19 @@ class Neuron(FixedPointNeuron):
         current_decay, voltage_decay = self._parameters_used()
         threshold = None if self.no_reset else self._threshold
         if self.norm is None:
-            current, voltage = kernel.cuba_dynamics(
-                x, current_decay, voltage_decay, threshold, self.s_scale, state=state
-            )
+            found = kernel.cuba_dynamics(
+                x, current_decay, voltage_decay, threshold, self.s_scale, state=state,
+                **self._care(),
+            )  # fmt: skip
+            current, voltage = self._counted(found)
             raw = current
         else:
             current, raw = self._current(x, current_decay, state)
-            voltage = leaky(
-                current,
-                voltage_decay,
-                self.s_scale,
-                threshold=threshold,
-                state=state and state[1],
-            )
+            found = leaky(
+                current, voltage_decay, self.s_scale, threshold=threshold,
+                state=state and state[1], **self._care(),
+            )  # fmt: skip
+            voltage = self._counted(found)
         self._keep_last(current_state=raw, voltage_state=voltage)
         return current, voltage
 
@@ -205,21 +214,25 @@ class Neuron(FixedPointNeuron):
         state = self._state(x.shape[0])
         current_decay, voltage_decay = self._parameters_used()
         keeps = self._keeps(x)
-        options = {"shift": delay_shift, "return_state": keeps, **self._options()}
+        options = {
+            "shift": delay_shift, "return_state": keeps, **self._options(), **self._care()
+        }  # fmt: skip
         if self.norm is None:
-            spikes = kernel.cuba(
+            found = kernel.cuba(
                 x, current_decay, voltage_decay, self._threshold, self.s_scale, state=state,
                 **options,
             )  # fmt: skip
+            spikes = self._counted(found)
             if keeps:
                 spikes, (current, voltage) = spikes
                 self._keep_state(current_state=current, voltage_state=voltage)
         else:
             current, raw = self._current(x, current_decay, state)
-            spikes = leaky_spike(
+            found = leaky_spike(
                 current, voltage_decay, self._threshold, self.s_scale, state=state and state[1],
                 **options,
             )  # fmt: skip
+            spikes = self._counted(found)
             if keeps:
                 spikes, voltage = spikes
                 self._keep_last(current_state=raw)

@@ -75,6 +75,9 @@ class ResonatorNeuron(FixedPointNeuron):
         instead of at random.
     surrogate
         Shape of the surrogate gradient; see ``lapilli.neurons.base.Neuron``.
+    overflow
+        What becomes of a state that does not fit: ``"saturate"`` at 32 bits, or ``"loihi"``, 24
+        bits by the chip's rule; see ``lapilli.neurons.base.FixedPointNeuron``. Keyword only.
 
     Attributes
     ----------
@@ -124,10 +127,12 @@ class ResonatorNeuron(FixedPointNeuron):
         graded_spike: bool = False,
         log_init: bool = True,
         surrogate: GivenSurrogate = DEFAULT,
+        *,
+        overflow: str = "saturate",
     ):
         super().__init__(
             threshold, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state,
-            requires_grad, graded_spike, complex=True, surrogate=surrogate,
+            requires_grad, graded_spike, complex=True, surrogate=surrogate, overflow=overflow,
         )  # fmt: skip
         self.no_reset = False
         self.log_init = flag("log_init", log_init)
@@ -315,7 +320,7 @@ class ResonatorNeuron(FixedPointNeuron):
         arguments, state = self._arguments(input)
         if self.persistent_state:
             self._before["imag_state"] = self.imag_state
-        states = self._run_dynamics(*arguments, state=state)
+        states = self._counted(self._run_dynamics(*arguments, state=state, **self._care()))
         self._keep_last(**dict(zip(self._rest, states, strict=True)))
         return states
 
@@ -348,9 +353,11 @@ class ResonatorNeuron(FixedPointNeuron):
         arguments, state = self._arguments(input)
         self._before.clear()
         keeps = self._keeps(input[0])
-        spikes = self._run(
-            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options()
-        )
+        found = self._run(
+            *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options(),
+            **self._care(),
+        )  # fmt: skip
+        spikes = self._counted(found)
         if keeps:
             spikes, states = spikes
             self._keep_state(**dict(zip(self._rest, states, strict=True)))
@@ -374,8 +381,9 @@ class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
         Share lost a step by threshold (of its distance from rest) and refractory state, in [0, 1];
         with ``shared_param=False`` also a pair (min, max) from which each channel draws.
     period, decay, tau_grad, scale_grad, scale, norm, dropout, shared_param, persistent_state, \
-    requires_grad, graded_spike, log_init, surrogate
-        See ``ResonatorNeuron``. The decays of the threshold get gradients of zero.
+    requires_grad, graded_spike, log_init, surrogate, overflow
+        See ``ResonatorNeuron``. The decays of the threshold get gradients of zero, and
+        ``overflow="loihi"`` raises: Lava has no such neuron.
 
     Attributes
     ----------
@@ -404,10 +412,12 @@ class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
         graded_spike: bool = False,
         log_init: bool = True,
         surrogate: GivenSurrogate = DEFAULT,
+        *,
+        overflow: str = "saturate",
     ):
         super().__init__(
             threshold, period, decay, tau_grad, scale_grad, scale, norm, dropout, shared_param,
-            persistent_state, requires_grad, graded_spike, log_init, surrogate,
+            persistent_state, requires_grad, graded_spike, log_init, surrogate, overflow=overflow,
         )  # fmt: skip
         self._add_adaptation(threshold_step, threshold_decay, refractory_decay)
         self._add_states(threshold_state=self._threshold, refractory_state=0)

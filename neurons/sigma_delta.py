@@ -69,6 +69,8 @@ class Neuron(base.Neuron):
         A learned threshold stays at or above it, real units; None: half of ``threshold``.
     surrogate
         Shape of that gradient; see ``lapilli.neurons.delta.Delta``.
+    overflow
+        None: the sums are float32. Rules for states that do not fit an integer raise.
 
     Attributes
     ----------
@@ -116,6 +118,8 @@ class Neuron(base.Neuron):
         requires_grad: bool = False,
         min_threshold: float | None = None,
         surrogate: GivenSurrogate = DEFAULT,
+        *,
+        overflow: None = None,
     ):
         require(
             activation is None or callable(activation),
@@ -134,6 +138,7 @@ class Neuron(base.Neuron):
             **base.fixed_point_scales(scale) | {"p_scale": 1},
         )
         self.graded_spike = True
+        self.overflow = overflow
         self.activation = activation
         self.bias = torch.nn.Parameter(
             torch.zeros(1, dtype=torch.float32), requires_grad=self.requires_grad
@@ -271,6 +276,19 @@ class Neuron(base.Neuron):
     def scale_rho(self) -> float:
         """Scale of the surrogate gradient."""
         return self.scale_grad
+
+    @property
+    def overflow(self) -> None:
+        """None: there are no states that could follow a rule; see ``FixedPointNeuron``."""
+        return None
+
+    @overflow.setter
+    def overflow(self, overflow: None) -> None:
+        require(
+            overflow is None,
+            f"overflow of a sigma-delta neuron must be None; got {overflow!r}. Its sums are "
+            f"float32, and Lava's model of it has no rule for 24 bits. Leave it out.",
+        )
 
     @property
     def surrogate(self) -> str:

@@ -11,7 +11,7 @@ def decided(tested, limit, may=True):
     return torch.where((tested - limit).isnan(), torch.nan, fires)
 
 
-def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, scale, state):
+def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, scale, state, rule):
     """Yield threshold, refractory and spike decision of each step (units, float64), not learned.
 
     ``fires(t, limit)`` is ``decided``. ``shape_of`` is a ``[N, channels, ..., T]`` tensor. The
@@ -34,8 +34,9 @@ def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, s
         spikes = fires(t, fixed.saturated(th + r))
         yield th, r, spikes
         high, slow = th + fixed.units(step, scale), r + fixed.saturated(2 * th)
-        r = torch.where(spikes > 0, fixed.saturated(slow), r) + 0 * spikes
-        th = torch.where(spikes > 0, fixed.saturated(high), th) + 0 * spikes
+        rule.t = t
+        r = rule.wide(torch.where(spikes > 0, fixed.saturated(slow), r) + 0 * spikes)
+        th = rule.wide(torch.where(spikes > 0, fixed.saturated(high), th) + 0 * spikes)
     return th, r
 
 
@@ -53,6 +54,7 @@ def adaptive_threshold(
     steps = adapt(
         lambda t, limit: decided(units[..., t], limit),
         units, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
+        fixed.Rule("saturate"),
     )  # fmt: skip
     return _series(steps, scale)
 
@@ -72,6 +74,7 @@ def adaptive_phase_threshold(
         return decided(re[..., t] + 0 * im[..., t], limit, (previous < 0) & (im[..., t] >= 0))
 
     steps = adapt(
-        fires, re, threshold_decay, refractory_decay, threshold, threshold_step, scale, state
-    )
+        fires, re, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
+        fixed.Rule("saturate"),
+    )  # fmt: skip
     return _series(steps, scale)

@@ -11,7 +11,7 @@ from .adaptive_threshold import adapt, decided
 from .spike import spike
 
 
-def _integrate(x, current_decay, voltage_decay, scale, state):
+def _integrate(x, current_decay, voltage_decay, scale, state, rule):
     """Return current and voltage of every step, in units (float64), differentiable."""
     current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
     x = x.to(torch.float32)
@@ -23,29 +23,31 @@ def _integrate(x, current_decay, voltage_decay, scale, state):
             fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x)
             for p in (current_decay, voltage_decay)
         )
-        u = fixed.saturated(fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale))
-        v = fixed.saturated(fixed.decayed(v, v, rate_v) + fixed.between_stages(u, scale))
+        rule.t = t
+        u = rule.current(fixed.decayed(u, u, rate_u) + rule.given(x[..., t], scale))
+        v = rule.state(fixed.decayed(v, v, rate_v) + fixed.between_stages(u, scale))
         steps.append((u, v))
     return steps
 
 
-def _adapted(steps, x, decays, threshold, step, scale, state):
+def _adapted(steps, x, decays, threshold, step, scale, state, rule):
     tested = [fixed.between_stages(v.detach(), scale) for _, v in steps]
     return adapt(
         lambda t, limit: decided(tested[t], limit),
-        x, *decays, threshold, step, scale, state and state[2:],
+        x, *decays, threshold, step, scale, state and state[2:], rule,
     )  # fmt: skip
 
 
 def alif(
     x, current_decay, voltage_decay, threshold_decay, refractory_decay, threshold, threshold_step,
     scale, *, tau_rho=1.0, scale_rho=1.0, surrogate="exponential", graded=False, shift=False,
-    state=None, return_state=False,
+    state=None, return_state=False, count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.alif.alif``."""
-    steps = _integrate(x, current_decay, voltage_decay, scale, state)
+    rule = fixed.Rule("saturate")
+    steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     decays = threshold_decay, refractory_decay
-    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state)
+    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state, rule)
     spikes = []
     for _, v in steps:
         th, r, fires = next(adaptation)
@@ -56,24 +58,26 @@ def alif(
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
     out = torch.stack(spikes, -1)
     out = out + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of zero
-    if not return_state:
-        return out
     try:
         next(adaptation)
     except StopIteration as end:
         last = (*steps[-1], *end.value)
-    return out, tuple(fixed.to_float(y.detach(), scale) for y in last)
+    last = tuple(fixed.to_float(y.detach(), scale) for y in last) if return_state else None
+    return fixed.answer(out, last, rule, count)
 
 
 def alif_dynamics(
     x, current_decay, voltage_decay, threshold_decay, refractory_decay, threshold, threshold_step,
-    scale, *, state=None,
+    scale, *, state=None, count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.alif.alif_dynamics``."""
-    steps = _integrate(x, current_decay, voltage_decay, scale, state)
+    rule = fixed.Rule("saturate")
+    steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     decays = threshold_decay, refractory_decay
-    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state)
+    adapted = fixed.Rule("saturate")
+    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state, adapted)
     steps = [(u, v, th, r) for (u, v), (th, r, _) in zip(steps, adaptation, strict=True)]
-    return tuple(
+    found = tuple(
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in range(4)
     )
+    return (*found, rule.counted()) if count else found

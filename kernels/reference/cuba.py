@@ -10,8 +10,11 @@ from . import fixed
 from .spike import spike
 
 
-def _run(x, current_decay, voltage_decay, threshold, scale, state):
-    """Yield current, voltage, spike decision (states in units, float64) of each step."""
+def _run(x, current_decay, voltage_decay, threshold, scale, state, rule):
+    """Yield current, voltage before and after reset, spike decision of each step.
+
+    States are in units, float64.
+    """
     rest = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
     u, w = (rest, rest) if state is None else (fixed.to_fixed(s.detach(), scale) for s in state)
     v = w
@@ -21,8 +24,9 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state):
             for p in (current_decay, voltage_decay)
         )
         rate_u, rate_v = rates
-        u = fixed.saturated(fixed.decayed(u, u, rate_u) + fixed.to_fixed(x[..., t], scale))
-        v = fixed.saturated(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
+        rule.t = t
+        u = rule.current(fixed.decayed(u, u, rate_u) + rule.given(x[..., t], scale))
+        v = rule.state(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
         if threshold is None:
             fires = torch.zeros_like(v, dtype=torch.bool)
         else:
@@ -34,30 +38,33 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state):
 def cuba(
     x, current_decay, voltage_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
+    overflow="saturate", count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.cuba.cuba``."""
     x = x.to(torch.float32)
     u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
-    spikes = []
+    spikes, rule = [], fixed.Rule(overflow)
     decays = fixed.signed(current_decay, voltage_decay)
-    for u, v, w, fires in _run(x, *decays, threshold, scale, state):  # noqa: B007 (read after)
+    for u, v, w, fires in _run(x, *decays, threshold, scale, state, rule):  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
         limit = threshold + 0.01 / scale
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    out = torch.stack(spikes, -1)
-    if not return_state:
-        return out
-    return out, tuple(fixed.to_float(y.detach(), scale) for y in (u, w))
+    last = tuple(fixed.to_float(y.detach(), scale) for y in (u, w)) if return_state else None
+    return fixed.answer(torch.stack(spikes, -1), last, rule, count)
 
 
-def cuba_dynamics(x, current_decay, voltage_decay, threshold, scale, *, state=None):
+def cuba_dynamics(
+    x, current_decay, voltage_decay, threshold, scale, *, state=None, overflow="saturate",
+    count=False,
+):  # fmt: skip
     """See ``lapilli.kernels.cuba.cuba_dynamics``."""
     x = x.to(torch.float32)
     decays = fixed.signed(current_decay, voltage_decay)
-    steps = list(_run(x, *decays, threshold, scale, state))
+    rule = fixed.Rule(overflow)
+    steps = list(_run(x, *decays, threshold, scale, state, rule))
     current, voltage = (
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in (0, 1)
     )
-    return current, voltage
+    return (current, voltage, rule.counted()) if count else (current, voltage)

@@ -4,6 +4,8 @@ Straight-through functions give their argument's gradient whatever they do to it
 a number passes through all of them; what does not fit saturates at MOST.
 """
 
+from typing import Any
+
 import torch
 from lapilli.kernels.decays import decay_gradient
 from torch import Tensor
@@ -45,6 +47,49 @@ def nothing_of(y: Tensor) -> Tensor:
 def saturated(units: Tensor) -> Tensor:
     """Keep a state within its range; its gradient knows nothing of that."""
     return straight_through(units.clamp(-MOST, MOST), units)
+
+
+class Rule:
+    """What becomes of sums that do not fit a state, and how many steps of a neuron had one.
+
+    ``t`` is the step that the sums belong to; whoever computes one sets it.
+    """
+
+    def __init__(self, overflow: str):
+        self.overflow, self.t = overflow, 0
+        self._lost: dict[int, Tensor] = {}
+
+    def _noted(self, units: Tensor, first_misfit: int) -> Tensor:
+        lost = units.detach().abs() >= first_misfit
+        self._lost[self.t] = self._lost[self.t] | lost if self.t in self._lost else lost
+        return units
+
+    def given(self, x: Tensor, scale: float) -> Tensor:
+        """Make an input a state."""
+        return self._noted(to_fixed(x, scale), MOST)
+
+    def wide(self, units: Tensor) -> Tensor:
+        """Make a sum what 32 bits hold, whatever the rule."""
+        return saturated(self._noted(units, MOST))
+
+    def current(self, units: Tensor) -> Tensor:
+        """Make a sum a current: on the chip it comes round from the other end, once."""
+        if self.overflow == "saturate":
+            return self.wide(units)
+        y = self._noted(units, 2**23).detach().clamp(-MOST, MOST)
+        y = torch.where(y > 2**23, y - 2**24, torch.where(y <= -(2**23), y + 2**24, y))
+        return straight_through(y, units)
+
+    def state(self, units: Tensor) -> Tensor:
+        """Make a sum another state: on the chip it stays at the limit of 24 bits."""
+        if self.overflow == "saturate":
+            return self.wide(units)
+        most = 2**23 - 1
+        return straight_through(self._noted(units, most + 1).clamp(-most, most), units)
+
+    def counted(self) -> Tensor:
+        """Return how many steps of each neuron did not fit, int32."""
+        return torch.stack([*self._lost.values()]).sum(0, dtype=torch.int32)
 
 
 def units(value: float, scale: float) -> int:
@@ -104,3 +149,9 @@ def signed(*decays: Tensor) -> tuple[Tensor, ...]:
     if decay_gradient() == "descent":
         return decays
     return tuple(2 * d.detach() - d for d in decays)
+
+
+def answer(out: Tensor, last: tuple[Tensor, ...] | None, rule: Rule, count: bool) -> Any:
+    """Return an output, with the states after the last step and the count where they are wanted."""
+    found = [out, *([] if last is None else [last]), *([rule.counted()] if count else [])]
+    return tuple(found) if len(found) > 1 else out

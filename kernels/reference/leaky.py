@@ -6,7 +6,7 @@ from . import fixed
 from .spike import spike
 
 
-def _run(x, decay, scale, threshold, state):
+def _run(x, decay, scale, threshold, state, rule, is_current=False):
     """Yield the state before the reset, after it, and the spike decision of each step."""
     (decay,) = fixed.signed(decay)
     if state is None:
@@ -16,7 +16,9 @@ def _run(x, decay, scale, threshold, state):
     y = w
     for t in range(x.shape[-1]):
         rate = fixed.per_neuron(fixed.decay_rate(decay, learning=t > 0), x)
-        y = fixed.saturated(fixed.decayed(w, y, rate) + fixed.to_fixed(x[..., t], scale))
+        rule.t = t
+        y = fixed.decayed(w, y, rate) + rule.given(x[..., t], scale)
+        y = rule.current(y) if is_current else rule.state(y)
         if threshold is None:
             fires = torch.zeros_like(y, dtype=torch.bool)
         else:
@@ -25,18 +27,25 @@ def _run(x, decay, scale, threshold, state):
         yield y, w, fires
 
 
-def leaky(x, decay, scale, *, threshold=None, state=None):
+def leaky(
+    x, decay, scale, *, threshold=None, state=None, is_current=False, overflow="saturate",
+    count=False,
+):  # fmt: skip
     """See ``lapilli.kernels.leaky.leaky``."""
-    steps = _run(x.to(torch.float32), decay, scale, threshold, state)
-    return torch.stack([fixed.to_float(y, scale) for y, _, _ in steps], -1)
+    rule = fixed.Rule(overflow)
+    steps = _run(x.to(torch.float32), decay, scale, threshold, state, rule, is_current)
+    out = torch.stack([fixed.to_float(y, scale) for y, _, _ in steps], -1)
+    return fixed.answer(out, None, rule, count)
 
 
 def leaky_spike(
     x, decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
+    overflow="saturate", count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.leaky.leaky_spike``."""
-    steps = list(_run(x.to(torch.float32), decay, scale, threshold, state))
+    rule = fixed.Rule(overflow)
+    steps = list(_run(x.to(torch.float32), decay, scale, threshold, state, rule))
     limit = threshold + 0.01 / scale
     spikes = [
         spike(fixed.to_float(y, scale), fires, limit, tau_rho, scale_rho, graded, surrogate)
@@ -44,5 +53,5 @@ def leaky_spike(
     ]
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    out = torch.stack(spikes, -1)
-    return (out, fixed.to_float(steps[-1][1].detach(), scale)) if return_state else out
+    last = fixed.to_float(steps[-1][1].detach(), scale) if return_state else None
+    return fixed.answer(torch.stack(spikes, -1), last, rule, count)

@@ -17,11 +17,11 @@ def _rates(decays, x, learning):
     return [fixed.per_neuron(fixed.decay_rate(d, learning), x) for d in decays]
 
 
-def _leaky_step(state, x, rates, threshold, step, scale):
+def _leaky_step(state, x, rates, threshold, step, scale, rule):
     """Return the state after the step, current and voltage before the reset, limit, decision."""
     u, v, after = state[:3]
-    u = fixed.saturated(fixed.decayed(u, u, rates[0]) + fixed.to_fixed(x, scale))
-    v = fixed.saturated(fixed.decayed(after, v, rates[1]) + fixed.between_stages(u, scale))
+    u = rule.current(fixed.decayed(u, u, rates[0]) + rule.given(x, scale))
+    v = rule.state(fixed.decayed(after, v, rates[1]) + fixed.between_stages(u, scale))
     if len(rates) == 2:
         fires = v.detach() > fixed.units(threshold, scale)
         after = torch.where(fires, 0.0, v.detach())
@@ -29,16 +29,16 @@ def _leaky_step(state, x, rates, threshold, step, scale):
     th, r = _settled(state[3:], rates[2:], threshold, scale)
     limit = fixed.saturated(th + r)
     fires = decided(fixed.between_stages(v.detach(), scale), limit)
-    raised = _raised(th, r, fires, step, scale)
+    raised = _raised(th, r, fires, step, scale, rule)
     return (u, v, v.detach(), *raised), (u, v), fixed.to_float(limit, scale), fires
 
 
-def _resonator_step(state, x, rates, threshold, step, scale, phase):
+def _resonator_step(state, x, rates, threshold, step, scale, rule, phase):
     re, im, after_re, after_im = state[:4]
     before = after_im
     sin, cos = rates[:2]
-    x_re, x_im = (fixed.to_fixed(part, scale) for part in x)
-    re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im)
+    x_re, x_im = (rule.given(part, scale) for part in x)
+    re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im, rule)
     tested = (re if phase else im).detach()
     may = (before < 0) & (im.detach() >= 0) if phase else True
     after_re, after_im = re.detach(), im.detach()
@@ -46,7 +46,7 @@ def _resonator_step(state, x, rates, threshold, step, scale, phase):
         th, r = _settled(state[4:], rates[2:], threshold, scale)
         units = fixed.saturated(th + r)
         fires = decided(tested, units, may)
-        raised = _raised(th, r, fires, step, scale)
+        raised = _raised(th, r, fires, step, scale, rule)
         limit = fixed.to_float(units, scale)
         return (re, im, after_re, after_im, *raised), (re, im), limit, fires
     theta = fixed.units(threshold, scale)
@@ -64,10 +64,10 @@ def _settled(state, rates, threshold, scale):
     return th, fixed.decayed(r, r, rates[1].detach())
 
 
-def _raised(th, r, fires, step, scale):
+def _raised(th, r, fires, step, scale, rule):
     high, slow = th + fixed.units(step, scale), r + fixed.saturated(2 * th)
     th, r = (
-        torch.where(fires > 0, fixed.saturated(y), before) + 0 * fires
+        rule.wide(torch.where(fires > 0, fixed.saturated(y), before) + 0 * fires)
         for y, before in ((high, th), (slow, r))
     )
     return th, r
@@ -116,7 +116,7 @@ def recurrent(
     z, feedback, decays, threshold, scale, *, phase=False, threshold_step=0.0, bias=0.0,
     quantum=None, tau_rho=1.0, scale_rho=1.0, surrogate="exponential",
     graded=False, shift=False, state=None, spikes=None,
-    return_state=False, gradient="lava-dl",
+    return_state=False, gradient="lava-dl", overflow="saturate", count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrent.recurrent``."""
     turns, adapts = not isinstance(z, torch.Tensor), len(decays) == 4
@@ -127,7 +127,7 @@ def recurrent(
     rates = decays if turns else fixed.signed(*decays[:2]) + tuple(decays[2:])
     now = _initial(state, one.shape, threshold, scale, turns, adapts, one.device)
     back = s = torch.zeros_like(one) if spikes is None else spikes.detach().to(torch.float32)
-    found = []
+    found, rule = [], fixed.Rule(overflow)
     for t in range(parts[0].shape[-1]):
         x = [
             part[..., t] + (0 if r is None else (back.flatten(1) @ r.t()).view(s.shape)) + b
@@ -136,7 +136,7 @@ def recurrent(
         each = _rates(rates, parts[0], learning=gradient != "lava-dl" and t > 0)
         if gradient == "lava-dl":
             now = tuple(y.detach() for y in now)
-        arguments = threshold, threshold_step, scale
+        arguments, rule.t = (threshold, threshold_step, scale, rule), t
         if turns:
             now, (a, b), limit, fires = _resonator_step(now, x, each, *arguments, phase)
             options = phase, scale, tau_rho, scale_rho, graded, surrogate
@@ -161,5 +161,5 @@ def recurrent(
     nothing = sum(fixed.nothing_of(y) for y in given)  # what cannot matter gets a gradient of zero
     found[0] = found[0] + nothing.to(torch.float32)
     last = now[2:] if turns else (now[0], *now[2:])
-    out = outputs(found, last, scale, shift, return_state)
-    return (*out, found[-1].detach()) if return_state else out
+    out = outputs(found, last, scale, shift, return_state, rule, count)
+    return (*out[:2], found[-1].detach(), *out[2:]) if return_state else out

@@ -16,16 +16,16 @@ def turned(after, before, factor):
     return fixed.straight_through(kept, before * factor / 4096)
 
 
-def rotated(after_re, after_im, re, im, sin, cos, x_re, x_im):
-    """Turn the state, saturate, add the input, saturate; not a number in one part is in both."""
+def rotated(after_re, after_im, re, im, sin, cos, x_re, x_im, rule):
+    """Turn the state, saturate, add the input, by the rule; not a number in one part is in both."""
     a = turned(after_re, re, cos) - turned(after_im, im, sin)
     b = turned(after_re, re, sin) + turned(after_im, im, cos)
-    a, b = (fixed.saturated(fixed.saturated(y) + x) for y, x in ((a, x_re), (b, x_im)))
+    a, b = (rule.state(rule.wide(y) + x) for y, x in ((a, x_re), (b, x_im)))
     missing = (a + b).isnan()
     return tuple(fixed.straight_through(torch.where(missing, torch.nan, y), y) for y in (a, b))
 
 
-def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
+def states(x, sin_decay, cos_decay, scale, rule, state=None, threshold=None):
     """Return each step's real and imaginary part before and after the reset, and the state before.
 
     All in units (float64). Without ``threshold`` nothing is reset.
@@ -43,10 +43,11 @@ def states(x, sin_decay, cos_decay, scale, state=None, threshold=None):
             fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), real)
             for p in (sin_decay, cos_decay)
         )
-        x_re, x_im = (fixed.to_fixed(part[..., t], scale) for part in (real, imag))
+        rule.t = t
+        x_re, x_im = (rule.given(part[..., t], scale) for part in (real, imag))
         if t == 0:  # what cannot matter in a single step gets a gradient of zero, not none
             x_re, x_im = x_re + nothing, x_im + nothing
-        re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im)
+        re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im, rule)
         after_re, after_im = re.detach(), im.detach()
         if threshold is not None:
             theta = fixed.units(threshold, scale)
@@ -79,12 +80,13 @@ def spike_of(re, im, fires, limit, phase, scale, *options):
     return spike(imag + 0 * real, fires, limit, *options)
 
 
-def outputs(spikes, last, scale, shift, return_state):
+def outputs(spikes, last, scale, shift, return_state, rule, count):
     """Stack what the spike function made of each step, as the public functions return it."""
     if shift:
         spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
     out = torch.stack(spikes, -1)
-    return (out, tuple(fixed.to_float(y.detach(), scale) for y in last)) if return_state else out
+    last = tuple(fixed.to_float(y.detach(), scale) for y in last) if return_state else None
+    return fixed.answer(out, last, rule, count)
 
 
 def series(steps, scale):
@@ -96,10 +98,11 @@ def series(steps, scale):
 def constant_threshold(
     phase, x, sin_decay, cos_decay, threshold, scale, *, tau_rho=1.0, scale_rho=1.0,
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
+    overflow="saturate", count=False,
 ):  # fmt: skip
     """Spikes of RF (``phase``) and RF-Izhikevich neurons; only the latter reset."""
-    reset = None if phase else threshold
-    steps, initial = states(x, sin_decay, cos_decay, scale, state, reset)
+    reset, rule = None if phase else threshold, fixed.Rule(overflow)
+    steps, initial = states(x, sin_decay, cos_decay, scale, rule, state, reset)
     spikes = []
     for step, (part, may) in zip(steps, tested(steps, initial, phase), strict=True):
         fires = may & (part >= fixed.units(threshold, scale))
@@ -108,19 +111,19 @@ def constant_threshold(
                 *step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded, surrogate
             )
         )
-    return outputs(spikes, steps[-1][2:], scale, shift, return_state)
+    return outputs(spikes, steps[-1][2:], scale, shift, return_state, rule, count)
 
 
 def _adapted(
     phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
-    scale, state,
+    scale, state, rule,
 ):  # fmt: skip
     """Return the states of each step, its threshold, refractory and decision, and the last two."""
-    steps, initial = states(x, sin_decay, cos_decay, scale, state)
+    steps, initial = states(x, sin_decay, cos_decay, scale, rule, state)
     parts = tested(steps, initial, phase)
     adaptation = adapt(
         lambda t, limit: decided(parts[t][0], limit, parts[t][1]), x[0], threshold_decay,
-        refractory_decay, threshold, threshold_step, scale, state and state[2:],
+        refractory_decay, threshold, threshold_step, scale, state and state[2:], rule,
     )  # fmt: skip
     found = [next(adaptation) for _ in steps]
     try:
@@ -132,12 +135,13 @@ def _adapted(
 def adaptive_threshold(
     phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
     scale, *, tau_rho=1.0, scale_rho=1.0, surrogate="exponential", graded=False, shift=False,
-    state=None, return_state=False,
+    state=None, return_state=False, count=False,
 ):  # fmt: skip
     """Spikes of ADRF (``phase``) and ADRF-Izhikevich neurons."""
+    rule = fixed.Rule("saturate")
     steps, found, last = _adapted(
         phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold,
-        threshold_step, scale, state,
+        threshold_step, scale, state, rule,
     )  # fmt: skip
     spikes = []
     for step, (th, r, fires) in zip(steps, found, strict=True):
@@ -146,26 +150,31 @@ def adaptive_threshold(
             spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded, surrogate)
         )
     spikes[0] = spikes[0] + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of 0
-    return outputs(spikes, (*steps[-1][2:], *last), scale, shift, return_state)
+    return outputs(spikes, (*steps[-1][2:], *last), scale, shift, return_state, rule, count)
 
 
 def adaptive_dynamics(
     phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
-    scale, *, state=None,
+    scale, *, state=None, count=False,
 ):  # fmt: skip
     """States of ADRF (``phase``) and ADRF-Izhikevich neurons."""
+    rule = fixed.Rule("saturate")
     steps, found, _ = _adapted(
         phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold,
-        threshold_step, scale, state,
+        threshold_step, scale, state, rule,
     )  # fmt: skip
     rows = zip(steps, found, strict=True)
     real, *others = series([(*step[:2], *adaptation[:2]) for step, adaptation in rows], scale)
     if not phase:  # gradients of zero, as in lava-dl; those of ADRF come from its spike
         real = real + 0 * (threshold_decay.sum() + refractory_decay.sum())
-    return real, *others
+    return (real, *others, *([rule.counted()] if count else ()))
 
 
-def resonator(x, sin_decay, cos_decay, scale, *, threshold=None, state=None):
+def resonator(
+    x, sin_decay, cos_decay, scale, *, threshold=None, state=None, overflow="saturate", count=False
+):
     """See ``lapilli.kernels.resonator.resonator``."""
-    steps, _ = states(x, sin_decay, cos_decay, scale, state, threshold)
-    return series([step[:2] for step in steps], scale)
+    rule = fixed.Rule(overflow)
+    steps, _ = states(x, sin_decay, cos_decay, scale, rule, state, threshold)
+    real, imag = series([step[:2] for step in steps], scale)
+    return (real, imag, rule.counted()) if count else (real, imag)

@@ -45,6 +45,11 @@ def spikes(shape: tuple[int, ...]) -> Tensor:
     return (torch.rand(1, *shape, STEPS) < 0.3).float()
 
 
+def pulses(shape: tuple[int, ...]) -> Tensor:
+    """Spikes that come together, every seven steps: a resonator adds them up."""
+    return (torch.rand(1, *shape, STEPS) < 0.8) * (torch.arange(STEPS) % 7 < 3).float()
+
+
 def changes(shape: tuple[int, ...]) -> Tensor:
     """Sparse graded input, multiples of 1/64."""
     x = torch.round(torch.randn(1, *shape, STEPS) * 16) / 64
@@ -76,7 +81,7 @@ class Case:
     enters: str = "port"
     reads: str = "output"
     silent_first: bool = False
-    overflows: bool = False  # compared with lapilli run --overflow loihi
+    overflows: bool = False  # states must pass 24 bits, and lapilli run must see the same
 
 
 @dataclass(frozen=True)
@@ -134,14 +139,19 @@ def _biased_delta() -> nn.Module:
     return net
 
 
-def _heavy() -> nn.Module:
-    """Currents that pass 24 bits, upwards and downwards."""
-    params = {"threshold": 2047.0, "current_decay": 0.0, "voltage_decay": 0.5}
-    block = cuba.Dense(params, 34, 8)
+CHIP = {"overflow": "loihi"}
+STILL = {"threshold": 2047.0, "current_decay": 0.0, "voltage_decay": 0.5} | CHIP
+TURNING = {"threshold": 2000.0, "period": 7.0, "decay": 0.0} | CHIP
+
+
+def _heavy(block: nn.Module) -> nn.Module:
+    """States that pass 24 bits, upwards and downwards."""
+    synapse = getattr(block, "input_synapse", None) or block.synapse
     with torch.no_grad():
-        block.synapse.weight[:5].fill_(3.96875)
-        block.synapse.weight[5:].fill_(-4.0)
-        block.synapse.weight[::2, 0].fill_(0.5)
+        for part in (synapse.real, synapse.imag) if synapse.complex else (synapse,):
+            part.weight[:5].fill_(3.96875)
+            part.weight[5:].fill_(-4.0)
+            part.weight[::2, 0].fill_(0.5)
     return _chain(block)
 
 
@@ -188,8 +198,14 @@ CASES = [
          lambda: _chain(cuba.Recurrent(CUBA, 34, 16, weight_scale=2),
                         cuba.Recurrent(CUBA, 16, 8, weight_scale=2)), (34,)),
     Case("CUBA KWTA", lambda: _chain(cuba.KWTA(CUBA, 34, 16, 4, weight_scale=3)), (34,)),
-    Case("CUBA dense beyond 24 bits",
-         _heavy, (34,), relation="o[t] = lapilli run --overflow loihi", overflows=True),
+    Case("CUBA dense beyond 24 bits, overflow=\"loihi\"",
+         lambda: _heavy(cuba.Dense(STILL, 34, 8)), (34,), overflows=True),
+    Case("CUBA recurrent beyond 24 bits, overflow=\"loihi\"",
+         lambda: _heavy(cuba.Recurrent(STILL | {"threshold": 20.0}, 34, 8)), (34,), overflows=True),
+    Case("RF dense beyond 24 bits, overflow=\"loihi\"",
+         lambda: _heavy(rf.Dense(TURNING, 120, 8)), (120,), data=pulses, overflows=True),
+    Case("RF-Izhikevich dense beyond 24 bits, overflow=\"loihi\"",
+         lambda: _heavy(rf_iz.Dense(TURNING, 120, 8)), (120,), data=pulses, overflows=True),
     Case("RF dense",
          lambda: _chain(rf.Dense(ROTATING, 34, 16, weight_scale=3),
                         rf.Dense(ROTATING, 16, 8, weight_scale=4)), (34,)),
