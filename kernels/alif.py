@@ -86,7 +86,7 @@ from .rows import (
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -305,14 +305,15 @@ def _alif_fwd_cpu(
             for i in range(c1 - c0):
                 keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
                 keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
-                rest[i] = rest_of(current_decay[at], voltage_decay[at])
-                rest[i] += rest_of(threshold_decay[at], refractory_decay[at])
+                zero = rest_of(current_decay[at], voltage_decay[at])
+                zero += rest_of(threshold_decay[at], refractory_decay[at])
+                rest[i] = zero
                 if not RULE:
-                    gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
                     if threshold0 is None:
                         reach = threshold_reach(
-                            rest[i], rest[i], theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                        highest = max(highest, magnitude(calm_or_infinite(reach)))
+                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
                 left -= 1
                 if left == 0:
                     at, left = at + 1, per
@@ -327,11 +328,11 @@ def _alif_fwd_cpu(
             u[i], v[i] = to_state(u0, scale, RULE), to_state(v0, scale, RULE)
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
-                top = max(top, magnitude(both(u0, v0)))
+                top = maximum(top, magnitude(both(u0, v0)))
                 if threshold0 is not None:
                     reach = threshold_reach(
                         th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                    top = max(top, magnitude(calm_or_infinite(reach)))
+                    top = maximum(top, magnitude(calm_or_infinite(reach)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         for t in range(T):
@@ -345,7 +346,7 @@ def _alif_fwd_cpu(
                 saved_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, magnitude(x_t[i]))
+                    top = maximum(top, magnitude(x_t[i]))
                 u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
                     u[i], v[i], th[i], r[i], to_state(x_t[i], scale, RULE),
                     keep_u[i], keep_v[i], keep_th[i], keep_r[i], theta, step, scale,

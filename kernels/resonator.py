@@ -75,7 +75,7 @@ from .surrogate import (
 )
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -305,23 +305,24 @@ def _resonator_fwd_cpu(
             at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
             for i in range(c1 - c0):
                 sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
-                rest[i] = rest_of(sin_decay[at], cos_decay[at])
+                zero = rest_of(sin_decay[at], cos_decay[at])
                 if ADAPT:
                     keep_th[i] = keep_of(threshold_decay[at])
                     keep_r[i] = keep_of(refractory_decay[at])
-                    rest[i] += rest_of(threshold_decay[at], refractory_decay[at])
+                    zero += rest_of(threshold_decay[at], refractory_decay[at])
+                rest[i] = zero
                 if not RULE:
-                    gain = max(gain, magnitude(turning_gain(sin[i], cos[i], T)))
+                    gain = maximum(gain, magnitude(turning_gain(sin[i], cos[i], T)))
                     if ADAPT and threshold0 is None:
                         reach = threshold_reach(
-                            rest[i], rest[i], theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                        highest = max(highest, magnitude(calm_or_infinite(reach)))
+                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
                 left -= 1
                 if left == 0:
                     at, left = at + 1, per
-        top = max(highest, magnitude(one_unit(scale)))
+        top = maximum(highest, magnitude(one_unit(scale)))
         if not RULE and not PHASE and not ADAPT:
-            top = max(top, magnitude(after_spike(theta, scale)))
+            top = maximum(top, magnitude(after_spike(theta, scale)))
         for i in range(c1 - c0):
             re0 = im0 = rest[i]
             if real0 is not None:
@@ -330,7 +331,7 @@ def _resonator_fwd_cpu(
                 im0 = rest[i] + imag0[n, c0 + i]
             re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
             if not RULE:
-                top = max(top, magnitude(re0), magnitude(im0))
+                top = maximum(top, maximum(magnitude(re0), magnitude(im0)))
             if ADAPT:
                 th0 = r0 = rest[i]
                 th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
@@ -340,7 +341,7 @@ def _resonator_fwd_cpu(
                     if not RULE:
                         reach = threshold_reach(
                             th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                        top = max(top, magnitude(calm_or_infinite(reach)))
+                        top = maximum(top, magnitude(calm_or_infinite(reach)))
                 r[i] = to_state(r0, scale, RULE)
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
@@ -360,7 +361,7 @@ def _resonator_fwd_cpu(
                 threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
+                    top = maximum(top, maximum(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
                 a, b, th_i, r_i, tested, limit, s = resonator_step(
                     re[i], im[i], th[i], r[i],
                     to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE),
