@@ -26,6 +26,7 @@ from triton.compiler import ASTSource
 from . import bfloat16, recurrent, recurrent_triton
 from .dispatch import execute, launch_options, walk_constants
 from .machine_code import Code, read, run_tool
+from .passes import without_coalescing
 from .rows import BLOCK
 
 TARGETS = {
@@ -124,9 +125,15 @@ def _direct(call: Callable[[], Any], chooses: ModuleType, launches: ModuleType) 
     return recorded
 
 
-def compile_launch(launch: Launch, target: str) -> Any:
-    """Compile the kernel of a launch for an architecture, for the types that it was given."""
-    return compile_kernel(launch.kernel, *signature(launch, target), target, launch.threads)
+def compile_launch(launch: Launch, target: str, unaligned: Collection[str] = ()) -> Any:
+    """Compile the kernel of a launch for an architecture, for the types that it was given.
+
+    ``unaligned`` is that of ``compile_kernel``.
+    """
+    with contextlib.nullcontext() if launch.lanes is None else without_coalescing:
+        return compile_kernel(
+            launch.kernel, *signature(launch, target), target, launch.threads, unaligned
+        )
 
 
 def signature(launch: Launch, target: str) -> tuple[dict[str, str], dict[str, Any]]:

@@ -25,6 +25,7 @@ from torch.autograd import forward_ad
 from .fixed_point import PLAIN, SATURATE
 from .language import BACKEND, HAS_TRITON
 from .lift import CpuLoop
+from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
 from .workers import run_tiles
 
@@ -109,7 +110,8 @@ def execute(
     assert not strided, f"a kernel walks memory in order; got strides {strided}"
     shape = walk_constants(N * C, _gpu(device))
     grid, given = (-(-N * C // BLOCK),), (*args, T, C, N * C)
-    launch(kernel, grid, given, (*constants, *shape), stages=shape[1])
+    with without_coalescing:
+        launch(kernel, grid, given, (*constants, *shape), stages=shape[1])
 
 
 def walk_constants(lanes: int, gpu: str) -> tuple[int, int, int]:

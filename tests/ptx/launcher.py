@@ -22,7 +22,6 @@ import torch
 from lapilli.kernels import aot, dispatch, memory, recurrent_triton
 from lapilli.kernels.rows import BLOCK
 from torch import Tensor
-from triton._C.libtriton import passes
 from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend
 
@@ -68,25 +67,16 @@ def key_of(launch: aot.Launch, target: str) -> tuple[Any, ...]:
 
 
 _compiled: dict[Any, tuple[str, int]] = {}
-# Passes that choose which neighbours in memory a thread accesses. They look at all pairs of
-# accesses, which takes most of the time of a compilation, up to 40 s, and choose one of one.
-_COALESCING = ("add_coalesce", "add_coalesce_async_copy")
 
 
 def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -> tuple[str, int]:
     """Return PTX or AMD's assembly of a launch, and the bytes of shared memory that it asks for.
 
-    What Triton has compiled before comes from its cache. Else kernels with one neuron a thread are
-    compiled without ``_COALESCING``; test_aot.py checks that this does not change a letter.
+    What Triton has compiled before comes from its cache; else it compiles as far as text.
     """
     key = (*key_of(launch, target), target, unaligned)
     if key not in _compiled:
-        types, constants = aot.signature(launch, target)
-        given = launch.kernel, types, constants, target, launch.threads, unaligned
-        if "STAGES" in constants:
-            made = _known(given) or without_coalescing(given)
-        else:
-            made = aot.compile_kernel(*given)
+        made = _known(launch, target, unaligned) or _text_only(launch, target, unaligned)
         _compiled[key] = text_of(made), made.metadata.shared
     return _compiled[key]
 
@@ -104,27 +94,25 @@ class _Unknown(Exception):
     """Triton would have to compile."""
 
 
-def _known(given: Any) -> Any:
+def _known(launch: aot.Launch, target: str, unaligned: tuple[str, ...]) -> Any:
     """Return what Triton's cache holds, None if it holds nothing."""
     with contextlib.ExitStack() as patches:
         for backend in (CUDABackend, HIPBackend):
             patches.enter_context(mock.patch.object(backend, "add_stages", side_effect=_Unknown))
         try:
-            return aot.compile_kernel(*given)
+            return aot.compile_launch(launch, target, unaligned)
         except _Unknown:
             return None
 
 
-def without_coalescing(given: Any) -> Any:
-    """Compile what is given to ``aot.compile_kernel`` as far as text, and keep that apart."""
+def _text_only(launch: aot.Launch, target: str, unaligned: tuple[str, ...]) -> Any:
+    """Compile as far as text, and keep that apart from what Triton compiles whole."""
     with contextlib.ExitStack() as patches:
-        for name in _COALESCING:
-            patches.enter_context(mock.patch.object(passes.ttgpuir, name, return_value=None))
         for backend, last in ((CUDABackend, "make_cubin"), (HIPBackend, "make_hsaco")):
             patches.enter_context(mock.patch.object(backend, last, return_value=b""))
         folder = {"TRITON_CACHE_DIR": str(_folder() / "triton")}
         patches.enter_context(mock.patch.dict(os.environ, folder))
-        return aot.compile_kernel(*given)
+        return aot.compile_launch(launch, target, unaligned)
 
 
 @functools.lru_cache(maxsize=256)
