@@ -55,7 +55,7 @@ NO_CHIP_RULE = (
 COMPARED = tl.constexpr(0.25)  # what is only compared may be four times as large as a state
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -213,13 +213,13 @@ def _adaptive_threshold_cpu(
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
                 reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
-                top = max(top, magnitude(calm_or_infinite(reach)))
+                top = maximum(top, magnitude(calm_or_infinite(reach)))
         for t in range(T):
             x_t = x[n, t, c0:c1]
             threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, magnitude(x_t[i]))
+                    top = maximum(top, magnitude(x_t[i]))
                 th_i, r_i = settle(th[i], r[i], theta, keep_th[i], keep_r[i], RULE)
                 threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
                 refractory_t[i] = to_real(r_i, scale, EXACT, RULE)

@@ -89,7 +89,7 @@ from .rows import (
 from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -303,32 +303,49 @@ def _alif_fwd_cpu(
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
-    tiles = (C + TILE - 1) // TILE
+    rest = np.empty(TILE, np.float32)
+    if SHIFT:
+        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
+    held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
     for tile in range(first, last):
         if RULE and suspect[1 + tile] == 0:
             continue
-        n, c0 = tile // tiles, tile % tiles * TILE
+        n, c0 = tile % N, tile // N * TILE
         c1 = min(c0 + TILE, C)
-        top, gain = np.int32(0), np.int32(0)
+        if c0 != held:  # samples share decays
+            held, gain, highest = c0, np.int32(0), np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
+            for i in range(c1 - c0):
+                keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
+                keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
+                zero = rest_of(current_decay[at], voltage_decay[at])
+                zero += rest_of(threshold_decay[at], refractory_decay[at])
+                rest[i] = zero
+                if not RULE:
+                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                    if threshold0 is None:
+                        reach = threshold_reach(
+                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = highest
         for i in range(c1 - c0):
-            at = (c0 + i) // per
-            keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
-            keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
-            rest = rest_of(current_decay[at], voltage_decay[at])
-            rest += rest_of(threshold_decay[at], refractory_decay[at])
-            u0 = v0 = th0 = r0 = rest
-            th[i] = tested_against(theta, to_state(rest, scale, SATURATE), SATURATE)
+            u0 = v0 = th0 = r0 = rest[i]
+            th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
             if current0 is not None:
-                u0, v0 = rest + current0[n, c0 + i], rest + voltage0[n, c0 + i]
-                th0, r0 = rest + threshold0[n, c0 + i], rest + refractory0[n, c0 + i]
+                u0, v0 = rest[i] + current0[n, c0 + i], rest[i] + voltage0[n, c0 + i]
+                th0, r0 = rest[i] + threshold0[n, c0 + i], rest[i] + refractory0[n, c0 + i]
                 th[i] = to_state(th0, scale, RULE)
             u[i], v[i] = to_state(u0, scale, RULE), to_state(v0, scale, RULE)
             r[i] = to_state(r0, scale, RULE)
             if not RULE:
-                reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
-                top = max(top, magnitude(calm_or_infinite(reach)), magnitude(both(u0, v0)))
-                gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                top = maximum(top, magnitude(both(u0, v0)))
+                if threshold0 is not None:
+                    reach = threshold_reach(
+                        th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                    top = maximum(top, magnitude(calm_or_infinite(reach)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
@@ -344,7 +361,7 @@ def _alif_fwd_cpu(
                 saved_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, magnitude(x_t[i]))
+                    top = maximum(top, magnitude(x_t[i]))
                 x_i, u_i, v_i = to_state(x_t[i], scale, RULE), u[i], v[i]
                 u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
                     u_i, v_i, th[i], r[i], x_i, keep_u[i], keep_v[i], keep_th[i], keep_r[i],

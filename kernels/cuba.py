@@ -82,7 +82,7 @@ from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -319,8 +319,8 @@ def _cuba_fwd_cpu(
                 u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
             u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
             if not RULE:
-                top = max(top, magnitude(both(u0, w0)))
-                gain = max(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                top = maximum(top, magnitude(both(u0, w0)))
+                gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
@@ -337,7 +337,7 @@ def _cuba_fwd_cpu(
                 current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, magnitude(x_t[i]))
+                    top = maximum(top, magnitude(x_t[i]))
                 x_i, u_i, w_i = to_state(x_t[i], scale, RULE), u[i], w[i]
                 u[i], v, s, w[i] = cuba_step(
                     u_i, w_i, x_i, keep_u[i], keep_v[i], theta, scale, EXACT, RULE)  # fmt: skip

@@ -75,7 +75,7 @@ from .surrogate import DEFAULT, surrogate, surrogate_constants, surrogate_named
 from .threshold import EPSILON, lowest_spiking
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -273,8 +273,8 @@ def _leaky_fwd_cpu(
                 w0 += state0[n, c0 + i]
             w[i] = to_state(w0, scale, RULE)
             if not RULE:
-                top = max(top, magnitude(w0))
-                gain = max(gain, magnitude(leaky_gain(keep[i], T)))
+                top = maximum(top, magnitude(w0))
+                gain = maximum(gain, magnitude(leaky_gain(keep[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
@@ -291,7 +291,7 @@ def _leaky_fwd_cpu(
                 y_t = y_out[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, magnitude(x_t[i]))
+                    top = maximum(top, magnitude(x_t[i]))
                 x_i, w_i = to_state(x_t[i], scale, RULE), w[i]
                 y, s, w[i] = leaky_step(w_i, x_i, keep[i], theta, CURRENT, RULE)
                 if RULE and count is not None:

@@ -81,7 +81,7 @@ from .surrogate import (
 )
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from .scalar_ops import magnitude, note
+    from .scalar_ops import magnitude, maximum, note
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -305,45 +305,63 @@ def _resonator_fwd_cpu(
     RULE: tl.constexpr,
 ):  # fmt: skip
     re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     sin, cos = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
-    tiles = (C + TILE - 1) // TILE
+    rest = np.empty(TILE, np.float32)
+    th = r = keep_th = keep_r = re  # which a threshold at rest does not read
+    if ADAPT:
+        th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+        keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    if SHIFT:
+        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
+    held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
     for tile in range(first, last):
         if RULE and suspect[1 + tile] == 0:
             continue
-        n, c0 = tile // tiles, tile % tiles * TILE
+        n, c0 = tile % N, tile // N * TILE
         c1 = min(c0 + TILE, C)
-        top, gain = magnitude(one_unit(scale)), np.int32(0)
-        for i in range(c1 - c0):
-            at = (c0 + i) // per
-            sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
-            rest = rest_of(sin_decay[at], cos_decay[at])
-            if ADAPT:
-                keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
-                rest += rest_of(threshold_decay[at], refractory_decay[at])
-            re0 = im0 = th0 = r0 = rest
-            th[i] = tested_against(theta, to_state(rest, scale, SATURATE), SATURATE)
-            if real0 is not None:
-                re0 = rest + real0[n, c0 + i]
-            if imag0 is not None:
-                im0 = rest + imag0[n, c0 + i]
-            if threshold0 is not None:
-                th0 = rest + threshold0[n, c0 + i]
-                th[i] = to_state(th0, scale, RULE)
-            if refractory0 is not None:
-                r0 = rest + refractory0[n, c0 + i]
-            re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
-            r[i] = to_state(r0, scale, RULE)
-            if not RULE:
-                top = max(top, magnitude(re0), magnitude(im0))
-                gain = max(gain, magnitude(turning_gain(sin[i], cos[i], T)))
+        if c0 != held:  # samples share decays
+            held, gain, highest = c0, np.int32(0), np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
+            for i in range(c1 - c0):
+                sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
+                zero = rest_of(sin_decay[at], cos_decay[at])
                 if ADAPT:
-                    reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
-                    top = max(top, magnitude(calm_or_infinite(reach)))
-                elif not PHASE:
-                    top = max(top, magnitude(after_spike(theta, scale)))
+                    keep_th[i] = keep_of(threshold_decay[at])
+                    keep_r[i] = keep_of(refractory_decay[at])
+                    zero += rest_of(threshold_decay[at], refractory_decay[at])
+                rest[i] = zero
+                if not RULE:
+                    gain = maximum(gain, magnitude(turning_gain(sin[i], cos[i], T)))
+                    if ADAPT and threshold0 is None:
+                        reach = threshold_reach(
+                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = maximum(highest, magnitude(one_unit(scale)))
+        if not RULE and not PHASE and not ADAPT:
+            top = maximum(top, magnitude(after_spike(theta, scale)))
+        for i in range(c1 - c0):
+            re0 = im0 = rest[i]
+            if real0 is not None:
+                re0 = rest[i] + real0[n, c0 + i]
+            if imag0 is not None:
+                im0 = rest[i] + imag0[n, c0 + i]
+            re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
+            if not RULE:
+                top = maximum(top, maximum(magnitude(re0), magnitude(im0)))
+            if ADAPT:
+                th0 = r0 = rest[i]
+                th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
+                if threshold0 is not None:
+                    th0, r0 = rest[i] + threshold0[n, c0 + i], rest[i] + refractory0[n, c0 + i]
+                    th[i] = to_state(th0, scale, RULE)
+                    if not RULE:
+                        reach = threshold_reach(
+                            th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        top = maximum(top, magnitude(calm_or_infinite(reach)))
+                r[i] = to_state(r0, scale, RULE)
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
@@ -364,7 +382,7 @@ def _resonator_fwd_cpu(
                 threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
             for i in range(c1 - c0):
                 if not RULE:
-                    top = max(top, max(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
+                    top = maximum(top, maximum(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
                 x_re_i, x_im_i = to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE)
                 if RULE and count is not None:
                     lost = rotation_misfits(re[i], im[i], sin[i], cos[i], x_re_i, x_im_i, RULE)
