@@ -45,20 +45,15 @@ def beside(rows: dict[str, Any], cell: runs.Cell) -> tuple[list[float], list[flo
 def shortfall(rows: dict[str, Any], cell: runs.Cell) -> float:
     """Return by how much more than the spread over seeds lapilli's mean is under lava-dl's.
 
-    The means are of the seeds that both have, the spread is that of all of lapilli's. One seed has
-    no spread and says nothing: 0.
+    The means are of the seeds that both have, be it one; the spread is that of all of lapilli's,
+    and none where lapilli has one seed alone.
     """
     pair = beside(rows, cell)
-    if pair is None or len(pair[0]) < 2:
+    if pair is None:
         return 0.0
-    spread = statistics.stdev(by_seed(rows, cell, "lapilli").values())
+    scores = by_seed(rows, cell, "lapilli").values()
+    spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
     return statistics.mean(pair[1]) - statistics.mean(pair[0]) - spread
-
-
-def lower_with_one_seed(rows: dict[str, Any], cell: runs.Cell) -> float:
-    """Return by how much lapilli is under lava-dl where both have one seed in common."""
-    pair = beside(rows, cell)
-    return pair[1][0] - pair[0][0] if pair is not None and len(pair[0]) == 1 else 0.0
 
 
 def _shown(values: Collection[float]) -> str:
@@ -161,14 +156,6 @@ def _of_lava_dl(rows: dict[str, Any], task: str) -> list[str]:
             f" Means of lapilli that are under lava-dl's by more than the spread, and the points "
             f"beyond it: {named or 'none'}."
         )
-        lower = {
-            f"{cell.family} {cell.kind}": points
-            for cell in pairs
-            if (points := lower_with_one_seed(rows, cell)) > 0
-        }
-        if lower:
-            named = ", ".join(f"{name} {100 * points:.1f}" for name, points in lower.items())
-            lines[-1] += f" With one seed, which has no spread, points under lava-dl's: {named}."
     return [*lines, ""]
 
 
