@@ -303,24 +303,33 @@ def _cuba_fwd_cpu(
 ):  # fmt: skip
     u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    rest = np.empty(TILE, np.float32)
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
-    tiles = (C + TILE - 1) // TILE
+    held, gain = np.int64(-1), np.int32(0)
     for tile in range(first, last):
         if RULE and suspect[1 + tile] == 0:
             continue
-        n, c0 = tile // tiles, tile % tiles * TILE
+        n, c0 = tile % N, tile // N * TILE
         c1 = min(c0 + TILE, C)
-        top, gain = np.int32(0), np.int32(0)
+        if c0 != held:  # samples share decays
+            held, gain = c0, np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
+            for i in range(c1 - c0):
+                keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
+                rest[i] = rest_of(current_decay[at], voltage_decay[at])
+                if not RULE:
+                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = np.int32(0)
         for i in range(c1 - c0):
-            decay_u, decay_v = current_decay[(c0 + i) // per], voltage_decay[(c0 + i) // per]
-            keep_u[i], keep_v[i] = keep_of(decay_u), keep_of(decay_v)
-            u0 = w0 = rest_of(decay_u, decay_v)
+            u0 = w0 = rest[i]
             if current0 is not None:
                 u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
             u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
             if not RULE:
                 top = maximum(top, magnitude(both(u0, w0)))
-                gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         if count is not None:

@@ -196,9 +196,11 @@ def _delta_fwd_cpu(
         p[:], r[:], e[:] = 0, 0, 0
         for i in range(c1 - c0):
             theta[i] = threshold[(c0 + i) // per]
-            if pre0 is not None:
+        if pre0 is not None:
+            for i in range(c1 - c0):
                 p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
-            if error0 is not None:
+        if error0 is not None:
+            for i in range(c1 - c0):
                 e[i] = error0[n, c0 + i]
         if SHIFT:
             y_out[n, 0, c0:c1] = 0

@@ -258,23 +258,32 @@ def _leaky_fwd_cpu(
     CURRENT: tl.constexpr, CARE: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    rest = np.empty(TILE, np.float32)
     beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
-    tiles = (C + TILE - 1) // TILE
+    held, gain = np.int64(-1), np.int32(0)
     for tile in range(first, last):
         if RULE and suspect[1 + tile] == 0:
             continue
-        n, c0 = tile // tiles, tile % tiles * TILE
+        n, c0 = tile % N, tile // N * TILE
         c1 = min(c0 + TILE, C)
-        top, gain = np.int32(0), np.int32(0)
+        if c0 != held:  # samples share decays
+            held, gain = c0, np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
+            for i in range(c1 - c0):
+                keep[i], rest[i] = keep_of(decays[at]), rest_of(decays[at], decays[at])
+                if not RULE:
+                    gain = maximum(gain, magnitude(leaky_gain(keep[i], T)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = np.int32(0)
         for i in range(c1 - c0):
-            decay = decays[(c0 + i) // per]
-            keep[i], w0 = keep_of(decay), rest_of(decay, decay)
+            w0 = rest[i]
             if state0 is not None:
                 w0 += state0[n, c0 + i]
             w[i] = to_state(w0, scale, RULE)
             if not RULE:
                 top = maximum(top, magnitude(w0))
-                gain = maximum(gain, magnitude(leaky_gain(keep[i], T)))
         if SHIFT:
             spikes[n, 0, c0:c1] = 0
         if count is not None:

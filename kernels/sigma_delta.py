@@ -202,11 +202,14 @@ def _sigma_delta_fwd_cpu(
             theta[i] = threshold[(c0 + i) // per]
             if biases is not None:
                 bias[i] = biases[(c0 + i) // per_bias]
-            if sum0 is not None:
+        if sum0 is not None:
+            for i in range(c1 - c0):
                 m[i] = sum0[n, c0 + i]
-            if pre0 is not None:
+        if pre0 is not None:
+            for i in range(c1 - c0):
                 p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
-            if error0 is not None:
+        if error0 is not None:
+            for i in range(c1 - c0):
                 e[i] = error0[n, c0 + i]
         if SHIFT:
             y_out[n, 0, c0:c1] = 0
