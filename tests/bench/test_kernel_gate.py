@@ -102,9 +102,9 @@ def test_planted_work_is_found(tmp_path, monkeypatch):
     run.write(update=True)
     run = Kernels(run.path)
     assert worse(entry) == ""
-    *flags, exact = entry.launch.constants
+    *flags, exact, care = entry.launch.constants
     assert exact
-    inexact = replace(entry.launch, constants=(*flags, False))
+    inexact = replace(entry.launch, constants=(*flags, False, care))
     assert "instructions grew from 28" in worse(replace(entry, launch=inexact))
 
     options = aot.launch_options
