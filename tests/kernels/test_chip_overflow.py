@@ -4,6 +4,9 @@
 """
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +193,18 @@ def test_a_count_is_that_of_the_steps():
     _, count = cuba(x, keep, keep, 1e4, SCALE, overflow="loihi", count=True)
     # 2000, 2001 + 2000 clips; then 2101 wraps around to -1995 and 52 is left, -1995 is added
     assert count.tolist() == [[2, 2]]
+
+
+@pytest.mark.slow
+def test_interpreter_equals_lava():
+    expression = "(equals_lava or equal_lava) and not (recurrent or oracles or interpreter)"
+    command = [
+        *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"),
+        *("test_chip_overflow.py", "-k", expression, "--tb=short", "-q"),
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=os.environ | {"LAPILLI_BACKEND": "interpret"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
