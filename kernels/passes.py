@@ -2,7 +2,7 @@
 
 Two passes choose how many neighbours in memory a thread accesses at once. For each access they
 gather all operations that it depends on and that depend on it, and for each of those again: their
-time grows with the cube of a kernel's length, and was nine tenths of a compilation (docs/gpu.md).
+time grows with the cube of a kernel's length, and was most of a compilation (docs/gpu.md).
 In the kernels that walk over time a thread has one neuron (rows.py), so that there is one choice:
 the machine code without these passes is the same, byte by byte, which tests/kernels/test_aot.py
 checks.
