@@ -5,8 +5,8 @@ import pkgutil
 
 import lapilli.kernels
 import pytest
-from lapilli.kernels import aot, calls, catalogue, machine_code
-from lapilli.kernels.language import BACKEND, is_jit
+from lapilli.kernels.numbers.language import BACKEND, is_jit
+from lapilli.kernels.proof import aot, calls, catalogue, machine_code
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU")
 
