@@ -18,6 +18,7 @@ of any helper can leave stale machine code behind. Compilation happens at the fi
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -35,6 +36,8 @@ from typing import Any
 from lapilli.kernels.numbers.language import is_jit, tl
 
 from .inline import inlined
+from .trace import is_state, trace
+from .walk import loop_text
 
 _HEADER = """\
 import numpy as np
@@ -43,6 +46,14 @@ from numba import njit
 from lapilli.kernels.executors.scalar_ops import *
 from lapilli.kernels.executors.vector_ops import *
 """
+_WALK_HEADER = (
+    _HEADER
+    + """\
+
+TILE = 1024
+INFINITE, NOT_A_NUMBER = np.float32(np.inf), np.float32(np.nan)
+"""
+)
 _STEP = "@njit(forceinline=True, error_model='numpy')"
 _LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy', no_cfunc_wrapper=True)"
 
@@ -71,11 +82,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-def is_state(argument: str) -> bool:
-    """Whether an argument of a loop is a state before or after the sequence."""
-    return argument[-1] in "01"
-
-
 class CpuLoop:
     """A loop over ``[first, last)`` tiles, compiled at its first call.
 
@@ -89,11 +95,15 @@ class CpuLoop:
         self.__name__ = fn.__name__
         self.__doc__ = fn.__doc__
         parameters = inspect.signature(fn).parameters.values()
-        self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr]
+        self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr][2:]
         self.constants = [p.name for p in parameters if p.annotation is tl.constexpr]
-        self.is_watched = "RULE" in self.constants  # see fixed_point.py
-        self.states = [k for k, n in enumerate(self.arguments[2:]) if is_state(n)]
+        self.is_watched = False  # see fixed_point.py
         self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
+
+    @functools.cached_property
+    def states(self) -> list[int]:
+        """Positions of the states among the arguments after ``first, last``."""
+        return [k for k, n in enumerate(self.arguments) if is_state(n)]
 
     def specialise(
         self, absent: tuple[bool, ...], constants: tuple[object, ...]
@@ -109,11 +119,46 @@ class CpuLoop:
             with _lock:
                 compiled = self._compiled.get(key)
                 if compiled is None:
+                    missing = [n for n, a in zip(self.arguments, absent, strict=False) if a]
                     values = dict(zip(self.constants, constants, strict=True))
-                    names = self.arguments[2 : 2 + len(absent)]
-                    values.update({n: None for n, a in zip(names, absent, strict=True) if a})
-                    compiled = self._compiled[key] = _load(self.fn, values)
+                    text = self.text(missing, values)
+                    compiled = self._compiled[key] = _load(text, self.__name__)
         return compiled
+
+    def text(self, absent: list[str], constants: dict[str, object]) -> str:
+        """Return the module that defines the loop."""
+        return _text(self.fn, {**constants, **dict.fromkeys(absent)}, False)
+
+
+class WalkLoop(CpuLoop):
+    """The loop of a Triton kernel that walks over time, written from the kernel (trace.py).
+
+    Its arguments are those of the kernel without ``_ptr``, then marks of tiles if it is watched
+    (fixed_point.py), and sizes ``N, T, C``; its constants are the kernel's, and the rule for
+    numbers that do not fit.
+    """
+
+    def __init__(self, kernel: Any):
+        super().__init__(kernel.fn)
+        self.kernel = kernel
+        self.__name__ = kernel.fn.__name__.removesuffix("_kernel") + "_cpu"
+        self.is_watched = "with_care" in kernel.fn.__code__.co_names
+        names = [p for p in inspect.signature(kernel.fn).parameters if p not in self.constants]
+        assert names[-3:] == ["T", "C", "M"], names
+        self.tensors = [n.removesuffix("_ptr") for n in names[:-3]]
+        marks = ["suspect"] if self.is_watched else []
+        self.arguments = [*self.tensors, *marks, "N", "T", "C"]
+        self.constants = [c for c in self.constants if c not in ("U", "STAGES", "BLOCK")]
+        if self.is_watched:
+            self.constants.append("RULE")
+
+    def text(self, absent: list[str], constants: dict[str, Any]) -> str:
+        """Return the module that defines the loop."""
+        flags = dict(constants)
+        found = trace(self.kernel, absent, flags, flags.pop("RULE", 0))
+        present = [n for n in self.tensors if n not in absent]
+        loop = loop_text(found, self.__name__, present, self.is_watched)
+        return f"{_origin(self.fn)}{_WALK_HEADER}\n\n{_LOOP}\n{loop}\n"
 
 
 def cpu_loop(fn: Callable[..., None]) -> CpuLoop:
@@ -121,9 +166,20 @@ def cpu_loop(fn: Callable[..., None]) -> CpuLoop:
     return CpuLoop(fn)
 
 
+_loops: dict[int, WalkLoop] = {}  # by identity: Triton takes microseconds to hash a kernel
+
+
+def loop_of(kernel: Any) -> WalkLoop:
+    """Return the CPU loop of a Triton kernel that walks over time."""
+    loop = _loops.get(id(kernel))
+    if loop is None:
+        loop = _loops.setdefault(id(kernel), WalkLoop(kernel))
+    return loop
+
+
 def lift(step: Any) -> Callable[..., Any]:
     """Return a step function compiled for scalars, for tests and for use from other loops."""
-    return _load(step.fn, {}, root_is_step=True)
+    return _load(_text(step.fn, {}, root_is_step=True), step.fn.__name__)
 
 
 class _Rewrite(ast.NodeTransformer):
@@ -294,10 +350,7 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
     for value in constants.values():
         if is_jit(value):
             _collect(value.fn, values, steps)
-    parts = [
-        f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/executors/lift.py.\n"
-        + _HEADER
-    ]
+    parts = [_origin(fn) + _HEADER]
     for name, value in values.items():
         if value is None or is_jit(value):
             continue
@@ -351,11 +404,13 @@ def _write(text: str, name: str) -> Path:
     return path
 
 
-def _load(
-    fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool = False
-) -> Callable[..., Any]:
-    path = _write(_text(fn, constants, root_is_step), fn.__name__.lstrip("_"))
-    logging.getLogger(__name__).info("%s is prepared from %s", fn.__name__, path)
+def _origin(fn: Callable[..., Any]) -> str:
+    return f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/executors/lift.py.\n"
+
+
+def _load(text: str, function: str) -> Callable[..., Any]:
+    path = _write(text, function.lstrip("_"))
+    logging.getLogger(__name__).info("%s is prepared from %s", function, path)
     # Numba's cache imports the module by name, so the name must be the same in every process
     name = f"_lapilli_{path.parent.name}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -363,4 +418,4 @@ def _load(
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, fn.__name__)
+    return getattr(module, function)

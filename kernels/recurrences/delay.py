@@ -218,7 +218,8 @@ def delay_fwd(
     N, T, C = x.shape
     y = empty(x.shape, torch.float32, x)
     per = 1 if delay is None else neurons_a_parameter(C, delay)
-    execute(_delay_fwd_kernel, _delay_fwd_cpu, (N, T, C), (x, y, delay, first, per, sampling_time))
+    args = x, y, delay, first, per, sampling_time
+    execute(_delay_fwd_kernel, (N, T, C), args, loop=_delay_fwd_cpu)
     return y
 
 
@@ -232,10 +233,8 @@ def delay_bwd(
     gx = empty(g.shape, torch.float32, g) if shift_back else None
     slope = None if y is None else g.new_zeros(N, C)
     per = 1 if delay is None else neurons_a_parameter(C, delay)
-    execute(
-        _delay_bwd_kernel, _delay_bwd_cpu, (N, T, C),
-        (g, y, gx, delay, slope, per, sampling_time),
-    )  # fmt: skip
+    args = g, y, gx, delay, slope, per, sampling_time
+    execute(_delay_bwd_kernel, (N, T, C), args, loop=_delay_bwd_cpu)
     return gx, slope
 
 

@@ -110,10 +110,8 @@ def quantize_clipped_bwd(g: Tensor, x: Tensor, step: float, limit: int, unit: fl
 def _each(x: Tensor, g: Tensor | None, step: float, limit: int, unit: float) -> Tensor:
     y = empty(x.shape, torch.float32, x)
     flat = (t if t is None else t.contiguous().view(-1) for t in (x, g))
-    execute(
-        _quantize_kernel, _quantize_cpu, (1, 1, x.numel()),
-        (*flat, y.view(-1), step, limit, unit),
-    )  # fmt: skip
+    args = *flat, y.view(-1), step, limit, unit
+    execute(_quantize_kernel, (1, 1, x.numel()), args, loop=_quantize_cpu)
     return y
 
 
