@@ -202,8 +202,9 @@ def _adaptive_threshold_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         top = np.int32(0)
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            decay_th, decay_r = threshold_decay[(c0 + i) // per], refractory_decay[(c0 + i) // per]
+            decay_th, decay_r = threshold_decay[at], refractory_decay[at]
             keep_th[i], keep_r[i] = keep_of(decay_th), keep_of(decay_r)
             th0 = r0 = rest_of(decay_th, decay_r)
             th[i] = tested_against(theta, to_state(r0, scale, SATURATE), SATURATE)
@@ -214,6 +215,9 @@ def _adaptive_threshold_cpu(
             if not RULE:
                 reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
                 top = maximum(top, magnitude(calm_or_infinite(reach)))
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T):
             x_t = x[n, t, c0:c1]
             threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]

@@ -297,15 +297,14 @@ def _alif_fwd_cpu(
     current_decay, voltage_decay, threshold_decay, refractory_decay,
     current0, voltage0, threshold0, refractory0, current1, voltage1, threshold1, refractory1,
     count, per, scale, theta, step, suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, EXACT: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
     u, v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     rest = np.empty(TILE, np.float32)
-    if SHIFT:
-        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
     held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
     for tile in range(first, last):
         if RULE and suspect[1 + tile] == 0:
@@ -352,9 +351,7 @@ def _alif_fwd_cpu(
             count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
-            s_t = spikes[n, t, c0:c1]
-            if SHIFT:
-                s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            s_t = spikes[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if margins is not None:
                 margin_t = margins[n, t, c0:c1]
             if saved is not None:
@@ -389,7 +386,7 @@ def _alif_fwd_cpu(
 def _alif_bwd_cpu(
     first, last, g_spike, margins, saved, gx, current_decay, voltage_decay,
     voltage0, a_current, a_voltage, per, scale, unit, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -401,18 +398,20 @@ def _alif_bwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         g_u[:], a_v[:], a_u[:] = 0, 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
             g_v[i] = gradient_after(margins[n, T - 1, c0 + i])
-            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
-            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
+            keep_v[i] = keep_of(voltage_decay[at])
+            lam_u[i] = fraction_of(keep_of(current_decay[at]))
             lam_v[i] = fraction_of(keep_v[i])
             if voltage0 is not None:
                 v0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T - 1, -1, -1):
             gx_t, margin_t = gx[n, t, c0:c1], margins[n, t, c0:c1]
-            g_t = g_spike[n, t, c0:c1]
-            if SHIFT:
-                g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            g_t = g_spike[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if DECAYS:
                 v_t = saved[n, t, c0:c1]
                 before = saved[n, t - 1, c0:c1] if t > 0 else v0

@@ -298,7 +298,7 @@ def _cuba_bwd_kernel(
 def _cuba_fwd_cpu(
     first, last, x, spikes, saved, current, voltage, current_decay, voltage_decay,
     current0, voltage0, current1, voltage1, count, per, scale, theta, suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, EXACT: tl.constexpr, CARE: int,
     RULE: tl.constexpr,
 ):  # fmt: skip
     u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -330,16 +330,14 @@ def _cuba_fwd_cpu(
             u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
             if not RULE:
                 top = maximum(top, magnitude(both(u0, w0)))
-        if SHIFT:
+        if SHIFT and spikes is not None:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
             count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             if spikes is not None:
-                s_t = spikes[n, t, c0:c1]
-                if SHIFT:
-                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+                s_t = spikes[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if saved is not None:
                 saved_t = saved[n, t, c0:c1]
             if current is not None:
@@ -372,7 +370,7 @@ def _cuba_fwd_cpu(
 def _cuba_bwd_cpu(
     first, last, g_spike, g_current, g_voltage, saved, gx, current_decay, voltage_decay,
     voltage0, a_current, a_voltage, per, scale, unit, theta, threshold, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -384,9 +382,10 @@ def _cuba_bwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
-            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
+            keep_v[i] = keep_of(voltage_decay[at])
+            lam_u[i] = fraction_of(keep_of(current_decay[at]))
             lam_v[i] = fraction_of(keep_v[i])
             if voltage0 is not None:
                 w0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
@@ -394,6 +393,9 @@ def _cuba_bwd_cpu(
                 a_v[i] = a_u[i] = gradient_after(saved[n, T - 1, c0 + i])
                 if g_spike is not None:
                     g_v[i] = a_v[i]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T - 1, -1, -1):
             gx_t = gx[n, t, c0:c1]
             if saved is not None:
@@ -402,9 +404,7 @@ def _cuba_bwd_cpu(
                 before = saved[n, t - 1, c0:c1] if t > 0 else w0
                 limit = theta if t > 0 else np.int32(NEVER)
             if g_spike is not None:
-                g_t = g_spike[n, t, c0:c1]
-                if SHIFT:
-                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+                g_t = g_spike[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             else:
                 gv_t, gu_t = g_voltage[n, t, c0:c1], g_current[n, t, c0:c1]
             for i in range(c1 - c0):

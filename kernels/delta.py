@@ -184,7 +184,7 @@ def _delta_bwd_kernel(
 @cpu_loop
 def _delta_fwd_cpu(
     first, last, x, y_out, saved, threshold, pre0, residual0, error0, pre1, residual1, error1,
-    per, scale, unit, N, T, C, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    per, scale, unit, N, T, C, CUM: tl.constexpr, SHIFT: bool, EXACT: tl.constexpr,
 ):  # fmt: skip
     p, r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     theta = np.empty(TILE, np.float32)
@@ -194,8 +194,12 @@ def _delta_fwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         p[:], r[:], e[:] = 0, 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
+            theta[i] = threshold[at]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         if pre0 is not None:
             for i in range(c1 - c0):
                 p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
@@ -205,9 +209,8 @@ def _delta_fwd_cpu(
         if SHIFT:
             y_out[n, 0, c0:c1] = 0
         for t in range(T):
-            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
-            if SHIFT:
-                y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
+            x_t = x[n, t, c0:c1]
+            y_t = y_out[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if saved is not None:
                 d_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
@@ -228,7 +231,7 @@ def _delta_fwd_cpu(
 @cpu_loop
 def _delta_bwd_cpu(
     first, last, g, saved, gx, threshold, total, per, scale_grad, rate, N, T, C,
-    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+    SHIFT: bool, SHAPE: tl.constexpr,
 ):  # fmt: skip
     theta, height, sums = (
         np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -239,11 +242,15 @@ def _delta_bwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         sums[:] = 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
+            theta[i] = threshold[at]
             height[i] = scale_grad / theta[i]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T):
-            now = t + 1 if SHIFT else t
+            now = t + SHIFT
             g_t = g[n, now, c0:c1] if now < T else none
             after = g[n, now + 1, c0:c1] if now + 1 < T else none
             if gx is not None:

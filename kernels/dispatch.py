@@ -156,8 +156,10 @@ def run_loop(
     work
         Elements to be processed; little work runs in the calling thread.
     args, constants
-        As for ``execute``.
+        As for ``execute``; the loop takes some of the latter as arguments (lift.py).
     """
+    read, constants = loop.divided(constants)
+    args = (*args, *read)
     absent = [a is None for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
@@ -245,7 +247,7 @@ def run_watched(
     else:
         suspect[:] = 1
     if suspect[0]:
-        own = dict(zip(loop.constants, constants, strict=False))
+        own = dict(zip(loop.flags, constants, strict=False))
         care = own.get("CARE", SATURATE.value)
         run_loop(loop, tiles, work, given, (*constants, care))
 

@@ -254,8 +254,8 @@ def _leaky_bwd_kernel(
 def _leaky_fwd_cpu(
     first, last, x, spikes, saved, y_out, decays, state0, state1, count, per, scale, theta,
     suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    CURRENT: tl.constexpr, CARE: tl.constexpr, RULE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, EXACT: tl.constexpr,
+    CURRENT: tl.constexpr, CARE: int, RULE: tl.constexpr,
 ):  # fmt: skip
     w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
     rest = np.empty(TILE, np.float32)
@@ -284,16 +284,14 @@ def _leaky_fwd_cpu(
             w[i] = to_state(w0, scale, RULE)
             if not RULE:
                 top = maximum(top, magnitude(w0))
-        if SHIFT:
+        if SHIFT and spikes is not None:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
             count_n = count[n, c0:c1]
         for t in range(T):
             x_t = x[n, t, c0:c1]
             if spikes is not None:
-                s_t = spikes[n, t, c0:c1]
-                if SHIFT:
-                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+                s_t = spikes[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if saved is not None:
                 saved_t = saved[n, t, c0:c1]
             if y_out is not None:
@@ -322,7 +320,7 @@ def _leaky_fwd_cpu(
 def _leaky_bwd_cpu(
     first, last, g_spike, g_y, saved, gx, decays, a_out,
     per, unit, threshold, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     g, a, lam = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
@@ -331,20 +329,22 @@ def _leaky_bwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         g[:], a[:] = 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            lam[i] = fraction_of(keep_of(decays[(c0 + i) // per]))
+            lam[i] = fraction_of(keep_of(decays[at]))
             if saved is not None:
                 a[i] = gradient_after(saved[n, T - 1, c0 + i])
                 if g_spike is not None:
                     g[i] = a[i]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T - 1, -1, -1):
             gx_t = gx[n, t, c0:c1]
             if saved is not None:
                 y_t = saved[n, t, c0:c1]
             if g_spike is not None:
-                g_t = g_spike[n, t, c0:c1]
-                if SHIFT:
-                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+                g_t = g_spike[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             else:
                 g_t = g_y[n, t, c0:c1]
             for i in range(c1 - c0):

@@ -301,7 +301,7 @@ def _resonator_fwd_cpu(
     real0, imag0, threshold0, refractory0, real1, imag1, threshold1, refractory1,
     count, per, scale, theta, step, suspect, N, T, C,
     PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: bool, EXACT: tl.constexpr, CARE: int,
     RULE: tl.constexpr,
 ):  # fmt: skip
     re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
@@ -311,8 +311,7 @@ def _resonator_fwd_cpu(
     if ADAPT:
         th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
         keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    if SHIFT:
-        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
     held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
     for tile in range(first, last):
         if RULE and suspect[1 + tile] == 0:
@@ -362,16 +361,14 @@ def _resonator_fwd_cpu(
                             th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
                         top = maximum(top, magnitude(calm_or_infinite(reach)))
                 r[i] = to_state(r0, scale, RULE)
-        if SHIFT:
+        if SHIFT and spikes is not None:
             spikes[n, 0, c0:c1] = 0
         if count is not None:
             count_n = count[n, c0:c1]
         for t in range(T):
             x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
             if spikes is not None:
-                s_t = spikes[n, t, c0:c1]
-                if SHIFT:
-                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+                s_t = spikes[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if real is not None:
                 real_t = real[n, t, c0:c1]
             if imag is not None:
@@ -426,7 +423,7 @@ def _resonator_bwd_cpu(
     first, last, g_spike, g_real, g_imag, real, imag, distance, gx_re, gx_im,
     sin_decay, cos_decay, a_sin_out, a_cos_out,
     per, threshold, height, excess, rate, N, T, C,
-    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: bool, LEARN: tl.constexpr,
     SHAPE: tl.constexpr,
 ):  # fmt: skip
     g_re, g_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -438,9 +435,10 @@ def _resonator_bwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         g_re[:], g_im[:], a_sin[:], a_cos[:] = 0, 0, 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            sin[i] = fraction_of(multiplier_of(sin_decay[(c0 + i) // per]))
-            cos[i] = fraction_of(multiplier_of(cos_decay[(c0 + i) // per]))
+            sin[i] = fraction_of(multiplier_of(sin_decay[at]))
+            cos[i] = fraction_of(multiplier_of(cos_decay[at]))
             if real is not None:
                 a_sin[i] += less_itself(real[n, T - 1, c0 + i])
             if imag is not None:
@@ -450,6 +448,9 @@ def _resonator_bwd_cpu(
             a_cos[i] = a_sin[i]
             if g_spike is not None:
                 g_re[i] = g_im[i] = a_sin[i]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T - 1, -1, -1):
             gx_re_t, gx_im_t = gx_re[n, t, c0:c1], gx_im[n, t, c0:c1]
             if real is not None:
@@ -459,9 +460,7 @@ def _resonator_bwd_cpu(
             if distance is not None:
                 distance_t = distance[n, t, c0:c1]
             if g_spike is not None:
-                g_t = g_spike[n, t, c0:c1]
-                if SHIFT:
-                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+                g_t = g_spike[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             else:
                 g_re_t, g_im_t = g_real[n, t, c0:c1], g_imag[n, t, c0:c1]
             for i in range(c1 - c0):

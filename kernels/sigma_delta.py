@@ -186,7 +186,7 @@ def _sigma_delta_fwd_cpu(
     first, last, x, y_out, saved, mask, threshold, biases,
     sum0, pre0, residual0, error0, sum1, pre1, residual1, error1,
     per, per_bias, words, scale, unit, N, T, C,
-    RELU: tl.constexpr, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    RELU: tl.constexpr, CUM: tl.constexpr, SHIFT: bool, EXACT: tl.constexpr,
 ):  # fmt: skip
     m, p = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -198,10 +198,19 @@ def _sigma_delta_fwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         m[:], p[:], r[:], e[:] = 0, 0, 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
-            if biases is not None:
-                bias[i] = biases[(c0 + i) // per_bias]
+            theta[i] = threshold[at]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
+        if biases is not None:
+            at, left = c0 // per_bias, per_bias - c0 % per_bias
+            for i in range(c1 - c0):
+                bias[i] = biases[at]
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per_bias
         if sum0 is not None:
             for i in range(c1 - c0):
                 m[i] = sum0[n, c0 + i]
@@ -214,9 +223,8 @@ def _sigma_delta_fwd_cpu(
         if SHIFT:
             y_out[n, 0, c0:c1] = 0
         for t in range(T):
-            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
-            if SHIFT:
-                y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
+            x_t = x[n, t, c0:c1]
+            y_t = y_out[n, t + SHIFT, c0:c1] if t + SHIFT < T else beyond
             if saved is not None:
                 d_t = saved[n, t, c0:c1]
             for i in range(c1 - c0):
@@ -247,7 +255,7 @@ def _sigma_delta_fwd_cpu(
 @cpu_loop
 def _sigma_delta_bwd_cpu(
     first, last, g, saved, mask, gx, threshold, total, per, words, scale_grad, rate, N, T, C,
-    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+    SHIFT: bool, SHAPE: tl.constexpr,
 ):  # fmt: skip
     theta, height, sums, g_x = (
         np.empty(TILE, np.float32), np.empty(TILE, np.float32),
@@ -259,11 +267,15 @@ def _sigma_delta_bwd_cpu(
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         sums[:], g_x[:] = 0, 0
+        at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
         for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
+            theta[i] = threshold[at]
             height[i] = scale_grad / theta[i]
+            left -= 1
+            if left == 0:
+                at, left = at + 1, per
         for t in range(T - 1, -1, -1):
-            now = t + 1 if SHIFT else t
+            now = t + SHIFT
             g_t = g[n, now, c0:c1] if now < T else none
             after = g[n, now + 1, c0:c1] if now + 1 < T else none
             if gx is not None:
