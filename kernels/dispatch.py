@@ -243,7 +243,10 @@ def run_watched(
     work = math.prod(sizes)
     # who records a loop runs it again without a look at the marks
     if LoopCalls.active is None:
-        run_loop(loop, tiles, work, given, (*constants, PLAIN.value))
+        plain = given
+        if loop.count is not None and given[loop.count] is not None:
+            plain = (*given[: loop.count], None, *given[loop.count + 1 :])
+        run_loop(loop, tiles, work, plain, (*constants, PLAIN.value))
     else:
         suspect[:] = 1
     if suspect[0]:

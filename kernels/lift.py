@@ -102,13 +102,13 @@ class CpuLoop:
         self.flags = [p.name for p in parameters if p.annotation is not inspect.Parameter.empty]
         self._is_read = [p.annotation in (bool, int) for p in parameters if p.name in self.flags]
         self.is_watched = "RULE" in self.constants  # see fixed_point.py
+        # what only the careful rules write to
+        self.count = self.arguments.index("count") - 2 if "count" in self.arguments else None
         self.states = [k for k, n in enumerate(self.arguments[2:]) if is_state(n)]
         self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
         self._divided: dict[tuple[Any, ...], tuple[tuple[bool | int, ...], tuple[Any, ...]]] = {}
 
-    def divided(
-        self, flags: tuple[Any, ...]
-    ) -> tuple[tuple[bool | int, ...], tuple[object, ...]]:
+    def divided(self, flags: tuple[Any, ...]) -> tuple[tuple[bool | int, ...], tuple[object, ...]]:
         """Divide the values of ``flags`` into last arguments and compile-time constants."""
         found = self._divided.get(flags)
         if found is None:
