@@ -21,12 +21,15 @@ of any helper can leave stale machine code behind. Compilation happens at the fi
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import inspect
 import logging
 import os
 import re
+import shutil
+import stat
 import sys
 import tempfile
 import textwrap
@@ -63,6 +66,10 @@ _OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
     ast.BitOr: "bitwise_or",
     ast.BitXor: "bitwise_xor",
 }
+
+# Numba compiles again where a module has another time than before, as copies in images and wheels
+# do: all have this one, the first that a zip file can hold
+_WRITTEN = 315532800.0
 
 _lock = threading.Lock()
 
@@ -375,10 +382,15 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
 
 
 def cache_folder() -> Path:
-    """Folder of the compiled CPU loops: LAPILLI_CACHE_DIR, or a folder in the user's cache."""
+    """Folder of the compiled CPU loops: LAPILLI_CACHE_DIR, or a folder in the user's cache.
+
+    One that cannot be written to is read; what it lacks is then compiled by every process.
+    """
     chosen = os.environ.get("LAPILLI_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
+    return Path(chosen) if chosen else _own_cache()
+
+
+def _own_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lapilli"
 
@@ -394,6 +406,8 @@ def _write(text: str, name: str) -> Path:
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder, cache = cache_folder() / digest, True
+        if (folder / f"{name}.py").exists() and not os.access(folder, os.W_OK):
+            folder = _copied(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(folder)
@@ -405,7 +419,25 @@ def _write(text: str, name: str) -> Path:
         with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
             file.write(text.replace("{cache}", str(cache)))
         os.replace(file.name, path)
+    if cache and path.stat().st_mtime != _WRITTEN:
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(path, (_WRITTEN, _WRITTEN))
     return path
+
+
+def _copied(folder: Path) -> Path:
+    """Copy a folder of the cache that cannot be written to, in which Numba would not read."""
+    base = _own_cache()
+    target = base / folder.name
+    if not target.exists():
+        base.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base) as scratch:
+            copy = shutil.copytree(folder, Path(scratch) / folder.name, copy_function=shutil.copy)
+            for entry in (copy, *copy.rglob("*")):
+                entry.chmod(entry.stat().st_mode | stat.S_IWUSR)
+            with contextlib.suppress(OSError):  # another process was faster
+                copy.rename(target)
+    return target
 
 
 def _load(
