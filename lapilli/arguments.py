@@ -59,6 +59,19 @@ def _shape(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    """Read the shape of a sample ``neurons...``, without time."""
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(
+            f"is {text!r}; expected the neurons of a sample, as 2,34,34: whole numbers from 1"
+        )
+    return sizes
+
+
 def _version() -> str:
     from . import __version__
 
@@ -281,6 +294,31 @@ def parser() -> argparse.ArgumentParser:
         "--html", type=Path, metavar="FILE", help="also write a page with the rooflines"
     )
     kernels.set_defaults(command="kernels")
+
+    warm = commands.add_parser(
+        "warm",
+        help="compile the CPU loops of networks ahead of time, for an image or a wheel",
+        description="Compile the CPU loops that networks need, into the folder that LAPILLI_CACHE_"
+        "DIR names or ~/.cache/lapilli: a step of training and an inference are run. Where that "
+        "variable names the folder or a copy of it, writable or not, nothing is compiled any more. "
+        "The code is for the processor of this machine: on others loops are compiled again.",
+    )
+    warm.add_argument(
+        "networks", nargs="*", default=["neurons"], metavar="NETWORK",
+        help="neurons (default): small layers of every neuron, which takes minutes; digits, "
+        "nmnist, shd, dvsgesture; FILE.py:FUNCTION, a function as for train --net; or FILE.net, "
+        "which is run without training",
+    )  # fmt: skip
+    warm.add_argument(
+        "--shape", type=_sizes, metavar="C,H,W",
+        help="neurons of a sample, without time, for FILE.py:FUNCTION and FILE.net",
+    )  # fmt: skip
+    warm.add_argument(
+        "--classes", type=_whole_number(1), default=10,
+        help="what FUNCTION is called with as well; default: 10",
+    )  # fmt: skip
+    warm.add_argument("--folder", type=Path, help="where to, in place of LAPILLI_CACHE_DIR")
+    warm.set_defaults(command="warm")
 
     completion = commands.add_parser(
         "completion",

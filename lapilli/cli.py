@@ -1,4 +1,4 @@
-"""Command line ``lapilli``: train, check, run, inspect, profile, kernels, info and others.
+"""Command line ``lapilli``: train, check, run, inspect, profile, kernels, warm, info and others.
 
 Exit status: 0 done; 1 the exported network differs from the trained one, or the network cannot be
 deployed; 2 wrong input, with one line that says what; 130 interrupted; 141 nobody reads the output.
@@ -700,7 +700,26 @@ def _completion(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _warm(args: argparse.Namespace) -> int:
+    if args.folder is not None:
+        os.environ["LAPILLI_CACHE_DIR"] = str(args.folder.resolve())
+    from . import warm
+
+    start = time.perf_counter()
+    with _wrong_input():
+        for name in warm.warm(args.networks, args.shape, args.classes):
+            print(name, flush=True)
+    files = [*warm.folder().rglob("*.nbc")]
+    size = sum(file.stat().st_size for file in files) / 2**20
+    print(
+        f"\n{len(files)} loops, {size:.1f} MiB of machine code, in {warm.folder()}; "
+        f"{time.perf_counter() - start:.1f} s"
+    )
+    return DONE
+
+
 _COMMANDS = {
+    "warm": _warm,
     "check": _check,
     "run": _run,
     "inspect": _inspect,

@@ -148,8 +148,10 @@ def run_loop(
     work
         Elements to be processed; little work runs in the calling thread.
     args, constants
-        As for ``execute``.
+        As for ``execute``; the loop takes some of the latter as arguments (lift.py).
     """
+    read, constants = loop.divided(constants)
+    args = (*args, *read)
     absent = [a is None for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
@@ -233,11 +235,14 @@ def run_watched(
     work = math.prod(sizes)
     # who records a loop runs it again without a look at the marks
     if LoopCalls.active is None:
-        run_loop(loop, tiles, work, given, (*constants, PLAIN.value))
+        plain = given
+        if loop.count is not None and given[loop.count] is not None:
+            plain = (*given[: loop.count], None, *given[loop.count + 1 :])
+        run_loop(loop, tiles, work, plain, (*constants, PLAIN.value))
     else:
         suspect[:] = 1
     if suspect[0]:
-        own = dict(zip(loop.constants, constants, strict=False))
+        own = dict(zip(loop.flags, constants, strict=False))
         care = own.get("CARE", SATURATE.value)
         run_loop(loop, tiles, work, given, (*constants, care))
 

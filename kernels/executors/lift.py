@@ -10,7 +10,10 @@ source and rewrites what Numba reads differently, and nothing else:
   the branches that they rule out are dropped, as Triton does. Not so the states before and after a
   sequence, ``[N, C]`` float32, whose names end in 0 and 1: a loop touches them once a tile, so it
   takes their addresses, of which that of None is 0, and one module serves with states and without;
-* the body of a step stands where the step is called (inline.py).
+* arrays of a size that is a constant of the module lie on the stack: without memory that Numba has
+  to count references of, a loop compiles in a fifth less, and LLVM knows that they do not overlap;
+* the body of a step stands where the step is called (inline.py), and each expression of operations
+  is one function (fuse.py).
 
 The result is one small Python module a loop and set of constants, in a folder named by the hash of
 its text: what the compiler sees can be read there, Numba's on-disk cache works for it, and no edit
@@ -18,12 +21,16 @@ of any helper can leave stale machine code behind. Compilation happens at the fi
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import inspect
 import logging
 import os
+import re
+import shutil
+import stat
 import sys
 import tempfile
 import textwrap
@@ -35,9 +42,10 @@ from typing import Any
 
 from lapilli.kernels.numbers.language import is_jit, tl
 
+from .fuse import fused
 from .inline import inlined
-from .trace import is_state, trace
-from .walk import loop_text
+from .trace import is_state, trace, with_shift
+from .walk import SHIFT, loop_text
 
 _HEADER = """\
 import numpy as np
@@ -51,11 +59,12 @@ _WALK_HEADER = (
     + """\
 
 TILE = 1024
-INFINITE, NOT_A_NUMBER = np.float32(np.inf), np.float32(np.nan)
 """
 )
 _STEP = "@njit(forceinline=True, error_model='numpy')"
-_LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy', no_cfunc_wrapper=True)"
+_LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy', no_cfunc_wrapper=True, _nrt=%s)"
+_ALLOCATES = re.compile(r"\b(np\.empty|np\.zeros|aligned)\(")  # memory that Numba frees
+_ON_STACK = {"empty": "scratch", "zeros": "zeroed_scratch"}
 
 _OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
     ast.Add: "add",
@@ -68,6 +77,10 @@ _OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
     ast.BitOr: "bitwise_or",
     ast.BitXor: "bitwise_xor",
 }
+
+# Numba compiles again where a module has another time than before, as copies in images and wheels
+# do: all have this one, the first that a zip file can hold
+_WRITTEN = 315532800.0
 
 _lock = threading.Lock()
 
@@ -87,7 +100,9 @@ class CpuLoop:
 
     Arguments annotated ``tl.constexpr``, which come last, are compile-time constants (flags and
     step functions), and so is the absence of an argument that is None: one module for each
-    combination.
+    combination. Those among them that are annotated ``bool`` or ``int`` are constants of the Triton
+    kernel only: the loop reads them outside of its innermost loops, so they cost nothing at run
+    time, and a module less for each of their values.
     """
 
     def __init__(self, fn: Callable[..., None]):
@@ -97,8 +112,21 @@ class CpuLoop:
         parameters = inspect.signature(fn).parameters.values()
         self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr][2:]
         self.constants = [p.name for p in parameters if p.annotation is tl.constexpr]
+        self.flags = [p.name for p in parameters if p.annotation is not inspect.Parameter.empty]
+        self._is_read = [p.annotation in (bool, int) for p in parameters if p.name in self.flags]
         self.is_watched = False  # see fixed_point.py
+        self.count: int | None = None  # position of what only the careful rules write to
         self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
+        self._divided: dict[tuple[Any, ...], tuple[tuple[bool | int, ...], tuple[Any, ...]]] = {}
+
+    def divided(self, flags: tuple[Any, ...]) -> tuple[tuple[bool | int, ...], tuple[object, ...]]:
+        """Divide the values of ``flags`` into last arguments and compile-time constants."""
+        found = self._divided.get(flags)
+        if found is None:
+            pairs = [*zip(self._is_read, flags, strict=True)]
+            found = tuple(f for r, f in pairs if r), tuple(f for r, f in pairs if not r)
+            self._divided[flags] = found
+        return found
 
     @functools.cached_property
     def states(self) -> list[int]:
@@ -148,17 +176,24 @@ class WalkLoop(CpuLoop):
         self.tensors = [n.removesuffix("_ptr") for n in names[:-3]]
         marks = ["suspect"] if self.is_watched else []
         self.arguments = [*self.tensors, *marks, "N", "T", "C"]
-        self.constants = [c for c in self.constants if c not in ("U", "STAGES", "BLOCK")]
+        self.flags = [c for c in self.constants if c not in ("U", "STAGES", "BLOCK")]
+        self.shifts = SHIFT in self.flags
         if self.is_watched:
-            self.constants.append("RULE")
+            self.flags.append("RULE")
+        self._is_read = [flag == SHIFT for flag in self.flags]
+        self.constants = [flag for flag in self.flags if flag != SHIFT]
+        self.count = self.arguments.index("count") if "count" in self.arguments else None
 
     def text(self, absent: list[str], constants: dict[str, Any]) -> str:
         """Return the module that defines the loop."""
         flags = dict(constants)
-        found = trace(self.kernel, absent, flags, flags.pop("RULE", 0))
+        rule = flags.pop("RULE", 0)
+        found = trace(self.kernel, absent, flags | {SHIFT: False}, rule)
+        if self.shifts:
+            found = with_shift(found, trace(self.kernel, absent, flags | {SHIFT: True}, rule))
         present = [n for n in self.tensors if n not in absent]
-        loop = loop_text(found, self.__name__, present, self.is_watched)
-        return f"{_origin(self.fn)}{_WALK_HEADER}\n\n{_LOOP}\n{loop}\n"
+        definition = loop_text(found, self.__name__, present, self.is_watched, self.shifts)
+        return _origin(self.fn) + _WALK_HEADER + _defined(ast.parse(definition).body[0], {}, _LOOP)
 
 
 def cpu_loop(fn: Callable[..., None]) -> CpuLoop:
@@ -290,10 +325,28 @@ class _Rewrite(ast.NodeTransformer):
             return _call("float32", node)
         return node
 
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        """Clear whole arrays by one call each: Numba takes long to type a slice."""
+        targets = _elements(node.targets[0])
+        values = _elements(node.value)
+        if self.is_step or not (
+            all(map(_is_whole_array, targets))
+            and all(isinstance(value, ast.Constant) and value.value == 0 for value in values)
+        ):
+            return self.generic_visit(node)
+        return [ast.Expr(_call("clear", target.value)) for target in targets]
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "to":
             return ast.Call(node.args[0], [node.func.value], [])
+        if (
+            isinstance(node.func, ast.Attribute)
+            and node.func.attr in _ON_STACK
+            and isinstance(node.args[0], ast.Name)
+            and node.args[0].id in self.named
+        ):
+            return _call(_ON_STACK[node.func.attr], *node.args)
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
@@ -313,6 +366,19 @@ def _rewritten(
 def _address(state: str) -> str:
     """Name of the argument that holds the address of a state."""
     return f"{state}_address"
+
+
+def _elements(node: ast.expr) -> list[Any]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
+
+
+def _is_whole_array(node: ast.expr) -> bool:
+    """Whether an expression is ``name[:]``."""
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and ast.unparse(node.slice) == ":"
+    )
 
 
 def _call(name: str, *arguments: ast.expr) -> ast.Call:
@@ -365,16 +431,32 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
 
     tree = _rewritten(inspect.getsource(fn), root_is_step, constants, values)
     tree = inlined(tree, steps, {**values, **constants}, read)
-    decorator = _STEP if root_is_step else _LOOP
-    parts.append(f"\n\n{decorator}\n{ast.unparse(ast.fix_missing_locations(tree))}\n")
+    parts.append(_defined(tree, values, _STEP if root_is_step else _LOOP))
     return "".join(parts)
 
 
+def _defined(tree: Any, values: dict[str, object], decorator: str) -> str:
+    """Return the text of a function, and before it of those of its expressions."""
+    from .scalar_ops import OPERATIONS
+
+    tree, functions = fused(tree, OPERATIONS, values)
+    named = "".join(f"{name} = expression({text!r})\n" for name, text in functions.items())
+    body = ast.unparse(ast.fix_missing_locations(tree))
+    if decorator is _LOOP:
+        decorator %= bool(_ALLOCATES.search(body))
+    return f"{named}\n\n{decorator}\n{body}\n"
+
+
 def cache_folder() -> Path:
-    """Folder of the compiled CPU loops: LAPILLI_CACHE_DIR, or a folder in the user's cache."""
+    """Folder of the compiled CPU loops: LAPILLI_CACHE_DIR, or a folder in the user's cache.
+
+    One that cannot be written to is read; what it lacks is then compiled by every process.
+    """
     chosen = os.environ.get("LAPILLI_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
+    return Path(chosen) if chosen else _own_cache()
+
+
+def _own_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lapilli"
 
@@ -390,6 +472,8 @@ def _write(text: str, name: str) -> Path:
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder, cache = cache_folder() / digest, True
+        if (folder / f"{name}.py").exists() and not os.access(folder, os.W_OK):
+            folder = _copied(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(folder)
@@ -401,11 +485,29 @@ def _write(text: str, name: str) -> Path:
         with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
             file.write(text.replace("{cache}", str(cache)))
         os.replace(file.name, path)
+    if cache and path.stat().st_mtime != _WRITTEN:
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(path, (_WRITTEN, _WRITTEN))
     return path
 
 
 def _origin(fn: Callable[..., Any]) -> str:
     return f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/executors/lift.py.\n"
+
+
+def _copied(folder: Path) -> Path:
+    """Copy a folder of the cache that cannot be written to, in which Numba would not read."""
+    base = _own_cache()
+    target = base / folder.name
+    if not target.exists():
+        base.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base) as scratch:
+            copy = shutil.copytree(folder, Path(scratch) / folder.name, copy_function=shutil.copy)
+            for entry in (copy, *copy.rglob("*")):
+                entry.chmod(entry.stat().st_mode | stat.S_IWUSR)
+            with contextlib.suppress(OSError):  # another process was faster
+                copy.rename(target)
+    return target
 
 
 def _load(text: str, function: str) -> Callable[..., Any]:

@@ -3,9 +3,13 @@
 Imported by the generated modules only; importing it loads Numba.
 """
 
+import ast
+import inspect
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
@@ -16,9 +20,11 @@ __all__ = [
     "bitwise_and",
     "bitwise_or",
     "bitwise_xor",
+    "clear",
     "div_rn",
     "divide",
     "exp2",
+    "expression",
     "float32",
     "floor",
     "int32",
@@ -30,15 +36,22 @@ __all__ = [
     "negative",
     "note",
     "right_shift",
+    "scratch",
     "sqrt",
     "state_at",
     "subtract",
     "uint32",
     "where",
     "widest_vectors",
+    "zeroed_scratch",
 ]
 
 _FLOAT = ir.FloatType()
+_LONG = ir.IntType(64)
+_LINE = 64  # bytes of a cache line
+_SIGNS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
+
+OPERATIONS = {}  # how each operation is typed and written, by name: what expressions are made of
 
 
 # Intrinsics, not functions: Numba would compile a function on its own, and then again to inline it.
@@ -70,8 +83,18 @@ def _cast(context, builder, signature, args, kind):
     return [context.cast(builder, value, given, kind) for given, value in narrowed]
 
 
-def _conversion(kind):
-    @intrinsic
+def _operation(name):
+    """Mark what types and writes an operation on scalars."""
+
+    def mark(define):
+        OPERATIONS[name] = define
+        return intrinsic(define)
+
+    return mark
+
+
+def _conversion(name, kind):
+    @_operation(name)
     def conversion(typingctx, x):
         def codegen(context, builder, signature, args):
             return context.cast(builder, args[0], signature.args[0], kind)
@@ -81,16 +104,16 @@ def _conversion(kind):
     return conversion
 
 
-float32 = _conversion(types.float32)
-int32 = _conversion(types.int32)
-uint32 = _conversion(types.uint32)
+float32 = _conversion("float32", types.float32)
+int32 = _conversion("int32", types.int32)
+uint32 = _conversion("uint32", types.uint32)
 
 
-def _operation(of_floats, of_signed, of_unsigned=None):
+def _of_two(name, of_floats, of_signed, of_unsigned=None):
     """Return an operation on two numbers, which does not leave 32 bits."""
     of_unsigned = of_unsigned or of_signed
 
-    @intrinsic
+    @_operation(name)
     def operation(typingctx, a, b):
         kind = _common(typingctx, a, b)
         if of_signed is None and not isinstance(kind, types.Float):
@@ -99,28 +122,28 @@ def _operation(of_floats, of_signed, of_unsigned=None):
         def codegen(context, builder, signature, args):
             a, b = _cast(context, builder, signature, args, kind)
             if isinstance(kind, types.Float):
-                name = of_floats
+                how = of_floats
             else:
-                name = of_signed if getattr(kind, "signed", False) else of_unsigned
-            return context.cast(builder, getattr(builder, name)(a, b), kind, _narrowed(kind))
+                how = of_signed if getattr(kind, "signed", False) else of_unsigned
+            return context.cast(builder, getattr(builder, how)(a, b), kind, _narrowed(kind))
 
         return _narrowed(kind)(a, b), codegen
 
     return operation
 
 
-add = _operation("fadd", "add")
-subtract = _operation("fsub", "sub")
-multiply = _operation("fmul", "mul")
-divide = _operation("fdiv", None)
-left_shift = _operation(None, "shl")
-right_shift = _operation(None, "ashr", "lshr")
-bitwise_and = _operation(None, "and_")
-bitwise_or = _operation(None, "or_")
-bitwise_xor = _operation(None, "xor")
+add = _of_two("add", "fadd", "add")
+subtract = _of_two("subtract", "fsub", "sub")
+multiply = _of_two("multiply", "fmul", "mul")
+divide = _of_two("divide", "fdiv", None)
+left_shift = _of_two("left_shift", None, "shl")
+right_shift = _of_two("right_shift", None, "ashr", "lshr")
+bitwise_and = _of_two("bitwise_and", None, "and_")
+bitwise_or = _of_two("bitwise_or", None, "or_")
+bitwise_xor = _of_two("bitwise_xor", None, "xor")
 
 
-@intrinsic
+@_operation("negative")
 def negative(typingctx, x):
     """Change the sign."""
     kind = _narrowed(x)
@@ -132,7 +155,7 @@ def negative(typingctx, x):
     return kind(x), codegen
 
 
-@intrinsic
+@_operation("where")
 def where(typingctx, condition, a, b):
     """Select; both sides are evaluated."""
     kind = _common(typingctx, a, b)
@@ -147,15 +170,16 @@ def where(typingctx, condition, a, b):
 
 def _compare(builder, sign, kind, a, b):
     if isinstance(kind, types.Float):
-        return builder.fcmp_ordered(sign, a, b)
-    compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+        compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
+        return compare(sign, a, b)
+    compare = builder.icmp_signed if getattr(kind, "signed", False) else builder.icmp_unsigned
     return compare(sign, a, b)
 
 
-def _choice(sign):
+def _choice(name, sign):
     """Return a function that selects the first of two numbers where the sign holds between both."""
 
-    @intrinsic
+    @_operation(name)
     def choice(typingctx, a, b):
         kind = _common(typingctx, a, b)
 
@@ -168,11 +192,11 @@ def _choice(sign):
     return choice
 
 
-maximum = _choice(">")
-minimum = _choice("<")
+maximum = _choice("maximum", ">")
+minimum = _choice("minimum", "<")
 
 
-@intrinsic
+@_operation("abs")
 def abs(typingctx, x):
     """Absolute value."""
     kind = _narrowed(x)
@@ -185,13 +209,13 @@ def abs(typingctx, x):
     return kind(x), codegen
 
 
-def _function(name):
+def _function(name, of_llvm):
     """Return a function of LLVM's, of a float32."""
 
-    @intrinsic
+    @_operation(name)
     def function(typingctx, x):
         def codegen(context, builder, signature, args):
-            called = builder.module.declare_intrinsic(name, (_FLOAT,))
+            called = builder.module.declare_intrinsic(of_llvm, (_FLOAT,))
             return builder.call(called, _cast(context, builder, signature, args, types.float32))
 
         return types.float32(x), codegen
@@ -199,11 +223,11 @@ def _function(name):
     return function
 
 
-floor = _function("llvm.floor")
-sqrt = _function("llvm.sqrt")
+floor = _function("floor", "llvm.floor")
+sqrt = _function("sqrt", "llvm.sqrt")
 
 
-@intrinsic
+@_operation("div_rn")
 def div_rn(typingctx, a, b):
     """Correctly rounded float32 division."""
 
@@ -213,7 +237,7 @@ def div_rn(typingctx, a, b):
     return types.float32(a, b), codegen
 
 
-@intrinsic
+@_operation("magnitude")
 def magnitude(typingctx, x):
     """Bits of a float32 without its sign, an int32: ordered as magnitudes are, NaN above all."""
 
@@ -222,6 +246,70 @@ def magnitude(typingctx, x):
         return builder.and_(bits, ir.Constant(bits.type, 0x7FFFFFFF))
 
     return types.int32(types.float32), codegen
+
+
+def expression(text):
+    """Return a function that evaluates an expression of operations.
+
+    ``text`` is a lambda of numbers. It calls operations, compares as Python does, and its constants
+    are plain ones.
+    """
+    function = ast.parse(text, mode="eval").body
+    parameters = [a.arg for a in function.args.args]
+
+    def define(typingctx, *given):
+        kinds = dict(zip(parameters, given, strict=True))
+        kind, write = _typed(typingctx, function.body, kinds)
+
+        def codegen(context, builder, signature, args):
+            return write(context, builder, dict(zip(parameters, args, strict=True)))
+
+        return kind(*given), codegen
+
+    # Numba binds arguments to parameters by this, and knows no starred ones
+    define.__signature__ = inspect.Signature(
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name in ("typingctx", *parameters)
+    )
+    return intrinsic(define)
+
+
+def _typed(typingctx, node, kinds):
+    """Return the type of an expression, and what writes it, given the parameters' values."""
+    if isinstance(node, ast.Name):
+        return kinds[node.id], lambda context, builder, values: values[node.id]
+    if isinstance(node, ast.Compare):
+        return _compared(typingctx, node, kinds)
+    if isinstance(node, ast.Call) and node.func.id in OPERATIONS:
+        return _called(typingctx, node, kinds)
+    value = float(node.args[0].value) if isinstance(node, ast.Call) else ast.literal_eval(node)
+    kind = types.float64 if isinstance(value, float) else types.int64
+    return kind, lambda context, builder, values: context.get_constant(kind, value)
+
+
+def _called(typingctx, node, kinds):
+    parts = [_typed(typingctx, argument, kinds) for argument in node.args]
+    signature, codegen = OPERATIONS[node.func.id](typingctx, *(kind for kind, _ in parts))
+
+    def write(context, builder, values):
+        args = (
+            context.cast(builder, part(context, builder, values), kind, taken)
+            for (kind, part), taken in zip(parts, signature.args, strict=True)
+        )
+        return codegen(context, builder, signature, [*args])
+
+    return signature.return_type, write
+
+
+def _compared(typingctx, node, kinds):
+    parts = [_typed(typingctx, side, kinds) for side in (node.left, *node.comparators)]
+    kind = typingctx.unify_types(*(types.unliteral(k) for k, _ in parts))
+
+    def write(context, builder, values):
+        a, b = (context.cast(builder, part(context, builder, values), k, kind) for k, part in parts)
+        return _compare(builder, _SIGNS[type(node.ops[0])], kind, a, b)
+
+    return types.boolean, write
 
 
 @intrinsic
@@ -268,6 +356,49 @@ def state_at(typingctx, address, N, C):
     return kind(address, N, C), codegen
 
 
+def _scratch(is_zero):
+    @intrinsic(prefer_literal=True)
+    def scratch(typingctx, n, dtype):
+        kind = types.Array(dtype.dtype, 1, "C")
+
+        def codegen(context, builder, signature, args):
+            element = context.get_data_type(kind.dtype)
+            width, size = context.get_abi_sizeof(element), n.literal_value
+            with builder.goto_entry_block():
+                room = builder.alloca(ir.ArrayType(element, size))
+            room.align = _LINE
+            if is_zero:
+                cgutils.memset(builder, room, _LONG(size * width), 0)
+            array = context.make_array(kind)(context, builder)
+            populate_array(
+                array, builder.bitcast(room, element.as_pointer()), [_LONG(size)], [_LONG(width)],
+                _LONG(width), None,
+            )  # fmt: skip
+            return array._getvalue()
+
+        return kind(n, dtype), codegen
+
+    return scratch
+
+
+scratch = _scratch(is_zero=False)  # an array of n entries, a literal, on the stack
+zeroed_scratch = _scratch(is_zero=True)
+
+
+@intrinsic
+def clear(typingctx, array):
+    """Fill a contiguous array with zeros."""
+    if array.layout != "C":
+        raise TypingError(f"an array to be cleared is contiguous; got {array}")
+
+    def codegen(context, builder, signature, args):
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        cgutils.memset(builder, view.data, builder.mul(view.nitems, view.itemsize), 0)
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
+
+
 @intrinsic
 def widest_vectors(typingctx):
     """Let the function that calls this use all of a vector register.
@@ -296,7 +427,7 @@ _C = (
 )
 
 
-@intrinsic
+@_operation("exp2")
 def exp2(typingctx, x):
     """2 to the power x < 128, as plain arithmetic so that it vectorises; at least 2**-126."""
 

@@ -15,14 +15,27 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .trace import Row, Stage, Store, Trace, Value, is_state, kind_of
+from .trace import (
+    LEAVES,
+    Row,
+    Shifted,
+    Stage,
+    Store,
+    Trace,
+    Value,
+    is_state,
+    kind_of,
+    operands,
+    prune,
+    roots,
+)
 
 _ARRAYS = {"float": "float32", "int": "int32", "uint": "uint32", "bool": "bool_"}
+SHIFT = "SHIFT"  # the flag that moves rows by one step
 _SIGNS = ("<", "<=", ">", ">=", "==", "!=")
-_LEAVES = ("argument", "number", "state", "before", "last")
 
 
-def loop_text(found: Trace, name: str, arguments: list[str], is_watched: bool) -> str:
+def loop_text(found: Trace, name: str, arguments: list[str], is_watched: bool, shifts: bool) -> str:
     """Return the definition of the loop.
 
     Parameters
@@ -35,14 +48,10 @@ def loop_text(found: Trace, name: str, arguments: list[str], is_watched: bool) -
         Its arguments that are present, after ``first, last``; of states it takes the addresses.
     is_watched
         Whether it gets marks of tiles: it notes the bound of the states, or heeds the marks.
+    shifts
+        Whether its last argument is by how many rows some are moved, 0 or 1.
     """
-    return _Writer(found, is_watched).text(name, arguments)
-
-
-def _operands(x: Value) -> Iterator[Value]:
-    """Yield the values that a value is computed from."""
-    if x.op not in _LEAVES:
-        yield from (a for a in x.args if isinstance(a, Value))
+    return _Writer(found, is_watched, shifts).text(name, arguments)
 
 
 def _largest(x: Any) -> Iterator[Any]:
@@ -62,8 +71,15 @@ def _is_mask(x: Value) -> bool:
     return x.op == "bitwise_and" and any(isinstance(a, int) for a in x.args)
 
 
+def _can_be_outside(step: Any) -> bool:
+    """Whether a row can lie outside of the sequence."""
+    return isinstance(step, Shifted) or (isinstance(step, int) and step != 0)
+
+
 class _Writer:
-    def __init__(self, found: Trace, is_watched: bool):
+    def __init__(self, found: Trace, is_watched: bool, shifts: bool):
+        self.shifts = shifts
+        prune(found)
         self.found = found
         self.is_watched = is_watched
         self.watch = None if found.rule else found.watch
@@ -92,7 +108,7 @@ class _Writer:
         self.tops = list(_largest(top))
 
     def _find_live(self) -> None:
-        """List all values that somebody needs, and drop what is carried for nobody."""
+        """List all values that somebody needs."""
         seen: dict[int, Value] = {}
 
         def visit(x: Any) -> None:
@@ -101,30 +117,16 @@ class _Writer:
             self.uses[id(x)] = self.uses.get(id(x), 0) + 1
             if id(x) not in seen:
                 seen[id(x)] = x
-                for a in _operands(x):
+                for a in operands(x):
                     visit(a)
                 self.live.append(x)
 
-        for store in self.found.stores:
-            visit(store.value)
-            if isinstance(store.address.place, Row):
-                visit(store.address.place.step)
-        for x in (*self.tops, *self.tops_of_step):
-            visit(x)
-        if self.watch is not None:
-            visit(self.watch.gain)
-            visit(self.watch.scale)
-        waiting, wanted = self.carried, []
-        while waiting:
-            needed = [c for c in waiting if id(c.before) in seen or id(c.last) in seen]
-            if not needed:
-                break
-            waiting = [c for c in waiting if not any(c is other for other in needed)]
-            wanted += needed
-            for c in needed:
-                visit(c.first)
-                visit(c.after)
-        self.carried = wanted
+        for x in (*roots(self.found), *self.tops, *self.tops_of_step):
+            if self.watch is None or x is not self.watch.top:
+                visit(x)
+        for c in self.carried:
+            visit(c.first)
+            visit(c.after)
 
     # text
 
@@ -132,7 +134,8 @@ class _Writer:
         """Return the definition."""
         given = [f"{a}_address" if is_state(a) else a for a in arguments]
         marks = ["suspect"] if self.is_watched else []
-        head = f"def {name}({', '.join(['first', 'last', *given, *marks, 'N', 'T', 'C'])}):"
+        shift = [SHIFT] if self.shifts else []
+        head = f"def {name}({', '.join(['first', 'last', *given, *marks, 'N', 'T', 'C', *shift])}):"
         self._line("widest_vectors()")
         for a in arguments:
             if is_state(a):
@@ -164,16 +167,16 @@ class _Writer:
     def _scalars(self, stage: Stage) -> None:
         """Compute what is the same for all neurons."""
         for x in self.live:
-            if x.stage is stage and not x.of_lanes and x.op not in _LEAVES:
+            if x.stage is stage and not x.of_lanes and x.op not in LEAVES:
                 self._line(f"{self._name(x)} = {self._operation(x)}")
 
     def _place_arrays(self) -> None:
         for k, c in enumerate(self.carried):
             self.arrays[id(c.before)] = self.arrays[id(c.last)] = f"carry_{k}"
-            self._line(f"carry_{k} = np.empty(TILE, np.{_ARRAYS[kind_of(c.first)]})")
+            self._line(f"carry_{k} = scratch(TILE, np.{_ARRAYS[kind_of(c.first)]})")
         readers: dict[int, Stage] = {}
         for x in self.live:
-            for a in _operands(x):
+            for a in operands(x):
                 readers[id(a)] = max(readers.get(id(a), Stage.CALL), x.stage)
         for c in self.carried:
             self._read(readers, c.first, Stage.SAMPLE)
@@ -184,15 +187,15 @@ class _Writer:
             self._read(readers, x, Stage.SAMPLE)
         for x in reversed(self.live):
             if _is_mask(x):  # what it is taken of is kept in its place
-                for a in _operands(x):
+                for a in operands(x):
                     self._read(readers, a, readers[id(x)])
         for x in self.live:
             early = x.stage in (Stage.CHANNELS, Stage.SAMPLE)
             if x.of_lanes and early and not _is_mask(x) and readers.get(id(x), x.stage) > x.stage:
                 name = self.arrays[id(x)] = f"lane_{len(self.arrays)}"
-                self._line(f"{name} = np.empty(TILE, np.{_ARRAYS[x.kind]})")
+                self._line(f"{name} = scratch(TILE, np.{_ARRAYS[x.kind]})")
         for name, beyond in sorted(self._rows_beyond()):
-            self._line(f"{beyond} = np.zeros(TILE, {name}.dtype)")
+            self._line(f"{beyond} = zeroed_scratch(TILE, {name}.dtype)")
 
     @staticmethod
     def _read(readers: dict[int, Stage], x: Any, stage: Stage) -> None:
@@ -200,18 +203,18 @@ class _Writer:
 
     def _rows_beyond(self) -> set[tuple[str, str]]:
         """Name the rows that stand for those outside a tensor: zeros, and one to write to."""
-        read = {
-            (x.args[0], f"{x.args[0]}_none")
-            for x in self.live
-            if x.op == "row"
-            and (x.args[1] not in (0,) if isinstance(x.args[1], int) else x.args[2] is not None)
-        }
+        read: set[tuple[str, str]] = set()
+        for x in self.live:
+            if x.op == "row":
+                name, step, condition = x.args
+                if condition is not None or _can_be_outside(step):
+                    read.add((name, f"{name}_none"))
         return read | {(name, f"{name}_beyond") for name in self._delayed()}
 
     def _delayed(self) -> list[str]:
         """Name the tensors whose rows are written one step later."""
         places = [s.address for s in self.found.stores if isinstance(s.address.place, Row)]
-        return [a.name for a in places if isinstance(a.place.step, int) and a.place.step]
+        return [a.name for a in places if _can_be_outside(a.place.step)]
 
     def _channels(self) -> None:
         own = [x for x in self.live if x.stage is Stage.CHANNELS]
@@ -262,7 +265,8 @@ class _Writer:
         if len(self.lines) == at:
             self.lines.pop()
         for name in self._delayed():
-            self._line(f"{name}[n, 0, c0:c1] = 0")
+            self._line(f"if {SHIFT} != 0:")
+            self._line(f"    clear({name}[n, 0, c0:c1])")
 
     def _raise_top(self, values: list[Any]) -> None:
         if values:  # at once: LLVM vectorises one maximum over the lanes, not one after another
@@ -300,7 +304,10 @@ class _Writer:
         if key in self.rows:
             return
         row = self.rows[key] = f"{name}_row{len(self.rows)}"
-        if isinstance(step, int):
+        if isinstance(step, Shifted):
+            at = f"t + {step.steps} + {SHIFT}" if step.steps else f"t + {SHIFT}"
+            inside = f"{at} < T"
+        elif isinstance(step, int):
             at = "t" if step == 0 else f"t + {step}" if step > 0 else f"t - {-step}"
             inside = None if step == 0 else f"{at} < T" if step > 0 else f"{at} >= 0"
         else:
@@ -406,5 +413,7 @@ def _number(x: Any) -> str:
     if isinstance(x, float):
         if math.isfinite(x):
             return f"float32({x!r})"
-        return "NOT_A_NUMBER" if math.isnan(x) else f"{'-' * (x < 0)}INFINITE"
+        if x < 0:
+            return f"negative({_number(-x)})"
+        return f"float32(float('{x}'))"
     return repr(x)

@@ -77,7 +77,7 @@ def _recurrent_fwd_cpu(
     count, at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset,
     height, excess, rate, suspect, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: int,
     RULE: tl.constexpr,
 ):  # fmt: skip
     a, b = np.empty(C, np.int32), np.empty(C, np.int32)
