@@ -43,8 +43,10 @@ from typing import Any
 from lapilli.kernels.numbers.language import is_jit, tl
 
 from .fuse import fused
+from .graph import with_shift
 from .inline import inlined
-from .trace import is_state, trace, with_shift
+from .symbols import is_state
+from .trace import trace
 from .walk import SHIFT, loop_text
 
 _HEADER = """\

@@ -12,278 +12,35 @@ here: ``lanes``, ``walk_forward`` and ``walk_backward``, ``with_care``; ``larger
 keep the largest input of a whole tile in place of one for each neuron.
 """
 
-import enum
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from lapilli.kernels.numbers import fixed_point, language
 from lapilli.kernels.numbers.language import is_jit
 
 from . import rows
-
-Function = Callable[..., Any]
-LEAVES = ("argument", "number", "state", "before", "last")  # values of no others
-Kind = str  # of a number: "int", "uint", "float" or "bool"
-
-
-class Stage(enum.IntEnum):
-    """When a value is known: once a call, a block of channels, a sample, a step, or at the end."""
-
-    CALL = 0
-    CHANNELS = 1
-    SAMPLE = 2
-    STEP = 3
-    END = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A number of each neuron, or of all of them (not ``of_lanes``), and how it is computed."""
-
-    op: str
-    args: tuple[Any, ...]
-    kind: Kind
-    stage: Stage
-    of_lanes: bool
-
-    def __bool__(self) -> bool:
-        raise TypeError(
-            f"a kernel branches on a number that it computes ({self.op}); a branch may depend on "
-            "constants and on tensors that are absent. Use tl.where."
-        )
-
-    def to(self, kind: Any, bitcast: bool = False) -> "Value":
-        """Convert."""
-        if bitcast:
-            raise NotImplementedError("the bits of a number as another kind: only ``larger`` may")
-        return _value(kind.name, (self,), kind.kind)
-
-    def __neg__(self) -> "Value":
-        return _value("negative", (self,), self.kind)
-
-
-def _operator(op: str, swapped: bool = False, kind: Kind | None = None) -> Function:
-    def method(self: Value, other: Any) -> Any:
-        if not isinstance(other, (Value, int, float)):
-            return NotImplemented
-        if isinstance(other, int) and other == 0 and self.kind != "float":
-            if op == "multiply":
-                return 0
-            if op == "add":
-                return self
-        a, b = (other, self) if swapped else (self, other)
-        return _value(op, (a, b), kind or _joint(a, b))
-
-    return method
-
-
-_ARITHMETIC = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "lshift": "left_shift",
-    "rshift": "right_shift", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
-}  # fmt: skip
-for _name, _op in _ARITHMETIC.items():
-    setattr(Value, f"__{_name}__", _operator(_op))
-    setattr(Value, f"__r{_name}__", _operator(_op, swapped=True))
-Value.__truediv__ = _operator("divide", kind="float")  # type: ignore[attr-defined]
-Value.__rtruediv__ = _operator("divide", True, "float")  # type: ignore[attr-defined]
-for _name, _op in (
-    ("lt", "<"),
-    ("le", "<="),
-    ("gt", ">"),
-    ("ge", ">="),
-    ("eq", "=="),
-    ("ne", "!="),
-):
-    setattr(Value, f"__{_name}__", _operator(_op, kind="bool"))
-Value.__hash__ = object.__hash__  # type: ignore[method-assign]
-
-
-def kind_of(x: Any) -> Kind:
-    """Return the kind of a symbol or of a number of Python's."""
-    if isinstance(x, Value):
-        return x.kind
-    return "bool" if isinstance(x, bool) else "float" if isinstance(x, float) else "int"
-
-
-def stage_of(x: Any) -> Stage:
-    """Return the stage of a symbol; numbers of Python's are known before a call."""
-    return x.stage if isinstance(x, Value) else Stage.CALL
-
-
-def _joint(*args: Any) -> Kind:
-    kinds = {kind_of(a) for a in args}
-    return next(k for k in ("float", "uint", "int", "bool") if k in kinds)
-
-
-def _value(op: str, args: tuple[Any, ...], kind: Kind) -> Value:
-    of_lanes = any(isinstance(a, Value) and a.of_lanes for a in args)
-    return _known(op, args, kind, max(map(stage_of, args)), of_lanes)
-
-
-def _known(op: str, args: tuple[Any, ...], kind: Kind, stage: Stage, of_lanes: bool) -> Value:
-    """Return the value of an operation: the same for the same arguments."""
-    # by identity: 0 and 0.0 are equal, a NaN is not, and ``==`` of a value makes another
-    key = op, kind, tuple(id(a) if isinstance(a, Value) else (type(a), repr(a)) for a in args)
-    values = Trace.current.values
-    if key not in values:
-        values[key] = Value(op, args, kind, stage, of_lanes)
-    return values[key]
-
-
-# What addresses are made of
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """A tensor that a kernel is given; ``name`` is that of the argument of the loop."""
-
-    name: str
-
-    def __add__(self, other: Any) -> Any:
-        if other is BASE or (isinstance(other, int) and other == 0):
-            return self
-        if isinstance(other, (Row, Parameter, Neuron)):
-            return Address(self.name, other)
-        return NotImplemented
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of ``[N, rows, C]``: so many behind that of step t, or one by its number."""
-
-    step: Any  # a number of Python's, or a value
-
-    def __add__(self, other: Any) -> Any:
-        if isinstance(other, int) and other == 0:
-            return self
-        if not isinstance(other, Steps):
-            return NotImplemented
-        whole = isinstance(other.steps, int)
-        return Row(self.step + other.steps) if whole else Row(other.steps)
-
-    def __sub__(self, other: Any) -> Any:
-        return Row(self.step - 1) if isinstance(other, Columns) else NotImplemented
-
-    def __mul__(self, other: int) -> int:
-        assert other == 0, "of a place in a row only what it begins with is used"
-        return 0
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """So many rows behind that of step t, and with SHIFT one more."""
-
-    steps: int
-
-
-@dataclass(frozen=True)
-class Steps:
-    """So many rows."""
-
-    steps: Any
-
-
-class Columns:
-    """Neurons of a sample: the distance from one row to the next."""
-
-    def __mul__(self, steps: Any) -> Steps:
-        return Steps(steps)
-
-    __rmul__ = __mul__
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """The entry of a parameter for a neuron, of which ``per`` consecutive ones share it."""
-
-    per: Value
-
-
-@dataclass(frozen=True)
-class Neuron:
-    """A neuron of all samples, or (``// per``) of one."""
-
-    def __lt__(self, other: Any) -> Any:
-        return LIVE
-
-    def __mul__(self, other: int) -> int:
-        assert other == 0, "no number of a neuron is computed with"
-        return 0
-
-    def __floordiv__(self, per: Value) -> Parameter:
-        return Parameter(per)
-
-
-class Live:
-    """That a lane has a neuron: on a CPU all have one."""
-
-    def __and__(self, other: Any) -> Any:
-        return other
-
-    __rand__ = __and__
-
-
-BASE, LIVE = object(), Live()
-
-
-@dataclass(frozen=True)
-class Address:
-    """A place in a tensor: a row, an entry of a parameter, or the neuron's of ``[N, C]``."""
-
-    name: str
-    place: Row | Parameter | Neuron
-
-
-@dataclass(frozen=True)
-class Store:
-    """What is written where; ``stage`` is STEP or END."""
-
-    address: Address
-    value: Any
-    stage: Stage
-
-
-@dataclass(eq=False)
-class Carried:
-    """What a walk hands from one step to the next."""
-
-    first: Any  # before the first step that is walked
-    before: Value  # at the beginning of a step
-    after: Any  # at its end
-    last: Value  # after the walk
-
-
-@dataclass
-class Watch:
-    """The bound of the states, see ``not_calm`` of fixed_point.py."""
-
-    top: Any
-    gain: Any
-    scale: Any
-    calm: Any
-
-
-@dataclass
-class Trace:
-    """What a kernel computes."""
-
-    rule: int
-    values: dict[Any, Value] = field(default_factory=dict)
-    stores: list[Store] = field(default_factory=list)
-    carried: list[Carried] = field(default_factory=list)
-    backward: bool = False
-    watch: Watch | None = None
-    stage: Stage = Stage.SAMPLE  # of stores
-
-    current: "Trace" = None  # type: ignore[assignment]
-
-
-def is_state(name: str) -> bool:
-    """Whether an argument is a state before or after the sequence, which a call may lack."""
-    return name[-1] in "01"
+from .graph import Carried, Store, Trace, Watch
+from .symbols import (
+    BASE,
+    LIVE,
+    Address,
+    Columns,
+    Function,
+    Kind,
+    Neuron,
+    Parameter,
+    Pointer,
+    Row,
+    Stage,
+    Value,
+    joint,
+    kind_of,
+    known,
+    value_of,
+)
 
 
 def trace(kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: int) -> Trace:
@@ -300,8 +57,8 @@ def trace(kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: i
     rule
         What becomes of numbers that do not fit, see fixed_point.py.
     """
-    found = Trace(rule)
-    Trace.current = found
+    forget()
+    found = Trace.current = Trace(rule)
     given: dict[str, Any] = {}
     for name in inspect.signature(kernel.fn).parameters:
         if name.endswith("_ptr"):
@@ -315,110 +72,9 @@ def trace(kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: i
             given[name] = 1
         else:
             kind = "int" if name in language.WHOLE_NUMBERS else "float"
-            given[name] = _known("argument", (name,), kind, Stage.CALL, False)
+            given[name] = known("argument", (name,), kind, Stage.CALL, False)
     _bound(kernel.fn)(**given)
     return found
-
-
-def operands(x: Value) -> Iterator[Value]:
-    """Yield the values that a value is computed from."""
-    if x.op not in LEAVES:
-        yield from (a for a in x.args if isinstance(a, Value))
-
-
-def roots(found: Trace) -> Iterator[Any]:
-    """Yield what is asked for, but for what is carried from step to step."""
-    for store in found.stores:
-        yield store.value
-        if isinstance(store.address.place, Row):
-            yield store.address.place.step
-    if found.watch is not None and not found.rule:
-        yield from (found.watch.top, found.watch.gain, found.watch.scale)
-
-
-def prune(found: Trace) -> None:
-    """Drop what is carried and nobody asks for."""
-    seen: set[int] = set()
-
-    def visit(x: Any) -> None:
-        if isinstance(x, Value) and id(x) not in seen:
-            seen.add(id(x))
-            for a in operands(x):
-                visit(a)
-
-    for x in roots(found):
-        visit(x)
-    waiting, wanted = found.carried, []
-    while True:
-        needed = [c for c in waiting if id(c.before) in seen or id(c.last) in seen]
-        if not needed:
-            break
-        waiting = [c for c in waiting if not any(c is other for other in needed)]
-        wanted += needed
-        for c in needed:
-            visit(c.first)
-            visit(c.after)
-    found.carried = wanted
-
-
-def with_shift(plain: Trace, shifted: Trace) -> Trace:
-    """Return one trace for a kernel with and without SHIFT, which may only move rows by one.
-
-    Raises
-    ------
-    NotImplementedError
-        If SHIFT makes another difference.
-    """
-    Trace.current = plain
-    pairs: dict[tuple[int, int], Any] = {}
-
-    def both(a: Any, b: Any) -> Any:
-        if not (isinstance(a, Value) and isinstance(b, Value)):
-            if type(a) is type(b) and repr(a) == repr(b):
-                return a
-            raise NotImplementedError(f"with SHIFT a kernel computes {b!r} in place of {a!r}")
-        key = id(a), id(b)
-        if key not in pairs:
-            if (a.op, a.kind, len(a.args)) != (b.op, b.kind, len(b.args)):
-                raise NotImplementedError(f"with SHIFT a kernel has {b.op!r} in place of {a.op!r}")
-            args = tuple(both(*each) for each in zip(a.args, b.args, strict=True) if a.op != "row")
-            if a.op == "row":
-                args = (both(a.args[0], b.args[0]), offset(a.args[1], b.args[1]),
-                        both(a.args[2], b.args[2]))  # fmt: skip
-            pairs[key] = _known(a.op, args, a.kind, a.stage, a.of_lanes)
-        return pairs[key]
-
-    def offset(a: Any, b: Any) -> Any:
-        if isinstance(a, int) and isinstance(b, int) and b == a + 1:
-            return Shifted(a)
-        return both(a, b)
-
-    def address(a: Address, b: Address) -> Address:
-        if isinstance(a.place, Row) and isinstance(b.place, Row) and a.name == b.name:
-            return Address(a.name, Row(offset(a.place.step, b.place.step)))
-        return both(a, b)
-
-    for found in (plain, shifted):
-        prune(found)
-    if len(plain.stores) != len(shifted.stores) or len(plain.carried) != len(shifted.carried):
-        raise NotImplementedError("with SHIFT a kernel stores or carries other values")
-    stores = [
-        Store(address(a.address, b.address), both(a.value, b.value), a.stage)
-        for a, b in zip(plain.stores, shifted.stores, strict=True)
-    ]
-    carried = [
-        Carried(*(both(*each) for each in zip(_parts(a), _parts(b), strict=True)))
-        for a, b in zip(plain.carried, shifted.carried, strict=True)
-    ]
-    watch = plain.watch
-    if watch is not None and shifted.watch is not None:
-        mine, other = ((w.top, w.gain, w.scale, w.calm) for w in (watch, shifted.watch))
-        watch = Watch(*(both(*each) for each in zip(mine, other, strict=True)))
-    return replace(plain, stores=stores, carried=carried, watch=watch)
-
-
-def _parts(c: Carried) -> tuple[Any, ...]:
-    return c.first, c.before, c.after, c.last
 
 
 # The language
@@ -440,27 +96,27 @@ class _Language:
 
     @staticmethod
     def zeros(shape: Any, kind: _Type) -> Value:
-        return _known("number", (0.0 if kind.kind == "float" else 0,), kind.kind, Stage.CALL, False)
+        return known("number", (0.0 if kind.kind == "float" else 0,), kind.kind, Stage.CALL, False)
 
     @staticmethod
     def zeros_like(x: Value) -> Value:
         zero = 0.0 if x.kind == "float" else 0
-        return _known("number", (zero,), x.kind, Stage.CALL, False)
+        return known("number", (zero,), x.kind, Stage.CALL, False)
 
     @staticmethod
     def where(condition: Any, a: Any, b: Any) -> Any:
-        return a if condition is LIVE else _value("where", (condition, a, b), _joint(a, b))
+        return a if condition is LIVE else value_of("where", (condition, a, b), joint(a, b))
 
     @staticmethod
     def load(address: Address, mask: Any = LIVE, other: Any = 0) -> Value:
         if isinstance(address.place, Parameter):
             found = address.name, address.place.per
-            return _known("parameter", found, "float", Stage.CHANNELS, True)
+            return known("parameter", found, "float", Stage.CHANNELS, True)
         if isinstance(address.place, Neuron):
-            return _known("state", (address.name,), "float", Stage.SAMPLE, True)
+            return known("state", (address.name,), "float", Stage.SAMPLE, True)
         step, condition = address.place.step, None if mask is LIVE else mask
         stage = Stage.SAMPLE if Trace.current.stage is Stage.SAMPLE else Stage.STEP
-        return _known("row", (address.name, step, condition), "float", stage, True)
+        return known("row", (address.name, step, condition), "float", stage, True)
 
     @staticmethod
     def store(address: Address, value: Any, mask: Any = LIVE) -> None:
@@ -468,7 +124,7 @@ class _Language:
 
     def __getattr__(self, name: str) -> Function:
         def operation(*args: Any) -> Value:
-            return _value(name, args, _joint(*args) if name in _OF_ANY else "float")
+            return value_of(name, args, joint(*args) if name in _OF_ANY else "float")
 
         return operation
 
@@ -513,8 +169,8 @@ def _with_or_without(body: Function, state: Pointer, *args: Any) -> Any:
 
 
 def _given(state: Pointer, without: Any, present: Any) -> Any:
-    kind = _joint(without, present)
-    return _known("given", (state.name, without, present), kind, Stage.SAMPLE, True)
+    kind = joint(without, present)
+    return known("given", (state.name, without, present), kind, Stage.SAMPLE, True)
 
 
 def _lanes(T: Any, C: Any, BLOCK: Any) -> tuple[Any, ...]:
@@ -530,13 +186,13 @@ def _walk(backward: bool) -> Function:
         several = isinstance(carry, tuple)
         carried = [
             Carried(
-                first, _known("before", (k,), kind_of(first), Stage.STEP, True), None,
-                _known("last", (k,), kind_of(first), Stage.END, True),
+                first, known("before", (k,), kind_of(first), Stage.STEP, True), None,
+                known("last", (k,), kind_of(first), Stage.END, True),
             )
             for k, first in enumerate(carry if several else (carry,))
         ]  # fmt: skip
         found.backward, found.stage = backward, Stage.STEP
-        t = _known("argument", ("t",), "int", Stage.STEP, False)
+        t = known("argument", ("t",), "int", Stage.STEP, False)
         handed: list[Any] = [c.before for c in carried]
         settled = False
         while not settled:
@@ -575,7 +231,7 @@ def _without_carrying(c: Carried, backward: bool) -> Any:
         name, offset, condition = c.after.args
         if isinstance(offset, int) and condition is None:
             before = offset + (1 if backward else -1)
-            return _known("row", (name, before, None), c.after.kind, Stage.STEP, True)
+            return known("row", (name, before, None), c.after.kind, Stage.STEP, True)
     return c.before
 
 
@@ -601,7 +257,7 @@ def _with_care(
 
 
 def _larger(top: Any, x: Any) -> Value:
-    return _value("larger", (top, x), "float")
+    return value_of("larger", (top, x), "float")
 
 
 def _not_calm(top: Any, gain: Any, scale: Any, CARE: Any) -> None:

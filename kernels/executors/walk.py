@@ -15,20 +15,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .trace import (
-    LEAVES,
-    Row,
-    Shifted,
-    Stage,
-    Store,
-    Trace,
-    Value,
-    is_state,
-    kind_of,
-    operands,
-    prune,
-    roots,
-)
+from .graph import Store, Trace, operands, prune, roots
+from .symbols import LEAVES, Row, Shifted, Stage, Value, is_state, kind_of
 
 _ARRAYS = {"float": "float32", "int": "int32", "uint": "uint32", "bool": "bool_"}
 SHIFT = "SHIFT"  # the flag that moves rows by one step
