@@ -68,7 +68,7 @@ _OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
     ast.BitXor: "bitwise_xor",
 }
 
-# Releases of Numba that look at the time of a module, not at what it says, compile again where it has
+# Releases of Numba that look at the time of a module, not at its text, compile again where it has
 # another one, as in a copy: all have this one, the first that a zip file can hold
 _WRITTEN = 315532800.0
 
