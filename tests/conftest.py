@@ -37,8 +37,9 @@ def device(request):
 
 
 def pytest_configure(config):
-    if hasattr(config, "workerinput"):  # of several: one thread each
+    if hasattr(config, "workerinput"):  # of several: one thread each, and for what they start
         torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # long files with few tests: begun last, they would leave one process alone

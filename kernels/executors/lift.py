@@ -80,8 +80,8 @@ _OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
     ast.BitXor: "bitwise_xor",
 }
 
-# Numba compiles again where a module has another time than before, as copies in images and wheels
-# do: all have this one, the first that a zip file can hold
+# Releases of Numba that look at the time of a module, not at its text, compile again where it has
+# another one, as in a copy: all have this one, the first that a zip file can hold
 _WRITTEN = 315532800.0
 
 _lock = threading.Lock()

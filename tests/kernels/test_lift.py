@@ -325,6 +325,8 @@ def test_a_copy_of_the_cache_serves(cache, module_path):
     shutil.copytree(folder, copy, copy_function=shutil.copy)  # with other times, as in a wheel
     output = run(SCRIPT, LAPILLI_CACHE_DIR=str(copy), PYTHONPATH=module_path)
     assert output == ["[2.0, 4.0, 6.0]", "1 0"]
+    # what some releases of Numba look at
+    assert {p.stat().st_mtime for p in copy.rglob("double.py")} == {lift_module._WRITTEN}
 
 
 @cpu_loop

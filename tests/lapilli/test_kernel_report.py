@@ -184,6 +184,7 @@ def test_other_backends_have_no_gpu_kernels(tmp_path):
     assert "LAPILLI_BACKEND is 'interpret'; unset it" in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_report(monkeypatch, report):
     monkeypatch.setattr(kernel_report, "_FEW", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
