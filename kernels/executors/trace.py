@@ -36,6 +36,7 @@ from .symbols import (
     Row,
     Stage,
     Value,
+    forget,
     joint,
     kind_of,
     known,
