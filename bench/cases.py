@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from lapilli.kernels import calls, memory
-from lapilli.kernels.layout import from_rows
+from lapilli.kernels.executors import memory
+from lapilli.kernels.executors.layout import from_rows
+from lapilli.kernels.proof import calls
 from torch import Tensor
 
 from lapilli.benchmark.neurons import ARGUMENTS
@@ -74,7 +75,7 @@ def warm(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A kernel function, called as ``kernels/calls.py`` says."""
+    """A kernel function, called as ``kernels/proof/calls.py`` says."""
 
     name: str
     saved: float = 4.0  # bytes kept for backward a neuron-step
@@ -90,7 +91,9 @@ class Recurrence:
         reference: bool,
     ) -> Workload:  # fmt: skip
         """Make a workload: a call, in training with its backward."""
-        function = self.call.callable("lapilli.kernels" + ".reference" * reference)
+        function = self.call.callable(
+            "lapilli.kernels." + ("reference" if reference else "recurrences")
+        )
         inputs = self.call.inputs
         batch, *neurons, _ = shape
         torch.manual_seed(0)

@@ -27,9 +27,9 @@ def seconds(compile_it: Callable[[], Any]) -> float:
 def main(wanted: list[str]) -> None:
     """Print a row of the table for each neuron."""
     os.environ["TRITON_ALWAYS_COMPILE"] = "1"
-    from lapilli.kernels.aot import compile_kernel, compile_launch, signature
-    from lapilli.kernels.catalogue import entries
-    from lapilli.kernels.dispatch import FULL
+    from lapilli.kernels.executors.dispatch import FULL
+    from lapilli.kernels.proof.aot import compile_kernel, compile_launch, signature
+    from lapilli.kernels.proof.catalogue import entries
 
     for name in wanted:
         uses = [e.launch for e in entries(name) if e.mode in ("training", "backward")]

@@ -19,9 +19,9 @@ import torch
 from lapilli.blocks.convolution import convolve
 from lapilli.blocks.crossover import LIMITS
 from lapilli.blocks.linear import linear
-from lapilli.kernels import codes, event_convolution, events
-from lapilli.kernels.event_convolution import Geometry
-from lapilli.kernels.memory import keep_memory
+from lapilli.kernels.executors.memory import keep_memory
+from lapilli.kernels.synapses import codes, event_convolution, events
+from lapilli.kernels.synapses.event_convolution import Geometry
 
 from lapilli import slayer
 from lapilli.benchmark import results

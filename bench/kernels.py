@@ -81,7 +81,7 @@ def build(target: str, short: bool) -> dict[str, Any]:
     The short form leaves out recurrent layers.
     """
     # it needs Triton, which not every system has
-    from lapilli.kernels.catalogue import names
+    from lapilli.kernels.proof.catalogue import names
 
     from lapilli import kernel_report
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lapilli.kernels import memory
+from lapilli.kernels.executors import memory
 
 from lapilli.benchmark.counters import OneThread, clock_of
 

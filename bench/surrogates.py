@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from lapilli.kernels.spike import spike
-from lapilli.kernels.surrogate import BUILT_IN
+from lapilli.kernels.numbers.surrogate import BUILT_IN
+from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 from lapilli.extras import require

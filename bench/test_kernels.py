@@ -9,7 +9,7 @@ from .kernels import SHORT, TARGETS, build
 def test_kernels(target, run):
     if run.short and target not in SHORT:
         pytest.skip("the short form leaves out this architecture")
-    aot = pytest.importorskip("lapilli.kernels.aot", exc_type=ImportError)
+    aot = pytest.importorskip("lapilli.kernels.proof.aot", exc_type=ImportError)
     if not aot.can_compile(target):
         pytest.skip(f"this Triton cannot compile for {target} on its own")
     worse = run.kernels.add(build(target, run.short))

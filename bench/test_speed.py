@@ -3,7 +3,7 @@
 from unittest import mock
 
 import pytest
-from lapilli.kernels import codes
+from lapilli.kernels.synapses import codes
 
 from lapilli.benchmark import results as files
 from lapilli.benchmark.counters import counters

@@ -1,4 +1,4 @@
-"""Blocks of ADRF neurons. Equations: kernels/resonator_steps.py; kinds: base.py.
+"""Blocks of ADRF neurons. Equations: kernels/recurrences/resonator_steps.py; kinds: base.py.
 
 Source: lava-dl block/adrf.py.
 """

@@ -1,4 +1,6 @@
-"""Blocks of ADRF-Izhikevich neurons. Equations: kernels/resonator_steps.py; kinds: base.py.
+"""Blocks of ADRF-Izhikevich neurons.
+
+Equations: kernels/recurrences/resonator_steps.py; kinds: base.py.
 
 Source: lava-dl block/adrf_iz.py.
 """

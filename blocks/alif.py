@@ -1,4 +1,4 @@
-"""Blocks of ALIF neurons. Equations: kernels/alif.py; kinds: base.py.
+"""Blocks of ALIF neurons. Equations: kernels/recurrences/alif.py; kinds: base.py.
 
 Source: lava-dl block/alif.py.
 """

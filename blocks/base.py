@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lapilli.kernels.delay import step_delay as shift_by_one
-from lapilli.kernels.layout import check_input, from_rows, to_rows
+from lapilli.kernels.executors.layout import check_input, from_rows, to_rows
+from lapilli.kernels.recurrences.delay import step_delay as shift_by_one
 from lapilli.neurons.errors import ArgumentTypeError, flag, require
 from lapilli.neurons.gradients import with_zero_gradients
 from lapilli.neurons.norm import identity

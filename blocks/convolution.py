@@ -1,24 +1,19 @@
 """Convolutions of every frame with a weight, and their transposes, forward and gradients.
 
 On a CPU a convolution runs over the inputs that are not zero alone where they are few
-(kernels/event_convolution.py). What maps share is in maps.py.
+(kernels/synapses/event_convolution.py). What maps share is in maps.py.
 """
 
 import math
 from typing import Any
 
 import torch
-from lapilli.kernels import event_convolution
-from lapilli.kernels.dispatch import (
-    define_op,
-    differentiable,
-    has_no_memory,
-    is_learned,
-    is_observed,
-)
-from lapilli.kernels.event_convolution import Geometry
-from lapilli.kernels.events import Events, events_of
-from lapilli.kernels.workers import in_one_order
+from lapilli.kernels.executors.dispatch import has_no_memory
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned, is_observed
+from lapilli.kernels.executors.workers import in_one_order
+from lapilli.kernels.synapses import event_convolution
+from lapilli.kernels.synapses.event_convolution import Geometry
+from lapilli.kernels.synapses.events import Events, events_of
 from torch import Tensor
 
 from .maps import (

@@ -1,4 +1,4 @@
-"""Blocks of CUBA neurons. Equations: kernels/cuba.py; kinds: base.py.
+"""Blocks of CUBA neurons. Equations: kernels/recurrences/cuba.py; kinds: base.py.
 
 Source: lava-dl block/cuba.py.
 """

@@ -1,4 +1,4 @@
-"""Learnable axonal delay of each channel. Equations: kernels/delay.py.
+"""Learnable axonal delay of each channel. Equations: kernels/recurrences/delay.py.
 
 Source: lava-dl axon/delay.py.
 """
@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 import torch
-from lapilli.kernels.delay import channel_delay
-from lapilli.kernels.dispatch import is_learned
-from lapilli.kernels.layout import from_rows, to_rows, wrong_type
+from lapilli.kernels.executors.layout import from_rows, to_rows, wrong_type
+from lapilli.kernels.executors.operators import is_learned
+from lapilli.kernels.recurrences.delay import channel_delay
 from lapilli.neurons.errors import InputTypeError, finite, flag, number, require, width
 from lapilli.neurons.lazy import (
     LazySize,

@@ -1,26 +1,20 @@
 """Products of every frame with a weight, forward and gradients.
 
 On a CPU a product runs over the inputs that are not zero alone where they are few
-(kernels/events.py), else over codes with eight bits where weights and inputs are such
-(kernels/codes.py). What maps share is in maps.py.
+(kernels/synapses/events.py), else over codes with eight bits where weights and inputs are such
+(kernels/synapses/codes.py). What maps share is in maps.py.
 """
 
 import math
 from typing import Any
 
 import torch
-from lapilli.kernels import codes
-from lapilli.kernels.dispatch import (
-    define_op,
-    differentiable,
-    has_no_memory,
-    is_learned,
-    is_observed,
-    runs_loops,
-)
-from lapilli.kernels.events import Events, events_of, gather, scatter
-from lapilli.kernels.memory import empty
-from lapilli.kernels.workers import in_one_order
+from lapilli.kernels.executors.dispatch import has_no_memory, runs_loops
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned, is_observed
+from lapilli.kernels.executors.workers import in_one_order
+from lapilli.kernels.synapses import codes
+from lapilli.kernels.synapses.events import Events, events_of, gather, scatter
 from torch import Tensor
 
 from . import tensor_cores

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
-from lapilli.kernels.dispatch import has_no_memory, runs_loops
-from lapilli.kernels.events import TYPES, Events, Found, filled, find, listed
-from lapilli.kernels.layout import from_rows, to_rows
+from lapilli.kernels.executors.dispatch import has_no_memory, runs_loops
+from lapilli.kernels.executors.layout import from_rows, to_rows
+from lapilli.kernels.synapses.events import TYPES, Events, Found, filled, find, listed
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 

@@ -1,8 +1,9 @@
 """Blocks whose spikes come back to their own neurons: Recurrent, and KWTA, a competition.
 
-Equations: kernels/recurrent_steps.py. The loop over time is one kernel. Only what acts step by step
-(norm, dropout in training, a hook of the neuron or of the recurrent synapse, a ``forward``,
-``dynamics`` or ``spike`` that a subclass or an assignment gave them) calls them for each step.
+Equations: kernels/recurrences/recurrent_steps.py. The loop over time is one kernel. Only what acts
+step by step (norm, dropout in training, a hook of the neuron or of the recurrent synapse, a
+``forward``, ``dynamics`` or ``spike`` that a subclass or an assignment gave them) calls them for
+each step.
 
 Source: lava-dl block/base.py.
 """
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lapilli.kernels.delay import step_delay as shift_by_one
-from lapilli.kernels.layout import check_input, from_rows
-from lapilli.kernels.recurrent import GRADIENTS
+from lapilli.kernels.executors.layout import check_input, from_rows
+from lapilli.kernels.recurrences.delay import step_delay as shift_by_one
+from lapilli.kernels.recurrences.recurrent import GRADIENTS
 from lapilli.neurons.dropout import Dropout
 from lapilli.neurons.errors import finite, flag
 from lapilli.neurons.limits import confined

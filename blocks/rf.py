@@ -1,4 +1,4 @@
-"""Blocks of RF neurons. Equations: kernels/resonator_steps.py; kinds: base.py.
+"""Blocks of RF neurons. Equations: kernels/recurrences/resonator_steps.py; kinds: base.py.
 
 Source: lava-dl block/rf.py.
 """

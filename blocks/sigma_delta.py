@@ -1,4 +1,4 @@
-"""Blocks of sigma-delta neurons. Equations: kernels/sigma_delta.py; kinds: base.py.
+"""Blocks of sigma-delta neurons. Equations: kernels/recurrences/sigma_delta.py; kinds: base.py.
 
 Their spikes are graded: changes of the activation. By default no hop of one step follows.
 

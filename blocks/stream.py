@@ -4,9 +4,9 @@ A network that runs as its input comes calls each block with a single step, with
 with a state that persists. What the calls do is then always the same, and takes far less time than
 all that leads to it. So the first such call records the loops of the neuron with their memory, and
 the calls after it run them again: each weight is quantised and multiplied in one loop
-(kernels/frame.py), that of a Recurrent block with the spikes of the call before; the state is
-written where it lies, the hop of one step hands out those spikes, and the axonal delay reads a line
-of rows that only grows.
+(kernels/synapses/frame.py), that of a Recurrent block with the spikes of the call before; the state
+is written where it lies, the hop of one step hands out those spikes, and the axonal delay reads a
+line of rows that only grows.
 
 Whatever makes a difference is looked at in each call: where the weight, the parameters and the
 states lie, hooks, attributes that were set, and the input. Then, or for sums that are not exact
@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.dispatch import LoopCalls, array_of, is_observed, runs_loops
-from lapilli.kernels.frame import frame_cpu, line_cpu
-from lapilli.kernels.layout import from_rows, neurons_a_parameter
-from lapilli.kernels.normalize import normalized_8bit
-from lapilli.kernels.quantize import WEIGHT_BITS
+from lapilli.kernels.executors.dispatch import LoopCalls, array_of, runs_loops
+from lapilli.kernels.executors.layout import from_rows, neurons_a_parameter
+from lapilli.kernels.executors.operators import is_observed
+from lapilli.kernels.synapses.frame import frame_cpu, line_cpu
+from lapilli.kernels.synapses.normalize import normalized_8bit
+from lapilli.kernels.synapses.quantize import WEIGHT_BITS
 from lapilli.neurons.limits import confined
 from torch import Tensor
 from torch.nn.modules.module import _has_any_global_hook

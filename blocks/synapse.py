@@ -2,7 +2,7 @@
 
 Weights keep lava-dl's five dimensions (the last is time, of size 1), so that checkpoints can be
 exchanged. Inputs and outputs are ``[N, C, H, W, T]`` or, for ``Dense``, ``[N, C, T]``; outputs are
-views of time-major rows (kernels/layout.py), which the next layer reads without a copy.
+views of time-major rows (kernels/executors/layout.py), which the next layer reads without a copy.
 
 As in lava-dl, the synapses are subclasses of ``torch.nn.Conv3d`` and ``torch.nn.ConvTranspose3d``,
 because that is what they compute: each has the weight, the bias and the attributes of a convolution
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.fixed_point import is_power_of_two
-from lapilli.kernels.layout import check_input, to_rows
-from lapilli.kernels.normalize import normalized_8bit, normalized_weight, norms_of_rows
+from lapilli.kernels.executors.layout import check_input, to_rows
+from lapilli.kernels.numbers.fixed_point import is_power_of_two
+from lapilli.kernels.synapses.normalize import normalized_8bit, normalized_weight, norms_of_rows
 from lapilli.neurons.base import Neuron
 from lapilli.neurons.errors import finite, flag, function
 from lapilli.neurons.precision import KeepsFloat32

@@ -17,7 +17,7 @@ import functools
 from typing import Literal
 
 import torch
-from lapilli.kernels.bfloat16 import terms
+from lapilli.kernels.synapses.bfloat16 import terms
 from torch import Tensor
 
 GradientProducts = Literal["split3", "strict", "tf32"]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # what ``__getattr__`` imports
         init_rates_,
     )
     from .blocks.tensor_cores import gradient_products, set_gradient_products
-    from .kernels.decays import decay_gradient, set_decay_gradient
-    from .kernels.formula import surrogate, surrogates
-    from .kernels.memory import keep_memory
+    from .kernels.executors.memory import keep_memory
+    from .kernels.numbers.formula import surrogate, surrogates
+    from .kernels.recurrences.decays import decay_gradient, set_decay_gradient
     from .neurons.state import reset_state
 
 __version__ = "0.1.0"
@@ -56,15 +56,15 @@ _NAMES = {
     "LayerActivity": "lapilli.activity",
     "LayerStart": "lapilli.activity",
     "SilentNeuronsWarning": "lapilli.activity",
-    "decay_gradient": "lapilli.kernels.decays",
+    "decay_gradient": "lapilli.kernels.recurrences.decays",
     "gradient_products": "lapilli.blocks.tensor_cores",
     "init_rates_": "lapilli.activity",
-    "keep_memory": "lapilli.kernels.memory",
+    "keep_memory": "lapilli.kernels.executors.memory",
     "reset_state": "lapilli.neurons.state",
-    "set_decay_gradient": "lapilli.kernels.decays",
+    "set_decay_gradient": "lapilli.kernels.recurrences.decays",
     "set_gradient_products": "lapilli.blocks.tensor_cores",
-    "surrogate": "lapilli.kernels.formula",
-    "surrogates": "lapilli.kernels.formula",
+    "surrogate": "lapilli.kernels.numbers.formula",
+    "surrogates": "lapilli.kernels.numbers.formula",
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .filter import FIR, real
-from .kernels.dispatch import is_transformed
+from .kernels.executors.operators import is_transformed
 
 __all__ = ["Mode", "MovingWindow", "Rate"]
 

@@ -48,7 +48,7 @@ def _device(name: str) -> tuple[Any, str]:
     """Return the device called ``name`` and its executor."""
     import torch
 
-    from .kernels.dispatch import executor
+    from .kernels.executors.dispatch import executor
 
     try:
         device = torch.device(name)
@@ -232,7 +232,7 @@ def _train(args: argparse.Namespace, group: processes.Processes) -> int:
 
     import torch
 
-    from .kernels.memory import keep_memory
+    from .kernels.executors.memory import keep_memory
 
     data = data.to(run.device)
     keep_memory()
@@ -625,7 +625,7 @@ def _profile(args: argparse.Namespace) -> int:
 def _info(args: argparse.Namespace) -> int:
     import torch
 
-    from .kernels.dispatch import executor
+    from .kernels.executors.dispatch import executor
     from .report import versions
 
     for package, version in versions().items():
@@ -640,7 +640,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _kernels(args: argparse.Namespace) -> int:
-    from .kernels.language import BACKEND, HAS_TRITON
+    from .kernels.numbers.language import BACKEND, HAS_TRITON
 
     if not HAS_TRITON:
         raise UsageError("Triton is not installed, so there are no GPU kernels on this system")
@@ -650,7 +650,7 @@ def _kernels(args: argparse.Namespace) -> int:
     from . import kernel_page, kernel_report
     from .export.files import replacing
     from .extras import require
-    from .kernels.catalogue import names
+    from .kernels.proof.catalogue import names
 
     known = kernel_report.targets()
     targets = list(dict.fromkeys(args.target or known))

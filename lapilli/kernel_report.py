@@ -1,7 +1,7 @@
 """The kernel report: every kernel compiled ahead of time, what it uses and what that promises.
 
 No GPU is needed. Counters are read from machine code; speeds are predicted from them by
-``lapilli.kernels.prediction``, and are no measurement.
+``lapilli.kernels.proof.prediction``, and are no measurement.
 """
 
 import functools
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import triton
 
-from .kernels import aot, catalogue, machine_code
-from .kernels.prediction import DEVICES, REACHED, Counters, Device, predict
+from .kernels.proof import aot, catalogue, machine_code
+from .kernels.proof.prediction import DEVICES, REACHED, Counters, Device, predict
 
 NOTE = (
     "Predicted from machine code and published figures; nothing here was measured on a GPU. "
@@ -46,9 +46,9 @@ def build(
     Parameters
     ----------
     wanted
-        Architectures, like those of ``lapilli.kernels.aot.TARGETS``.
+        Architectures, like those of ``lapilli.kernels.proof.aot.TARGETS``.
     kernels
-        Of ``lapilli.kernels.catalogue.names()``; None: all.
+        Of ``lapilli.kernels.proof.catalogue.names()``; None: all.
     progress
         Called with how many kernels are done, and of how many.
 

@@ -11,8 +11,8 @@ from torch.autograd import DeviceType
 
 from .benchmark import neurons
 from .export.files import replacing
-from .kernels.dispatch import LOOP
-from .kernels.layout import from_rows
+from .kernels.executors.dispatch import LOOP
+from .kernels.executors.layout import from_rows
 
 Mode = Literal["forward", "training"]
 MODES: tuple[Mode, ...] = ("forward", "training")

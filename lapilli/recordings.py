@@ -20,7 +20,7 @@ from torch import Tensor
 from .data import Dataset, Samples
 from .extras import require
 from .io import Event, read_2d_spikes, read_np_spikes
-from .kernels.memory import empty
+from .kernels.executors.memory import empty
 
 
 class MissingDataError(FileNotFoundError):

@@ -4,7 +4,7 @@
 
 No gradient flows through the neuron's state from one step to the next, and its decays get
 gradients of zero. Where nothing acts step by step (norm, dropout, a hook), it is one kernel:
-kernels/recurrent_steps.py. The ground truths step the neuron from outside.
+kernels/recurrences/recurrent_steps.py. The ground truths step the neuron from outside.
 
 Source: lava-dl utils/recurrent.py.
 """

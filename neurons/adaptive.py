@@ -1,12 +1,12 @@
 """The adaptive threshold of ALIF, ADRF and ADRF-Izhikevich neurons: parameters, state, gradients.
 
-Equations: kernels/adaptive_threshold.py.
+Equations: kernels/recurrences/adaptive_threshold.py.
 """
 
 from typing import Any
 
 import torch
-from lapilli.kernels.fixed_point import is_power_of_two
+from lapilli.kernels.numbers.fixed_point import is_power_of_two
 from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value

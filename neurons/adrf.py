@@ -1,14 +1,14 @@
 """ADRF: resonate-and-fire neuron that spikes by its phase, with an adaptive threshold.
 
-Equations: kernels/resonator_steps.py.
+Equations: kernels/recurrences/resonator_steps.py.
 
 Source: lava-dl neuron/adrf.py.
 """
 
 from typing import Any
 
-from lapilli.kernels import rf as kernel
-from lapilli.kernels.spike import complex_spike, turns
+from lapilli.kernels.recurrences import rf as kernel
+from lapilli.kernels.recurrences.spike import complex_spike, turns
 from torch import Tensor
 
 from . import resonator as base

@@ -1,14 +1,14 @@
 """ADRF-Izhikevich: resonate-and-fire neuron with an adaptive threshold.
 
-Equations: kernels/resonator_steps.py.
+Equations: kernels/recurrences/resonator_steps.py.
 
 Source: lava-dl neuron/adrf_iz.py.
 """
 
 from typing import Any
 
-from lapilli.kernels import rf_iz as kernel
-from lapilli.kernels.spike import spike
+from lapilli.kernels.recurrences import rf_iz as kernel
+from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 from . import resonator as base

@@ -1,4 +1,6 @@
-"""ALIF: leaky integrate-and-fire neuron with an adaptive threshold. Equations: kernels/alif.py.
+"""ALIF: leaky integrate-and-fire neuron with an adaptive threshold.
+
+Equations: kernels/recurrences/alif.py.
 
 Source: lava-dl neuron/alif.py.
 """
@@ -7,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lapilli.kernels import alif as kernel
-from lapilli.kernels.formula import GivenSurrogate
-from lapilli.kernels.spike import spike
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.numbers.formula import GivenSurrogate
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.recurrences import alif as kernel
+from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.adaptive_threshold import NO_CHIP_RULE
-from lapilli.kernels.delay import step_delay
-from lapilli.kernels.dispatch import is_transformed
-from lapilli.kernels.fixed_point import DECAY_SCALE, OVERFLOWS, STATE_BITS, STATE_SCALE
-from lapilli.kernels.formula import GivenSurrogate, name_of
-from lapilli.kernels.quantize import quantize_8bit
-from lapilli.kernels.recurrent import recurrent
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.executors.operators import is_transformed
+from lapilli.kernels.numbers.fixed_point import DECAY_SCALE, OVERFLOWS, STATE_BITS, STATE_SCALE
+from lapilli.kernels.numbers.formula import GivenSurrogate, name_of
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.recurrences.adaptive_threshold import NO_CHIP_RULE
+from lapilli.kernels.recurrences.delay import step_delay
+from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.synapses.quantize import quantize_8bit
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -90,7 +90,7 @@ class Neuron(Stateful):
         how far that is above its threshold, tau is ``tau_grad`` times threshold and scale is
         ``scale_grad``, both times a constant of the kind of neuron (``TAU_RHO_MULT`` and
         ``SCALE_RHO_MULT`` of its module). Neurons that spike by their phase: see
-        ``lapilli/kernels/surrogate.py``. It is not in the state dict and not in network files.
+        ``kernels/numbers/surrogate.py``. It is not in the state dict and not in network files.
 
     Attributes
     ----------
@@ -575,7 +575,7 @@ class FixedPointNeuron(Neuron):
         What becomes of a state that does not fit. ``"saturate"``: it has 32 bits and stays at the
         limit. ``"loihi"``: it has 24 bits, as on the chip, and follows the rule by which Lava
         simulates it: a current wraps around, the other states stay at the limit. The equations are
-        in ``lapilli/kernels/fixed_point.py``. Keyword only.
+        in ``lapilli/kernels/numbers/fixed_point.py``. Keyword only.
 
     Attributes
     ----------
@@ -724,7 +724,7 @@ class FixedPointNeuron(Neuron):
             Spikes ``[N, neurons...]`` before the first step; ignored where the neurons are at rest.
         options
             ``bias``, ``quantum``, ``shift`` and ``gradient`` of
-            ``lapilli.kernels.recurrent.recurrent``.
+            ``lapilli.kernels.recurrences.recurrent.recurrent``.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""CUBA: current-based leaky integrate-and-fire neuron. Equations: kernels/cuba.py.
+"""CUBA: current-based leaky integrate-and-fire neuron. Equations: kernels/recurrences/cuba.py.
 
 Source: lava-dl neuron/cuba.py.
 """
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lapilli.kernels import cuba as kernel
-from lapilli.kernels.formula import GivenSurrogate
-from lapilli.kernels.leaky import leaky, leaky_spike
-from lapilli.kernels.spike import spike
-from lapilli.kernels.surrogate import DEFAULT
-from lapilli.kernels.threshold import EPSILON
+from lapilli.kernels.numbers.formula import GivenSurrogate
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.numbers.threshold import EPSILON
+from lapilli.kernels.recurrences import cuba as kernel
+from lapilli.kernels.recurrences.leaky import leaky, leaky_spike
+from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 from .base import FixedPointNeuron, Range, chip_value

@@ -1,4 +1,6 @@
-"""Delta: threshold encoder, the axon of sigma-delta networks. Equations: kernels/delta.py.
+"""Delta: threshold encoder, the axon of sigma-delta networks.
+
+Equations: kernels/recurrences/delta.py.
 
 Source: lava-dl axon/delta.py.
 """
@@ -6,9 +8,9 @@ Source: lava-dl axon/delta.py.
 from typing import Any
 
 import torch
-from lapilli.kernels import delta as kernel
-from lapilli.kernels.formula import GivenSurrogate, name_of
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.numbers.formula import GivenSurrogate, name_of
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.recurrences import delta as kernel
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 

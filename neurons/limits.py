@@ -25,9 +25,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lapilli.kernels.dispatch import is_transformed, runs_loops
-from lapilli.kernels.fixed_point import DECAY_SCALE
-from lapilli.kernels.frame import is_within
+from lapilli.kernels.executors.dispatch import runs_loops
+from lapilli.kernels.executors.operators import is_transformed
+from lapilli.kernels.numbers.fixed_point import DECAY_SCALE
+from lapilli.kernels.synapses.frame import is_within
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy

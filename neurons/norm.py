@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from lapilli.kernels.layout import wrong_type
+from lapilli.kernels.executors.layout import wrong_type
 from torch import Tensor
 
 from .errors import finite, function, number, require

@@ -1,6 +1,6 @@
 """What RF, RF-Izhikevich, ADRF and ADRF-Izhikevich neurons share: a complex state that turns.
 
-Equations: kernels/resonator_steps.py.
+Equations: kernels/recurrences/resonator_steps.py.
 """
 
 import math
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.formula import GivenSurrogate
-from lapilli.kernels.layout import wrong_type
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.executors.layout import wrong_type
+from lapilli.kernels.numbers.formula import GivenSurrogate
+from lapilli.kernels.numbers.surrogate import DEFAULT
 from torch import Tensor
 
 from .adaptive import AdaptiveNeuron, adaptation_params

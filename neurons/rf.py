@@ -1,13 +1,15 @@
-"""RF: resonate-and-fire neuron that spikes by its phase. Equations: kernels/resonator_steps.py.
+"""RF: resonate-and-fire neuron that spikes by its phase.
+
+Equations: kernels/recurrences/resonator_steps.py.
 
 Source: lava-dl neuron/rf.py.
 """
 
 from typing import Any
 
-from lapilli.kernels import rf as kernel
-from lapilli.kernels.resonator import resonator
-from lapilli.kernels.spike import complex_spike
+from lapilli.kernels.recurrences import rf as kernel
+from lapilli.kernels.recurrences.resonator import resonator
+from lapilli.kernels.recurrences.spike import complex_spike
 from torch import Tensor
 
 from . import resonator as base

@@ -1,13 +1,15 @@
-"""RF-Izhikevich: resonate-and-fire neuron with a reset. Equations: kernels/resonator_steps.py.
+"""RF-Izhikevich: resonate-and-fire neuron with a reset.
+
+Equations: kernels/recurrences/resonator_steps.py.
 
 Source: lava-dl neuron/rf_iz.py.
 """
 
 from typing import Any
 
-from lapilli.kernels import rf_iz as kernel
-from lapilli.kernels.resonator import resonator
-from lapilli.kernels.spike import spike
+from lapilli.kernels.recurrences import rf_iz as kernel
+from lapilli.kernels.recurrences.resonator import resonator
+from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 from . import resonator as base

@@ -1,11 +1,13 @@
-"""Sigma: running sum over time, the dendrite of sigma-delta networks. Equations: kernels/sigma.py.
+"""Sigma: running sum over time, the dendrite of sigma-delta networks.
+
+Equations: kernels/recurrences/sigma.py.
 
 Source: lava-dl dendrite/sigma.py.
 """
 
 from typing import Any
 
-from lapilli.kernels import sigma as kernel
+from lapilli.kernels.recurrences import sigma as kernel
 from torch import Tensor
 
 from .state import Stateful, state_value

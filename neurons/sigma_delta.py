@@ -1,4 +1,6 @@
-"""Sigma-delta neuron: running sum, activation, delta encoder. Equations: kernels/sigma_delta.py.
+"""Sigma-delta neuron: running sum, activation, delta encoder.
+
+Equations: kernels/recurrences/sigma_delta.py.
 
 Source: lava-dl neuron/sigma_delta.py.
 """
@@ -10,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels import sigma_delta as kernel
-from lapilli.kernels.formula import GivenSurrogate
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.numbers.formula import GivenSurrogate
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.recurrences import sigma_delta as kernel
 from torch import Tensor
 
 from . import base

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
-from lapilli.kernels.dispatch import is_transformed
-from lapilli.kernels.layout import wrong_type
+from lapilli.kernels.executors.layout import wrong_type
+from lapilli.kernels.executors.operators import is_transformed
 from torch import Tensor
 
 from .errors import InputTypeError, flag, require

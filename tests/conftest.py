@@ -8,7 +8,8 @@ import pytest
 import torch
 from guarded import guard
 from hypothesis import HealthCheck, settings
-from lapilli.kernels import language, memory
+from lapilli.kernels.executors import memory
+from lapilli.kernels.numbers import language
 
 # A kernel that leaves an element unwritten must not find zeros there: NaN as a float32, 2143289344
 # as an int32.

@@ -21,7 +21,7 @@ import numpy as np
 import tolerances
 import torch
 from golden.pack import group_of
-from lapilli.kernels.decays import decay_gradient, set_decay_gradient
+from lapilli.kernels.recurrences.decays import decay_gradient, set_decay_gradient
 from torch import Tensor, nn
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,7 +1,7 @@
 """The tests see memory that nobody wrote."""
 
 import torch
-from lapilli.kernels.memory import empty
+from lapilli.kernels.executors.memory import empty
 
 
 def test_unwritten_memory_is_not_a_number():

@@ -35,10 +35,10 @@ WITHOUT = {
     "lapilli.neurons.alif": {"neuron_params"},
     "lapilli.neurons.cuba": {"neuron_params"},
     "lapilli.neurons.sigma_delta": {"activation_name", "neuron_params"},
-    "lapilli.kernels.decays": {"decay_gradient", "set_decay_gradient"},
-    "lapilli.kernels.formula": {"surrogate", "surrogates"},
-    "lapilli.kernels.memory": {"keep_memory"},
-    "lapilli.kernels.quantize": {"quantize", "quantize_hook_fx"},
+    "lapilli.kernels.recurrences.decays": {"decay_gradient", "set_decay_gradient"},
+    "lapilli.kernels.numbers.formula": {"surrogate", "surrogates"},
+    "lapilli.kernels.executors.memory": {"keep_memory"},
+    "lapilli.kernels.synapses.quantize": {"quantize", "quantize_hook_fx"},
     "lapilli.neurons.base": {"Neuron", "FixedPointNeuron", "chip_value", "fixed_point_scales"},
 }
 

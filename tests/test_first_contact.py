@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.numbers.language import BACKEND
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("lapilli", "kernels", "neurons", "blocks", "export", "examples")

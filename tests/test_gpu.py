@@ -6,7 +6,7 @@ import importlib
 import pytest
 import torch
 from lapilli.blocks import cuba, tensor_cores
-from lapilli.kernels.recurrent_triton import LARGEST
+from lapilli.kernels.recurrences.recurrent_triton import LARGEST
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
 

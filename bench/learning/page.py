@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from lapilli.kernels.surrogate import BUILT_IN
+from lapilli.kernels.numbers.surrogate import BUILT_IN
 
 from bench import report
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lapilli.kernels.surrogate import BUILT_IN, DEFAULT
+from lapilli.kernels.numbers.surrogate import BUILT_IN, DEFAULT
 from torch import nn
 
 import lapilli

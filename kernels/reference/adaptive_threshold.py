@@ -49,7 +49,7 @@ def _series(steps, scale):
 def adaptive_threshold(
     x, threshold_decay, refractory_decay, threshold, threshold_step, scale, *, state=None
 ):
-    """See ``lapilli.kernels.adaptive_threshold.adaptive_threshold``."""
+    """See ``lapilli.kernels.recurrences.adaptive_threshold.adaptive_threshold``."""
     units = fixed.to_fixed(x.detach(), scale)
     steps = adapt(
         lambda t, limit: decided(units[..., t], limit),
@@ -63,7 +63,7 @@ def adaptive_phase_threshold(
     real, imag, threshold_decay, refractory_decay, threshold, threshold_step, scale, *,
     imag_before=None, state=None,
 ):  # fmt: skip
-    """See ``lapilli.kernels.adaptive_threshold.adaptive_phase_threshold``."""
+    """See ``lapilli.kernels.recurrences.adaptive_threshold.adaptive_phase_threshold``."""
     re, im = (fixed.to_fixed(x.detach(), scale) for x in (real, imag))
     before = torch.zeros_like(im[..., 0])
     if imag_before is not None:

@@ -43,7 +43,7 @@ def alif(
     scale, *, tau_rho=1.0, scale_rho=1.0, surrogate="exponential", graded=False, shift=False,
     state=None, return_state=False, count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.alif.alif``."""
+    """See ``lapilli.kernels.recurrences.alif.alif``."""
     rule = fixed.Rule("saturate")
     steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     decays = threshold_decay, refractory_decay
@@ -70,7 +70,7 @@ def alif_dynamics(
     x, current_decay, voltage_decay, threshold_decay, refractory_decay, threshold, threshold_step,
     scale, *, state=None, count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.alif.alif_dynamics``."""
+    """See ``lapilli.kernels.recurrences.alif.alif_dynamics``."""
     rule = fixed.Rule("saturate")
     steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     decays = threshold_decay, refractory_decay

@@ -40,7 +40,7 @@ def cuba(
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
     overflow="saturate", count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.cuba.cuba``."""
+    """See ``lapilli.kernels.recurrences.cuba.cuba``."""
     x = x.to(torch.float32)
     u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
     spikes, rule = [], fixed.Rule(overflow)
@@ -59,7 +59,7 @@ def cuba_dynamics(
     x, current_decay, voltage_decay, threshold, scale, *, state=None, overflow="saturate",
     count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.cuba.cuba_dynamics``."""
+    """See ``lapilli.kernels.recurrences.cuba.cuba_dynamics``."""
     x = x.to(torch.float32)
     decays = fixed.signed(current_decay, voltage_decay)
     rule = fixed.Rule(overflow)

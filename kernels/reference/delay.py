@@ -14,13 +14,13 @@ def _later(x: Tensor, steps: int, first: Tensor | None = None) -> Tensor:
 
 
 def step_delay(x, first=None):
-    """See ``lapilli.kernels.delay.step_delay``."""
+    """See ``lapilli.kernels.recurrences.delay.step_delay``."""
     x = x.to(torch.float32)
     return _later(x, 1, None if first is None else first.detach().to(torch.float32))
 
 
 def channel_delay(x, delay, *, sampling_time=1.0, grad_scale=1.0):
-    """See ``lapilli.kernels.delay.channel_delay``."""
+    """See ``lapilli.kernels.recurrences.delay.channel_delay``."""
     x = x.to(torch.float32)
     steps = [max(0, math.floor(torch.tensor(d).div(sampling_time).item())) for d in delay.tolist()]
     channels = x.shape[1]

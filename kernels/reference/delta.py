@@ -33,7 +33,7 @@ def delta(
     x, threshold, scale, *, tau_grad=1.0, scale_grad=1.0, surrogate="exponential", cum_error=False,
     shift=False, state=None, return_state=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.delta.delta``."""
+    """See ``lapilli.kernels.recurrences.delta.delta``."""
     x = x.to(torch.float32)
     theta = fixed.per_neuron(threshold, x)
     zero = torch.zeros_like(x[..., 0]).detach()

@@ -7,7 +7,7 @@ a number passes through all of them; what does not fit saturates at MOST.
 from typing import Any
 
 import torch
-from lapilli.kernels.decays import decay_gradient
+from lapilli.kernels.recurrences.decays import decay_gradient
 from torch import Tensor
 
 MOST = 2**31 - 128  # the largest float32 that an int32 holds

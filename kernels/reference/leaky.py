@@ -31,7 +31,7 @@ def leaky(
     x, decay, scale, *, threshold=None, state=None, is_current=False, overflow="saturate",
     count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.leaky.leaky``."""
+    """See ``lapilli.kernels.recurrences.leaky.leaky``."""
     rule = fixed.Rule(overflow)
     steps = _run(x.to(torch.float32), decay, scale, threshold, state, rule, is_current)
     out = torch.stack([fixed.to_float(y, scale) for y, _, _ in steps], -1)
@@ -43,7 +43,7 @@ def leaky_spike(
     surrogate="exponential", graded=False, shift=False, state=None, return_state=False,
     overflow="saturate", count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.leaky.leaky_spike``."""
+    """See ``lapilli.kernels.recurrences.leaky.leaky_spike``."""
     rule = fixed.Rule(overflow)
     steps = list(_run(x.to(torch.float32), decay, scale, threshold, state, rule))
     limit = threshold + 0.01 / scale

@@ -6,7 +6,7 @@ from . import fixed
 
 
 def quantize_hook_fx(x, scale=64, num_bits=8, descale=False):
-    """See ``lapilli.kernels.quantize.quantize_hook_fx``."""
+    """See ``lapilli.kernels.synapses.quantize.quantize_hook_fx``."""
     x = x if x.dtype == torch.float64 else x.to(torch.float32)
     step, limit = 2 / scale, 1 << num_bits
     rounded = torch.round(x.detach().to(torch.float32) / step)

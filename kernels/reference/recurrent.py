@@ -118,7 +118,7 @@ def recurrent(
     graded=False, shift=False, state=None, spikes=None,
     return_state=False, gradient="lava-dl", overflow="saturate", count=False,
 ):  # fmt: skip
-    """See ``lapilli.kernels.recurrent.recurrent``."""
+    """See ``lapilli.kernels.recurrences.recurrent.recurrent``."""
     turns, adapts = not isinstance(z, torch.Tensor), len(decays) == 4
     parts = [part.to(torch.float32) for part in (z if turns else (z,))]
     weights = feedback if turns else (feedback,)

@@ -173,7 +173,7 @@ def adaptive_dynamics(
 def resonator(
     x, sin_decay, cos_decay, scale, *, threshold=None, state=None, overflow="saturate", count=False
 ):
-    """See ``lapilli.kernels.resonator.resonator``."""
+    """See ``lapilli.kernels.recurrences.resonator.resonator``."""
     rule = fixed.Rule(overflow)
     steps, _ = states(x, sin_decay, cos_decay, scale, rule, state, threshold)
     real, imag = series([step[:2] for step in steps], scale)

@@ -4,7 +4,7 @@ import torch
 
 
 def sigma(x, *, state=None, return_state=False):
-    """See ``lapilli.kernels.sigma.sigma``."""
+    """See ``lapilli.kernels.recurrences.sigma.sigma``."""
     x = x.to(torch.float32)
     total = torch.zeros_like(x[..., 0]) if state is None else state.detach().to(torch.float32)
     sums = []

@@ -9,7 +9,7 @@ from .sigma import sigma
 def sigma_delta(
     x, threshold, scale, *, bias=None, relu=True, state=None, return_state=False, **options
 ):
-    """See ``lapilli.kernels.sigma_delta.sigma_delta``."""
+    """See ``lapilli.kernels.recurrences.sigma_delta.sigma_delta``."""
     total, *encoder = (None,) if state is None else state
     y, total = sigma(x, state=total, return_state=True)
     if bias is not None:

@@ -26,7 +26,7 @@ def shape(distance, tau, surrogate):
 
 def _of_user(surrogate, distance, tau):
     """Call the function that a user added, on one number after the other."""
-    from lapilli.kernels.surrogate import surrogate_named
+    from lapilli.kernels.numbers.surrogate import surrogate_named
 
     function = surrogate_named(surrogate).own
     values = [function(d / tau) for d in distance.double().flatten().tolist()]

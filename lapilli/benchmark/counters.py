@@ -7,7 +7,8 @@ from unittest import mock
 
 import torch
 from lapilli.blocks import convolution, linear
-from lapilli.kernels import dispatch, memory, recurrent_triton
+from lapilli.kernels.executors import dispatch, memory, operators
+from lapilli.kernels.recurrences import recurrent_triton
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -57,7 +58,7 @@ class _Operations(TorchDispatchMode):
     ) -> Any:
         if op.namespace == "lapilli" and op._opname in _SEEN_THROUGH:
             with self:
-                return dispatch.OPERATORS[op._opname].implementation(*args)
+                return operators.OPERATORS[op._opname].implementation(*args)
         outputs = op(*args, **(kwargs or {}))
         given = {_storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         made = [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]

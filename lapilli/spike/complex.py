@@ -1,10 +1,10 @@
-"""Spike by the phase of a complex state. Equations: kernels/spike.py.
+"""Spike by the phase of a complex state. Equations: kernels/recurrences/spike.py.
 
 Source: lava-dl spike/complex.py.
 """
 
-from lapilli.kernels.spike import complex_spike
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.recurrences.spike import complex_spike
 from torch import Tensor
 
 

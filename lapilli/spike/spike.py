@@ -1,10 +1,10 @@
-"""Spike where a voltage reaches a threshold. Equations: kernels/spike.py.
+"""Spike where a voltage reaches a threshold. Equations: kernels/recurrences/spike.py.
 
 Source: lava-dl spike/spike.py.
 """
 
-from lapilli.kernels.spike import spike
-from lapilli.kernels.surrogate import DEFAULT
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 

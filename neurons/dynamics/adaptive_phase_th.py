@@ -1,9 +1,11 @@
-"""Adaptive threshold of a phase as a function. Equations: kernels/adaptive_threshold.py.
+"""Adaptive threshold of a phase as a function.
+
+Equations: kernels/recurrences/adaptive_threshold.py.
 
 Source: lava-dl neuron/dynamics/adaptive_phase_th.py.
 """
 
-from lapilli.kernels.adaptive_threshold import adaptive_phase_threshold
+from lapilli.kernels.recurrences.adaptive_threshold import adaptive_phase_threshold
 from torch import Tensor
 
 from .adaptive_threshold import persistent_ref_state, persistent_th_state

@@ -1,9 +1,11 @@
-"""Resonator with an adaptive threshold as a function. Equations: kernels/resonator_steps.py.
+"""Resonator with an adaptive threshold as a function.
+
+Equations: kernels/recurrences/resonator_steps.py.
 
 Source: lava-dl neuron/dynamics/adaptive_resonator.py.
 """
 
-from lapilli.kernels.rf_iz import adrf_iz_dynamics
+from lapilli.kernels.recurrences.rf_iz import adrf_iz_dynamics
 from torch import Tensor
 
 from .adaptive_threshold import persistent_ref_state, persistent_th_state

@@ -1,9 +1,9 @@
-"""Adaptive threshold as a function. Equations: kernels/adaptive_threshold.py.
+"""Adaptive threshold as a function. Equations: kernels/recurrences/adaptive_threshold.py.
 
 Source: lava-dl neuron/dynamics/adaptive_threshold.py.
 """
 
-from lapilli.kernels.adaptive_threshold import adaptive_threshold
+from lapilli.kernels.recurrences.adaptive_threshold import adaptive_threshold
 from torch import Tensor
 
 from .series import after_spike, run

@@ -1,11 +1,11 @@
-"""Leaky integrator as a function. Equations: kernels/leaky.py.
+"""Leaky integrator as a function. Equations: kernels/recurrences/leaky.py.
 
 Source: lava-dl neuron/dynamics/leaky_integrator.py.
 """
 
 import math
 
-from lapilli.kernels.leaky import leaky
+from lapilli.kernels.recurrences.leaky import leaky
 from torch import Tensor
 
 from .series import after_spike, run

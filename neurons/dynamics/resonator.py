@@ -1,9 +1,9 @@
-"""Resonator as a function. Equations: kernels/resonator_steps.py.
+"""Resonator as a function. Equations: kernels/recurrences/resonator_steps.py.
 
 Source: lava-dl neuron/dynamics/resonator.py.
 """
 
-from lapilli.kernels.resonator import resonator
+from lapilli.kernels.recurrences.resonator import resonator
 from torch import Tensor
 
 from .series import after_spike, run

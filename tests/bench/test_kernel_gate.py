@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.numbers.language import BACKEND
 
 from bench import kernels
 from bench.kernels import Kernels
@@ -87,7 +87,7 @@ auto = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a 
 @auto
 def test_planted_work_is_found(tmp_path, monkeypatch):
     """Arithmetic that is not needed, then too few registers, each in the compiled kernel."""
-    from lapilli.kernels import aot, catalogue
+    from lapilli.kernels.proof import aot, catalogue
 
     from lapilli import kernel_report
 
@@ -116,14 +116,14 @@ def test_planted_work_is_found(tmp_path, monkeypatch):
 
 @auto
 def test_every_architecture_is_judged():
-    from lapilli.kernels import aot
+    from lapilli.kernels.proof import aot
 
     assert tuple(aot.TARGETS) == kernels.TARGETS
 
 
 @auto
 def test_baselines_hold_every_kernel():
-    from lapilli.kernels import catalogue
+    from lapilli.kernels.proof import catalogue
 
     listed = list(catalogue.entries(*catalogue.names()))
     stored = results.read(kernels.PATH)["cases"]

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from lapilli.kernels import dispatch, sigma, sigma_delta
+from lapilli.kernels.executors import dispatch
+from lapilli.kernels.recurrences import sigma, sigma_delta
 
 from bench.cases import RECURRENCES
 from bench.measure import Meter, reference_rate

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels.surrogate import BUILT_IN, SURROGATES
+from lapilli.kernels.numbers.surrogate import BUILT_IN, SURROGATES
 
 from bench import surrogates
 

@@ -7,7 +7,7 @@ import torch
 from lapilli.blocks import crossover, cuba, linear, maps, rf
 from lapilli.blocks.complex_synapse import Dense as ComplexDense
 from lapilli.blocks.synapse import Conv, Dense
-from lapilli.kernels.normalize import normalized_weight
+from lapilli.kernels.synapses.normalize import normalized_weight
 from tolerances import FLOAT32
 from torch.testing import assert_close
 

@@ -442,7 +442,9 @@ def test_default_gradient_reaches_both_parts_of_every_weight(family, kind):
 def test_bounded_gradient_of_single_steps_goes_through_the_state(family, kind, monkeypatch):
     """It is that of the kernel where no gradient comes back through the feedback."""
     block = make(family, kind, neuron={"requires_grad": family != "rf_iz"})
-    monkeypatch.setattr("lapilli.kernels.recurrent._room", lambda *args: torch.full((5,), 1e-30))
+    monkeypatch.setattr(
+        "lapilli.kernels.recurrences.recurrent._room", lambda *args: torch.full((5,), 1e-30)
+    )
     y, gradients = run(block, events())
     block.neuron.register_forward_hook(lambda *_: None)
     stepwise, want = run(block, events())

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 from lapilli.blocks import alif, cuba
-from lapilli.kernels.dispatch import BACKEND
+from lapilli.kernels.executors.dispatch import BACKEND
 from lapilli.neurons.state import reset_state
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="blocks stream on compiled loops only")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lapilli.blocks import cuba, rf, tensor_cores
 from lapilli.blocks.synapse import Conv, Dense
-from lapilli.kernels import bfloat16
+from lapilli.kernels.synapses import bfloat16
 from torch.testing import assert_close
 
 from lapilli import gradient_products, set_gradient_products

@@ -4,9 +4,9 @@ import functools
 import re
 
 import pytest
-from lapilli.kernels.aot import can_compile
-from lapilli.kernels.calls import RECURRENCES
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof.aot import can_compile
+from lapilli.kernels.proof.calls import RECURRENCES
 from ptx.launcher import program_of
 from ptx.memory import Fault
 from ptx.work import SCHEDULES, listed

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-KERNELS, ORACLES = "lapilli.kernels", "lapilli.kernels.reference"
+KERNELS, ORACLES = "lapilli.kernels.recurrences", "lapilli.kernels.reference"
 
 
 @dataclass(frozen=True, repr=False)

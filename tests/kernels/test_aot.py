@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 import triton
-from lapilli.kernels import bfloat16, dispatch, passes
-from lapilli.kernels.aot import (
+from lapilli.kernels.executors import dispatch, passes
+from lapilli.kernels.executors.dispatch import FULL, walk_constants
+from lapilli.kernels.executors.rows import BLOCK, CHUNK
+from lapilli.kernels.proof.aot import (
     TARGETS,
     can_compile,
     compile_kernel,
@@ -17,8 +19,7 @@ from lapilli.kernels.aot import (
     signature,
     terms_launches,
 )
-from lapilli.kernels.dispatch import FULL, walk_constants
-from lapilli.kernels.rows import BLOCK, CHUNK
+from lapilli.kernels.synapses import bfloat16
 from problems import fixed_problem
 from recurrences import TABLE, most_of
 

@@ -5,15 +5,15 @@ import pkgutil
 
 import lapilli.kernels
 import pytest
-from lapilli.kernels import aot, calls, catalogue, machine_code
-from lapilli.kernels.language import BACKEND, is_jit
+from lapilli.kernels.numbers.language import BACKEND, is_jit
+from lapilli.kernels.proof import aot, calls, catalogue, machine_code
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU")
 
 
 def every_kernel():
     names = set()
-    for module in pkgutil.iter_modules(lapilli.kernels.__path__, "lapilli.kernels."):
+    for module in pkgutil.walk_packages(lapilli.kernels.__path__, "lapilli.kernels."):
         loaded = importlib.import_module(module.name)
         names |= {n for n, v in vars(loaded).items() if n.endswith("_kernel") and is_jit(v)}
     return names

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lapilli.kernels.cuba import cuba, cuba_dynamics
-from lapilli.kernels.leaky import leaky, leaky_spike
-from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.recurrences.cuba import cuba, cuba_dynamics
+from lapilli.kernels.recurrences.leaky import leaky, leaky_spike
+from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.recurrences.resonator import resonator
+from lapilli.kernels.recurrences.rf import adrf, rf
+from lapilli.kernels.recurrences.rf_iz import rf_iz
 from lapilli.kernels.reference import cuba as cuba_oracle
 from lapilli.kernels.reference import rf as rf_oracle
 from lapilli.kernels.reference import rf_iz as rf_iz_oracle
-from lapilli.kernels.resonator import resonator
-from lapilli.kernels.rf import adrf, rf
-from lapilli.kernels.rf_iz import rf_iz
 from problems import KERNELS, ORACLES, assert_equal_answers
 from recurrences import TABLE
 from test_overflow import spoilt

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from lapilli.kernels import codes
-from lapilli.kernels.layout import to_rows
+from lapilli.kernels.executors.layout import to_rows
+from lapilli.kernels.synapses import codes
 from torch.testing import assert_close
 
 SHAPES = [(1, 1, 1), (1, 5, 16), (2, 63, 65), (3, 64, 64), (1, 130, 17), (2, 300, 200)]

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 import torch
-from lapilli.kernels import cuba, dispatch, sigma
-from lapilli.kernels.aot import launches
-from lapilli.kernels.dispatch import execute, executor, launch_options
-from lapilli.kernels.rows import BLOCK
+from lapilli.kernels.executors import dispatch
+from lapilli.kernels.executors.dispatch import execute, executor, launch_options
+from lapilli.kernels.executors.rows import BLOCK
+from lapilli.kernels.proof.aot import launches
+from lapilli.kernels.recurrences import cuba, sigma
 from operator_calls import OperatorCalls, record_gradients
 from problems import fixed_problem, shared_parameters
 from recurrences import TABLE
@@ -71,7 +72,7 @@ def test_device_without_triton_is_refused(monkeypatch):
 
 def test_unknown_backend_is_refused():
     done = subprocess.run(
-        [sys.executable, "-c", "import lapilli.kernels.language"],
+        [sys.executable, "-c", "import lapilli.kernels.numbers.language"],
         env=os.environ | {"LAPILLI_BACKEND": "cuda"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode != 0

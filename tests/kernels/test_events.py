@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lapilli.kernels import event_convolution
-from lapilli.kernels import events as kernel
-from lapilli.kernels.events import events_of, gather, scatter
-from lapilli.kernels.layout import to_rows
+from lapilli.kernels.executors.layout import to_rows
+from lapilli.kernels.synapses import event_convolution
+from lapilli.kernels.synapses import events as kernel
+from lapilli.kernels.synapses.events import events_of, gather, scatter
 from tolerances import FLOAT32
 from torch.testing import assert_close
 
@@ -237,7 +237,7 @@ def test_gradients_of_convolutions_do_not_depend_on_the_threads():
 def test_processors_without_the_widest_vectors_find_the_same(tmp_path):
     code = """if True:
         import torch
-        from lapilli.kernels.events import events_of, gather, scatter
+        from lapilli.kernels.synapses.events import events_of, gather, scatter
         torch.manual_seed(0)
         x, w, g = (torch.rand(3, 700, 40) < 0.1).float(), torch.randn(48, 700), torch.randn(120, 48)
         for given in (x, x.movedim(-1, 1).contiguous().movedim(1, -1)):

@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lapilli.kernels import fixed_point, scalar_ops
-from lapilli.kernels.adaptive_threshold import threshold_reach
-from lapilli.kernels.cuba import cuba_gain
-from lapilli.kernels.lift import lift
+from lapilli.kernels.executors import scalar_ops
+from lapilli.kernels.executors.lift import lift
+from lapilli.kernels.numbers import fixed_point
+from lapilli.kernels.numbers.threshold import lowest_spiking
+from lapilli.kernels.recurrences.adaptive_threshold import threshold_reach
+from lapilli.kernels.recurrences.cuba import cuba_gain
+from lapilli.kernels.recurrences.resonator_steps import turning_gain
 from lapilli.kernels.reference import fixed as oracle
-from lapilli.kernels.resonator_steps import turning_gain
-from lapilli.kernels.threshold import lowest_spiking
 
 INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)

@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 from guarded import Guarded, OutOfBounds
-from lapilli.kernels.language import BACKEND, jit, tl
+from lapilli.kernels.numbers.language import BACKEND, jit, tl
 
 in_the_interpreter = pytest.mark.skipif(BACKEND != "interpret", reason="needs the interpreter")
 

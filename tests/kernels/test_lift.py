@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lapilli.kernels import dispatch
-from lapilli.kernels import lift as lift_module
-from lapilli.kernels.language import jit, tl
-from lapilli.kernels.lift import cpu_loop, lift
+from lapilli.kernels.executors import dispatch
+from lapilli.kernels.executors import lift as lift_module
+from lapilli.kernels.executors.lift import cpu_loop, lift
+from lapilli.kernels.numbers.language import jit, tl
 
 BITS = tl.constexpr(12)
 FACTOR = 3
@@ -217,7 +217,7 @@ SCRIPT = """
 """
 
 DOUBLE = """
-    from lapilli.kernels.lift import cpu_loop
+    from lapilli.kernels.executors.lift import cpu_loop
 
     @cpu_loop
     def double(first, last, x, out):
@@ -324,7 +324,7 @@ def test_cache_folder_follows_the_environment(monkeypatch):
     assert lift_module.cache_folder() == Path(tempfile.gettempdir())
 
 
-@pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.cuba"])
+@pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.recurrences.cuba"])
 def test_import_compiles_nothing(module, tmp_path):
     script = f"""
         import sys

@@ -8,13 +8,13 @@ import itertools
 
 import pytest
 import torch
-from lapilli.kernels.alif import alif
-from lapilli.kernels.cuba import cuba
-from lapilli.kernels.delta import delta
-from lapilli.kernels.recurrent import recurrent
-from lapilli.kernels.rf import adrf, rf
-from lapilli.kernels.rf_iz import adrf_iz, rf_iz
-from lapilli.kernels.sigma_delta import sigma_delta
+from lapilli.kernels.recurrences.alif import alif
+from lapilli.kernels.recurrences.cuba import cuba
+from lapilli.kernels.recurrences.delta import delta
+from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.recurrences.rf import adrf, rf
+from lapilli.kernels.recurrences.rf_iz import adrf_iz, rf_iz
+from lapilli.kernels.recurrences.sigma_delta import sigma_delta
 from tolerances import LONG_FEEDBACK, LONG_GRADIENTS
 
 STEPS, BATCH, SCALE = 2000, 2, 4096

@@ -1,7 +1,7 @@
 """Reading machine code: loops, what a pass executes, and cycles worked out by hand."""
 
 import pytest
-from lapilli.kernels.machine_code import issue_slots, read_amd, read_nvidia, warp_cycles
+from lapilli.kernels.proof.machine_code import issue_slots, read_amd, read_nvidia, warp_cycles
 
 
 def sass(*lines):

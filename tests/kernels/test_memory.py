@@ -14,9 +14,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lapilli.kernels import memory
-from lapilli.kernels.cuba import cuba
-from lapilli.kernels.memory import empty, keep_memory
+from lapilli.kernels.executors import memory
+from lapilli.kernels.executors.memory import empty, keep_memory
+from lapilli.kernels.recurrences.cuba import cuba
 
 MIB = 1 << 20
 LIKE = torch.empty(0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels.cuba import cuba, cuba_dynamics
-from lapilli.kernels.fixed_point import LEAST, MOST
+from lapilli.kernels.numbers.fixed_point import LEAST, MOST
+from lapilli.kernels.recurrences.cuba import cuba, cuba_dynamics
 from problems import assert_equal_answers, fixed_problem, shared_parameters
 from recurrences import TABLE
 from torch.testing import assert_close

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from lapilli.kernels.prediction import DEVICES, Counters, Device, predict, resident
+from lapilli.kernels.proof.prediction import DEVICES, Counters, Device, predict, resident
 
 # 2 units of 4 schedulers at 1 GHz; a scheduler holds 8 warps and 256 registers of each
 SMALL = Device(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels.quantize import quantize_8bit, quantize_hook_fx
 from lapilli.kernels.reference import quantize as oracle
+from lapilli.kernels.synapses.quantize import quantize_8bit, quantize_hook_fx
 from torch.testing import assert_close
 
 
@@ -87,7 +87,7 @@ def test_kernel_in_the_interpreter():
 @pytest.mark.parametrize("backend", ["auto", "interpret"])
 def test_a_gradient_that_is_expanded_reaches_every_weight(backend):
     script = (
-        "import torch; from lapilli.kernels.quantize import quantize_8bit\n"
+        "import torch; from lapilli.kernels.synapses.quantize import quantize_8bit\n"
         "w = torch.linspace(-1, 1, 300).requires_grad_()\n"
         "quantize_8bit(w).sum().backward()\n"
         "assert torch.equal(w.grad, torch.ones(300)), w.grad\n"

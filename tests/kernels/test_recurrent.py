@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels import recurrent_triton
-from lapilli.kernels.aot import (
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof.aot import (
     TARGETS,
     can_compile,
     compile_launch,
     recurrent_launches,
     resources,
 )
-from lapilli.kernels.language import BACKEND
-from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.recurrences import recurrent_triton
+from lapilli.kernels.recurrences.recurrent import recurrent
 from lapilli.kernels.reference.recurrent import recurrent as oracle
 from operator_calls import record_gradients
 from tolerances import FLOAT32
@@ -350,7 +350,7 @@ def test_operators_are_well_defined(name):
         return torch.ops.lapilli.recurrent_fwd(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lapilli.kernels.recurrent.recurrent_fwd", record)
+        patch.setattr("lapilli.kernels.recurrences.recurrent.recurrent_fwd", record)
         layer.call(recurrent)
     torch.library.opcheck(torch.ops.lapilli.recurrent_fwd.default, seen[0])
 

@@ -9,12 +9,17 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-import lapilli.kernels.lift as lift_module
-import lapilli.kernels.surrogate as surrogate_module
+import lapilli.kernels.executors.lift as lift_module
+import lapilli.kernels.numbers.surrogate as surrogate_module
 import numpy as np
 import pytest
 import torch
-from lapilli.kernels.aot import (
+from lapilli.kernels.executors.dispatch import FULL
+from lapilli.kernels.executors.lift import lift
+from lapilli.kernels.numbers.formula import name_of, on_tensors
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.numbers.surrogate import BUILT_IN, SURROGATES, surrogate_constants
+from lapilli.kernels.proof.aot import (
     TARGETS,
     can_compile,
     compile_launch,
@@ -22,15 +27,10 @@ from lapilli.kernels.aot import (
     recurrent_launches,
     resources,
 )
-from lapilli.kernels.cuba import _cuba_bwd_cpu
-from lapilli.kernels.dispatch import FULL
-from lapilli.kernels.formula import name_of, on_tensors
-from lapilli.kernels.language import BACKEND
-from lapilli.kernels.lift import lift
-from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.recurrences.cuba import _cuba_bwd_cpu
+from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.recurrences.spike import complex_spike, spike
 from lapilli.kernels.reference.recurrent import recurrent as recurrent_oracle
-from lapilli.kernels.spike import complex_spike, spike
-from lapilli.kernels.surrogate import BUILT_IN, SURROGATES, surrogate_constants
 from problems import assert_equal_answers, fixed_problem
 from recurrences import TABLE
 from surrogates_of_users import gaussian, lopsided
@@ -376,7 +376,7 @@ def test_another_formula_of_a_name_warns_and_is_used(monkeypatch):
     x = torch.full((1, 1, 1), 0.25, requires_grad=True)
 
     def gradient():
-        y = lapilli.kernels.cuba.cuba(
+        y = lapilli.kernels.recurrences.cuba.cuba(
             x, torch.tensor([0.0]), torch.tensor([0.0]), 1.0, 4096, surrogate="passing"
         )
         return torch.autograd.grad(y.sum(), x)[0].item()
@@ -398,7 +398,7 @@ def test_an_unknown_name_lists_what_exists():
         with pytest.raises(
             ValueError, match="expected one of 'exponential', 'fast_sigmoid'"
         ) as error:
-            lapilli.kernels.cuba.cuba(x, x[0, 0], x[0, 0], 1.0, 4096, surrogate=wrong)
+            lapilli.kernels.recurrences.cuba.cuba(x, x[0, 0], x[0, 0], 1.0, 4096, surrogate=wrong)
         assert repr(wrong) in str(error.value)
         assert "import the module" in str(error.value)
 

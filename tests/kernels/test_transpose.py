@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from lapilli.kernels.layout import to_rows
-from lapilli.kernels.transpose import transpose
+from lapilli.kernels.executors.layout import to_rows
+from lapilli.kernels.executors.transpose import transpose
 from torch.testing import assert_close
 
 SHAPES = [

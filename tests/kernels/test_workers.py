@@ -13,9 +13,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lapilli.kernels import workers
-from lapilli.kernels.cuba import cuba
-from lapilli.kernels.workers import run_tiles
+from lapilli.kernels.executors import workers
+from lapilli.kernels.executors.workers import run_tiles
+from lapilli.kernels.recurrences.cuba import cuba
 from problems import assert_same_bits, fixed_problem, shared_parameters
 from recurrences import TABLE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels.sigma import sigma
+from lapilli.kernels.recurrences.sigma import sigma
 
 from lapilli.benchmark import gate, judge, yardsticks
 

@@ -5,8 +5,9 @@ HEAVY = ("matplotlib", "sklearn", "h5py", "numba", "tonic", "tqdm")
 MODULES = ("assistant", "auto", "data", "io", "loss", "plot", "processes", "recipes", "recordings",
            "recurrent", "slayer", "stats", "training")  # fmt: skip
 WITHOUT_TRITON = (
-    *MODULES, "export", "blocks", "cli", "benchmark", "profiling", "kernels.bfloat16",
-    "kernels.codes", "kernels.calls", "kernels.prediction", "kernels.recurrent_triton",
+    *MODULES, "export", "blocks", "cli", "benchmark", "profiling", "kernels.synapses.bfloat16",
+    "kernels.synapses.codes", "kernels.proof.calls", "kernels.proof.prediction",
+    "kernels.recurrences.recurrent_triton",
 )  # fmt: skip
 
 

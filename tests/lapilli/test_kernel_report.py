@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from lapilli.kernels import catalogue
-from lapilli.kernels.language import BACKEND
-from lapilli.kernels.prediction import REACHED
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof import catalogue
+from lapilli.kernels.proof.prediction import REACHED
 
 from lapilli import kernel_page, kernel_report
 from lapilli.cli import main

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels.dispatch import BACKEND
+from lapilli.kernels.executors.dispatch import BACKEND
 
 from lapilli.benchmark.neurons import ARGUMENTS
 from lapilli.cli import main
@@ -94,7 +94,7 @@ def test_wrong_input(change, words, capsys):
 
 
 def test_loops_are_labelled_only_where_a_profiler_listens(monkeypatch):
-    from lapilli.kernels import sigma
+    from lapilli.kernels.recurrences import sigma
 
     labels = []
     record = torch.profiler.record_function

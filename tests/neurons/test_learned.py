@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from lapilli.kernels.decays import set_decay_gradient
+from lapilli.kernels.recurrences.decays import set_decay_gradient
 from table import ROWS, each_that
 
 TARGET = 0.3

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lapilli.kernels.formula import on_tensors
-from lapilli.kernels.surrogate import SURROGATES
+from lapilli.kernels.numbers.formula import on_tensors
+from lapilli.kernels.numbers.surrogate import SURROGATES
 from table import ROWS, each
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint

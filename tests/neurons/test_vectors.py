@@ -5,7 +5,7 @@ Integers are states times 4096. Gradients of current and voltage decay have lava
 
 import pytest
 import torch
-from lapilli.kernels.decays import set_decay_gradient
+from lapilli.kernels.recurrences.decays import set_decay_gradient
 from lapilli.neurons import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 from tolerances import SIX_DIGITS
 from torch.testing import assert_close

@@ -9,7 +9,7 @@ from dataclasses import replace
 from unittest import mock
 
 import torch
-from lapilli.kernels import catalogue
+from lapilli.kernels.proof import catalogue
 from torch import Tensor
 
 from .launcher import launch_on

@@ -19,8 +19,10 @@ import gcn.machine
 import gcn.text
 import numpy as np
 import torch
-from lapilli.kernels import aot, dispatch, memory, recurrent_triton
-from lapilli.kernels.rows import BLOCK
+from lapilli.kernels.executors import dispatch, memory
+from lapilli.kernels.executors.rows import BLOCK
+from lapilli.kernels.proof import aot
+from lapilli.kernels.recurrences import recurrent_triton
 from torch import Tensor
 from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend

@@ -1,8 +1,8 @@
 """What is counted is what the tensors of a launch make necessary, and what the report estimates."""
 
 import pytest
-from lapilli.kernels import catalogue
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof import catalogue
 
 from bench.kernels import PATH
 from lapilli.benchmark import results

@@ -9,10 +9,10 @@ from itertools import chain
 
 import pytest
 import torch
-from lapilli.kernels import aot, catalogue
-from lapilli.kernels.calls import RECURRENCES
-from lapilli.kernels.dispatch import FULL
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.executors.dispatch import FULL
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof import aot, catalogue
+from lapilli.kernels.proof.calls import RECURRENCES
 from recurrences import TABLE, most_of
 
 from ptx.launcher import key_of

@@ -5,8 +5,8 @@ import os
 import re
 
 import pytest
-from lapilli.kernels.calls import RECURRENCES
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof.calls import RECURRENCES
 from recurrences import TABLE
 
 from ptx.memory import Fault

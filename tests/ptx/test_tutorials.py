@@ -4,8 +4,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from lapilli.kernels.aot import Launch
-from lapilli.kernels.language import BACKEND
+from lapilli.kernels.numbers.language import BACKEND
+from lapilli.kernels.proof.aot import Launch
 from torch.testing import assert_close
 
 from ptx.launcher import launch_on

@@ -7,12 +7,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from lapilli.kernels import decays
-from lapilli.kernels.bfloat16 import terms
-from lapilli.kernels.calls import Recurrence as Called
-from lapilli.kernels.catalogue import SHAPED
-from lapilli.kernels.quantize import quantize_8bit
-from lapilli.kernels.recurrent import recurrent
+from lapilli.kernels.proof.calls import Recurrence as Called
+from lapilli.kernels.proof.catalogue import SHAPED
+from lapilli.kernels.recurrences import decays
+from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.synapses.bfloat16 import terms
+from lapilli.kernels.synapses.quantize import quantize_8bit
 from problems import Problem, fixed_problem, shared_parameters
 from recurrences import TABLE, Recurrence
 from test_recurrent import Layer

@@ -4,8 +4,8 @@ import pytest
 import torch
 from cells import CELLS, events
 from features import outputs, trained
-from lapilli.kernels.dispatch import OPERATORS
-from lapilli.kernels.quantize import quantize_8bit
+from lapilli.kernels.executors.operators import OPERATORS
+from lapilli.kernels.synapses.quantize import quantize_8bit
 from operator_calls import OperatorCalls
 from problems import fixed_problem
 from recurrences import FEW

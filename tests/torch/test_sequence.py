@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from lapilli.blocks import alif, cuba, rf
-from lapilli.kernels import sequence
+from lapilli.kernels.executors import sequence
 from torch._inductor import config
 from torch._inductor.utils import run_and_get_code
 

@@ -1,7 +1,7 @@
 """Quantisation."""
 
-from lapilli.kernels.quantize import QuantizeMode as MODE
-from lapilli.kernels.quantize import quantize, quantize_hook_fx
+from lapilli.kernels.synapses.quantize import QuantizeMode as MODE
+from lapilli.kernels.synapses.quantize import quantize, quantize_hook_fx
 
 __all__ = [
     "MODE",

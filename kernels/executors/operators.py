@@ -1,0 +1,282 @@
+"""Operators of ``torch.library``: how a launch becomes one, and when a call may go past torch.
+
+torch's dispatcher takes longer than a single step of a small layer. It is needed to trace, to
+transform, to profile, and for tensors that are not torch's own; ``is_observed`` tells.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .dispatch import OWN
+
+_library = torch.library.Library("lapilli", "DEF")
+OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
+BEFORE_TRACES: list[Callable[[], None]] = []  # called whenever an operator is traced
+if hasattr(torch.compiler.config, "cache_key_tag"):
+    # graphs that torch keeps on disk call the operators of one version, and hold its derivatives
+    torch.compiler.config.cache_key_tag += f"lapilli {sys.modules['lapilli'].__version__}"
+# compilers pass arguments with the strides that they had: rows are read in order, without a copy
+_STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
+
+
+class Operator:
+    """A registered operator, called past torch's dispatcher where nobody but the kernel listens."""
+
+    def __init__(
+        self, launch: Callable[..., Any], op: Any, bare: Any, samples: str, any_layout: str
+    ):
+        self.launch = launch
+        self.op = op
+        self.bare = bare  # the same below autograd: what stands in a compiled graph
+        self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
+        self.__name__ = launch.__name__
+        self.__doc__ = launch.__doc__
+        parameters = list(inspect.signature(launch).parameters.values())
+        self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
+        self._samples = [p.name in samples.split() for p in parameters]
+        self.in_order = [  # positions of the tensors that come contiguous
+            k
+            for k, p in enumerate(parameters)
+            if p.annotation in (Tensor, Tensor | None) and p.name not in any_layout.split()
+        ]
+        self._save: Callable[..., None] = lambda ctx, inputs, output: None
+        self._backward: Callable[..., Any] = self._has_no_derivative
+        self.transformed = self._function(
+            "transformed_",
+            forward=lambda *args: self.op(*args),
+            setup_context=lambda ctx, inputs, output: self._save(ctx, inputs, output),
+            backward=lambda ctx, *gradients: self._backward(ctx, *gradients),
+            jvp=self._has_no_tangent,
+            vmap=self.over_batch,
+        )
+        self.traced = self._function(
+            "traced_",
+            forward=self._forward_of(self._below_autograd),
+            backward=lambda ctx, *gradients: self._backward(ctx, *gradients),
+        )
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the operator, or its launch function."""
+        recording = is_recorded(args)
+        if is_observed(args) or (recording and not self.recorded):
+            return self._observed(args)
+        values = list(args)
+        for k in self._floats:  # as the dispatcher does: kernels are compiled by type
+            values[k] = float(values[k])
+        return self.recorded.apply(*values) if recording else self.launch(*values)
+
+    def _function(self, kind: str = "", **methods: Callable[..., Any]) -> Any:
+        static = {name: staticmethod(method) for name, method in methods.items()}
+        return type(kind + self.__name__, (torch.autograd.Function,), static)
+
+    def _forward_of(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the forward of an autograd function; a setup_context would bind by name."""
+
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = run(*inputs)
+            self._save(ctx, inputs, output)
+            return output
+
+        return forward
+
+    def with_autograd(self, *args: Any) -> Any:
+        """Run the operator for torch's dispatcher."""
+        return self.traced.apply(*args) if is_recorded(args) else self._below_autograd(*args)
+
+    def _below_autograd(self, *args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return self.bare(*args)
+
+    def _observed(self, args: Sequence[Any]) -> Any:
+        if torch.compiler.is_compiling() or not (is_transformed() or _has_tangents()):
+            return self.op(*args)
+        return self.transformed.apply(*args)  # torch's registration knows neither
+
+    def implementation(self, *args: Any) -> Any:
+        """Return the outputs of the launch function; an empty tensor in place of None."""
+        for k in self.in_order:
+            a = args[k]
+            if a is not None and not a.is_contiguous():
+                args = (*args[:k], a.contiguous(), *args[k + 1 :])
+        outputs = self.launch(*args)
+        if isinstance(outputs, Tensor):
+            return outputs
+        like = args[0]
+        if like is None:
+            like = next(a for a in args if isinstance(a, Tensor))
+        return tuple([like.new_empty(0) if o is None else o for o in outputs])
+
+    def without_memory(self, *args: Any) -> Any:
+        """Return outputs without memory, while a graph is traced, which may become a compiled one.
+
+        There, operators that follow each other are joined.
+        """
+        for prepare in BEFORE_TRACES:
+            prepare()
+        return self.implementation(*args)
+
+    def _has_no_derivative(self, ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(
+            f"lapilli::{self.__name__} cannot be differentiated. The gradient of a neuron is that "
+            "of a surrogate, which has no derivative of its own: there are no second derivatives "
+            "through neurons. Take them of synapses, delays and averages alone, or leave "
+            "create_graph=True out."
+        )
+
+    def _has_no_tangent(self, ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(
+            f"lapilli::{self.__name__} has no derivative in forward mode (jvp, jacfwd, "
+            "torch.autograd.forward_ad). Use reverse mode: torch.func.vjp, grad or jacrev."
+        )
+
+    def over_batch(self, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        """Run under ``torch.vmap``: once where only samples are batched, else once an entry."""
+        size = info.batch_size
+        dims = [d if isinstance(a, Tensor) else None for a, d in zip(args, in_dims, strict=True)]
+        each = list(zip(args, dims, self._samples, strict=True))
+        if all(dim is None or of_samples for _, dim, of_samples in each):
+            outputs = self._observed([_joined(a, dim, size) if s else a for a, dim, s in each])
+            stacked = [
+                o if _is_absent(o) else o.unflatten(0, (size, o.shape[0] // size))
+                for o in _as_tuple(outputs)
+            ]
+        else:
+            calls = [
+                self._observed([a if dim is None else a.select(dim, k) for a, dim, _ in each])
+                for k in range(size)
+            ]
+            outputs = calls[0]
+            several = zip(*map(_as_tuple, calls), strict=True)
+            stacked = [o[0] if _is_absent(o[0]) else torch.stack(o) for o in several]
+        out_dims = tuple(None if _is_absent(o) else 0 for o in stacked)
+        return (
+            (tuple(stacked), out_dims) if isinstance(outputs, tuple) else (stacked[0], out_dims[0])
+        )
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _is_absent(output: Tensor) -> bool:
+    """Whether an output of an operator stands for None."""
+    return output.shape == (0,)
+
+
+def _joined(x: Tensor | None, dim: int | None, size: int) -> Tensor | None:
+    """Join the batch of ``torch.vmap`` with the samples; each gets what has no batch."""
+    if x is None:
+        return None
+    whole = x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    return whole.flatten(0, 1)
+
+
+def is_observed(args: tuple[Any, ...]) -> bool:
+    """Whether anything but the kernel and autograd has to know of a call with these arguments."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+        or is_transformed()
+        or _has_tangents()
+        or torch.autograd._profiler_enabled()
+    ):
+        return True
+    for a in args:  # noqa: SIM110 (any() takes longer, and this comes before every launch)
+        if isinstance(a, Tensor) and type(a) not in OWN:
+            return True
+    return False
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _has_tangents() -> bool:
+    """Whether derivatives are taken in forward mode."""
+    return forward_ad._current_level >= 0
+
+
+def is_recorded(args: tuple[Any, ...]) -> bool:
+    """Whether autograd records a call with these arguments."""
+    if torch.is_grad_enabled():
+        for a in args:
+            if isinstance(a, Tensor) and a.requires_grad:
+                return True
+    return False
+
+
+def is_learned(*tensors: Tensor | None) -> bool:
+    """Whether a gradient of one of the tensors may be asked for.
+
+    Under the transforms of ``torch.func`` a tensor does not tell.
+    """
+    if not torch.compiler.is_compiling() and is_transformed():
+        return torch.is_grad_enabled()
+    return is_recorded(tensors)
+
+
+def define_op(
+    launch: Callable[..., Any] | None = None, *, samples: str = "", any_layout: str = ""
+) -> Any:
+    """Register ``lapilli::<name>`` for every device, with the schema of its annotations.
+
+    ``launch`` makes its outputs and calls ``execute``, which does nothing while a graph is traced,
+    so it gives the shapes as well. An output that is not wanted is None; torch's operators cannot
+    return that, so from them it is an empty tensor.
+
+    Parameters
+    ----------
+    launch
+        Function of tensors (or None) and numbers.
+    samples
+        Names of the arguments whose first dimension is the samples', which do not affect each
+        other. All outputs then have as many, and ``torch.vmap`` over these arguments is one call.
+    any_layout
+        Names of the tensors that ``launch`` takes with any strides; others come contiguous.
+    """
+    if launch is None:
+        return functools.partial(define_op, samples=samples, any_layout=any_layout)
+    name = launch.__name__.lstrip("_")
+    schema = torch.library.infer_schema(launch, mutates_args=())
+    for overload in (name, f"{name}.bare"):
+        _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    packet = getattr(torch.ops.lapilli, name)
+    operator = Operator(launch, packet.default, packet.bare, samples, any_layout)
+    for overload in (name, f"{name}.bare"):
+        _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"lapilli::{overload}", operator.without_memory, lib=_library)
+    _library.impl(name, operator.with_autograd, "Autograd")
+    _library.impl(f"{name}.bare", torch.library.fallthrough_kernel, "Autograd")
+    OPERATORS[name] = operator
+    return operator
+
+
+def differentiable(
+    operator: Operator, backward: Callable[..., Any], save: Callable[..., None]
+) -> None:
+    """Give a registered operator its derivative.
+
+    ``save(ctx, inputs, output)`` keeps what ``backward(ctx, *gradients)`` needs.
+    """
+    operator._save, operator._backward = save, backward
+    operator.recorded = operator._function(
+        forward=operator._forward_of(operator.implementation), backward=backward
+    )
+
+
+def define_sequence(run: Callable[..., Any]) -> None:
+    """Register ``lapilli::sequence``, which stands for several operators in a compiled graph."""
+    schema = "(Tensor[] tensors, SymInt[] sizes, str text) -> Tensor[]"
+    _library.define(f"sequence{schema}", tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    _library.impl("sequence", run, "CompositeExplicitAutograd")
+    _library.impl("sequence", torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake("lapilli::sequence", run, lib=_library)

@@ -1,0 +1,205 @@
+"""What is compiled ahead of time: every kernel, in the calls that layers make of it.
+
+The calls of recurrences are those of calls.py; of recurrent layers, those listed here. Kernels
+that walk over time are in the form of many neurons, where no chunks wait in shared memory.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from lapilli.kernels.executors.dispatch import FULL
+from lapilli.kernels.executors.layout import from_rows
+from lapilli.kernels.executors.rows import BLOCK, CHUNK
+from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.recurrences.recurrent_triton import SAMPLES
+from lapilli.kernels.synapses.bfloat16 import terms
+from lapilli.kernels.synapses.quantize import quantize_8bit
+from torch import Tensor
+
+from .aot import Launch, launches, recurrent_launches, signature, terms_launches
+from .calls import ADAPTATION, RECURRENCES, ROTATION, Recurrence
+
+STEPS = 300  # of the sequences that are recorded
+NEURONS = 512  # of a sample
+BATCH = 2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recurrent layer whose spikes come back inside the kernel."""
+
+    name: str
+    neurons: int
+    parts: int = 1  # real and imaginary part are two
+    phase: bool = False
+    decays: tuple[float, ...] = (410.0, 164.0)
+    learns: bool = False  # whether the use with learned decays is listed
+
+    def call(self, train: bool, learn: bool = False) -> None:
+        """Run it forward and, for training, backward."""
+        z = [
+            _series(BATCH * SAMPLES, self.neurons).requires_grad_(train) for _ in range(self.parts)
+        ]
+        weight = torch.zeros(self.neurons, self.neurons)
+        y = recurrent(
+            z[0] if self.parts == 1 else tuple(z),
+            weight if self.parts == 1 else (weight, weight),
+            tuple(torch.tensor([d], requires_grad=learn) for d in self.decays),
+            1.0, 4096,
+            phase=self.phase, threshold_step=0.125, quantum=1 / 32, shift=True,
+            gradient="full" if learn else "lava-dl",
+        )  # fmt: skip
+        if train:
+            torch.autograd.grad(y, z, y.detach())
+
+
+# the forms of the feedback (recurrent_triton.py) for CUBA; the other neurons in that of 128
+LAYERS = [
+    Layer("cuba 128", 128, learns=True),
+    Layer("cuba 256", 256),
+    Layer("cuba 512", 512),
+    Layer("alif 128", 128, decays=(410.0, 164.0, *ADAPTATION)),
+    Layer("rf 128", 128, 2, True, ROTATION),
+    Layer("rf_iz 128", 128, 2, False, ROTATION),
+    Layer("adrf 128", 128, 2, True, ROTATION + ADAPTATION),
+    Layer("adrf_iz 128", 128, 2, False, ROTATION + ADAPTATION),
+]
+
+
+# recurrences whose backward kernel is listed with another surrogate: by threshold and by phase
+SHAPED = {"cuba": "fast_sigmoid", "rf": "fast_sigmoid"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel in one use: what is compiled, and how much work a launch of it is."""
+
+    name: str
+    mode: str  # inference, training, backward; with learned parameters, another surrogate
+    launch: Launch
+    neurons: int  # of a sample
+    steps: int  # of the sequence
+    lanes: int  # neurons of a program, all samples together
+    chunk: int  # steps that a pass of the main loop advances
+    bytes: float  # of the launch's tensors, a neuron-step
+    products: int = 0  # multiply-adds of matrix units, of a program in a pass
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.mode}"
+
+
+def entries(*wanted: str) -> Iterator[Entry]:
+    """Record every use of the kernels that are wanted, out of ``names()``; nothing is run."""
+    for recurrence in RECURRENCES.values():
+        if recurrence.name in wanted:
+            yield from _uses(recurrence)
+    if "quantize" in wanted:
+        yield from _quantize()
+    if "terms" in wanted:
+        yield _terms()
+    if "recurrent" in wanted:
+        for layer in LAYERS:
+            yield from _layer_uses(layer)
+
+
+def names() -> list[str]:
+    """Names that ``entries`` takes."""
+    return [*RECURRENCES, "quantize", "terms", "recurrent"]
+
+
+def _series(batch: int, neurons: int) -> Tensor:
+    return from_rows(torch.empty(batch, STEPS, neurons), torch.Size([neurons]))
+
+
+def _distinct(found: list[tuple[str, Launch]]) -> list[tuple[str, Launch]]:
+    """Keep the first of launches that compile to the same."""
+    kept: dict[Any, tuple[str, Launch]] = {}
+    for mode, launch in found:
+        types, constants = signature(launch, "sm_90")
+        key = launch.kernel.__name__, tuple(types.items()), tuple(constants.items())
+        kept.setdefault(key, (mode, launch))
+    return list(kept.values())
+
+
+def _modes(call: Callable[[bool, bool], None], record: Any, train: bool, learn: bool) -> Any:
+    """Record inference, training, and training with learned parameters.
+
+    A second launch of a forward pass, which follows the rule of fixed_point.py, is over at once.
+    """
+    forward, *_ = record(lambda: call(False, False))
+    found = [("inference", forward)]
+    for learning in (False, True)[: train + (train and learn)]:
+        suffix = ", learned" * learning
+        forward, *_, backward = record(lambda learning=learning: call(True, learning))
+        found += [(f"training{suffix}", forward), (f"backward{suffix}", backward)]
+    return _distinct(found)
+
+
+def _uses(recurrence: Recurrence) -> Iterator[Entry]:
+    function = recurrence.callable()  # imported before it is recorded
+
+    def call(train: bool, learn: bool, **options: str) -> None:
+        xs = [_series(BATCH, NEURONS).requires_grad_(train) for _ in range(recurrence.inputs)]
+        parameters = [p.requires_grad_(learn) for p in recurrence.tensors()]
+        x = xs[0] if recurrence.inputs == 1 else tuple(xs)
+        y = function(x, *parameters, *recurrence.numbers, **options)
+        if train:
+            torch.autograd.grad(y, [*xs, *(p for p in parameters if learn)], y.detach())
+
+    def record(call: Callable[[], Any]) -> list[Launch]:
+        return [replace(launch, lanes=FULL) for launch in launches(call)]
+
+    found = _modes(call, record, recurrence.trains, recurrence.learns)
+    if recurrence.name in SHAPED:
+        shape = SHAPED[recurrence.name]
+        _, backward = record(lambda: call(True, False, surrogate=shape))
+        found.append((f"backward, {shape}", backward))
+    for mode, launch in found:
+        moved = _bytes(launch, BATCH) / (BATCH * NEURONS * STEPS)
+        yield Entry(recurrence.name, mode, launch, NEURONS, STEPS, BLOCK, CHUNK, moved)
+
+
+def _quantize() -> Iterator[Entry]:
+    """Weights; one counts as a neuron-step, and there is no loop over time."""
+    weight = torch.empty(NEURONS, requires_grad=True)
+
+    def call() -> None:
+        quantize_8bit(weight).sum().backward()
+
+    for mode, launch in zip(("inference", "backward"), launches(call), strict=True):
+        yield Entry(
+            "quantize", mode, launch, NEURONS, 1, BLOCK, 1, _bytes(launch, NEURONS) / NEURONS
+        )
+
+
+def _terms() -> Entry:
+    """Entries of a matrix; one counts as a neuron-step."""
+    x = torch.empty(BATCH, NEURONS)
+    (launch,) = terms_launches(lambda: terms(x))
+    each = launch.constants[-1]
+    return Entry(
+        "terms", "inference", launch, NEURONS, 1, each, 1, _bytes(launch, BATCH) / x.numel()
+    )
+
+
+def _layer_uses(layer: Layer) -> Iterator[Entry]:
+    batch = BATCH * SAMPLES
+    for mode, launch in _modes(layer.call, recurrent_launches, True, layer.learns):
+        *_, operand, samples, block, _, _ = launch.constants
+        types, _ = signature(launch, "sm_90")
+        parts = len({"r_ptr", "r_im_ptr"} & types.keys())
+        yield Entry(
+            f"recurrent {layer.name}", mode, launch, layer.neurons, STEPS,
+            lanes=samples * layer.neurons,
+            chunk=1,
+            bytes=_bytes(launch, batch) / (batch * layer.neurons * STEPS),
+            products=parts * (3 if operand == "bfloat16" else 1) * samples * block**2,
+        )  # fmt: skip
+
+
+def _bytes(launch: Launch, batch: int) -> int:
+    """Bytes of the tensors of a launch that grow with the batch, each once."""
+    tensors = [a for a in launch.args if isinstance(a, Tensor) and a.shape[0] == batch]
+    return sum(a.numel() * a.element_size() for a in tensors)

@@ -1,0 +1,622 @@
+"""ALIF: leaky integrate-and-fire neuron with an adaptive threshold, Loihi fixed point.
+
+Forward (int32, 1 unit = 1 / scale):
+
+    u[t] = D(u[t-1], a_u) + x[t]               synaptic current
+    v[t] = D(v[t-1], a_v) + u[t]               membrane voltage; a spike does not reset it
+    s[t] = v[t] >= th[t] + r[t]                spike; graded: s[t] v[t]
+    D(y, a) = trunc(y * (4096 - a) / 4096)     decay, toward zero
+
+Threshold th and refractory r rise at a spike and decay, see adaptive_threshold.py.
+
+Backward (float32). As in lava-dl, neither the truncation nor the threshold is differentiated; rho
+is the surrogate gradient:
+
+    g_v[t] = (1 - a_v / 4096) g_v[t+1] + rho(v[t] - th[t] - r[t]) g_s[t]
+    g_u[t] = (1 - a_u / 4096) g_u[t+1] + g_v[t]          = g_x[t]
+    g_a_v = -sum g_v[t+1] v[t],    g_a_u = -sum g_u[t+1] u[t]
+
+The decay gradients are per unit of a / 4096; those of the threshold's decays are zero. The current
+is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
+
+Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    results,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_last,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+    watch_at_first,
+    with_care,
+)
+from lapilli.kernels.numbers.fixed_point import (
+    CALM,
+    SATURATE,
+    both,
+    calm_or_infinite,
+    decay,
+    fraction_of,
+    gradient_after,
+    is_power_of_two,
+    keep_of,
+    kept,
+    larger,
+    not_calm,
+    plus,
+    rest_of,
+    spike_value,
+    to_next,
+    to_real,
+    to_state,
+    units_of,
+)
+from lapilli.kernels.numbers.language import jit, tl
+from lapilli.kernels.numbers.surrogate import (
+    DEFAULT,
+    surrogate,
+    surrogate_constants,
+    surrogate_named,
+)
+from torch import Tensor
+
+from .adaptive_threshold import (
+    adaptive_threshold,
+    margin_above,
+    rise,
+    settle,
+    tested_against,
+    threshold_at_first,
+    threshold_misfits,
+    threshold_reach,
+)
+from .cuba import cuba_dynamics, cuba_gain, cuba_misfits
+from .decays import decay_gradients, decay_sign
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
+
+
+@jit
+def alif_step(
+    u, v, th, r, x, keep_u, keep_v, keep_th, keep_r, theta, step, scale,
+    EXACT: tl.constexpr, RULE: tl.constexpr,
+):  # fmt: skip
+    """Advance one step, int32; ``keep`` is 4096 minus the decay.
+
+    Returns the state, the margin (voltage above threshold and refractory), what is sent where there
+    is a spike, and the spike.
+    """
+    u = plus(kept(u, keep_u, RULE), x, RULE)
+    v = plus(kept(v, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE)
+    th, r = settle(th, r, theta, keep_th, keep_r, RULE)
+    limit = plus(th, r, RULE)
+    sent = tested_against(v, limit, RULE)
+    s = to_next(v, scale, EXACT, RULE) >= limit
+    th, r = rise(th, r, s, sent, step, RULE)
+    return u, v, th, r, margin_above(sent, limit, RULE), sent, s
+
+
+@jit
+def alif_step_bwd(
+    g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED: tl.constexpr, SHAPE: tl.constexpr
+):
+    """Go back one step, float32; ``lam`` is 1 minus the decay."""
+    g_v = lam_v * g_v + surrogate(margin, height, rate, GRADED, SHAPE) * g_s
+    return g_v, lam_u * g_u + g_v
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _alif_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    u, v, th, r, last, top = carry
+    keep_u, keep_v, keep_th, keep_r, theta, step, scale = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
+    for i in tl.static_range(U):
+        x, u0, v0 = to_state(xs[i], scale, RULE), u, v
+        u, v, th, r, margin, sent, s = alif_step(
+            u, v, th, r, x, keep_u, keep_v, keep_th, keep_r,
+            theta, step, scale, EXACT, RULE)  # fmt: skip
+        if RULE and ptrs[4] is not None:
+            lost = cuba_misfits(u0, v0, x, u, keep_u, keep_v, scale, EXACT, RULE)
+            top += lost | threshold_misfits(th, r)
+        row = at + i * C
+        last = store_spike(
+            ptrs[1], base, row, s, sent, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
+        store_row(ptrs[2], base, row, margin, live)
+        store_row(ptrs[3], base, row, v, live)
+    return u, v, th, r, last, top
+
+
+@jit
+def _alif_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    per, scale, theta, step = numbers
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    ROWS: tl.constexpr = U if EXACT else (U + 1) // 2  # divisions leave too few registers for more
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    decay_th = tl.load(decay_ptrs[2] + c // per, mask=live, other=0.0)
+    decay_r = tl.load(decay_ptrs[3] + c // per, mask=live, other=0.0)
+    keep_u, keep_v = keep_of(decay_u), keep_of(decay_v)
+    keep_th, keep_r = keep_of(decay_th), keep_of(decay_r)
+    rest = rest_of(decay_u, decay_v) + rest_of(decay_th, decay_r)
+    u = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    v = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    th, th0 = threshold_at_first(first_ptrs[2], j, live, rest, theta, scale, RULE)
+    r0 = rest + load_or_zero(first_ptrs[3], j, live, rest)
+    reach = threshold_reach(th0, r0, theta, step, keep_th, keep_r, scale, T)
+    u, v, th, r, _, top = walk_forward(
+        _alif_fwd_rows,
+        (to_state(u, scale, RULE), to_state(v, scale, RULE), th, to_state(r0, scale, RULE),
+         tl.zeros_like(u),
+         watch_at_first(larger(calm_or_infinite(reach), both(u, v)), ptrs[4], RULE)), ptrs,
+        (keep_u, keep_v, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), ROWS, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
+    store_row(last_ptrs[1], 0, j, to_real(v, scale, EXACT, RULE), live)
+    store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
+    store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
+    if RULE:
+        store_row(ptrs[4], 0, j, top, live)
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale, CARE)
+
+
+@jit
+def _alif_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: weighted input
+    spike_ptr,  # [N, T, C] float32, out
+    margin_ptr,  # [N, T, C] int32, out, or None: voltage above the threshold, kept for backward
+    saved_ptr,  # [N, T, C] int32, out, or None: voltage, kept for learned decays
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32, 0..4096
+    threshold_decay_ptr, refractory_decay_ptr,  # the same
+    current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
+    threshold0_ptr, refractory0_ptr,  # the same
+    current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
+    threshold1_ptr, refractory1_ptr,  # the same
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
+    per, scale, theta, step, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    with_care(
+        _alif_fwd_walk, (x_ptr, spike_ptr, margin_ptr, saved_ptr, count_ptr),
+        (current_decay_ptr, voltage_decay_ptr, threshold_decay_ptr, refractory_decay_ptr),
+        (current0_ptr, voltage0_ptr, threshold0_ptr, refractory0_ptr),
+        (current1_ptr, voltage1_ptr, threshold1_ptr, refractory1_ptr),
+        (per, scale, theta, step), T, C, M, (GRADED, SHIFT, EXACT), SATURATE,
+        U, STAGES, BLOCK)  # fmt: skip
+
+
+_alif_fwd_kernel.registers = 72  # the careful walk would take more, and slow the other down
+
+
+@jit
+def _alif_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_v, g_u, a_v, a_u, g_later = carry
+    keep_v, lam_u, lam_v, v0, unit, height, rate = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    DECAYS: tl.constexpr = flags[2]
+    SHAPE: tl.constexpr = flags[3]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    margins = load_rows(ptrs[1], base, at, C, live, U)
+    vs = load_rows(ptrs[2], base, at, C, live, U)
+    us = ()
+    if DECAYS:
+        before = live & (at * 0 + t > 0)
+        v = tl.where(before, tl.load(ptrs[2] + base + (at - C), mask=before, other=0), v0)
+        for i in tl.static_range(U):
+            us = us + (vs[i] - decay(v, keep_v),)  # noqa: RUF005 (Triton knows no starred tuples)
+            v = vs[i]
+    for i in tl.static_range(U - 1, -1, -1):
+        if DECAYS:  # g_v and g_u still belong to the step after
+            a_v += g_v * vs[i].to(tl.float32)
+            a_u += g_u * us[i].to(tl.float32)
+        g_s = gs[i]
+        if SHIFT:
+            g_s = g_later
+            g_later = gs[i]
+        margin = margins[i].to(tl.float32) * unit
+        g_v, g_u = alif_step_bwd(g_v, g_u, g_s, margin, lam_u, lam_v, height, rate, GRADED, SHAPE)
+        store_row(ptrs[3], base, at + i * C, g_u, live)
+    return g_v, g_u, a_v, a_u, g_later
+
+
+@jit
+def _alif_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32
+    margin_ptr,  # [N, T, C] int32
+    saved_ptr,  # [N, T, C] int32, or None where the decays are not learned
+    gx_ptr,  # [N, T, C] float32, out
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32
+    voltage0_ptr,  # [N, C] float32 or None
+    a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    per, scale, unit, height, rate, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
+    lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
+    lam_v = fraction_of(keep_v)
+    rest = tl.zeros([BLOCK], tl.float32)
+    v0 = to_state(load_or_zero(voltage0_ptr, j, live, rest), scale, SATURATE)
+    behind = gradient_after(load_last(margin_ptr, base, at, live, T, C))
+    _, _, a_v, a_u, _ = walk_backward(
+        _alif_bwd_rows, (behind, rest, rest, rest, rest),
+        (g_spike_ptr, margin_ptr, saved_ptr, gx_ptr),
+        (keep_v, lam_u, lam_v, v0, unit, height, rate),
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
+    store_row(a_current_ptr, 0, j, a_u * unit, live)
+    store_row(a_voltage_ptr, 0, j, a_v * unit, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _alif_fwd_cpu(
+    first, last, x, spikes, margins, saved,
+    current_decay, voltage_decay, threshold_decay, refractory_decay,
+    current0, voltage0, threshold0, refractory0, current1, voltage1, threshold1, refractory1,
+    count, per, scale, theta, step, suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
+):  # fmt: skip
+    u, v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    rest = np.empty(TILE, np.float32)
+    if SHIFT:
+        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
+    held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
+    for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
+        n, c0 = tile % N, tile // N * TILE
+        c1 = min(c0 + TILE, C)
+        if c0 != held:  # samples share decays
+            held, gain, highest = c0, np.int32(0), np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
+            for i in range(c1 - c0):
+                keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
+                keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
+                zero = rest_of(current_decay[at], voltage_decay[at])
+                zero += rest_of(threshold_decay[at], refractory_decay[at])
+                rest[i] = zero
+                if not RULE:
+                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                    if threshold0 is None:
+                        reach = threshold_reach(
+                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = highest
+        for i in range(c1 - c0):
+            u0 = v0 = th0 = r0 = rest[i]
+            th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
+            if current0 is not None:
+                u0, v0 = rest[i] + current0[n, c0 + i], rest[i] + voltage0[n, c0 + i]
+                th0, r0 = rest[i] + threshold0[n, c0 + i], rest[i] + refractory0[n, c0 + i]
+                th[i] = to_state(th0, scale, RULE)
+            u[i], v[i] = to_state(u0, scale, RULE), to_state(v0, scale, RULE)
+            r[i] = to_state(r0, scale, RULE)
+            if not RULE:
+                top = maximum(top, magnitude(both(u0, v0)))
+                if threshold0 is not None:
+                    reach = threshold_reach(
+                        th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                    top = maximum(top, magnitude(calm_or_infinite(reach)))
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
+        for t in range(T):
+            x_t = x[n, t, c0:c1]
+            s_t = spikes[n, t, c0:c1]
+            if SHIFT:
+                s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if margins is not None:
+                margin_t = margins[n, t, c0:c1]
+            if saved is not None:
+                saved_t = saved[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if not RULE:
+                    top = maximum(top, magnitude(x_t[i]))
+                x_i, u_i, v_i = to_state(x_t[i], scale, RULE), u[i], v[i]
+                u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
+                    u_i, v_i, th[i], r[i], x_i, keep_u[i], keep_v[i], keep_th[i], keep_r[i],
+                    theta, step, scale, EXACT, RULE)  # fmt: skip
+                if RULE and count is not None:
+                    lost = threshold_misfits(th[i], r[i])
+                    count_n[i] += lost | cuba_misfits(
+                        u_i, v_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
+                s_t[i] = spike_value(s, sent, scale, GRADED, EXACT, RULE)
+                if margins is not None:
+                    margin_t[i] = margin
+                if saved is not None:
+                    saved_t[i] = v[i]
+        if current1 is not None:
+            for i in range(c1 - c0):
+                current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
+                voltage1[n, c0 + i] = to_real(v[i], scale, EXACT, RULE)
+                threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
+                refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, top, gain, scale, CALM)
+
+
+@cpu_loop
+def _alif_bwd_cpu(
+    first, last, g_spike, margins, saved, gx, current_decay, voltage_decay,
+    voltage0, a_current, a_voltage, per, scale, unit, height, rate, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
+    g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    lam_u, lam_v = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    keep_v, v0 = np.empty(TILE, np.int32), np.zeros(TILE, np.int32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g_u[:], a_v[:], a_u[:] = 0, 0, 0
+        for i in range(c1 - c0):
+            g_v[i] = gradient_after(margins[n, T - 1, c0 + i])
+            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
+            lam_v[i] = fraction_of(keep_v[i])
+            if voltage0 is not None:
+                v0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
+        for t in range(T - 1, -1, -1):
+            gx_t, margin_t = gx[n, t, c0:c1], margins[n, t, c0:c1]
+            g_t = g_spike[n, t, c0:c1]
+            if SHIFT:
+                g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if DECAYS:
+                v_t = saved[n, t, c0:c1]
+                before = saved[n, t - 1, c0:c1] if t > 0 else v0
+            for i in range(c1 - c0):
+                if DECAYS:  # g_v and g_u still belong to the step after
+                    a_v[i] += g_v[i] * np.float32(v_t[i])
+                    a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(before[i], keep_v[i])))
+                g_v[i], g_u[i] = alif_step_bwd(
+                    g_v[i], g_u[i], g_t[i], np.float32(margin_t[i]) * unit, lam_u[i], lam_v[i],
+                    height, rate, GRADED, SHAPE)  # fmt: skip
+                gx_t[i] = g_u[i]
+        if DECAYS:
+            for i in range(c1 - c0):
+                a_current[n, c0 + i], a_voltage[n, c0 + i] = a_u[i] * unit, a_v[i] * unit
+
+
+# The operator
+
+
+@define_op(samples="x current0 voltage0 threshold0 refractory0")
+def alif_fwd(
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
+    threshold_decay: Tensor, refractory_decay: Tensor,
+    current0: Tensor | None, voltage0: Tensor | None,
+    threshold0: Tensor | None, refractory0: Tensor | None,
+    scale: float, theta: int, step: int,
+    save: bool, learning: bool, final: bool, graded: bool, shift: bool,
+    height: float, rate: float, surrogate: str, decay_sign: float, count: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, margin, saved voltage, the four last states and misfits."""
+    N, T, C = x.shape
+    spikes = empty(x.shape, torch.float32, x)
+    margin, saved = (empty(x.shape, torch.int32, x) if kept else None for kept in (save, learning))
+    last = [x.new_empty(N, C) if final else None for _ in range(4)]
+    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
+    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
+    execute(
+        _alif_fwd_kernel, _alif_fwd_cpu, (N, T, C),
+        (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
+         misfits, neurons_a_parameter(C, *decays), scale, theta, step),
+        (graded, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    return spikes, margin, saved, *last, misfits
+
+
+@define_op(samples="g_spikes margin saved voltage0")
+def alif_bwd(
+    g_spikes: Tensor, margin: Tensor, saved: Tensor | None,
+    current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
+    scale: float, height: float, rate: float, surrogate: str, graded: bool, shift: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and, with ``saved``, partial gradients of the decays."""
+    N, T, C = g_spikes.shape
+    gx = empty(g_spikes.shape, torch.float32, g_spikes)
+    learning = saved is not None
+    a_current, a_voltage = (g_spikes.new_empty(N, C) if learning else None for _ in range(2))
+    execute(
+        _alif_bwd_kernel, _alif_bwd_cpu, (N, T, C),
+        (g_spikes, margin, saved, gx, current_decay, voltage_decay, voltage0,
+         a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
+         scale, 1 / scale, height, rate),
+        (graded, shift, learning, surrogate_named(surrogate).shape),
+    )  # fmt: skip
+    return gx, a_current, a_voltage
+
+
+def _save(ctx, inputs, output):
+    decays, voltage0 = inputs[1:5], inputs[6]
+    scale, _, _, _, ctx.learning, _, graded, shift, *others, ctx.decay_sign, _ = inputs[9:]
+    height, rate, surrogate = others
+    _, margin, saved, *last = output
+    ctx.mark_non_differentiable(margin, saved, *last)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(margin, saved, *decays, voltage0)
+    ctx.constants = scale, height, rate, surrogate, graded, shift
+
+
+def _backward(ctx, g_spikes, *_others):
+    margin, saved, *decays, voltage0 = ctx.saved_tensors
+    current_decay, voltage_decay, *threshold_decays = decays
+    gx, a_current, a_voltage = alif_bwd(
+        contiguous_rows(g_spikes), margin, saved if ctx.learning else None,
+        current_decay, voltage_decay, voltage0, *ctx.constants,
+    )  # fmt: skip
+    g_decays = decay_gradients(
+        ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=ctx.learning
+    )
+    # the threshold is not differentiated; its decays get zeros, as in lava-dl
+    g_threshold = (
+        torch.zeros_like(d) if wanted else None
+        for d, wanted in zip(threshold_decays, ctx.needs_input_grad[3:5], strict=True)
+    )
+    return gx, *g_decays, *g_threshold, *(None,) * 17
+
+
+differentiable(alif_fwd, _backward, _save)
+
+State = tuple[Tensor, Tensor, Tensor, Tensor]  # current, voltage, threshold, refractory
+
+
+@with_reference
+def alif(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: State | None = None,
+    return_state: bool = False,
+    count: bool = False,
+) -> Any:
+    """Run ALIF neurons over time: current, voltage, adaptive threshold and spike in one pass.
+
+    Parameters
+    ----------
+    x
+        Weighted input, ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
+    current_decay, voltage_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    threshold_decay, refractory_decay
+        The same for the adaptive threshold. Their gradients are zero.
+    threshold
+        Threshold at rest, a multiple of ``1 / scale``; a voltage that reaches it spikes.
+    threshold_step
+        What a spike adds to the threshold, a multiple of ``1 / scale``.
+    scale
+        State units in 1.
+    tau_rho, scale_rho
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
+    graded
+        Spikes carry the voltage instead of 1.
+    shift
+        Delay the output by one step; the first is 0 and the last is dropped.
+    state
+        Current, voltage, threshold and refractory ``[N, neurons...]`` before the first step; rest
+        if None: ``threshold`` and zeros. No gradient flows into it.
+    return_state
+        Also return the state after the last step, detached.
+    count
+        Also return how many steps of each neuron did not fit.
+
+    Returns
+    -------
+    Tensor
+        Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order, with
+        ``count`` also the number of steps ``[N, neurons...]``, int32.
+    """
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
+    saving = is_learned(x, *decays)
+    learning = is_learned(current_decay, voltage_decay)
+    initial = (None,) * 4 if state is None else map(state_rows, state)
+    spikes, _, _, *last, misfits = alif_fwd(
+        to_rows(x), *decays, *initial, scale, units_of(threshold, scale),
+        units_of(threshold_step, scale), saving, learning, return_state, graded, shift,
+        height, rate, surrogate, decay_sign(), count,
+    )  # fmt: skip
+    spikes = from_rows(spikes, x.shape[1:-1])
+    states = tuple(from_state_rows(s, x) for s in last) if return_state else None
+    return results(spikes, states, from_state_rows(misfits, x) if count else None)
+
+
+@with_reference
+def alif_dynamics(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    state: State | None = None,
+    count: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return current, voltage, threshold and refractory before each spike.
+
+    All are ``[N, neurons..., T]``; the first two are differentiable. Parameters are those of
+    ``alif``; with ``count`` also how many steps of each neuron had a current or a voltage that did
+    not fit.
+    """
+    current, voltage, *others = cuba_dynamics(
+        x, current_decay, voltage_decay, None, scale, state=state and state[:2], count=count
+    )
+    th, r = adaptive_threshold(
+        voltage, threshold_decay, refractory_decay, threshold, threshold_step, scale,
+        state=state and state[2:],
+    )  # fmt: skip
+    return current, voltage, th, r, *others

@@ -1,0 +1,614 @@
+"""CUBA: current-based leaky integrate-and-fire neuron, Loihi fixed point.
+
+Forward (int32, 1 unit = 1 / scale; theta is the lowest voltage that spikes):
+
+    u[t] = D(u[t-1], a_u) + x[t]               synaptic current
+    v[t] = D(w[t-1], a_v) + u[t]               membrane voltage, before reset
+    s[t] = v[t] >= theta                       spike; graded: s[t] v[t]
+    w[t] = 0 if s[t] else v[t]                 membrane voltage, after reset
+    D(y, a) = trunc(y * (4096 - a) / 4096)     decay, toward zero
+
+Backward (float32). As in lava-dl, neither the reset nor the truncation is differentiated, so this
+is not the derivative of the forward pass; rho is the surrogate gradient:
+
+    g_v[t] = (1 - a_v / 4096) g_v[t+1] + rho(v[t]) g_s[t]
+    g_u[t] = (1 - a_u / 4096) g_u[t+1] + g_v[t]          = g_x[t]
+    g_a_v = -sum g_v[t+1] v[t],    g_a_u = -sum g_u[t+1] u[t]
+
+The decay gradients are per unit of a / 4096. The current is not kept for them: integers make the
+update invertible, u[t] = v[t] - D(w[t-1], a_v).
+
+Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    results,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_last,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+    watch_at_first,
+    with_care,
+)
+from lapilli.kernels.numbers.fixed_point import (
+    NEVER,
+    SATURATE,
+    both,
+    calm_of,
+    clipped,
+    decay,
+    fraction_of,
+    gathered,
+    gradient_after,
+    is_power_of_two,
+    keep_of,
+    kept,
+    larger,
+    misfit,
+    not_calm,
+    plus,
+    rest_of,
+    rule_of,
+    spike_value,
+    to_next,
+    to_real,
+    to_state,
+    wrapped,
+)
+from lapilli.kernels.numbers.language import jit, tl
+from lapilli.kernels.numbers.surrogate import (
+    DEFAULT,
+    surrogate,
+    surrogate_constants,
+    surrogate_named,
+)
+from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
+from torch import Tensor
+
+from .decays import decay_gradients, decay_sign
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
+
+
+@jit
+def cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Advance one step, int32; ``keep`` is 4096 minus the decay."""
+    u = wrapped(plus(kept(u, keep_u, RULE), x, RULE), RULE)
+    v = clipped(plus(kept(w, keep_v, RULE), to_next(u, scale, EXACT, RULE), RULE), RULE)
+    s = v >= theta
+    return u, v, s, tl.where(s, 0, v)
+
+
+@jit
+def cuba_misfits(u, w, x, current, keep_u, keep_v, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+    """Return 1 where an input or a state of a step does not fit, else 0.
+
+    ``u`` and ``w`` are the state before the step, ``current`` is what it made of ``u``.
+    """
+    v = plus(kept(w, keep_v, RULE), to_next(current, scale, EXACT, RULE), RULE)
+    of_u = misfit(x, SATURATE) | misfit(plus(kept(u, keep_u, RULE), x, RULE), RULE)
+    return (of_u | misfit(v, RULE)).to(tl.int32)
+
+
+@jit
+def cuba_gain(keep_u, keep_v, T):
+    """Bound current and voltage of T steps, as a multiple of the largest input.
+
+    Or of current and voltage before the first step, together, if those are larger.
+    """
+    return gathered(keep_u, T) * gathered(keep_v, T) * 2.0
+
+
+@jit
+def cuba_step_bwd(
+    g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate,
+    GRADED: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
+    """Go back one step through the spike, float32; ``lam`` is 1 minus the decay."""
+    g_v = lam_v * g_v + surrogate(v - threshold, height, rate, GRADED, SHAPE) * g_s
+    return g_v, lam_u * g_u + g_v
+
+
+@jit
+def cuba_step_dynamics_bwd(g_v, g_u, g_voltage, g_current, lam_u, lam_v):
+    """Go back one step from gradients of the voltage and the current themselves."""
+    g_v = lam_v * g_v + g_voltage
+    return g_v, lam_u * g_u + g_v + g_current
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _cuba_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    u, w, last, top = carry
+    keep_u, keep_v, scale, theta = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    RULE: tl.constexpr = flags[3]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
+    for i in tl.static_range(U):
+        x = to_state(xs[i], scale, RULE)
+        u0, w0 = u, w
+        u, v, s, w = cuba_step(u, w, x, keep_u, keep_v, theta, scale, EXACT, RULE)
+        if RULE and ptrs[5] is not None:
+            top += cuba_misfits(u0, w0, x, u, keep_u, keep_v, scale, EXACT, RULE)
+        row = at + i * C
+        last = store_spike(
+            ptrs[1], base, row, s, v, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
+        store_row(ptrs[2], base, row, v, live)
+        store_row(ptrs[3], base, row, to_real(u, scale, EXACT, RULE), live)
+        store_row(ptrs[4], base, row, to_real(v, scale, EXACT, RULE), live)
+    return u, w, last, top
+
+
+@jit
+def _cuba_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    per, scale, theta = numbers
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    decay_u = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    decay_v = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    rest = rest_of(decay_u, decay_v)
+    u = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    w = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    keep_u, keep_v = keep_of(decay_u), keep_of(decay_v)
+    u, w, _, top = walk_forward(
+        _cuba_fwd_rows,
+        (to_state(u, scale, RULE), to_state(w, scale, RULE), tl.zeros_like(u),
+         watch_at_first(both(u, w), ptrs[5], RULE)), ptrs, (keep_u, keep_v, scale, theta),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(u, scale, EXACT, RULE), live)
+    store_row(last_ptrs[1], 0, j, to_real(w, scale, EXACT, RULE), live)
+    if RULE:
+        store_row(ptrs[5], 0, j, top, live)
+    return not_calm(top, cuba_gain(keep_u, keep_v, T), scale, CARE)
+
+
+@jit
+def _cuba_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: weighted input
+    spike_ptr,  # [N, T, C] float32, out, or None
+    saved_ptr,  # [N, T, C] int32, out, or None: voltage before reset, kept for backward
+    current_ptr, voltage_ptr,  # [N, T, C] float32, out, or None: the dynamics, before reset
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32, 0..4096
+    current0_ptr, voltage0_ptr,  # [N, C] float32 or None: state before the first step
+    current1_ptr, voltage1_ptr,  # [N, C] float32, out, or None: state after the last step
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
+    per, scale, theta, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    with_care(
+        _cuba_fwd_walk, (x_ptr, spike_ptr, saved_ptr, current_ptr, voltage_ptr, count_ptr),
+        (current_decay_ptr, voltage_decay_ptr), (current0_ptr, voltage0_ptr),
+        (current1_ptr, voltage1_ptr), (per, scale, theta), T, C, M, (GRADED, SHIFT, EXACT),
+        CARE, U, STAGES, BLOCK)  # fmt: skip
+
+
+_cuba_fwd_kernel.registers = 64  # the careful walk would take more, and slow the other down
+
+
+@jit
+def _cuba_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_v, g_u, a_v, a_u, g_later = carry
+    keep_v, lam_u, lam_v, w, unit, theta, threshold, height, rate = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    DECAYS: tl.constexpr = flags[2]
+    SHAPE: tl.constexpr = flags[3]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    gus = load_rows(ptrs[1], base, at, C, live, U)
+    gvs = load_rows(ptrs[2], base, at, C, live, U)
+    vs = load_rows(ptrs[3], base, at, C, live, U)
+    us = ()
+    if DECAYS:
+        before = live & (at * 0 + t > 0)
+        v = tl.load(ptrs[3] + base + (at - C), mask=before, other=0)
+        w = tl.where(before, tl.where(v >= theta, 0, v), w)
+        for i in tl.static_range(U):
+            us = us + (vs[i] - decay(w, keep_v),)  # noqa: RUF005 (Triton knows no starred tuples)
+            w = tl.where(vs[i] >= theta, 0, vs[i])
+    for i in tl.static_range(U - 1, -1, -1):
+        if DECAYS:  # g_v and g_u still belong to the step after
+            a_v += g_v * vs[i].to(tl.float32)
+            a_u += g_u * us[i].to(tl.float32)
+        if ptrs[0] is not None:
+            g_s = gs[i]
+            if SHIFT:
+                g_s = g_later
+                g_later = gs[i]
+            v = vs[i].to(tl.float32) * unit
+            g_v, g_u = cuba_step_bwd(
+                g_v, g_u, g_s, v, lam_u, lam_v, threshold, height, rate, GRADED, SHAPE)  # fmt: skip
+        else:
+            g_v, g_u = cuba_step_dynamics_bwd(g_v, g_u, gvs[i], gus[i], lam_u, lam_v)
+        store_row(ptrs[4], base, at + i * C, g_u, live)
+    return g_v, g_u, a_v, a_u, g_later
+
+
+@jit
+def _cuba_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32, or None: then the two below
+    g_current_ptr, g_voltage_ptr,  # [N, T, C] float32, or None
+    saved_ptr,  # [N, T, C] int32, or None where neither surrogate nor decays need it
+    gx_ptr,  # [N, T, C] float32, out
+    current_decay_ptr, voltage_decay_ptr,  # [1] or [channels] float32
+    voltage0_ptr,  # [N, C] float32 or None
+    a_current_ptr, a_voltage_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    per, scale, unit, theta, threshold, height, rate, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    keep_v = keep_of(tl.load(voltage_decay_ptr + c // per, mask=live, other=0.0))
+    lam_u = fraction_of(keep_of(tl.load(current_decay_ptr + c // per, mask=live, other=0.0)))
+    lam_v = fraction_of(keep_v)
+    rest = tl.zeros([BLOCK], tl.float32)
+    w0 = to_state(load_or_zero(voltage0_ptr, j, live, rest), scale, SATURATE)
+    g, a = rest, rest
+    if saved_ptr is not None:
+        a = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        if g_spike_ptr is not None:
+            g = a
+    _, _, a_v, a_u, _ = walk_backward(
+        _cuba_bwd_rows, (g, rest, a, a, rest),
+        (g_spike_ptr, g_current_ptr, g_voltage_ptr, saved_ptr, gx_ptr),
+        (keep_v, lam_u, lam_v, w0, unit, theta, threshold, height, rate),
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
+    store_row(a_current_ptr, 0, j, a_u * unit, live)
+    store_row(a_voltage_ptr, 0, j, a_v * unit, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _cuba_fwd_cpu(
+    first, last, x, spikes, saved, current, voltage, current_decay, voltage_decay,
+    current0, voltage0, current1, voltage1, count, per, scale, theta, suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    RULE: tl.constexpr,
+):  # fmt: skip
+    u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    rest = np.empty(TILE, np.float32)
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
+    held, gain = np.int64(-1), np.int32(0)
+    for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
+        n, c0 = tile % N, tile // N * TILE
+        c1 = min(c0 + TILE, C)
+        if c0 != held:  # samples share decays
+            held, gain = c0, np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
+            for i in range(c1 - c0):
+                keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
+                rest[i] = rest_of(current_decay[at], voltage_decay[at])
+                if not RULE:
+                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = np.int32(0)
+        for i in range(c1 - c0):
+            u0 = w0 = rest[i]
+            if current0 is not None:
+                u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
+            u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
+            if not RULE:
+                top = maximum(top, magnitude(both(u0, w0)))
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
+        for t in range(T):
+            x_t = x[n, t, c0:c1]
+            if spikes is not None:
+                s_t = spikes[n, t, c0:c1]
+                if SHIFT:
+                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                saved_t = saved[n, t, c0:c1]
+            if current is not None:
+                current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if not RULE:
+                    top = maximum(top, magnitude(x_t[i]))
+                x_i, u_i, w_i = to_state(x_t[i], scale, RULE), u[i], w[i]
+                u[i], v, s, w[i] = cuba_step(
+                    u_i, w_i, x_i, keep_u[i], keep_v[i], theta, scale, EXACT, RULE)  # fmt: skip
+                if RULE and count is not None:
+                    count_n[i] += cuba_misfits(
+                        u_i, w_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
+                if spikes is not None:
+                    s_t[i] = spike_value(s, v, scale, GRADED, EXACT, RULE)
+                if saved is not None:
+                    saved_t[i] = v
+                if current is not None:
+                    current_t[i] = to_real(u[i], scale, EXACT, RULE)
+                    voltage_t[i] = to_real(v, scale, EXACT, RULE)
+        if current1 is not None:
+            for i in range(c1 - c0):
+                current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
+                voltage1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, top, gain, scale, calm_of(CARE))
+
+
+@cpu_loop
+def _cuba_bwd_cpu(
+    first, last, g_spike, g_current, g_voltage, saved, gx, current_decay, voltage_decay,
+    voltage0, a_current, a_voltage, per, scale, unit, theta, threshold, height, rate, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
+    g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    lam_u, lam_v = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    keep_v, w0 = np.empty(TILE, np.int32), np.zeros(TILE, np.int32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
+        for i in range(c1 - c0):
+            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
+            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
+            lam_v[i] = fraction_of(keep_v[i])
+            if voltage0 is not None:
+                w0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
+            if saved is not None:
+                a_v[i] = a_u[i] = gradient_after(saved[n, T - 1, c0 + i])
+                if g_spike is not None:
+                    g_v[i] = a_v[i]
+        for t in range(T - 1, -1, -1):
+            gx_t = gx[n, t, c0:c1]
+            if saved is not None:
+                v_t = saved[n, t, c0:c1]
+            if DECAYS:  # g_v and g_u still belong to the step after; no reset before step 0
+                before = saved[n, t - 1, c0:c1] if t > 0 else w0
+                limit = theta if t > 0 else np.int32(NEVER)
+            if g_spike is not None:
+                g_t = g_spike[n, t, c0:c1]
+                if SHIFT:
+                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            else:
+                gv_t, gu_t = g_voltage[n, t, c0:c1], g_current[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if DECAYS:
+                    w = np.int32(0) if before[i] >= limit else before[i]
+                    a_v[i] += g_v[i] * np.float32(v_t[i])
+                    a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(w, keep_v[i])))
+                if g_spike is not None:
+                    g_v[i], g_u[i] = cuba_step_bwd(
+                        g_v[i], g_u[i], g_t[i], np.float32(v_t[i]) * unit, lam_u[i], lam_v[i],
+                        threshold, height, rate, GRADED, SHAPE)  # fmt: skip
+                else:
+                    g_v[i], g_u[i] = cuba_step_dynamics_bwd(
+                        g_v[i], g_u[i], gv_t[i], gu_t[i], lam_u[i], lam_v[i])  # fmt: skip
+                gx_t[i] = g_u[i]
+        if DECAYS:
+            for i in range(c1 - c0):
+                a_current[n, c0 + i], a_voltage[n, c0 + i] = a_u[i] * unit, a_v[i] * unit
+
+
+# The operator
+
+
+@define_op(samples="x current0 voltage0")
+def cuba_fwd(
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
+    current0: Tensor | None, voltage0: Tensor | None, scale: float, theta: int,
+    spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
+    threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
+    care: int, count: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, saved voltage, current, voltage, last current, last voltage, misfits."""
+    N, T, C = x.shape
+    spikes = empty(x.shape, torch.float32, x) if spiking else None
+    saved = empty(x.shape, torch.int32, x) if save else None
+    current, voltage = (empty(x.shape, torch.float32, x) if dynamics else None for _ in range(2))
+    current1, voltage1 = (x.new_empty(N, C) if final else None for _ in range(2))
+    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
+    execute(
+        _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
+        (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
+         current1, voltage1, misfits, neurons_a_parameter(C, current_decay, voltage_decay), scale,
+         theta),
+        (graded, shift, is_power_of_two(scale), care),
+    )  # fmt: skip
+    return spikes, saved, current, voltage, current1, voltage1, misfits
+
+
+@define_op(samples="g_spikes g_current g_voltage saved voltage0")
+def cuba_bwd(
+    g_spikes: Tensor | None, g_current: Tensor | None, g_voltage: Tensor | None,
+    saved: Tensor | None, current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
+    scale: float, theta: int, threshold: float, height: float, rate: float, surrogate: str,
+    graded: bool, shift: bool, decays: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and the partial gradients of the decays."""
+    g = g_voltage if g_spikes is None else g_spikes
+    N, T, C = g.shape
+    gx = empty(g.shape, torch.float32, g)
+    a_current, a_voltage = (g.new_empty(N, C) if decays else None for _ in range(2))
+    execute(
+        _cuba_bwd_kernel, _cuba_bwd_cpu, (N, T, C),
+        (g_spikes, g_current, g_voltage, saved, gx, current_decay, voltage_decay, voltage0,
+         a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
+         scale, 1 / scale, theta, threshold, height, rate),
+        (graded, shift, decays, surrogate_named(surrogate).shape),
+    )  # fmt: skip
+    return gx, a_current, a_voltage
+
+
+def _save(ctx, inputs, output):
+    (_, current_decay, voltage_decay, _, voltage0, scale, theta, spiking, _, _, _, graded, shift,
+     threshold, height, rate, surrogate, decay_sign, _, _) = inputs  # fmt: skip
+    saved = output[1]
+    ctx.mark_non_differentiable(saved, *output[4:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(saved, current_decay, voltage_decay, voltage0)
+    ctx.constants = scale, theta, threshold, height, rate, surrogate, graded, shift
+    ctx.spiking, ctx.decay_sign = spiking, decay_sign
+
+
+def _backward(ctx, g_spikes, _saved, g_current, g_voltage, *_others):
+    saved, current_decay, voltage_decay, voltage0 = ctx.saved_tensors
+    decays = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+    if ctx.spiking:
+        gradients = contiguous_rows(g_spikes), None, None
+    else:
+        g_current, g_voltage = (
+            torch.zeros_like(contiguous_rows(other)) if g is None else contiguous_rows(g)
+            for g, other in ((g_current, g_voltage), (g_voltage, g_current))
+        )
+        gradients = None, g_current, g_voltage
+    gx, a_current, a_voltage = cuba_bwd(
+        *gradients, saved if saved.numel() else None, current_decay, voltage_decay,
+        voltage0, *ctx.constants, decays,
+    )  # fmt: skip
+    g_decays = decay_gradients(
+        ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=decays
+    )
+    return gx, *g_decays, *(None,) * 17
+
+
+differentiable(cuba_fwd, _backward, _save)
+
+
+@with_reference
+def cuba(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, Tensor] | None = None,
+    return_state: bool = False,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
+    """Run CUBA neurons over time: current, voltage, spike and reset in one pass.
+
+    Parameters
+    ----------
+    x
+        Weighted input, ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
+    current_decay, voltage_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    threshold
+        Voltage that must be exceeded to spike, a multiple of ``1 / scale``.
+    scale
+        State units in 1.
+    tau_rho, scale_rho
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Shape of the surrogate gradient: ``"exponential"``, ``"fast_sigmoid"``, ``"arctan"``,
+        ``"sigmoid"``, ``"triangle"``, ``"boxcar"``, or one added with ``lapilli.surrogate``.
+    graded
+        Spikes carry the voltage instead of 1.
+    shift
+        Delay the output by one step; the first is 0 and the last is dropped.
+    state
+        Current and voltage ``[N, neurons...]`` before the first step; zeros if None. No gradient
+        flows into it.
+    return_state
+        Also return the state after the last step, detached.
+    overflow
+        What becomes of numbers that do not fit, see fixed_point.py: ``"saturate"`` at 32 bits, or
+        ``"loihi"``, 24 bits by the chip's rule.
+    count
+        Also return how many steps of each neuron did not fit.
+
+    Returns
+    -------
+    Tensor
+        Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``, with
+        ``count`` also the number of steps ``[N, neurons...]``, int32.
+    """
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+    saving = is_learned(x, current_decay, voltage_decay)
+    current0, voltage0 = (None, None) if state is None else map(state_rows, state)
+    spikes, _, _, _, current1, voltage1, misfits = cuba_fwd(
+        to_rows(x), current_decay, voltage_decay, current0, voltage0, scale,
+        lowest_spiking(threshold, scale), True, False, saving, return_state, graded, shift,
+        threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
+        rule_of(overflow), count,
+    )  # fmt: skip
+    spikes = from_rows(spikes, x.shape[1:-1])
+    state = tuple(from_state_rows(s, x) for s in (current1, voltage1)) if return_state else None
+    return results(spikes, state, from_state_rows(misfits, x) if count else None)
+
+
+@with_reference
+def cuba_dynamics(
+    x: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    threshold: float | None,
+    scale: int,
+    *,
+    state: tuple[Tensor, Tensor] | None = None,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return current and voltage before the reset, both ``[N, neurons..., T]`` and differentiable.
+
+    ``threshold`` None leaves the reset out; the other parameters are those of ``cuba``.
+    """
+    saving = is_learned(current_decay, voltage_decay)
+    current0, voltage0 = (None, None) if state is None else map(state_rows, state)
+    theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
+    _, _, current, voltage, _, _, misfits = cuba_fwd(
+        to_rows(x), current_decay, voltage_decay, current0, voltage0, scale, theta,
+        False, True, saving, False, False, False, 0.0, 0.0, 0.0, DEFAULT, decay_sign(),
+        rule_of(overflow), count,
+    )  # fmt: skip
+    states = from_rows(current, x.shape[1:-1]), from_rows(voltage, x.shape[1:-1])
+    return (*states, from_state_rows(misfits, x)) if count else states

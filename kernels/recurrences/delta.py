@@ -1,0 +1,408 @@
+"""Delta: threshold encoder, the axon of sigma-delta networks; it sends changes, not values.
+
+Forward (float32, in this order; theta is the threshold):
+
+    d[t] = (x[t] - x[t-1]) + r[t-1]            change since the last event
+    y[t] = d[t] if |d[t]| >= theta else 0      event
+    r[t] = d[t] - y[t]                         residual, what has not been sent
+    out[t] = floor(y[t] scale) / scale         toward minus infinity; not fed back into r
+
+With an accumulated error (``cum_error``), e decides in place of d:
+
+    e[t] = e[t-1] + d[t];   y[t] = d[t] if |e[t]| >= theta else 0;   e[t] = 0 where y[t] != 0
+
+Backward (float32). Neither threshold nor residual nor floor is differentiated for the input; the
+threshold has a surrogate of its own:
+
+    g_x[t] = g[t] - g[t+1]
+    g_theta = sum g[t] h(d[t])
+    h(d) = -d scale_grad exp(-(|d| - theta) / tau_grad) / theta   if |d| > theta, else -sign(d)
+
+Source: lava-dl axon/delta.py.
+"""
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    neurons_a_parameter,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    walk_backward,
+    walk_forward,
+)
+from lapilli.kernels.numbers.fixed_point import is_power_of_two
+from lapilli.kernels.numbers.language import jit, tl
+from lapilli.kernels.numbers.surrogate import (
+    DEFAULT,
+    surrogate,
+    surrogate_constants,
+    surrogate_named,
+)
+from torch import Tensor
+
+from .decays import reduce_to
+
+
+@jit
+def delta_step(x, p, r, e, theta, CUM: tl.constexpr):
+    """Advance one step; ``p`` is the input before. Return d, y, and the new r and e."""
+    d = (x - p) + r
+    # silence is what is asked for: a NaN is not below the threshold and shows in the output
+    if CUM:
+        e = e + d
+        y = tl.where(tl.abs(e) < theta, 0.0, d)
+        e = tl.where(y == 0.0, e, 0.0)
+    else:
+        y = tl.where(tl.abs(d) < theta, 0.0, d)
+    return d, y, d - y, e
+
+
+@jit
+def floor_of(x):
+    """Return the largest whole number that is not above ``x``."""
+    # Triton's takes a subnormal number for 0 on NVIDIA's GPUs, and below 0 its floor is -1
+    whole = tl.floor(x)
+    return tl.where(x < 0.0, tl.minimum(whole, -1.0), whole)
+
+
+@jit
+def to_grid(y, scale, unit, EXACT: tl.constexpr):
+    """Round down to a multiple of ``unit = 1 / scale``; ``EXACT`` if that is a power of two."""
+    # div_rn: plain division is approximate on a GPU, and outputs must be equal bit for bit
+    if EXACT:
+        return floor_of(y * scale) * unit
+    else:
+        return floor_of(tl.div_rn(y, unit)) * unit
+
+
+@jit
+def delta_step_threshold(g, d, theta, height, rate, SHAPE: tl.constexpr):
+    """Gradient of the threshold at one step; ``height`` is scale_grad / theta."""
+    beyond = tl.abs(d) - theta
+    sign = tl.where(d > 0.0, 1.0, tl.where(d < 0.0, -1.0, 0.0))
+    return -g * tl.where(beyond > 0.0, d * surrogate(beyond, height, rate, False, SHAPE), sign)
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def store_later(ptr, base, row, value, last, live, SHIFT: tl.constexpr):
+    """Store a row, or with ``SHIFT`` the one before; return the one to be stored next."""
+    if SHIFT:
+        store_row(ptr, base, row, last, live)
+    else:
+        store_row(ptr, base, row, value, live)
+    return value
+
+
+@jit
+def _delta_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    p, r, e, last = carry
+    theta, scale, unit = fixed
+    CUM: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    for i in tl.static_range(U):
+        d, y, r, e = delta_step(xs[i], p, r, e, theta, CUM)
+        p = xs[i]
+        row = at + i * C
+        last = store_later(
+            ptrs[1], base, row, to_grid(y, scale, unit, EXACT), last, live, SHIFT)  # fmt: skip
+        store_row(ptrs[2], base, row, d, live)
+    return p, r, e, last
+
+
+@jit
+def _delta_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: value to be encoded
+    y_ptr,  # [N, T, C] float32, out: events
+    saved_ptr,  # [N, T, C] float32, out, or None: d, kept for the gradient of the threshold
+    threshold_ptr,  # [1] or [channels] float32, above 0
+    pre0_ptr, residual0_ptr, error0_ptr,  # [N, C] float32 or None: state before the first step
+    pre1_ptr, residual1_ptr, error1_ptr,  # [N, C] float32, out, or None: after the last step
+    per, scale, unit, T, C, M,
+    CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    theta = tl.load(threshold_ptr + c // per, mask=live, other=1.0)
+    rest = tl.zeros([BLOCK], tl.float32)
+    p = load_or_zero(pre0_ptr, j, live, rest)
+    r = load_or_zero(residual0_ptr, j, live, rest)
+    e = load_or_zero(error0_ptr, j, live, rest)
+    p, r, e, _ = walk_forward(
+        _delta_fwd_rows, (p, r, e, rest), (x_ptr, y_ptr, saved_ptr), (theta, scale, unit),
+        base, at, live, T, C, (CUM, SHIFT, EXACT), U, STAGES)  # fmt: skip
+    store_row(pre1_ptr, 0, j, p, live)
+    store_row(residual1_ptr, 0, j, r, live)
+    store_row(error1_ptr, 0, j, e, live)
+
+
+@jit
+def _delta_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_after, g_later, total = carry
+    theta, height, rate = fixed
+    SHIFT: tl.constexpr = flags[0]
+    SHAPE: tl.constexpr = flags[1]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    ds = load_rows(ptrs[1], base, at, C, live, U)
+    for i in tl.static_range(U - 1, -1, -1):
+        g = g_later if SHIFT else gs[i]
+        g_later = gs[i]
+        store_row(ptrs[2], base, at + i * C, g - g_after, live)
+        if ptrs[1] is not None:
+            total += delta_step_threshold(g, ds[i], theta, height, rate, SHAPE)
+        g_after = g
+    return g_after, g_later, total
+
+
+@jit
+def _delta_bwd_kernel(
+    g_ptr,  # [N, T, C] float32
+    saved_ptr,  # [N, T, C] float32 or None: d, where the threshold is learned
+    gx_ptr,  # [N, T, C] float32, out, or None
+    threshold_ptr,  # [1] or [channels] float32
+    total_ptr,  # [N, C] float32, out, or None: gradient of the threshold, not reduced
+    per, scale_grad, rate, T, C, M,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    theta = tl.load(threshold_ptr + c // per, mask=live, other=1.0)
+    rest = tl.zeros([BLOCK], tl.float32)
+    _, _, total = walk_backward(
+        _delta_bwd_rows, (rest, rest, rest), (g_ptr, saved_ptr, gx_ptr),
+        (theta, tl.div_rn(scale_grad, theta), rate),
+        base, at, live, T, C, (SHIFT, SHAPE), U, STAGES)  # fmt: skip
+    store_row(total_ptr, 0, j, total, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _delta_fwd_cpu(
+    first, last, x, y_out, saved, threshold, pre0, residual0, error0, pre1, residual1, error1,
+    per, scale, unit, N, T, C, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    p, r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    theta = np.empty(TILE, np.float32)
+    beyond = np.empty(TILE, np.float32)  # takes the last event, which a shift pushes out
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        p[:], r[:], e[:] = 0, 0, 0
+        for i in range(c1 - c0):
+            theta[i] = threshold[(c0 + i) // per]
+        if pre0 is not None:
+            for i in range(c1 - c0):
+                p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
+        if error0 is not None:
+            for i in range(c1 - c0):
+                e[i] = error0[n, c0 + i]
+        if SHIFT:
+            y_out[n, 0, c0:c1] = 0
+        for t in range(T):
+            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
+            if SHIFT:
+                y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                d_t = saved[n, t, c0:c1]
+            for i in range(c1 - c0):
+                d, y, r[i], e_new = delta_step(x_t[i], p[i], r[i], e[i], theta[i], CUM)
+                p[i] = x_t[i]
+                if CUM:
+                    e[i] = e_new
+                y_t[i] = to_grid(y, scale, unit, EXACT)
+                if saved is not None:
+                    d_t[i] = d
+        if pre1 is not None:
+            for i in range(c1 - c0):
+                pre1[n, c0 + i], residual1[n, c0 + i] = p[i], r[i]
+                if error1 is not None:
+                    error1[n, c0 + i] = e[i]
+
+
+@cpu_loop
+def _delta_bwd_cpu(
+    first, last, g, saved, gx, threshold, total, per, scale_grad, rate, N, T, C,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
+    theta, height, sums = (
+        np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    )  # fmt: skip
+    none = np.zeros(TILE, np.float32)  # gradient of what comes after the sequence
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        sums[:] = 0
+        for i in range(c1 - c0):
+            theta[i] = threshold[(c0 + i) // per]
+            height[i] = scale_grad / theta[i]
+        for t in range(T):
+            now = t + 1 if SHIFT else t
+            g_t = g[n, now, c0:c1] if now < T else none
+            after = g[n, now + 1, c0:c1] if now + 1 < T else none
+            if gx is not None:
+                gx_t = gx[n, t, c0:c1]
+                for i in range(c1 - c0):
+                    gx_t[i] = g_t[i] - after[i]
+            if saved is not None:
+                d_t = saved[n, t, c0:c1]
+                for i in range(c1 - c0):
+                    sums[i] += delta_step_threshold(
+                        g_t[i], d_t[i], theta[i], height[i], rate, SHAPE)  # fmt: skip
+        if total is not None:
+            for i in range(c1 - c0):
+                total[n, c0 + i] = sums[i]
+
+
+# The operator
+
+
+@define_op(samples="x pre0 residual0 error0")
+def delta_fwd(
+    x: Tensor, threshold: Tensor, pre0: Tensor | None, residual0: Tensor | None,
+    error0: Tensor | None, scale: float, tau_grad: float, scale_grad: float, surrogate: str,
+    save: bool, final: bool, cum_error: bool, shift: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return events, saved d, and the last input, residual and error."""
+    N, T, C = x.shape
+    y = empty(x.shape, torch.float32, x)
+    saved = empty(x.shape, torch.float32, x) if save else None
+    pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(2))
+    error1 = x.new_empty(N, C) if final and cum_error else None
+    execute(
+        _delta_fwd_kernel, _delta_fwd_cpu, (N, T, C),
+        (x, y, saved, threshold, pre0, residual0, error0 if cum_error else None, pre1, residual1,
+         error1, neurons_a_parameter(C, threshold), scale, 1 / scale),
+        (cum_error, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    return y, saved, pre1, residual1, error1
+
+
+@define_op(samples="g saved")
+def delta_bwd(
+    g: Tensor, saved: Tensor | None, threshold: Tensor, tau_grad: float, scale_grad: float,
+    surrogate: str, shift: bool, wanted: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and the partial gradients of the threshold."""
+    N, T, C = g.shape
+    gx = empty(g.shape, torch.float32, g) if wanted else None
+    total = None if saved is None else g.new_zeros(N, C)
+    height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
+    execute(
+        _delta_bwd_kernel, _delta_bwd_cpu, (N, T, C),
+        (g, saved, gx, threshold, total, neurons_a_parameter(C, threshold), height, rate),
+        (shift, surrogate_named(surrogate).shape),
+    )  # fmt: skip
+    return gx, total
+
+
+def _save(ctx, inputs, output):
+    _, threshold, _, _, _, _, tau_grad, scale_grad, surrogate, _, _, _, shift = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1], threshold)
+    ctx.constants = tau_grad, scale_grad, surrogate, shift
+
+
+def _backward(ctx, g, *_states):
+    saved, threshold = ctx.saved_tensors
+    wanted, learning = ctx.needs_input_grad[:2]
+    gx, total = delta_bwd(
+        contiguous_rows(g), saved if learning else None, threshold, *ctx.constants, wanted
+    )
+    g_threshold = reduce_to(threshold, total) if learning else None
+    return (gx if wanted else None), g_threshold, *(None,) * 11
+
+
+differentiable(delta_fwd, _backward, _save)
+
+
+@with_reference
+def delta(
+    x: Tensor,
+    threshold: Tensor,
+    scale: int,
+    *,
+    tau_grad: float = 1.0,
+    scale_grad: float = 1.0,
+    surrogate: str = DEFAULT,
+    cum_error: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, Tensor, Tensor] | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Encode the changes of ``x`` over time as sparse graded events.
+
+    Parameters
+    ----------
+    x
+        Values ``[N, neurons..., T]``, real units.
+    threshold
+        Smallest change that is sent, above 0; as many values as 1 or as channels (dimension 1 of
+        ``x``), in any shape.
+    scale
+        Events are rounded down to multiples of ``1 / scale``.
+    tau_grad, scale_grad
+        Width and scale of the surrogate gradient of the threshold; the width above 0.
+    surrogate
+        Its shape h, in place of the exponential: ``h(d) = -d scale_grad / theta
+        h((|d| - theta) / tau_grad)`` beyond the threshold. Names as in
+        ``lapilli.kernels.recurrences.cuba.cuba``.
+    cum_error
+        Compare the changes added up since the last event with the threshold, not the last change.
+    shift
+        Delay the output by one step; the first is 0 and the last is dropped.
+    state
+        Input, residual and accumulated error ``[N, neurons...]`` before the first step; zeros if
+        None. No gradient flows into it.
+    return_state
+        Also return the state after the last step, detached.
+
+    Returns
+    -------
+    Tensor
+        Events, of the shape of ``x``; with ``return_state`` also ``(pre, residual, error)``, where
+        ``error`` is zero without ``cum_error``.
+    """
+    saving = is_learned(threshold)
+    before = (None, None, None) if state is None else map(state_rows, state)
+    y, _, *after = delta_fwd(
+        to_rows(x), threshold.reshape(-1), *before, scale, tau_grad, scale_grad, surrogate,
+        saving, return_state, cum_error, shift,
+    )  # fmt: skip
+    y = from_rows(y, x.shape[1:-1])
+    return (y, named_state(after, x)) if return_state else y
+
+
+def named_state(rows: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+    """Show states ``[N, C]`` as ``[N, neurons...]``; one that was not computed is zero."""
+    shape = x.shape[:-1]
+    return tuple(
+        x.new_zeros(shape, dtype=torch.float32) if s is None or not s.numel() else s.view(shape)
+        for s in rows
+    )

@@ -1,0 +1,518 @@
+"""Leaky integrator, Loihi fixed point: one first-order filter, with or without spike and reset.
+
+Forward (int32, 1 unit = 1 / scale; theta is the lowest state that spikes):
+
+    y[t] = D(w[t-1], a) + x[t]                 state, before reset
+    s[t] = y[t] >= theta                       spike; graded: s[t] y[t]
+    w[t] = 0 if s[t] else y[t]                 state, after reset
+    D(y, a) = trunc(y * (4096 - a) / 4096)     decay, toward zero
+
+Backward (float32); neither reset nor truncation is differentiated, rho is the surrogate gradient:
+
+    g_x[t] = (1 - a / 4096) g_x[t+1] + rho(y[t]) g_s[t]      or g_y[t] in place of the second term
+    g_a = -sum g_x[t+1] y[t]                                 per unit of a / 4096
+
+A CUBA neuron with a norm between its filters is two of these; without one it is one kernel.
+
+Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    results,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_last,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+    watch_at_first,
+    with_care,
+)
+from lapilli.kernels.numbers.fixed_point import (
+    NEVER,
+    SATURATE,
+    calm_of,
+    clipped,
+    fraction_of,
+    gathered,
+    gradient_after,
+    is_power_of_two,
+    keep_of,
+    kept,
+    larger,
+    misfit,
+    not_calm,
+    plus,
+    rest_of,
+    rule_of,
+    spike_value,
+    to_real,
+    to_state,
+    wrapped,
+)
+from lapilli.kernels.numbers.language import jit, tl
+from lapilli.kernels.numbers.surrogate import (
+    DEFAULT,
+    surrogate,
+    surrogate_constants,
+    surrogate_named,
+)
+from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
+from torch import Tensor
+
+from .decays import decay_gradients, decay_sign
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
+
+
+@jit
+def leaky_step(w, x, keep, theta, CURRENT: tl.constexpr, RULE: tl.constexpr):
+    """Advance one step, int32; ``keep`` is 4096 minus the decay, CURRENT says what a state is."""
+    y = plus(kept(w, keep, RULE), x, RULE)
+    y = wrapped(y, RULE) if CURRENT else clipped(y, RULE)
+    s = y >= theta
+    return y, s, tl.where(s, 0, y)
+
+
+@jit
+def leaky_misfits(w, x, keep, RULE: tl.constexpr):
+    """Return 1 where the input or the state of a step does not fit, else 0."""
+    lost = misfit(x, SATURATE) | misfit(plus(kept(w, keep, RULE), x, RULE), RULE)
+    return lost.to(tl.int32)
+
+
+@jit
+def leaky_gain(keep, T):
+    """Bound the state of T steps, as a multiple of the largest input and first state."""
+    return gathered(keep, T) * 2.0
+
+
+@jit
+def leaky_step_bwd(
+    g_y, g_s, y, lam, threshold, height, rate, GRADED: tl.constexpr, SHAPE: tl.constexpr
+):
+    """Go back one step through the spike, float32; ``lam`` is 1 minus the decay."""
+    return lam * g_y + surrogate(y - threshold, height, rate, GRADED, SHAPE) * g_s
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _leaky_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    w, last, top = carry
+    keep, scale, theta = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    CURRENT: tl.constexpr = flags[3]
+    RULE: tl.constexpr = flags[4]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    if not RULE:
+        for i in tl.static_range(U):
+            top = larger(top, xs[i])
+    for i in tl.static_range(U):
+        x, w0 = to_state(xs[i], scale, RULE), w
+        y, s, w = leaky_step(w, x, keep, theta, CURRENT, RULE)
+        if RULE and ptrs[4] is not None:
+            top += leaky_misfits(w0, x, keep, RULE)
+        row = at + i * C
+        last = store_spike(
+            ptrs[1], base, row, s, y, last, live, scale, GRADED, SHIFT, EXACT, RULE)  # fmt: skip
+        store_row(ptrs[2], base, row, y, live)
+        store_row(ptrs[3], base, row, to_real(y, scale, EXACT, RULE), live)
+    return w, last, top
+
+
+@jit
+def _leaky_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    per, scale, theta = numbers
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    EXACT: tl.constexpr = flags[2]
+    CURRENT: tl.constexpr = flags[3]
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    decay = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    rest, keep = rest_of(decay, decay), keep_of(decay)
+    w = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    w, _, top = walk_forward(
+        _leaky_fwd_rows,
+        (to_state(w, scale, RULE), tl.zeros_like(w), watch_at_first(tl.abs(w), ptrs[4], RULE)),
+        ptrs, (keep, scale, theta),
+        base, at, live, T, C, (GRADED, SHIFT, EXACT, CURRENT, RULE), U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(w, scale, EXACT, RULE), live)
+    if RULE:
+        store_row(ptrs[4], 0, j, top, live)
+    return not_calm(top, leaky_gain(keep, T), scale, CARE)
+
+
+@jit
+def _leaky_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: input
+    spike_ptr,  # [N, T, C] float32, out, or None
+    saved_ptr,  # [N, T, C] int32, out, or None: state before reset, kept for backward
+    y_ptr,  # [N, T, C] float32, out, or None: state before reset
+    decay_ptr,  # [1] or [channels] float32, 0..4096
+    state0_ptr,  # [N, C] float32 or None: state before the first step
+    state1_ptr,  # [N, C] float32, out, or None: state after the last step
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
+    per, scale, theta, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    CURRENT: tl.constexpr, CARE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    with_care(
+        _leaky_fwd_walk, (x_ptr, spike_ptr, saved_ptr, y_ptr, count_ptr), (decay_ptr,),
+        (state0_ptr,), (state1_ptr,), (per, scale, theta), T, C, M,
+        (GRADED, SHIFT, EXACT, CURRENT), CARE, U, STAGES, BLOCK)  # fmt: skip
+
+
+_leaky_fwd_kernel.registers = 56  # the careful walk would take more, and slow the other down
+
+
+@jit
+def _leaky_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g, a, g_later = carry
+    lam, unit, threshold, height, rate = fixed
+    GRADED: tl.constexpr = flags[0]
+    SHIFT: tl.constexpr = flags[1]
+    DECAYS: tl.constexpr = flags[2]
+    SHAPE: tl.constexpr = flags[3]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    gys = load_rows(ptrs[1], base, at, C, live, U)
+    ys = load_rows(ptrs[2], base, at, C, live, U)
+    for i in tl.static_range(U - 1, -1, -1):
+        if DECAYS:  # g still belongs to the step after
+            a += g * ys[i].to(tl.float32)
+        if ptrs[0] is not None:
+            g_s = gs[i]
+            if SHIFT:
+                g_s = g_later
+                g_later = gs[i]
+            y = ys[i].to(tl.float32) * unit
+            g = leaky_step_bwd(g, g_s, y, lam, threshold, height, rate, GRADED, SHAPE)
+        else:
+            g = lam * g + gys[i]
+        store_row(ptrs[3], base, at + i * C, g, live)
+    return g, a, g_later
+
+
+@jit
+def _leaky_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32, or None: then the next
+    g_y_ptr,  # [N, T, C] float32, or None
+    saved_ptr,  # [N, T, C] int32, or None where neither surrogate nor decay needs it
+    gx_ptr,  # [N, T, C] float32, out
+    decay_ptr,  # [1] or [channels] float32
+    a_ptr,  # [N, C] float32, out, or None: decay gradient, not reduced
+    per, unit, threshold, height, rate, T, C, M,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    lam = fraction_of(keep_of(tl.load(decay_ptr + c // per, mask=live, other=0.0)))
+    rest = tl.zeros([BLOCK], tl.float32)
+    g, a = rest, rest
+    if saved_ptr is not None:
+        a = gradient_after(load_last(saved_ptr, base, at, live, T, C))
+        if g_spike_ptr is not None:
+            g = a
+    _, a, _ = walk_backward(
+        _leaky_bwd_rows, (g, a, rest), (g_spike_ptr, g_y_ptr, saved_ptr, gx_ptr),
+        (lam, unit, threshold, height, rate),
+        base, at, live, T, C, (GRADED, SHIFT, DECAYS, SHAPE), U, STAGES)  # fmt: skip
+    store_row(a_ptr, 0, j, a * unit, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _leaky_fwd_cpu(
+    first, last, x, spikes, saved, y_out, decays, state0, state1, count, per, scale, theta,
+    suspect, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    CURRENT: tl.constexpr, CARE: tl.constexpr, RULE: tl.constexpr,
+):  # fmt: skip
+    w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    rest = np.empty(TILE, np.float32)
+    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
+    held, gain = np.int64(-1), np.int32(0)
+    for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
+        n, c0 = tile % N, tile // N * TILE
+        c1 = min(c0 + TILE, C)
+        if c0 != held:  # samples share decays
+            held, gain = c0, np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
+            for i in range(c1 - c0):
+                keep[i], rest[i] = keep_of(decays[at]), rest_of(decays[at], decays[at])
+                if not RULE:
+                    gain = maximum(gain, magnitude(leaky_gain(keep[i], T)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = np.int32(0)
+        for i in range(c1 - c0):
+            w0 = rest[i]
+            if state0 is not None:
+                w0 += state0[n, c0 + i]
+            w[i] = to_state(w0, scale, RULE)
+            if not RULE:
+                top = maximum(top, magnitude(w0))
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
+        for t in range(T):
+            x_t = x[n, t, c0:c1]
+            if spikes is not None:
+                s_t = spikes[n, t, c0:c1]
+                if SHIFT:
+                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                saved_t = saved[n, t, c0:c1]
+            if y_out is not None:
+                y_t = y_out[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if not RULE:
+                    top = maximum(top, magnitude(x_t[i]))
+                x_i, w_i = to_state(x_t[i], scale, RULE), w[i]
+                y, s, w[i] = leaky_step(w_i, x_i, keep[i], theta, CURRENT, RULE)
+                if RULE and count is not None:
+                    count_n[i] += leaky_misfits(w_i, x_i, keep[i], RULE)
+                if spikes is not None:
+                    s_t[i] = spike_value(s, y, scale, GRADED, EXACT, RULE)
+                if saved is not None:
+                    saved_t[i] = y
+                if y_out is not None:
+                    y_t[i] = to_real(y, scale, EXACT, RULE)
+        if state1 is not None:
+            for i in range(c1 - c0):
+                state1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, top, gain, scale, calm_of(CARE))
+
+
+@cpu_loop
+def _leaky_bwd_cpu(
+    first, last, g_spike, g_y, saved, gx, decays, a_out,
+    per, unit, threshold, height, rate, N, T, C,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
+    g, a, lam = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g[:], a[:] = 0, 0
+        for i in range(c1 - c0):
+            lam[i] = fraction_of(keep_of(decays[(c0 + i) // per]))
+            if saved is not None:
+                a[i] = gradient_after(saved[n, T - 1, c0 + i])
+                if g_spike is not None:
+                    g[i] = a[i]
+        for t in range(T - 1, -1, -1):
+            gx_t = gx[n, t, c0:c1]
+            if saved is not None:
+                y_t = saved[n, t, c0:c1]
+            if g_spike is not None:
+                g_t = g_spike[n, t, c0:c1]
+                if SHIFT:
+                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            else:
+                g_t = g_y[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if DECAYS:  # g still belongs to the step after
+                    a[i] += g[i] * np.float32(y_t[i])
+                if g_spike is not None:
+                    g[i] = leaky_step_bwd(
+                        g[i], g_t[i], np.float32(y_t[i]) * unit, lam[i],
+                        threshold, height, rate, GRADED, SHAPE)  # fmt: skip
+                else:
+                    g[i] = lam[i] * g[i] + g_t[i]
+                gx_t[i] = g[i]
+        if DECAYS:
+            for i in range(c1 - c0):
+                a_out[n, c0 + i] = a[i] * unit
+
+
+# The operator
+
+
+@define_op(samples="x state0")
+def leaky_fwd(
+    x: Tensor, decays: Tensor, state0: Tensor | None, scale: float, theta: int,
+    spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
+    threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
+    is_current: bool, care: int, count: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return spikes, saved state, state, last state, misfits."""
+    N, T, C = x.shape
+    spikes = empty(x.shape, torch.float32, x) if spiking else None
+    saved = empty(x.shape, torch.int32, x) if save else None
+    y = empty(x.shape, torch.float32, x) if dynamics else None
+    state1 = x.new_empty(N, C) if final else None
+    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
+    execute(
+        _leaky_fwd_kernel, _leaky_fwd_cpu, (N, T, C),
+        (x, spikes, saved, y, decays, state0, state1, misfits,
+         neurons_a_parameter(C, decays), scale, theta),
+        (graded, shift, is_power_of_two(scale), is_current, care),
+    )  # fmt: skip
+    return spikes, saved, y, state1, misfits
+
+
+@define_op(samples="g_spikes g_y saved")
+def leaky_bwd(
+    g_spikes: Tensor | None, g_y: Tensor | None, saved: Tensor | None, decays: Tensor,
+    scale: float, threshold: float, height: float, rate: float, surrogate: str,
+    graded: bool, shift: bool, learning: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and the partial gradients of the decay."""
+    g = g_y if g_spikes is None else g_spikes
+    N, T, C = g.shape
+    gx = empty(g.shape, torch.float32, g)
+    partials = g.new_empty(N, C) if learning else None
+    execute(
+        _leaky_bwd_kernel, _leaky_bwd_cpu, (N, T, C),
+        (g_spikes, g_y, saved, gx, decays, partials, neurons_a_parameter(C, decays),
+         1 / scale, threshold, height, rate),
+        (graded, shift, learning, surrogate_named(surrogate).shape),
+    )  # fmt: skip
+    return gx, partials
+
+
+def _save(ctx, inputs, output):
+    (_, decays, _, scale, _, spiking, _, _, _, graded, shift, threshold, height, rate,
+     surrogate, sign, *_) = inputs  # fmt: skip
+    saved = output[1]
+    ctx.mark_non_differentiable(saved, *output[3:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(saved, decays)
+    ctx.constants = scale, threshold, height, rate, surrogate, graded, shift
+    ctx.spiking, ctx.decay_sign = spiking, sign
+
+
+def _backward(ctx, g_spikes, _saved, g_y, *_others):
+    saved, decays = ctx.saved_tensors
+    learning = ctx.needs_input_grad[1]
+    gradients = (contiguous_rows(g_spikes), None) if ctx.spiking else (None, contiguous_rows(g_y))
+    gx, partials = leaky_bwd(
+        *gradients, saved if saved.numel() else None, decays, *ctx.constants, learning
+    )
+    (g_decay,) = decay_gradients(ctx.decay_sign, (decays, partials), wanted=learning)
+    return gx, g_decay, *(None,) * 17
+
+
+differentiable(leaky_fwd, _backward, _save)
+
+
+@with_reference
+def leaky(
+    x: Tensor,
+    decay: Tensor,
+    scale: int,
+    *,
+    threshold: float | None = None,
+    state: Tensor | None = None,
+    is_current: bool = False,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
+    """Filter ``x`` over time and return the state before each reset.
+
+    Parameters
+    ----------
+    x
+        Input ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
+    decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    scale
+        State units in 1.
+    threshold
+        The state returns to zero after a step that exceeds it; None leaves the reset out.
+    state
+        State ``[N, neurons...]`` before the first step; zeros if None. Not differentiated.
+    is_current
+        The state is a current, which wraps around by the chip's rule; others stay at the limit.
+    overflow, count
+        See ``lapilli.kernels.recurrences.cuba.cuba``.
+    """
+    theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
+    saving = is_learned(decay)
+    _, _, y, _, misfits = leaky_fwd(
+        to_rows(x), decay, state_rows(state), scale, theta,
+        False, True, saving, False, False, False, 0.0, 0.0, 0.0, DEFAULT, decay_sign(),
+        is_current, rule_of(overflow), count,
+    )  # fmt: skip
+    return results(from_rows(y, x.shape[1:-1]), from_state_rows(misfits, x) if count else None)
+
+
+@with_reference
+def leaky_spike(
+    x: Tensor,
+    decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: Tensor | None = None,
+    return_state: bool = False,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
+    """Filter ``x`` over time, spike above the threshold and reset.
+
+    Parameters are those of ``leaky`` and of ``cuba`` in cuba.py. Returns spikes of the shape of
+    ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step; with
+    ``count`` also the number of steps that did not fit.
+    """
+    height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+    saving = is_learned(x, decay)
+    spikes, _, _, state1, misfits = leaky_fwd(
+        to_rows(x), decay, state_rows(state), scale, lowest_spiking(threshold, scale),
+        True, False, saving, return_state, graded, shift,
+        threshold + EPSILON / scale, height, rate, surrogate, decay_sign(),
+        False, rule_of(overflow), count,
+    )  # fmt: skip
+    return results(
+        from_rows(spikes, x.shape[1:-1]),
+        from_state_rows(state1, x) if return_state else None,
+        from_state_rows(misfits, x) if count else None,
+    )

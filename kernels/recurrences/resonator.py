@@ -1,0 +1,705 @@
+"""Resonators: the kernels of RF, RF-Izhikevich, ADRF and ADRF-Izhikevich neurons.
+
+Equations and step functions: resonator_steps.py. The functions to call: rf.py and rf_iz.py, and
+``resonator`` here for the state without spikes.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    neurons_a_parameter,
+    results,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_last,
+    load_or_zero,
+    load_rows,
+    store_row,
+    store_spike,
+    walk_backward,
+    walk_forward,
+    watch_at_first,
+    with_care,
+)
+from lapilli.kernels.numbers.fixed_point import (
+    NEVER,
+    SATURATE,
+    calm_of,
+    calm_or_infinite,
+    fraction_of,
+    is_power_of_two,
+    keep_of,
+    larger,
+    less_itself,
+    multiplier_of,
+    not_calm,
+    one_unit,
+    rest_of,
+    rule_of,
+    spike_value,
+    to_real,
+    to_state,
+    units_of,
+)
+from lapilli.kernels.numbers.language import jit, tl
+from lapilli.kernels.numbers.surrogate import (
+    DEFAULT,
+    complex_surrogate_constants,
+    surrogate_constants,
+    surrogate_named,
+)
+from torch import Tensor
+
+from .adaptive_threshold import (
+    NO_CHIP_RULE,
+    margin_above,
+    tested_against,
+    threshold_at_first,
+    threshold_misfits,
+    threshold_reach,
+)
+from .decays import decay_gradients
+from .resonator_steps import (
+    after_spike,
+    resonator_after,
+    resonator_spike_bwd,
+    resonator_step,
+    rotate_bwd,
+    rotation_misfits,
+    turning_gain,
+)
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _resonator_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    re, im, th, r, last, top = carry
+    sin, cos, keep_th, keep_r, theta, step, scale = fixed
+    PHASE: tl.constexpr = flags[0]
+    ADAPT: tl.constexpr = flags[1]
+    GRADED: tl.constexpr = flags[2]
+    SHIFT: tl.constexpr = flags[3]
+    EXACT: tl.constexpr = flags[4]
+    RULE: tl.constexpr = flags[5]
+    res = load_rows(ptrs[0], base, at, C, live, U)
+    ims = load_rows(ptrs[1], base, at, C, live, U)
+    if not RULE:
+        for i in tl.static_range(U):
+            top = larger(larger(top, res[i]), ims[i])
+    for i in tl.static_range(U):
+        x_re, x_im = to_state(res[i], scale, RULE), to_state(ims[i], scale, RULE)
+        if RULE and ptrs[8] is not None:
+            lost = rotation_misfits(re, im, sin, cos, x_re, x_im, RULE)
+        re, im, th, r, tested, limit, s = resonator_step(
+            re, im, th, r, x_re, x_im, sin, cos, keep_th, keep_r, theta,
+            PHASE, ADAPT, RULE)  # fmt: skip
+        row = at + i * C
+        last = store_spike(
+            ptrs[2], base, row, s, tested, last, live, scale,
+            GRADED, SHIFT, EXACT, RULE)  # fmt: skip
+        store_row(ptrs[3], base, row, to_real(re, scale, EXACT, RULE), live)
+        store_row(ptrs[4], base, row, to_real(im, scale, EXACT, RULE), live)
+        margin = margin_above(tested, limit, RULE)
+        store_row(ptrs[5], base, row, to_real(margin, scale, EXACT, RULE), live)
+        store_row(ptrs[6], base, row, to_real(th, scale, EXACT, RULE), live)
+        store_row(ptrs[7], base, row, to_real(r, scale, EXACT, RULE), live)
+        re, im, th, r = resonator_after(
+            re, im, th, r, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
+        if RULE and ptrs[8] is not None:
+            if ADAPT:
+                lost = lost | threshold_misfits(th, r)
+            top += lost
+    return re, im, th, r, last, top
+
+
+@jit
+def _resonator_fwd_walk(
+    ptrs, decay_ptrs, first_ptrs, last_ptrs, numbers, T, C, M, flags: tl.constexpr,
+    RULE: tl.constexpr, CARE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    per, scale, theta, step = numbers
+    PHASE: tl.constexpr = flags[0]
+    ADAPT: tl.constexpr = flags[1]
+    GRADED: tl.constexpr = flags[2]
+    SHIFT: tl.constexpr = flags[3]
+    EXACT: tl.constexpr = flags[4]
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    sin = tl.load(decay_ptrs[0] + c // per, mask=live, other=0.0)
+    cos = tl.load(decay_ptrs[1] + c // per, mask=live, other=0.0)
+    rest = rest_of(sin, cos)
+    sin, cos = multiplier_of(sin), multiplier_of(cos)
+    keep_th, keep_r = sin, sin
+    if ADAPT:
+        decay_th = tl.load(decay_ptrs[2] + c // per, mask=live, other=0.0)
+        decay_r = tl.load(decay_ptrs[3] + c // per, mask=live, other=0.0)
+        keep_th, keep_r = keep_of(decay_th), keep_of(decay_r)
+        rest += rest_of(decay_th, decay_r)
+    re = rest + load_or_zero(first_ptrs[0], j, live, rest)
+    im = rest + load_or_zero(first_ptrs[1], j, live, rest)
+    th, th0 = threshold_at_first(first_ptrs[2], j, live, rest, theta, scale, RULE)
+    r0 = rest + load_or_zero(first_ptrs[3], j, live, rest)
+    top = larger(larger(one_unit(scale), re), im)
+    if ADAPT:
+        reach = threshold_reach(th0, r0, theta, step, keep_th, keep_r, scale, T)
+        top = larger(top, calm_or_infinite(reach))
+    elif not PHASE:
+        top = larger(top, after_spike(theta, scale))
+    re, im, th, r, _, top = walk_forward(
+        _resonator_fwd_rows,
+        (to_state(re, scale, RULE), to_state(im, scale, RULE), th, to_state(r0, scale, RULE),
+         tl.zeros_like(re), watch_at_first(top, ptrs[8], RULE)), ptrs,
+        (sin, cos, keep_th, keep_r, theta, step, scale),
+        base, at, live, T, C, (PHASE, ADAPT, GRADED, SHIFT, EXACT, RULE), U, STAGES)  # fmt: skip
+    store_row(last_ptrs[0], 0, j, to_real(re, scale, EXACT, RULE), live)
+    store_row(last_ptrs[1], 0, j, to_real(im, scale, EXACT, RULE), live)
+    store_row(last_ptrs[2], 0, j, to_real(th, scale, EXACT, RULE), live)
+    store_row(last_ptrs[3], 0, j, to_real(r, scale, EXACT, RULE), live)
+    if RULE:
+        store_row(ptrs[8], 0, j, top, live)
+    return not_calm(top, turning_gain(sin, cos, T), scale, CARE)
+
+
+@jit
+def _resonator_fwd_kernel(
+    x_re_ptr, x_im_ptr,  # [N, T, C] float32: input
+    spike_ptr,  # [N, T, C] float32, out, or None
+    re_ptr, im_ptr,  # [N, T, C] float32, out, or None: state before the reset
+    distance_ptr,  # [N, T, C] float32, out, or None: above an adaptive threshold
+    th_ptr, r_ptr,  # [N, T, C] float32, out, or None: adaptive threshold before the spike
+    sin_ptr, cos_ptr,  # [1] or [channels] float32, 0..4096
+    threshold_decay_ptr, refractory_decay_ptr,  # the same, or None
+    re0_ptr, im0_ptr, th0_ptr, r0_ptr,  # [N, C] float32 or None: state before the first step
+    re1_ptr, im1_ptr, th1_ptr, r1_ptr,  # [N, C] float32, out, or None: after the last step
+    count_ptr,  # [N, C] int32 of zeros, out, or None: steps that did not fit
+    per, scale, theta, step, T, C, M,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    with_care(
+        _resonator_fwd_walk,
+        (x_re_ptr, x_im_ptr, spike_ptr, re_ptr, im_ptr, distance_ptr, th_ptr, r_ptr, count_ptr),
+        (sin_ptr, cos_ptr, threshold_decay_ptr, refractory_decay_ptr),
+        (re0_ptr, im0_ptr, th0_ptr, r0_ptr), (re1_ptr, im1_ptr, th1_ptr, r1_ptr),
+        (per, scale, theta, step), T, C, M, (PHASE, ADAPT, GRADED, SHIFT, EXACT),
+        CARE, U, STAGES, BLOCK)  # fmt: skip
+
+
+_resonator_fwd_kernel.registers = 88  # the careful walk would take more, and slow the other down
+
+
+@jit
+def _resonator_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_re, g_im, a_sin, a_cos, g_later = carry
+    sin, cos, threshold, height, excess, rate = fixed
+    PHASE: tl.constexpr = flags[0]
+    GRADED: tl.constexpr = flags[1]
+    SHIFT: tl.constexpr = flags[2]
+    LEARN: tl.constexpr = flags[3]
+    SHAPE: tl.constexpr = flags[4]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    d_res = load_rows(ptrs[1], base, at, C, live, U)
+    d_ims = load_rows(ptrs[2], base, at, C, live, U)
+    res = load_rows(ptrs[3], base, at, C, live, U)
+    ims = load_rows(ptrs[4], base, at, C, live, U)
+    distances = load_rows(ptrs[5], base, at, C, live, U)
+    for i in tl.static_range(U - 1, -1, -1):
+        if LEARN:  # g_re and g_im still belong to the step after
+            a_sin += g_im * res[i] - g_re * ims[i]
+            a_cos += g_re * res[i] + g_im * ims[i]
+        if ptrs[0] is not None:
+            g_s = gs[i]
+            if SHIFT:
+                g_s = g_later
+                g_later = gs[i]
+            if ptrs[5] is not None:
+                distance = distances[i]
+            elif PHASE:
+                distance = res[i] - threshold
+            else:
+                distance = ims[i] - threshold
+            im = distance
+            if PHASE:
+                im = ims[i]
+            d_re, d_im = resonator_spike_bwd(
+                g_s, distance, im, height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
+        else:
+            d_re, d_im = d_res[i], d_ims[i]
+        g_re, g_im = rotate_bwd(g_re, g_im, sin, cos, d_re, d_im)
+        store_row(ptrs[6], base, at + i * C, g_re, live)
+        store_row(ptrs[7], base, at + i * C, g_im, live)
+    return g_re, g_im, a_sin, a_cos, g_later
+
+
+@jit
+def _resonator_bwd_kernel(
+    g_spike_ptr,  # [N, T, C] float32, or None: then the two below
+    g_re_ptr, g_im_ptr,  # [N, T, C] float32, or None
+    re_ptr, im_ptr, distance_ptr,  # [N, T, C] float32, or None where not needed
+    gx_re_ptr, gx_im_ptr,  # [N, T, C] float32, out
+    sin_ptr, cos_ptr,  # [1] or [channels] float32
+    a_sin_ptr, a_cos_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    per, threshold, height, excess, rate, T, C, M,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+    SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    live = j < M
+    sin = fraction_of(multiplier_of(tl.load(sin_ptr + c // per, mask=live, other=0.0)))
+    cos = fraction_of(multiplier_of(tl.load(cos_ptr + c // per, mask=live, other=0.0)))
+    rest = tl.zeros([BLOCK], tl.float32)
+    g_re, g_im, a = rest, rest, rest
+    if re_ptr is not None:
+        a += less_itself(load_last(re_ptr, base, at, live, T, C))
+    if im_ptr is not None:
+        a += less_itself(load_last(im_ptr, base, at, live, T, C))
+    if distance_ptr is not None:
+        a += less_itself(load_last(distance_ptr, base, at, live, T, C))
+    if g_spike_ptr is not None:
+        g_re, g_im = a, a
+    _, _, a_sin, a_cos, _ = walk_backward(
+        _resonator_bwd_rows, (g_re, g_im, a, a, rest),
+        (g_spike_ptr, g_re_ptr, g_im_ptr, re_ptr, im_ptr, distance_ptr, gx_re_ptr, gx_im_ptr),
+        (sin, cos, threshold, height, excess, rate),
+        base, at, live, T, C, (PHASE, GRADED, SHIFT, LEARN, SHAPE), U, STAGES)  # fmt: skip
+    store_row(a_sin_ptr, 0, j, a_sin, live)
+    store_row(a_cos_ptr, 0, j, a_cos, live)
+
+
+_resonator_bwd_kernel.registers = 88
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _resonator_fwd_cpu(
+    first, last, x_re, x_im, spikes, real, imag, distance, threshold, refractory,
+    sin_decay, cos_decay, threshold_decay, refractory_decay,
+    real0, imag0, threshold0, refractory0, real1, imag1, threshold1, refractory1,
+    count, per, scale, theta, step, suspect, N, T, C,
+    PHASE: tl.constexpr, ADAPT: tl.constexpr,
+    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
+    RULE: tl.constexpr,
+):  # fmt: skip
+    re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    sin, cos = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    rest = np.empty(TILE, np.float32)
+    th = r = keep_th = keep_r = re  # which a threshold at rest does not read
+    if ADAPT:
+        th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+        keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    if SHIFT:
+        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
+    held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
+    for tile in range(first, last):
+        if RULE and suspect[1 + tile] == 0:
+            continue
+        n, c0 = tile % N, tile // N * TILE
+        c1 = min(c0 + TILE, C)
+        if c0 != held:  # samples share decays
+            held, gain, highest = c0, np.int32(0), np.int32(0)
+            at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
+            for i in range(c1 - c0):
+                sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
+                zero = rest_of(sin_decay[at], cos_decay[at])
+                if ADAPT:
+                    keep_th[i] = keep_of(threshold_decay[at])
+                    keep_r[i] = keep_of(refractory_decay[at])
+                    zero += rest_of(threshold_decay[at], refractory_decay[at])
+                rest[i] = zero
+                if not RULE:
+                    gain = maximum(gain, magnitude(turning_gain(sin[i], cos[i], T)))
+                    if ADAPT and threshold0 is None:
+                        reach = threshold_reach(
+                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
+        top = maximum(highest, magnitude(one_unit(scale)))
+        if not RULE and not PHASE and not ADAPT:
+            top = maximum(top, magnitude(after_spike(theta, scale)))
+        for i in range(c1 - c0):
+            re0 = im0 = rest[i]
+            if real0 is not None:
+                re0 = rest[i] + real0[n, c0 + i]
+            if imag0 is not None:
+                im0 = rest[i] + imag0[n, c0 + i]
+            re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
+            if not RULE:
+                top = maximum(top, maximum(magnitude(re0), magnitude(im0)))
+            if ADAPT:
+                th0 = r0 = rest[i]
+                th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
+                if threshold0 is not None:
+                    th0, r0 = rest[i] + threshold0[n, c0 + i], rest[i] + refractory0[n, c0 + i]
+                    th[i] = to_state(th0, scale, RULE)
+                    if not RULE:
+                        reach = threshold_reach(
+                            th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
+                        top = maximum(top, magnitude(calm_or_infinite(reach)))
+                r[i] = to_state(r0, scale, RULE)
+        if SHIFT:
+            spikes[n, 0, c0:c1] = 0
+        if count is not None:
+            count_n = count[n, c0:c1]
+        for t in range(T):
+            x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
+            if spikes is not None:
+                s_t = spikes[n, t, c0:c1]
+                if SHIFT:
+                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if real is not None:
+                real_t = real[n, t, c0:c1]
+            if imag is not None:
+                imag_t = imag[n, t, c0:c1]
+            if distance is not None:
+                distance_t = distance[n, t, c0:c1]
+            if threshold is not None:
+                threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if not RULE:
+                    top = maximum(top, maximum(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
+                x_re_i, x_im_i = to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE)
+                if RULE and count is not None:
+                    lost = rotation_misfits(re[i], im[i], sin[i], cos[i], x_re_i, x_im_i, RULE)
+                a, b, th_i, r_i, tested, limit, s = resonator_step(
+                    re[i], im[i], th[i], r[i], x_re_i, x_im_i, sin[i], cos[i],
+                    keep_th[i], keep_r[i], theta, PHASE, ADAPT, RULE)  # fmt: skip
+                if spikes is not None:
+                    s_t[i] = spike_value(s, tested, scale, GRADED, EXACT, RULE)
+                if real is not None:
+                    real_t[i] = to_real(a, scale, EXACT, RULE)
+                if imag is not None:
+                    imag_t[i] = to_real(b, scale, EXACT, RULE)
+                if distance is not None:
+                    margin = margin_above(tested, limit, RULE)
+                    distance_t[i] = to_real(margin, scale, EXACT, RULE)
+                if threshold is not None:
+                    threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
+                    refractory_t[i] = to_real(r_i, scale, EXACT, RULE)
+                re[i], im[i], th_i, r_i = resonator_after(
+                    a, b, th_i, r_i, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
+                if ADAPT:
+                    th[i], r[i] = th_i, r_i
+                if RULE and count is not None:
+                    if ADAPT:
+                        lost = lost | threshold_misfits(th_i, r_i)
+                    count_n[i] += lost
+        if real1 is not None:
+            for i in range(c1 - c0):
+                real1[n, c0 + i] = to_real(re[i], scale, EXACT, RULE)
+                imag1[n, c0 + i] = to_real(im[i], scale, EXACT, RULE)
+        if threshold1 is not None:
+            for i in range(c1 - c0):
+                threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
+                refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
+        if not RULE:
+            note(suspect, tile, top, gain, scale, calm_of(CARE))
+
+
+@cpu_loop
+def _resonator_bwd_cpu(
+    first, last, g_spike, g_real, g_imag, real, imag, distance, gx_re, gx_im,
+    sin_decay, cos_decay, a_sin_out, a_cos_out,
+    per, threshold, height, excess, rate, N, T, C,
+    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
+    SHAPE: tl.constexpr,
+):  # fmt: skip
+    g_re, g_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    a_sin, a_cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    sin, cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        g_re[:], g_im[:], a_sin[:], a_cos[:] = 0, 0, 0, 0
+        for i in range(c1 - c0):
+            sin[i] = fraction_of(multiplier_of(sin_decay[(c0 + i) // per]))
+            cos[i] = fraction_of(multiplier_of(cos_decay[(c0 + i) // per]))
+            if real is not None:
+                a_sin[i] += less_itself(real[n, T - 1, c0 + i])
+            if imag is not None:
+                a_sin[i] += less_itself(imag[n, T - 1, c0 + i])
+            if distance is not None:
+                a_sin[i] += less_itself(distance[n, T - 1, c0 + i])
+            a_cos[i] = a_sin[i]
+            if g_spike is not None:
+                g_re[i] = g_im[i] = a_sin[i]
+        for t in range(T - 1, -1, -1):
+            gx_re_t, gx_im_t = gx_re[n, t, c0:c1], gx_im[n, t, c0:c1]
+            if real is not None:
+                re_t = real[n, t, c0:c1]
+            if imag is not None:
+                im_t = imag[n, t, c0:c1]
+            if distance is not None:
+                distance_t = distance[n, t, c0:c1]
+            if g_spike is not None:
+                g_t = g_spike[n, t, c0:c1]
+                if SHIFT:
+                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
+            else:
+                g_re_t, g_im_t = g_real[n, t, c0:c1], g_imag[n, t, c0:c1]
+            for i in range(c1 - c0):
+                if LEARN:  # g_re and g_im still belong to the step after
+                    a_sin[i] += g_im[i] * re_t[i] - g_re[i] * im_t[i]
+                    a_cos[i] += g_re[i] * re_t[i] + g_im[i] * im_t[i]
+                if g_spike is not None:
+                    if distance is not None:
+                        above = distance_t[i]
+                    elif PHASE:
+                        above = re_t[i] - threshold
+                    else:
+                        above = im_t[i] - threshold
+                    b = above
+                    if PHASE:
+                        b = im_t[i]
+                    d_re, d_im = resonator_spike_bwd(
+                        g_t[i], above, b, height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
+                else:
+                    d_re, d_im = g_re_t[i], g_im_t[i]
+                g_re[i], g_im[i] = rotate_bwd(g_re[i], g_im[i], sin[i], cos[i], d_re, d_im)
+                gx_re_t[i], gx_im_t[i] = g_re[i], g_im[i]
+        if LEARN:
+            for i in range(c1 - c0):
+                a_sin_out[n, c0 + i], a_cos_out[n, c0 + i] = a_sin[i], a_cos[i]
+
+
+# The operator
+
+
+@define_op(samples="x_re x_im real0 imag0 threshold0 refractory0")
+def resonator_fwd(
+    x_re: Tensor, x_im: Tensor, sin_decay: Tensor, cos_decay: Tensor,
+    threshold_decay: Tensor | None, refractory_decay: Tensor | None,
+    real0: Tensor | None, imag0: Tensor | None,
+    threshold0: Tensor | None, refractory0: Tensor | None,
+    scale: float, theta: int, step: int, phase: bool,
+    spiking: bool, save: bool, learning: bool, final: bool, graded: bool, shift: bool,
+    threshold: float, height: float, excess: float, rate: float, surrogate: str,
+    care: int, count: bool,
+) -> tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+]:  # fmt: skip
+    """Return spikes, real, imag, distance, threshold, refractory, four last states and misfits.
+
+    Of the series, dynamics want the states; spikes in training want what the surrogate gradient
+    needs, and the complex state where sine and cosine are learned.
+    """
+    N, T, C = x_re.shape
+    adapt = threshold_decay is not None
+    wanted = (
+        spiking,
+        not spiking or learning or (save and phase and not adapt),
+        not spiking or learning or (save and (phase or not adapt)),
+        save and adapt,
+        adapt and not spiking,
+        adapt and not spiking,
+    )
+    rows = [empty(x_re.shape, torch.float32, x_re) if w else None for w in wanted]
+    last = [x_re.new_empty(N, C) if w and final else None for w in (True, True, adapt, adapt)]
+    misfits = x_re.new_zeros(N, C, dtype=torch.int32) if count else None
+    decays = [sin_decay, cos_decay, threshold_decay, refractory_decay]
+    execute(
+        _resonator_fwd_kernel, _resonator_fwd_cpu, (N, T, C),
+        (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
+         misfits, neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta,
+         step),
+        (phase, adapt, graded, shift, is_power_of_two(scale), care),
+    )  # fmt: skip
+    return *rows, *last, misfits
+
+
+@define_op(samples="g_spikes g_real g_imag real imag distance")
+def resonator_bwd(
+    g_spikes: Tensor | None, g_real: Tensor | None, g_imag: Tensor | None,
+    real: Tensor | None, imag: Tensor | None, distance: Tensor | None,
+    sin_decay: Tensor, cos_decay: Tensor,
+    threshold: float, height: float, excess: float, rate: float, surrogate: str,
+    phase: bool, graded: bool, shift: bool, learning: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of the input and the partial gradients of sine and cosine."""
+    g = g_real if g_spikes is None else g_spikes
+    N, T, C = g.shape
+    gx = [empty(g.shape, torch.float32, g) for _ in range(2)]
+    partials = [g.new_empty(N, C) if learning else None for _ in range(2)]
+    execute(
+        _resonator_bwd_kernel, _resonator_bwd_cpu, (N, T, C),
+        (g_spikes, g_real, g_imag, real, imag, distance, *gx, sin_decay, cos_decay, *partials,
+         neurons_a_parameter(C, sin_decay, cos_decay), threshold, height, excess, rate),
+        (phase, graded, shift, learning, surrogate_named(surrogate).shape),
+    )  # fmt: skip
+    return *gx, *partials
+
+
+def _save(ctx, inputs, output):
+    decays = inputs[2:6]
+    phase, ctx.spiking, _, learning, _, graded, shift, *surrogate, _, _ = inputs[13:]
+    ctx.mark_non_differentiable(*(output[1:] if ctx.spiking else (output[0], *output[3:])))
+    ctx.set_materialize_grads(False)
+    kept = [s if s.numel() and (ctx.spiking or learning) else None for s in output[1:4]]
+    ctx.save_for_backward(*kept, *decays)
+    ctx.constants = *surrogate, phase, graded, shift
+
+
+def _backward(ctx, g_spikes, g_real, g_imag, *_others):
+    *states, sin_decay, cos_decay, threshold_decay, refractory_decay = ctx.saved_tensors
+    learning = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
+    if ctx.spiking:
+        gradients = contiguous_rows(g_spikes), None, None
+    else:
+        g_real, g_imag = (
+            torch.zeros_like(contiguous_rows(other)) if g is None else contiguous_rows(g)
+            for g, other in ((g_real, g_imag), (g_imag, g_real))
+        )
+        gradients = None, g_real, g_imag
+    gx_re, gx_im, a_sin, a_cos = resonator_bwd(
+        *gradients, *states, sin_decay, cos_decay, *ctx.constants, learning
+    )
+    g_rotation = decay_gradients(1.0, (sin_decay, a_sin), (cos_decay, a_cos), wanted=learning)
+    # the threshold is not differentiated; its decays get zeros, as in lava-dl
+    g_threshold = (
+        torch.zeros_like(d) if wanted else None
+        for d, wanted in (
+            (threshold_decay, ctx.needs_input_grad[4]),
+            (refractory_decay, ctx.needs_input_grad[5]),
+        )
+    )
+    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 21
+
+
+differentiable(resonator_fwd, _backward, _save)
+
+Pair = tuple[Tensor, Tensor]  # real and imaginary part
+Adaptation = tuple[Tensor, Tensor, float]  # threshold decay, refractory decay, threshold step
+
+
+def _run(
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, adaptation: Adaptation | None, theta: int,
+    scale: int, phase: bool, state: tuple[Tensor, ...] | None, spiking: bool = False,
+    final: bool = False, graded: bool = False, shift: bool = False,
+    surrogate: tuple[Any, ...] = (0.0, 0.0, 0.0, 0.0, DEFAULT),
+    overflow: str = "saturate", count: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Call the operator; ``surrogate`` is threshold, height, excess, rate and name."""
+    if adaptation is not None and overflow == "loihi":
+        raise ValueError(NO_CHIP_RULE)
+    threshold_decay, refractory_decay, step = adaptation or (None, None, 0)
+    initial = tuple(map(state_rows, state or ()))
+    learning = is_learned(sin_decay, cos_decay)
+    save = spiking and is_learned(*x, sin_decay, cos_decay)
+    return resonator_fwd(
+        *map(to_rows, x), sin_decay, cos_decay, threshold_decay, refractory_decay,
+        *initial, *(None,) * (4 - len(initial)), scale, theta, units_of(step, scale), phase,
+        spiking, save, learning, final, graded, shift, *surrogate, rule_of(overflow), count,
+    )  # fmt: skip
+
+
+def resonate(
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float, scale: int, *,
+    phase: bool, adaptation: Adaptation | None = None,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
+    state: tuple[Tensor, ...] | None = None, return_state: bool = False,
+    overflow: str = "saturate", count: bool = False,
+) -> Any:  # fmt: skip
+    """Run one of the four neurons; see rf.py and rf_iz.py."""
+    if phase:
+        height, excess, rate = complex_surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+    else:
+        height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
+        excess = 0.0
+    spikes, _, _, _, _, _, *last, misfits = _run(
+        x, sin_decay, cos_decay, adaptation, units_of(threshold, scale), scale, phase, state,
+        True, return_state, graded, shift, (threshold, height, excess, rate, surrogate),
+        overflow, count,
+    )  # fmt: skip
+    spikes = from_rows(spikes, x[0].shape[1:-1])
+    states = None
+    if return_state:
+        used = last[: 2 if adaptation is None else 4]
+        states = tuple([from_state_rows(s, x[0]) for s in used])
+    return results(spikes, states, from_state_rows(misfits, x[0]) if count else None)
+
+
+def resonator_states(
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float | None, scale: int, *,
+    phase: bool, adaptation: Adaptation | None = None, state: tuple[Tensor, ...] | None = None,
+    overflow: str = "saturate", count: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Return the states of one of the four neurons, before any reset, each of the shape of ``x``.
+
+    They are real and imaginary part and, with ``adaptation``, threshold and refractory; with
+    ``count`` also how many steps of each neuron did not fit.
+    """
+    theta = NEVER if threshold is None else units_of(threshold, scale)
+    _, real, imag, _, *thresholds, misfits = _run(
+        x, sin_decay, cos_decay, adaptation, theta, scale, phase, state, overflow=overflow,
+        count=count,
+    )  # fmt: skip
+    rows = (real, imag, *(() if adaptation is None else thresholds[:2]))
+    states = tuple(from_rows(s, x[0].shape[1:-1]) for s in rows)
+    return (*states, from_state_rows(misfits, x[0])) if count else states
+
+
+@with_reference
+def resonator(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    scale: int,
+    *,
+    threshold: float | None = None,
+    state: Pair | None = None,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> tuple[Tensor, ...]:
+    """Turn the state over time and return it before each reset, real and imaginary part.
+
+    Parameters
+    ----------
+    x
+        Real and imaginary input, each ``[N, neurons..., T]``, in real units (1 is ``scale`` state
+        units).
+    sin_decay, cos_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    scale
+        State units in 1.
+    threshold
+        After a step whose imaginary part reaches it, the state returns to zero and to one unit
+        below the threshold; None leaves the reset out.
+    state
+        Real and imaginary part ``[N, neurons...]`` before the first step; zeros if None. Not
+        differentiated.
+    overflow, count
+        See ``lapilli.kernels.recurrences.cuba.cuba``.
+    """
+    return resonator_states(
+        x, sin_decay, cos_decay, threshold, scale, phase=False, state=state, overflow=overflow,
+        count=count,
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""RF and ADRF: resonate-and-fire neurons that spike by phase. Equations: resonator_steps.py.
+
+The real part must reach the threshold while the imaginary part turns from below zero to zero or
+above, once a period. In RF nothing is reset; in ADRF each spike raises the threshold.
+
+Source: lava-dl neuron/rf.py, neuron/adrf.py.
+"""
+
+from typing import Any
+
+from lapilli.kernels.executors.dispatch import with_reference
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from torch import Tensor
+
+from .resonator import Pair, resonate, resonator_states
+
+
+@with_reference
+def rf(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: Pair | None = None,
+    return_state: bool = False,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
+    """Run RF neurons over time; their state without spikes is ``resonator``'s.
+
+    Parameters
+    ----------
+    x
+        Weighted input, real and imaginary part, each ``[N, neurons..., T]``, in real units (1 is
+        ``scale`` state units).
+    sin_decay, cos_decay
+        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
+    threshold
+        Real part that spikes, a multiple of ``1 / scale``.
+    scale
+        State units in 1.
+    tau_rho, scale_rho
+        Width and scale of the surrogate gradient, above 0.
+    surrogate
+        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``; ``surrogate.py`` has the formula.
+    graded
+        Spikes carry the real part instead of 1.
+    shift
+        Delay the output by one step; the first is 0 and the last is dropped.
+    state
+        Real and imaginary part ``[N, neurons...]`` before the first step; zeros if None. No
+        gradient flows into it.
+    return_state
+        Also return the state after the last step, detached.
+    overflow, count
+        See ``lapilli.kernels.recurrences.cuba.cuba``.
+
+    Returns
+    -------
+    Tensor
+        Spikes, of the shape of each part of ``x``; with ``return_state`` also ``(real, imag)``,
+        with ``count`` also how many steps of each neuron did not fit.
+    """
+    return resonate(
+        x, sin_decay, cos_decay, threshold, scale, phase=True, tau_rho=tau_rho,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state, overflow=overflow, count=count,
+    )  # fmt: skip
+
+
+@with_reference
+def adrf(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, ...] | None = None,
+    return_state: bool = False,
+    count: bool = False,
+) -> Any:
+    """Run ADRF neurons over time.
+
+    Parameters are those of ``rf``, but for these.
+
+    Parameters
+    ----------
+    threshold_decay, refractory_decay
+        Of the size of ``sin_decay``, 0..4096; they get a gradient of zero.
+    threshold
+        Threshold at rest.
+    threshold_step
+        What a spike adds to the threshold, a multiple of ``1 / scale``.
+    state
+        Real and imaginary part, threshold and refractory; rest if None.
+    """
+    return resonate(
+        x, sin_decay, cos_decay, threshold, scale, phase=True,
+        adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state, count=count,
+    )  # fmt: skip
+
+
+@with_reference
+def adrf_dynamics(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    state: tuple[Tensor, ...] | None = None,
+    count: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return real and imaginary part, threshold and refractory, the last two before the spike.
+
+    All have the shape of each part of ``x``; the first two are differentiable. The parameters are
+    those of ``adrf``.
+    """
+    # detached: in lava-dl it is the spike that gives these two their gradients of zero
+    adaptation = threshold_decay.detach(), refractory_decay.detach(), threshold_step
+    return resonator_states(
+        x, sin_decay, cos_decay, threshold, scale, phase=True, adaptation=adaptation, state=state,
+        count=count,
+    )  # fmt: skip

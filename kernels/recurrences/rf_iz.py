@@ -1,0 +1,103 @@
+"""RF-Izhikevich and ADRF-Izhikevich: resonate-and-fire neurons that spike by their imaginary part.
+
+Equations: resonator_steps.py. A spike of RF-Izhikevich sets the real part to zero and the imaginary
+part to one unit below the threshold; in ADRF-Izhikevich it raises the threshold and resets nothing.
+
+Source: lava-dl neuron/rf_iz.py, neuron/adrf_iz.py, neuron/dynamics/adaptive_resonator.py.
+"""
+
+from typing import Any
+
+from lapilli.kernels.executors.dispatch import with_reference
+from lapilli.kernels.numbers.surrogate import DEFAULT
+from torch import Tensor
+
+from .resonator import Pair, resonate, resonator_states
+
+
+@with_reference
+def rf_iz(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: Pair | None = None,
+    return_state: bool = False,
+    overflow: str = "saturate",
+    count: bool = False,
+) -> Any:
+    """Run RF-Izhikevich neurons over time; their state without spikes is ``resonator``'s.
+
+    Parameters and results are those of ``rf`` in rf.py, with the imaginary part in place of the
+    real one in ``threshold`` and ``graded``.
+    """
+    return resonate(
+        x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state, overflow=overflow, count=count,
+    )  # fmt: skip
+
+
+@with_reference
+def adrf_iz(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    tau_rho: float = 1.0,
+    scale_rho: float = 1.0,
+    surrogate: str = DEFAULT,
+    graded: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, ...] | None = None,
+    return_state: bool = False,
+    count: bool = False,
+) -> Any:
+    """Run ADRF-Izhikevich neurons over time.
+
+    Parameters and results are those of ``adrf`` in rf.py, with the imaginary part in place of the
+    real one in ``threshold`` and ``graded``.
+    """
+    return resonate(
+        x, sin_decay, cos_decay, threshold, scale, phase=False,
+        adaptation=(threshold_decay, refractory_decay, threshold_step), tau_rho=tau_rho,
+        scale_rho=scale_rho, surrogate=surrogate, graded=graded, shift=shift, state=state,
+        return_state=return_state, count=count,
+    )  # fmt: skip
+
+
+@with_reference
+def adrf_iz_dynamics(
+    x: Pair,
+    sin_decay: Tensor,
+    cos_decay: Tensor,
+    threshold_decay: Tensor,
+    refractory_decay: Tensor,
+    threshold: float,
+    threshold_step: float,
+    scale: int,
+    *,
+    state: tuple[Tensor, ...] | None = None,
+    count: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return real and imaginary part, threshold and refractory, the last two before the spike.
+
+    All have the shape of each part of ``x``; the first two are differentiable. The parameters are
+    those of ``lapilli.kernels.recurrences.rf.adrf``.
+    """
+    return resonator_states(
+        x, sin_decay, cos_decay, threshold, scale, phase=False,
+        adaptation=(threshold_decay, refractory_decay, threshold_step), state=state, count=count,
+    )  # fmt: skip

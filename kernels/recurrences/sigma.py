@@ -1,0 +1,159 @@
+"""Sigma: running sum over time, the dendrite of sigma-delta networks.
+
+Forward (float32, one rounded addition a step):
+
+    y[t] = y[t-1] + x[t]
+
+Backward (float32), the same sum from the last step to the first:
+
+    g_x[t] = g_x[t+1] + g_y[t]
+
+lava-dl adds in float64 on the CPU and rounds each output. Both are exact, and so equal bit for bit,
+as long as the sums stay within 2**24 steps of a fixed grid; weights and events are on one.
+
+Source: lava-dl dendrite/sigma.py.
+"""
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    from_state_rows,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    walk_backward,
+    walk_forward,
+)
+from lapilli.kernels.numbers.language import jit, tl
+from torch import Tensor
+
+
+@jit
+def sigma_step(y, x):
+    """Advance one step; the backward step is the same."""
+    return y + x
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _sigma_rows(
+    y, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    REVERSE: tl.constexpr = flags[0]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    for i in tl.static_range(U):
+        y = sigma_step(y, xs[U - 1 - i if REVERSE else i])
+        store_row(ptrs[1], base, at + (U - 1 - i if REVERSE else i) * C, y, live)
+    return y
+
+
+@jit
+def _sigma_kernel(
+    x_ptr,  # [N, T, C] float32
+    y_ptr,  # [N, T, C] float32, out
+    sum0_ptr,  # [N, C] float32 or None: sum before the first step
+    sum1_ptr,  # [N, C] float32, out, or None: sum after the last step
+    T, C, M, REVERSE: tl.constexpr, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, _ = lanes(T, C, BLOCK)
+    live = j < M
+    y = load_or_zero(sum0_ptr, j, live, tl.zeros([BLOCK], tl.float32))
+    if REVERSE:
+        y = walk_backward(
+            _sigma_rows, y, (x_ptr, y_ptr), (),
+            base, at, live, T, C, (REVERSE,), U, STAGES)  # fmt: skip
+    else:
+        y = walk_forward(
+            _sigma_rows, y, (x_ptr, y_ptr), (),
+            base, at, live, T, C, (REVERSE,), U, STAGES)  # fmt: skip
+    store_row(sum1_ptr, 0, j, y, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises
+
+
+@cpu_loop
+def _sigma_cpu(first, last, x, y_out, sum0, sum1, N, T, C, REVERSE: tl.constexpr):
+    y = np.empty(TILE, np.float32)
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        y[:] = 0
+        if sum0 is not None:
+            for i in range(c1 - c0):
+                y[i] = sum0[n, c0 + i]
+        for k in range(T):
+            t = T - 1 - k if REVERSE else k
+            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
+            for i in range(c1 - c0):
+                y[i] = sigma_step(y[i], x_t[i])
+                y_t[i] = y[i]
+        if sum1 is not None:
+            for i in range(c1 - c0):
+                sum1[n, c0 + i] = y[i]
+
+
+# The operator
+
+
+@define_op(samples="x sum0")
+def sigma_sum(x: Tensor, sum0: Tensor | None, reverse: bool, final: bool) -> tuple[Tensor, Tensor]:
+    """Return the running sum and its last value."""
+    N, T, C = x.shape
+    y = empty(x.shape, torch.float32, x)
+    sum1 = x.new_empty(N, C) if final else None
+    execute(_sigma_kernel, _sigma_cpu, (N, T, C), (x, y, sum0, sum1), (reverse,))
+    return y, sum1
+
+
+def _save(ctx, inputs, output):
+    _, _, ctx.reverse, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, g_y, _sum1):
+    gx, _ = sigma_sum(contiguous_rows(g_y), None, not ctx.reverse, False)
+    return gx, None, None, None
+
+
+differentiable(sigma_sum, _backward, _save)
+
+
+@with_reference
+def sigma(
+    x: Tensor, *, state: Tensor | None = None, return_state: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Add up ``x`` over time.
+
+    Parameters
+    ----------
+    x
+        ``[N, neurons..., T]``, real units.
+    state
+        Sum ``[N, neurons...]`` before the first step; zeros if None. No gradient flows into it.
+    return_state
+        Also return the sum after the last step, detached.
+
+    Returns
+    -------
+    Tensor
+        Running sum, of the shape of ``x``; with ``return_state`` also its last value.
+    """
+    y, sum1 = sigma_sum(to_rows(x), state_rows(state), False, return_state)
+    y = from_rows(y, x.shape[1:-1])
+    return (y, from_state_rows(sum1, x)) if return_state else y

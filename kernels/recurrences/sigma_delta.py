@@ -1,0 +1,428 @@
+"""Sigma-delta neuron: running sum, activation and delta encoder in one pass.
+
+Forward (float32; b is the bias, phi the rectifier or nothing):
+
+    m[t] = m[t-1] + x[t]                       running sum (sigma.py)
+    a[t] = phi(m[t] + b)                       activation
+    s[t] = delta encoder of a                  events, floored to the grid (delta.py)
+
+Backward (float32); the encoder passes straight through:
+
+    g_a[t] = g[t] - g[t+1]
+    g_x[t] = g_x[t+1] + phi'(m[t] + b) g_a[t]
+    g_b    = g_x[0], summed over the samples;   g_theta as in delta.py
+
+Only the sign of m + b is kept for phi', as one bit a step: 32 steps of a neuron share an int32.
+
+Source: lava-dl neuron/sigma_delta.py, dendrite/sigma.py, axon/delta.py.
+"""
+
+import numpy as np
+import torch
+from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.layout import (
+    contiguous_rows,
+    from_rows,
+    neurons_a_parameter,
+    state_rows,
+    to_rows,
+)
+from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.rows import (
+    lanes,
+    load_or_zero,
+    load_rows,
+    store_row,
+    walk_backward,
+    walk_forward,
+)
+from lapilli.kernels.numbers.fixed_point import is_power_of_two
+from lapilli.kernels.numbers.language import jit, tl
+from lapilli.kernels.numbers.surrogate import DEFAULT, surrogate_constants, surrogate_named
+from torch import Tensor
+
+from .decays import reduce_to
+from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
+from .sigma import sigma_step
+
+WORD_BITS = tl.constexpr(5)  # a word of the mask holds 2**5 steps
+WORD_LAST = tl.constexpr(31)
+
+
+@jit
+def sigma_delta_step(m, x, bias, p, r, e, theta, RELU: tl.constexpr, CUM: tl.constexpr):
+    """Advance one step. Return the new m, the activation, d, y, and the new r and e."""
+    m = sigma_step(m, x)
+    a = m + bias
+    if RELU:
+        a = tl.where(a <= 0.0, 0.0, a)  # a NaN passes
+    d, y, r, e = delta_step(a, p, r, e, theta, CUM)
+    return m, a, d, y, r, e
+
+
+@jit
+def sigma_delta_step_bwd(g_x, g, g_after, passes):
+    """Go back one step through encoder, activation and sum; ``passes`` is its derivative."""
+    return g_x + tl.where(passes, g - g_after, 0.0)
+
+
+@jit
+def set_bit(word, a, k):
+    """Note in bit ``k`` whether the rectifier passes a gradient: where its output is not zero."""
+    return word | (tl.where(a == 0.0, 0, 1) << k)
+
+
+@jit
+def get_bit(word, k):
+    """Read bit ``k``."""
+    return ((word >> k) & 1) > 0
+
+
+# Triton: a program owns 128 neurons and walks over time (rows.py)
+
+
+@jit
+def _sigma_delta_fwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    m, p, r, e, last, word = carry
+    theta, bias, scale, unit, word_base, word_at = fixed
+    RELU: tl.constexpr = flags[0]
+    CUM: tl.constexpr = flags[1]
+    SHIFT: tl.constexpr = flags[2]
+    EXACT: tl.constexpr = flags[3]
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    if ptrs[3] is not None:
+        word = tl.where(word * 0 + (t & WORD_LAST) == 0, 0, word)
+    for i in tl.static_range(U):
+        m, p, d, y, r, e = sigma_delta_step(m, xs[i], bias, p, r, e, theta, RELU, CUM)
+        row = at + i * C
+        last = store_later(
+            ptrs[1], base, row, to_grid(y, scale, unit, EXACT), last, live, SHIFT)  # fmt: skip
+        store_row(ptrs[2], base, row, d, live)
+        if ptrs[3] is not None:
+            word = set_bit(word, p, (t & WORD_LAST) + i)
+    # the last of the stores to a word is the complete one
+    store_row(ptrs[3], word_base, word_at + (t >> WORD_BITS) * C, word, live)
+    return m, p, r, e, last, word
+
+
+@jit
+def _sigma_delta_fwd_kernel(
+    x_ptr,  # [N, T, C] float32: weighted input
+    y_ptr,  # [N, T, C] float32, out: events
+    saved_ptr,  # [N, T, C] float32, out, or None: d, kept for the gradient of the threshold
+    mask_ptr,  # [N, words, C] int32, out, or None: where the rectifier passes a gradient
+    threshold_ptr,  # [1] or [channels] float32, above 0
+    bias_ptr,  # [1], [channels] or [C] float32, or None
+    sum0_ptr, pre0_ptr, residual0_ptr, error0_ptr,  # [N, C] float32 or None: state before
+    sum1_ptr, pre1_ptr, residual1_ptr, error1_ptr,  # [N, C] float32, out, or None: state after
+    per, per_bias, words, scale, unit, T, C, M,
+    RELU: tl.constexpr, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    _, word_base, word_at, _ = lanes(words, C, BLOCK)
+    live = j < M
+    theta = tl.load(threshold_ptr + c // per, mask=live, other=1.0)
+    rest = tl.zeros([BLOCK], tl.float32)
+    bias = load_or_zero(bias_ptr, c // per_bias, live, rest)
+    m = load_or_zero(sum0_ptr, j, live, rest)
+    p = load_or_zero(pre0_ptr, j, live, rest)
+    r = load_or_zero(residual0_ptr, j, live, rest)
+    e = load_or_zero(error0_ptr, j, live, rest)
+    m, p, r, e, _, _ = walk_forward(
+        _sigma_delta_fwd_rows, (m, p, r, e, rest, tl.zeros([BLOCK], tl.int32)),
+        (x_ptr, y_ptr, saved_ptr, mask_ptr),
+        (theta, bias, scale, unit, word_base, word_at),
+        base, at, live, T, C, (RELU, CUM, SHIFT, EXACT), U, STAGES)  # fmt: skip
+    store_row(sum1_ptr, 0, j, m, live)
+    store_row(pre1_ptr, 0, j, p, live)
+    store_row(residual1_ptr, 0, j, r, live)
+    store_row(error1_ptr, 0, j, e, live)
+
+
+@jit
+def _sigma_delta_bwd_rows(
+    carry, ptrs, fixed, base, at, live, t, C, flags: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    g_x, g_after, g_later, total = carry
+    theta, height, rate, word_base, word_at = fixed
+    SHIFT: tl.constexpr = flags[0]
+    SHAPE: tl.constexpr = flags[1]
+    gs = load_rows(ptrs[0], base, at, C, live, U)
+    ds = load_rows(ptrs[1], base, at, C, live, U)
+    words = load_rows(ptrs[2], word_base, word_at + (t >> WORD_BITS) * C, C, live, 1)
+    for i in tl.static_range(U - 1, -1, -1):
+        g = g_later if SHIFT else gs[i]
+        g_later = gs[i]
+        passes = live if ptrs[2] is None else get_bit(words[0], (t & WORD_LAST) + i)
+        g_x = sigma_delta_step_bwd(g_x, g, g_after, passes)
+        store_row(ptrs[3], base, at + i * C, g_x, live)
+        if ptrs[1] is not None:
+            total += delta_step_threshold(g, ds[i], theta, height, rate, SHAPE)
+        g_after = g
+    return g_x, g_after, g_later, total
+
+
+@jit
+def _sigma_delta_bwd_kernel(
+    g_ptr,  # [N, T, C] float32
+    saved_ptr,  # [N, T, C] float32 or None: d, where the threshold is learned
+    mask_ptr,  # [N, words, C] int32, or None where there is no rectifier
+    gx_ptr,  # [N, T, C] float32, out, or None
+    threshold_ptr,  # [1] or [channels] float32
+    total_ptr,  # [N, C] float32, out, or None: gradient of the threshold, not reduced
+    per, words, scale_grad, rate, T, C, M,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+    U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, c = lanes(T, C, BLOCK)
+    _, word_base, word_at, _ = lanes(words, C, BLOCK)
+    live = j < M
+    theta = tl.load(threshold_ptr + c // per, mask=live, other=1.0)
+    rest = tl.zeros([BLOCK], tl.float32)
+    _, _, _, total = walk_backward(
+        _sigma_delta_bwd_rows, (rest, rest, rest, rest),
+        (g_ptr, saved_ptr, mask_ptr, gx_ptr),
+        (theta, tl.div_rn(scale_grad, theta), rate, word_base, word_at),
+        base, at, live, T, C, (SHIFT, SHAPE), U, STAGES)  # fmt: skip
+    store_row(total_ptr, 0, j, total, live)
+
+
+# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
+
+
+@cpu_loop
+def _sigma_delta_fwd_cpu(
+    first, last, x, y_out, saved, mask, threshold, biases,
+    sum0, pre0, residual0, error0, sum1, pre1, residual1, error1,
+    per, per_bias, words, scale, unit, N, T, C,
+    RELU: tl.constexpr, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    m, p = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    theta, bias = np.empty(TILE, np.float32), np.zeros(TILE, np.float32)
+    word = np.empty(TILE, np.int32)
+    beyond = np.empty(TILE, np.float32)  # takes the last event, which a shift pushes out
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        m[:], p[:], r[:], e[:] = 0, 0, 0, 0
+        for i in range(c1 - c0):
+            theta[i] = threshold[(c0 + i) // per]
+            if biases is not None:
+                bias[i] = biases[(c0 + i) // per_bias]
+        if sum0 is not None:
+            for i in range(c1 - c0):
+                m[i] = sum0[n, c0 + i]
+        if pre0 is not None:
+            for i in range(c1 - c0):
+                p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
+        if error0 is not None:
+            for i in range(c1 - c0):
+                e[i] = error0[n, c0 + i]
+        if SHIFT:
+            y_out[n, 0, c0:c1] = 0
+        for t in range(T):
+            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
+            if SHIFT:
+                y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
+            if saved is not None:
+                d_t = saved[n, t, c0:c1]
+            for i in range(c1 - c0):
+                m[i], p[i], d, y, r[i], e_new = sigma_delta_step(
+                    m[i], x_t[i], bias[i], p[i], r[i], e[i], theta[i], RELU, CUM)  # fmt: skip
+                if CUM:
+                    e[i] = e_new
+                if saved is not None:
+                    d_t[i] = d
+                y_t[i] = to_grid(y, scale, unit, EXACT)
+            if mask is not None:
+                k = np.int32(t & WORD_LAST)
+                if k == 0:
+                    word[:] = 0
+                for i in range(c1 - c0):
+                    word[i] = set_bit(word[i], p[i], k)
+                if k == WORD_LAST or t == T - 1:
+                    mask_t = mask[n, t >> WORD_BITS, c0:c1]
+                    for i in range(c1 - c0):
+                        mask_t[i] = word[i]
+        if sum1 is not None:
+            for i in range(c1 - c0):
+                sum1[n, c0 + i], pre1[n, c0 + i], residual1[n, c0 + i] = m[i], p[i], r[i]
+                if error1 is not None:
+                    error1[n, c0 + i] = e[i]
+
+
+@cpu_loop
+def _sigma_delta_bwd_cpu(
+    first, last, g, saved, mask, gx, threshold, total, per, words, scale_grad, rate, N, T, C,
+    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
+):  # fmt: skip
+    theta, height, sums, g_x = (
+        np.empty(TILE, np.float32), np.empty(TILE, np.float32),
+        np.empty(TILE, np.float32), np.empty(TILE, np.float32),
+    )  # fmt: skip
+    none = np.zeros(TILE, np.float32)  # gradient of what comes after the sequence
+    tiles = (C + TILE - 1) // TILE
+    for tile in range(first, last):
+        n, c0 = tile // tiles, tile % tiles * TILE
+        c1 = min(c0 + TILE, C)
+        sums[:], g_x[:] = 0, 0
+        for i in range(c1 - c0):
+            theta[i] = threshold[(c0 + i) // per]
+            height[i] = scale_grad / theta[i]
+        for t in range(T - 1, -1, -1):
+            now = t + 1 if SHIFT else t
+            g_t = g[n, now, c0:c1] if now < T else none
+            after = g[n, now + 1, c0:c1] if now + 1 < T else none
+            if gx is not None:
+                gx_t = gx[n, t, c0:c1]
+                if mask is not None:
+                    word, k = mask[n, t >> WORD_BITS, c0:c1], np.int32(t & WORD_LAST)
+                for i in range(c1 - c0):
+                    passes = True if mask is None else get_bit(word[i], k)
+                    g_x[i] = sigma_delta_step_bwd(g_x[i], g_t[i], after[i], passes)
+                    gx_t[i] = g_x[i]
+            if saved is not None:
+                d_t = saved[n, t, c0:c1]
+                for i in range(c1 - c0):
+                    sums[i] += delta_step_threshold(
+                        g_t[i], d_t[i], theta[i], height[i], rate, SHAPE)  # fmt: skip
+        if total is not None:
+            for i in range(c1 - c0):
+                total[n, c0 + i] = sums[i]
+
+
+# The operator
+
+
+@define_op(samples="x sum0 pre0 residual0 error0")
+def sigma_delta_fwd(
+    x: Tensor, threshold: Tensor, bias: Tensor | None, sum0: Tensor | None,
+    pre0: Tensor | None, residual0: Tensor | None, error0: Tensor | None,
+    scale: float, tau_grad: float, scale_grad: float, surrogate: str,
+    save: bool, words: int, final: bool, relu: bool, cum_error: bool, shift: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return events, saved d, mask, and the last sum, activation, residual and error.
+
+    The mask has ``words`` words of 32 steps a neuron; 0 where nobody needs it.
+    """
+    N, T, C = x.shape
+    y = empty(x.shape, torch.float32, x)
+    saved = empty(x.shape, torch.float32, x) if save else None
+    mask = empty((N, words, C), torch.int32, x) if words else None
+    sum1, pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(3))
+    error1 = x.new_empty(N, C) if final and cum_error else None
+    execute(
+        _sigma_delta_fwd_kernel, _sigma_delta_fwd_cpu, (N, T, C),
+        (x, y, saved, mask, threshold, bias, sum0, pre0, residual0, error0 if cum_error else None,
+         sum1, pre1, residual1, error1, neurons_a_parameter(C, threshold),
+         1 if bias is None else neurons_a_parameter(C, bias), words, scale, 1 / scale),
+        (relu, cum_error, shift, is_power_of_two(scale)),
+    )  # fmt: skip
+    return y, saved, mask, sum1, pre1, residual1, error1
+
+
+@define_op(samples="g saved mask")
+def sigma_delta_bwd(
+    g: Tensor, saved: Tensor | None, mask: Tensor | None, threshold: Tensor,
+    tau_grad: float, scale_grad: float, surrogate: str, shift: bool, wanted: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the gradient of the input and the partial gradients of the threshold."""
+    N, T, C = g.shape
+    gx = empty(g.shape, torch.float32, g) if wanted else None
+    total = None if saved is None else g.new_zeros(N, C)
+    height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
+    execute(
+        _sigma_delta_bwd_kernel, _sigma_delta_bwd_cpu, (N, T, C),
+        (g, saved, mask, gx, threshold, total, neurons_a_parameter(C, threshold),
+         1 if mask is None else mask.shape[1], height, rate),
+        (shift, surrogate_named(surrogate).shape),
+    )  # fmt: skip
+    return gx, total
+
+
+def _save(ctx, inputs, output):
+    (_, threshold, bias, _, _, _, _, _, *constants, _, _, _, ctx.relu, _, shift) = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1], output[2], threshold, bias)
+    ctx.constants = *constants, shift
+
+
+def _backward(ctx, g, *_states):
+    saved, mask, threshold, bias = ctx.saved_tensors
+    wanted, learning, biased = ctx.needs_input_grad[:3]
+    back = wanted or biased
+    gx, total = sigma_delta_bwd(
+        contiguous_rows(g), saved if learning else None, mask if ctx.relu and back else None,
+        threshold, *ctx.constants, back,
+    )  # fmt: skip
+    g_threshold = reduce_to(threshold, total) if learning else None
+    g_bias = reduce_to(bias, gx[:, 0]) if biased else None
+    return (gx if wanted else None), g_threshold, g_bias, *(None,) * 14
+
+
+differentiable(sigma_delta_fwd, _backward, _save)
+
+
+@with_reference
+def sigma_delta(
+    x: Tensor,
+    threshold: Tensor,
+    scale: int,
+    *,
+    bias: Tensor | None = None,
+    relu: bool = True,
+    tau_grad: float = 1.0,
+    scale_grad: float = 1.0,
+    surrogate: str = DEFAULT,
+    cum_error: bool = False,
+    shift: bool = False,
+    state: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Run sigma-delta neurons over time: sum, bias, activation and encoder in one pass.
+
+    Equal bit for bit to ``sigma``, ``torch.relu(y + bias)`` and ``delta`` one after the other.
+
+    Parameters
+    ----------
+    x
+        Weighted input, ``[N, neurons..., T]``, real units.
+    threshold, scale, tau_grad, scale_grad, surrogate, cum_error, shift
+        As for ``lapilli.kernels.recurrences.delta.delta``.
+    bias
+        Added to the sum: as many values as 1, as channels, or as neurons, in any shape; None for
+        none.
+    relu
+        Rectify the biased sum; otherwise it is encoded as it is.
+    state
+        Sum, activation, residual and accumulated error ``[N, neurons...]`` before the first step;
+        zeros if None. No gradient flows into it.
+    return_state
+        Also return the state after the last step, detached.
+
+    Returns
+    -------
+    Tensor
+        Events, of the shape of ``x``; with ``return_state`` also ``(sum, pre, residual, error)``.
+    """
+    before = (None,) * 4 if state is None else map(state_rows, state)
+    words = 0
+    if relu and is_learned(x, bias):
+        T = x.shape[-1]
+        # a graph is traced for any T; with a word to spare it is never one, which torch fixes
+        words = T // 32 + 2 if torch.compiler.is_compiling() else -(-T // 32)
+    y, _, _, *after = sigma_delta_fwd(
+        to_rows(x), threshold.reshape(-1), None if bias is None else bias.reshape(-1), *before,
+        scale, tau_grad, scale_grad, surrogate, is_learned(threshold), words,
+        return_state, relu, cum_error, shift,
+    )  # fmt: skip
+    y = from_rows(y, x.shape[1:-1])
+    return (y, named_state(after, x)) if return_state else y
