@@ -4,7 +4,8 @@
     python tests/conformance/compare.py [--python PYTHON3.10]
 
 Makes an environment for Lava of its own under build/conformance, since Lava needs Python 3.10 and
-NumPy 1.26; writes the tables of docs/conformance.md. Exit status 1 if a case that must be equal is not.
+NumPy 1.26; writes the tables of docs/conformance.md. Exit status 1 if a case that must be equal is
+not.
 """
 
 import argparse
