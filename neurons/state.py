@@ -312,6 +312,12 @@ def refuse_lost_state(module: torch.nn.Module) -> None:
     )
 
 
+def refuse_graph(x: Tensor, why: str) -> None:
+    """Raise where ``x`` is computed for a CUDA graph: what Python adds up is done once only."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(why)
+
+
 @contextlib.contextmanager
 def stepping(neuron: torch.nn.Module, linked: bool = False) -> Iterator[None]:
     """Let a neuron keep its state from step to step of one call, and forget it where it would.

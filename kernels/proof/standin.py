@@ -2,7 +2,8 @@
 
 CPU tensors stand for those of the GPU. Every kernel takes the way to its launch that it takes on a
 GPU, so that Python's share of a step can be measured and its launches counted without one; what a
-kernel was to write stays as it was. Torch's own operators run on the CPU.
+kernel was to write stays as it was. Torch's own operators run on the CPU. Where nothing is compiled,
+tensors of the device meta do as well, and those of the CPU are then what they are.
 
     with stand_in() as gpu:
         step()
@@ -10,6 +11,7 @@ kernel was to write stays as it was. Torch's own operators run on the CPU.
 """
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import triton
 from lapilli.blocks import tensor_cores
 from lapilli.kernels.executors import again, dispatch
 from lapilli.kernels.recurrences import recurrent_triton
@@ -26,6 +29,7 @@ from triton.runtime.driver import driver
 from .aot import architecture
 
 _STREAM = 7  # handle of the stream that is current
+_numbers = itertools.count(1)  # of what is loaded
 
 
 @dataclass(frozen=True)
@@ -52,28 +56,28 @@ class StandIn:
 
     def __post_init__(self) -> None:
         self.utils = self
-        self.names: dict[int, str] = {}
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
         """Return what launches one compiled kernel."""
         name = metadata.name
 
         def run(x, y, z, stream, function, packed, described, enter, leave, *args):
-            if self.on_launch is not None:
-                self.on_launch(name)
+            gpu = driver.active  # Triton may have compiled the kernel for another one
+            assert isinstance(gpu, StandIn), "compiled for a GPU that is not there"
+            if gpu.on_launch is not None:
+                gpu.on_launch(name)
             for hook in (enter, leave):
                 if hook is not None:
                     hook(described)
-            if self.launches is not None:
-                self.launches.append(Recorded(name, (x, y, z), stream, function, packed, args))
+            if gpu.launches is not None:
+                gpu.launches.append(Recorded(name, (x, y, z), stream, function, packed, args))
 
         return run
 
-    def load_binary(self, name: str, *_: Any) -> tuple[int, int, int, int, int]:
-        """Return module, function, registers, spills, and most threads."""
-        number = len(self.names) + 1
-        self.names[number] = name
-        return number, number, 32, 0, 1024
+    def load_binary(self, name: str, *_: Any) -> tuple[int, ...]:
+        """Return module, function, registers, spills, and since Triton 3.4 the most threads."""
+        number = next(_numbers)
+        return (number, number, 32, 0, 1024)[: 5 if hasattr(triton, "knobs") else 4]
 
     def get_device_properties(self, device: int) -> dict[str, int]:
         """Return what Triton asks of a device."""
@@ -98,18 +102,25 @@ class StandIn:
 
 def _product(x: Tensor, w: Tensor) -> Tensor:
     """Stand for a product of bfloat16 into float32, which the CPU has not: one launch."""
-    return torch.empty(x.shape[0], w.shape[1]).fill_(0.0)
+    return torch.empty(x.shape[0], w.shape[1], device=x.device).fill_(0.0)
 
 
 @contextlib.contextmanager
-def stand_in(**options: Any) -> Iterator[StandIn]:
+def stand_in(compiles: bool = True, **options: Any) -> Iterator[StandIn]:
     """Let CPU tensors be those of a GPU, whose launches are recorded.
 
+    Without ``compiles`` launches end before Triton and only ``on_launch`` hears of them.
     ``options`` are those of ``StandIn``. What has been compiled before is forgotten on both sides.
     """
     gpu = StandIn(**options)
+
+    def told(kernel: Any, *_: Any) -> None:
+        if gpu.on_launch is not None:
+            gpu.on_launch(kernel.__name__)
+
     replaced = {
         dispatch.executor: lambda device: "triton",
+        dispatch.has_no_memory: lambda x: False,
     }
     with contextlib.ExitStack() as patches:
         for module in [m for n, m in sys.modules.items() if n.startswith("lapilli")]:
@@ -121,10 +132,13 @@ def stand_in(**options: Any) -> Iterator[StandIn]:
             (recurrent_triton, "_shared_memory", lambda device: gpu.shared),
             (tensor_cores, "usable", lambda device: True),
             (tensor_cores, "_product", _product),
-            (driver, "_active", gpu),
             (again, "_known", {}),
         ):
             patches.enter_context(mock.patch.object(where, name, value))
+        if not compiles:
+            patches.enter_context(mock.patch.object(dispatch, "_launch_here", told))
+        patches.enter_context(mock.patch.dict(vars(driver)))
+        driver.set_active(gpu)
         _forget()
         try:
             yield gpu
