@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 _NOT_CAPTURED = (
     "the step cannot be captured as a CUDA graph: {}. A step must launch the same work every time "
-    "and never look at a value: no .item(), .cpu(), print or if of a tensor, no index by a mask, no "
-    "tensor that is made on the CPU. Optimizers want capturable=True; with torch.amp.GradScaler they "
-    "want fused=True too. Call the step itself where this cannot be changed."
+    "and never look at a value: no .item(), .cpu(), print or if of a tensor, no index by a mask, "
+    "no tensor that is made on the CPU. Optimizers want capturable=True; with torch.amp.GradScaler "
+    "they want fused=True too. Call the step itself where this cannot be changed."
 )
 
 
@@ -37,9 +37,9 @@ def graphed(
     layers learn their shapes. The next one is captured, and this and all later ones are launched as
     a whole. On a CPU every call is a plain one, so that scripts need not tell the two apart.
 
-    What the graph holds stays as it was: numbers, such as a learning rate that is no tensor,
-    whatever ``step`` does besides launching, as printing, and the tensors that it takes from outside,
-    such as parameters. States of neurons with ``persistent_state`` go on from call to call, and
+    What the graph holds stays as it was: numbers, such as a learning rate that is no tensor, and
+    the tensors that ``step`` takes from outside, such as parameters. What it does besides launching,
+    such as printing, is not done again. States of neurons with ``persistent_state`` go on from call to call, and
     ``lapilli.reset_state(net)`` between calls returns them to rest.
 
     Parameters
@@ -114,8 +114,8 @@ def graphed(
 def _supported(device: torch.device) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise TypeError(
-            f"a step can be graphed on CUDA and ROCm devices, and runs as it is on a CPU; got device "
-            f"{str(device)!r}. Call the step itself there."
+            f"a step can be graphed on CUDA and ROCm devices, and runs as it is on a CPU; got "
+            f"device {str(device)!r}. Call the step itself there."
         )
     return device
 
@@ -145,8 +145,8 @@ class _Graphed:
         tensors = [v for v in values if isinstance(v, Tensor)]
         if any(t.requires_grad for t in tensors):
             raise ValueError(
-                "a tensor given to a graphed step must not require a gradient, which would go to the "
-                "graph's own copy; give x.detach(), or make it a parameter that the step reads"
+                "a tensor given to a graphed step must not require a gradient, which would go to "
+                "the graph's own copy; give x.detach(), or make it a parameter that the step reads"
             )
         device = _device_of(tensors, self.device)
         if not _has_graphs(device):
@@ -220,8 +220,8 @@ class _Captured:
             raise RuntimeError(
                 f"{name} of a {type(module).__name__} changes from "
                 f"{None if start is None else tuple(start.shape)} to "
-                f"{None if end is None else tuple(end.shape)} in a step; a state of a graph keeps its "
-                f"shape. Call lapilli.reset_state(net) between the steps, not within"
+                f"{None if end is None else tuple(end.shape)} in a step; a state of a graph keeps "
+                f"its shape. Call lapilli.reset_state(net) between the steps, not within"
             )
         start.copy_(end)
         module._kept[name] = start
@@ -243,8 +243,8 @@ class _Captured:
         resting = [k is None for k in kept]
         if any(resting) and not all(resting):
             raise ValueError(
-                "some states of the network are at rest and others are not; return all of it to rest "
-                "with lapilli.reset_state(net) between two calls of a graphed step"
+                "some states of the network are at rest and others are not; return all of it to "
+                "rest with lapilli.reset_state(net) between two calls of a graphed step"
             )
         for (module, name, start), now in zip(self.states, kept, strict=True):
             if now is None:
@@ -256,30 +256,30 @@ class _Captured:
     def _check(self, values: list[Any], form: Any) -> None:
         if form != self.form:
             raise ValueError(
-                f"a graphed step was captured with arguments of another structure: {self.form}; got "
-                f"{form}. Make another one with lapilli.graphed for these."
+                f"a graphed step was captured with arguments of another structure: {self.form}; "
+                f"got {form}. Make another one with lapilli.graphed for these."
             )
         for own, value in zip(self.given, values, strict=True):
             if isinstance(own, Tensor) and isinstance(value, Tensor):
                 if (own.shape, own.dtype) != (value.shape, value.dtype):
                     raise ValueError(
                         f"a graphed step was captured with a tensor of shape {tuple(own.shape)}, "
-                        f"{own.dtype}; got {tuple(value.shape)}, {value.dtype}. Let the loader leave "
-                        f"out the last, smaller batch (drop_last=True), or make another graphed step "
-                        f"for such tensors."
+                        f"{own.dtype}; got {tuple(value.shape)}, {value.dtype}. Let the loader "
+                        f"leave out the last, smaller batch (drop_last=True), or make another "
+                        f"graphed step for such tensors."
                     )
             elif isinstance(own, Tensor) or isinstance(value, Tensor) or own != value:
                 raise ValueError(
                     f"a graphed step was captured with {_short(own)} in place of which it is given "
-                    f"{_short(value)}; a graph holds numbers as they were. Give a tensor, which may "
-                    f"have another value in each call."
+                    f"{_short(value)}; a graph holds numbers as they were. Give a tensor, which "
+                    f"may have another value in each call."
                 )
         for name, (where, tensor) in self.read.items():
             if where(name) is not tensor:
                 raise RuntimeError(
-                    f"a graphed step reads the tensor {name!r}, which is another one than when it was "
-                    f"captured; the graph would go on reading the old one. Give it as an argument, "
-                    f"or write into it with {name}.copy_(...)"
+                    f"a graphed step reads the tensor {name!r}, which is another one than when it "
+                    f"was captured; the graph would go on reading the old one. Give it as an "
+                    f"argument, or write into it with {name}.copy_(...)"
                 )
 
 

@@ -47,10 +47,8 @@ if _hooks is not None:
 
 def _is_watched() -> bool:
     """Whether somebody wants to know of launches: a chain of hooks, or since 3.5 an empty one."""
-    for hook in _hooks():  # type: ignore[misc]
-        if hook is not None and getattr(hook, "calls", True):
-            return True
-    return False
+    enter, leave = _hooks()  # type: ignore[misc]
+    return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
 def key_of(

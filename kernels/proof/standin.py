@@ -2,8 +2,8 @@
 
 CPU tensors stand for those of the GPU. Every kernel takes the way to its launch that it takes on a
 GPU, so that Python's share of a step can be measured and its launches counted without one; what a
-kernel was to write stays as it was. Torch's own operators run on the CPU. Where nothing is compiled,
-tensors of the device meta do as well, and those of the CPU are then what they are.
+kernel was to write stays as it was. Torch's own operators run on the CPU. Where nothing is
+compiled, tensors of the device meta do as well, and those of the CPU are then what they are.
 
     with stand_in() as gpu:
         step()

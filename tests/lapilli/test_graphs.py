@@ -322,7 +322,7 @@ def test_warmup_is_checked(warmup):
 def test_what_it_is_given_is_checked():
     with pytest.raises(TypeError, match="step must be a function; got 3"):
         lapilli.graphed(3)
-    with pytest.raises(TypeError, match="on CUDA and ROCm devices.*got device 'meta'"):
+    with pytest.raises(TypeError, match=r"on CUDA and ROCm devices.*got device 'meta'"):
         lapilli.graphed(lambda x: x)(torch.zeros(1, device="meta"))
     with pytest.raises(TypeError, match="got device 'xpu'"):
         lapilli.graphed(lambda x: x, device="xpu")
