@@ -38,9 +38,9 @@ def graphed(
     a whole. On a CPU every call is a plain one, so that scripts need not tell the two apart.
 
     What the graph holds stays as it was: numbers, such as a learning rate that is no tensor, and
-    the tensors that ``step`` takes from outside, such as parameters. What it does besides launching,
-    such as printing, is not done again. States of neurons with ``persistent_state`` go on from call to call, and
-    ``lapilli.reset_state(net)`` between calls returns them to rest.
+    the tensors that ``step`` takes from outside, such as parameters. What it does besides
+    launching, such as printing, is not done again. States of neurons with ``persistent_state`` go
+    on from call to call, and ``lapilli.reset_state(net)`` between calls returns them to rest.
 
     Parameters
     ----------
