@@ -699,7 +699,7 @@ def _warm(args: argparse.Namespace) -> int:
     from . import warm
 
     start = time.perf_counter()
-    with _wrong_input():
+    with wrong_input():
         for name in warm.warm(args.networks, args.shape, args.classes):
             print(name, flush=True)
     files = [*warm.folder().rglob("*.nbc")]
