@@ -1,5 +1,6 @@
 """What all tests share: memory that was never written is visible, and chance repeats itself."""
 
+import gc
 import os
 import random
 
@@ -57,6 +58,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if mark in item.keywords and not chosen:
                 item.add_marker(skip)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported and collected stays: not to be looked at again and again
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, C
 
 import ctypes
 import functools
+import gc
 import importlib
 import math
 import threading
@@ -199,6 +200,8 @@ def run_loop(
             given.append(a)
         elif a is not None:
             given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
+    if not compiled.overloads:
+        _compile(compiled, given)
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(LOOP + loop.__name__):
             run_tiles(compiled, tiles, work, given, args)
@@ -207,6 +210,22 @@ def run_loop(
     if LoopCalls.active is not None:
         taken = [a for a, v in zip(args, values, strict=True) if v is not None]
         LoopCalls.active.add(compiled, tiles, taken, given)
+
+
+def _compile(loop: Any, given: list[Any]) -> None:
+    """Compile a loop for its arguments, or read it from the disk, before threads share it.
+
+    Python looks for garbage meanwhile, in all that there is, again and again: that would take a
+    tenth of the time.
+    """
+    kinds = tuple(loop.typeof_pyval(value) for value in (0, 0, *given))
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        loop.compile(kinds)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class LoopCalls:

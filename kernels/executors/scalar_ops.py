@@ -8,7 +8,7 @@ import inspect
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
@@ -313,26 +313,25 @@ def _compared(typingctx, node, kinds):
 
 
 @intrinsic
-def _of_magnitude(typingctx, bits):
-    """Return the float32 whose ``magnitude`` was given."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], _FLOAT)
-
-    return types.float32(types.int32), codegen
-
-
-@njit(forceinline=True, error_model="numpy")
-def note(suspect, tile, top, gain, scale, calm):
+def note(typingctx, suspect, tile, top, gain, scale, calm):
     """Mark a tile for ``dispatch.run_watched`` if a state in it may not fit.
 
     ``top`` and ``gain`` are those of ``fixed_point.not_calm``, the largest of the tile, as
     ``magnitude`` returns them; the bound has to stay below ``calm``.
     """
-    reach = np.float32(np.float32(_of_magnitude(top) * scale) * _of_magnitude(gain))
-    if not reach < calm:
-        suspect[0] = 1  # threads may do so at once
-        suspect[1 + tile] = 1
+
+    def codegen(context, builder, signature, args):
+        suspect, tile, top, gain, scale, calm = args
+        marks = context.make_array(signature.args[0])(context, builder, suspect).data
+        reach = builder.fmul(builder.bitcast(top, _FLOAT), scale)
+        reach = builder.fmul(reach, builder.bitcast(gain, _FLOAT))
+        with builder.if_then(builder.fcmp_unordered(">=", reach, calm)):  # or not a number
+            for place in (_LONG(0), builder.add(tile, _LONG(1))):  # threads may do so at once
+                builder.store(ir.Constant(ir.IntType(32), 1), builder.gep(marks, [place]))
+        return context.get_dummy_value()
+
+    real, whole = types.float32, types.int32
+    return types.void(suspect, types.int64, whole, whole, real, real), codegen
 
 
 @intrinsic

@@ -1,5 +1,6 @@
 """Lifting of step functions and loops to Numba: what is folded, what is cached and when."""
 
+import gc
 import os
 import shutil
 import stat
@@ -333,6 +334,32 @@ def test_a_copy_of_the_cache_serves(cache, module_path):
 def _doubling_loop(first, last, x, out):
     for i in range(first, last):
         out[i] = x[i] + x[i]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_again_after_compilation(enabled, cache, monkeypatch):
+    loop, seen = cpu_loop(_doubling_loop.fn), []
+    specialise = loop.specialise
+
+    def watched(*key):
+        compiled = specialise(*key)
+        compile_it = compiled.compile
+        monkeypatch.setattr(
+            compiled, "compile", lambda kinds: (seen.append(gc.isenabled()), compile_it(kinds))
+        )
+        return compiled
+
+    monkeypatch.setattr(loop, "specialise", watched)
+    x, out = torch.tensor([1.0, 2.0]), torch.empty(2)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for _ in range(2):
+            dispatch.run_loop(loop, 2, 2, (x, out))
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert out.tolist() == [2, 4]
+    assert seen == [False], "compiled once, while nothing is collected"
 
 
 def _hits(loop):
