@@ -124,6 +124,14 @@ class _Language:
         Trace.current.stores.append(Store(address, value, Trace.current.stage))
 
     def __getattr__(self, name: str) -> Function:
+        from .scalar_ops import OPERATIONS  # which loads Numba
+
+        if name not in OPERATIONS:
+            raise AttributeError(
+                f"tl.{name} is not among what a kernel may compute with on a CPU; use arithmetic, "
+                f"comparisons and {', '.join(f'tl.{n}' for n in _FUNCTIONS)}"
+            )
+
         def operation(*args: Any) -> Value:
             return value_of(name, args, joint(*args) if name in _OF_ANY else "float")
 
@@ -131,6 +139,7 @@ class _Language:
 
 
 _OF_ANY = ("maximum", "minimum", "abs")
+_FUNCTIONS = ("where", *_OF_ANY, "exp2", "floor", "sqrt", "div_rn", "load", "store")
 _LANGUAGE = _Language()
 _bodies: dict[Function, Function] = {}
 
@@ -148,7 +157,8 @@ def _bound(fn: Function) -> Function:
     """Return a function of the kernels as one of symbols."""
     if fn not in _bodies:
         scope: dict[str, Any] = {"__builtins__": __builtins__}
-        body = types.FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__)
+        cells = tuple(types.CellType(_translated(c.cell_contents)) for c in fn.__closure__ or ())
+        body = types.FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__, cells)
 
         def run(*args: Any, **options: Any) -> Any:
             if args and isinstance(args[0], Pointer) and args[0].name.endswith("0"):

@@ -264,11 +264,13 @@ class _Writer:
             self._line(f"top = maximum(top, {largest})")
 
     def _steps(self) -> None:
+        stores = [s for s in self.found.stores if s.stage is Stage.STEP]
+        if not (stores or self.carried or self.tops_of_step):
+            return
         steps = "range(T - 1, -1, -1)" if self.found.backward else "range(T)"
         self._line(f"for t in {steps}:")
         self.depth += 1
         self._scalars(Stage.STEP)
-        stores = [s for s in self.found.stores if s.stage is Stage.STEP]
         for x in self.live:
             if x.op == "row" and x.stage is Stage.STEP:
                 self._row(*x.args, "none")
