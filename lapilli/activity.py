@@ -20,7 +20,7 @@ from .blocks import base, sigma_delta
 from .blocks.recurrent import AbstractRecurrent
 from .blocks.synapse import GenericLayer
 from .neurons.norm import MeanOnlyBatchNorm
-from .neurons.state import reset_state
+from .neurons.state import refuse_graph, reset_state
 
 _MOST_DOUBLINGS = 12  # of the weights, in search of a rate; as many halvings
 _MOST_BISECTIONS = 24
@@ -114,6 +114,7 @@ class _Count:
         self.steps = 0
 
     def add(self, y: Tensor) -> None:
+        refuse_graph(y, "Activity counts spikes; leave it out of a graphed step")
         rows = y.detach().movedim(-1, 1)  # as they lie in memory
         events = rows.count_nonzero((0, 1))
         self.events = events if self.events is None else self.events + events

@@ -31,7 +31,7 @@ from .lazy import (
     unmark,
 )
 from .limits import UPDATE, confined, own_parameter, require_finite, settle_update
-from .state import Stateful
+from .state import Stateful, refuse_graph
 
 Range = float | tuple[float, float]
 
@@ -683,6 +683,7 @@ class FixedPointNeuron(Neuron):
                 "overflows cannot be counted under torch.export or a transform of torch.func: set "
                 "count_overflows = False for this call"
             )
+        refuse_graph(lost, "overflows are counted; set count_overflows = False for a graphed step")
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             return  # activation checkpointing computes again what has been counted
         self._lost = lost if self._lost is None else self._lost.to(lost.device) + lost
