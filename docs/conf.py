@@ -69,6 +69,14 @@ def typeset_equations(app, doctree):
                 block.replace_self(nodes.raw("", drawn, format="html"))
 
 
+def say_returns_once(app, domain, kind, content):
+    """Drop the annotation of what is returned where the docstring says type and meaning."""
+    for fields in content.findall(nodes.field_list):
+        by_name = {field[0].astext(): field for field in fields.findall(nodes.field)}
+        if "returns" in by_name and "rtype" in by_name:
+            fields.remove(by_name["rtype"])
+
+
 def one_name_an_entry(app, what, name, obj, options, lines):
     """Describe attributes that share an entry, ``a, b``, one by one, which napoleon cannot."""
     if "Attributes" not in lines:
@@ -151,6 +159,7 @@ def setup(app):
     """Connect what is above to Sphinx."""
     app.connect("autodoc-process-docstring", one_name_an_entry, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("object-description-transform", say_returns_once, priority=900)
     app.connect("doctree-read", typeset_equations)
     app.connect("source-read", link_to_pages)
     app.connect("builder-inited", write_help)
