@@ -322,7 +322,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
 
     @property
     def product(self) -> Product:
-        """How the synapse multiplies: ``"auto"``, ``"dense"`` or ``"events"``."""
+        """How the synapse multiplies, ``"auto"``, ``"dense"`` or ``"events"``."""
         return self._product
 
     @product.setter
@@ -389,7 +389,7 @@ class GenericLayer(KeepsFloat32, torch.nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a call does what this class says: nothing hooked, nothing overridden."""
+        """Whether a call does what this class says, as nothing is hooked and nothing overridden."""
         return not self._differs(_SplitWeight)
 
     @property

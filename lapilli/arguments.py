@@ -1,7 +1,11 @@
 """Arguments of the command line; the commands themselves are in cli.py."""
 
 import argparse
+import contextlib
+import errno
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +16,40 @@ _MOST_NEURON_STEPS = 2**28  # of a profile: 1 GiB a series
 
 class UsageError(Exception):
     """Wrong input; the message is one line for the user."""
+
+
+_REASONS = {
+    errno.ENOENT: "there is no file {name}; check the name, and the folder: this is {here}",
+    errno.EISDIR: "{name} is a folder; give the name of a file",
+    errno.ENOTDIR: "there is no file {name}: a part of this path is itself a file and no folder",
+    errno.EACCES: "this user may not read or write {name}; change its permissions or choose "
+    "another place",
+    errno.EROFS: "{name} is on a disk that is read-only; choose another place",
+    errno.ENOSPC: "the disk has no room for {name}; free some, or choose another place",
+    errno.ENAMETOOLONG: "the name {name} is too long for a file; give a shorter one",
+}
+_REASONS[errno.EPERM] = _REASONS[errno.EACCES]
+
+
+def in_plain_words(error: Exception) -> str:
+    """Say in one line what is wrong; of a file that cannot be used, also what to do."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return " ".join(str(error).split())
+    name = "the file" if error.filename is None else repr(os.fsdecode(error.filename))
+    if error.errno not in _REASONS:
+        return f"{name} cannot be used: {error.strerror}"
+    return _REASONS[error.errno].format(name=name, here=repr(os.getcwd()))
+
+
+@contextlib.contextmanager
+def wrong_input(*errors: type[Exception]) -> Iterator[None]:
+    """Turn errors of files, and ``errors``, into a UsageError."""
+    try:
+        yield
+    except BrokenPipeError:  # of who reads the output
+        raise
+    except (OSError, *errors) as error:
+        raise UsageError(in_plain_words(error)) from None
 
 
 class _Parser(argparse.ArgumentParser):

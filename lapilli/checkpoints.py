@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .activity import LayerActivity
-from .arguments import UsageError
+from .arguments import UsageError, in_plain_words
 from .export.files import replacing
 from .training import Epoch
 
@@ -56,8 +56,7 @@ def read(folder: Path) -> dict[str, Any]:
             for e in content["history"]
         ]
     except Exception as error:  # torch raises many kinds
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path} cannot be read: {reason}") from None
+        raise UsageError(f"{path} cannot be read: {in_plain_words(error)[:120]}") from None
     return {**content, "history": epochs}
 
 

@@ -12,13 +12,14 @@ import os
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import processes
-from .arguments import UsageError, parser
+from .arguments import UsageError, parser, wrong_input
 from .extras import MissingExtraError
 
 # torch takes seconds to import: the commands import what they need, so that --help and wrong
@@ -407,7 +408,7 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
     ):
         bar.set_postfix_str("compiling kernels")
         try:
-            with processes.Interrupts(run.group) as interrupts, _wrong_input():
+            with processes.Interrupts(run.group) as interrupts, wrong_input():
                 for epoch in fit(
                     net, data, run.recipe.loss, epochs=run.epochs, batch_size=run.batch_size,
                     rates=run.recipe.rates, seed=run.seed, check=interrupts.check, watch=True,
@@ -495,22 +496,11 @@ def _summary(results: dict[str, Any]) -> str:
     return "\n".join(f"{name:<10}{text.replace(chr(10), indent)}" for name, text in rows.items())
 
 
-@contextlib.contextmanager
-def _wrong_input(*errors: type[Exception]) -> Iterator[None]:
-    """Report errors of reading and writing files, and ``errors``, in one line."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (OSError, *errors) as error:
-        raise UsageError(" ".join(str(error).split())) from None
-
-
 def _check(args: argparse.Namespace) -> int:
     from . import export
 
     budget = None
-    with _wrong_input(ValueError):
+    with wrong_input(ValueError):
         data = _array(args.data) if args.data else None
         findings = export.check(args.file, args.target, data=data, unit=args.unit)
         if args.budget:
@@ -535,10 +525,14 @@ def _array(path: Path) -> Any:
     """Read a file of one array."""
     import numpy as np
 
-    # mapped: a header can claim any size, a map ends where the file ends
-    x = np.load(path, mmap_mode="r", allow_pickle=False)
+    x = None
+    with contextlib.suppress(EOFError, ValueError, zipfile.BadZipFile):
+        # mapped: a header can claim any size, a map ends where the file ends
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(x, np.ndarray):
-        raise UsageError(f"{path} is not a file of one array; write it with numpy.save")
+        raise UsageError(
+            f"{str(path)!r} is not a file of one array of numbers; write it with numpy.save"
+        )
     return x
 
 
@@ -548,7 +542,7 @@ def _run(args: argparse.Namespace) -> int:
     from . import export
     from .export.files import replacing
 
-    with _wrong_input(ValueError):
+    with wrong_input(ValueError):
         x = _array(args.input)
         result = export.run(args.file, x, unit=args.unit, overflow=args.overflow)
         kind = np.min_scalar_type(-int(abs(result.output).max()) - 1)
@@ -564,7 +558,7 @@ def _run(args: argparse.Namespace) -> int:
 def _inspect(args: argparse.Namespace) -> int:
     from . import export
 
-    with _wrong_input(ValueError):
+    with wrong_input(ValueError):
         table = export.format_table(export.inspect(args.file))
         if args.plot:
             from .export.files import replacing
@@ -584,7 +578,7 @@ def _bench_show(args: argparse.Namespace) -> int:
     from .benchmark import show
     from .export.files import replacing
 
-    with _wrong_input(show.ResultsError):
+    with wrong_input(show.ResultsError):
         path = args.results or show.newest(Path("bench") / "results")
         document = show.load(path)
         baseline, name = show.load_baseline(path, args.baseline)
@@ -615,11 +609,10 @@ def _profile(args: argparse.Namespace) -> int:
             raise UsageError(f"unknown {what} {given!r}; there are: {', '.join(allowed)}")
     device, executor = _device(args.device)
     trace = args.trace
-    with _wrong_input():
-        if trace is None:
-            trace = Path("runs") / f"profile-{args.neuron}-{args.mode}.json"
-            trace.parent.mkdir(exist_ok=True)
-        found = profiling.profile(args.neuron, args.shape, args.mode, device, trace)
+    if trace is None:
+        trace = Path("runs") / f"profile-{args.neuron}-{args.mode}.json"
+        trace.parent.mkdir(exist_ok=True)
+    found = profiling.profile(args.neuron, args.shape, args.mode, device, trace)
     shape = " x ".join(map(str, args.shape))
     print(f"{args.neuron}, {shape}, {args.mode}, on {device} ({executor})")
     share = f"while profiled, {found.kernel_share:.0%} in kernels"
@@ -675,7 +668,7 @@ def _kernels(args: argparse.Namespace) -> int:
             end = "\n" if done == total else "\r"
             print(f"compiled {done} of {total}", end=end, file=sys.stderr, flush=True)
 
-    with contextlib.ExitStack() as files, _wrong_input():
+    with contextlib.ExitStack() as files:
         # opened first, so that a wrong name is found before minutes of compilation
         wanted = {args.json: "json", args.html: "html"}
         paths = {
@@ -758,15 +751,16 @@ def _execute(argv: Sequence[str] | None) -> int:
 
 def _execute_together(argv: Sequence[str] | None, group: processes.Processes) -> int:
     try:
-        args = group.agreed(lambda: parser().parse_args(argv))
-        if args.command == "train":
-            return _train(args, group)
-        if group.size > 1:
-            raise UsageError(
-                f"only train runs in several processes; start lapilli {args.command} without "
-                f"torchrun"
-            )
-        return _COMMANDS[args.command](args)
+        with wrong_input():
+            args = group.agreed(lambda: parser().parse_args(argv))
+            if args.command == "train":
+                return _train(args, group)
+            if group.size > 1:
+                raise UsageError(
+                    f"only train runs in several processes; start lapilli {args.command} without "
+                    f"torchrun"
+                )
+            return _COMMANDS[args.command](args)
     except (UsageError, MissingExtraError) as error:
         _say(f"error: {error}")
         return WRONG_INPUT

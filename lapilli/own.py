@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from . import io
+from .arguments import in_plain_words
 from .data import SPLIT_SEED, Dataset
 from .extras import require
 from .io import Event
@@ -132,6 +133,11 @@ def _of_table(table: Path) -> list[File]:
             rows = list(csv.DictReader(opened))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RecordingError(f"{table} is no table of text ({error})") from None
+    if not rows:
+        raise RecordingError(
+            f"{table} lists no recordings; expected a first line with the columns file and label, "
+            "and a line for each recording"
+        )
     found = []
     for line, row in enumerate(rows, 2):
         path, label = (row.get("file") or "").strip(), (row.get("label") or "").strip()
@@ -229,8 +235,7 @@ def read(path: Path, time_unit: str = "us") -> Event:
     except RecordingError:
         raise
     except (OSError, ValueError, KeyError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise RecordingError(f"{path} cannot be read as {kind}: {reason}") from None
+        raise RecordingError(f"{path} cannot be read as {kind}: {in_plain_words(error)}") from None
 
 
 def _event(x: Any, y: Any, p: Any, t: Any, scale: float = 1.0) -> Event:

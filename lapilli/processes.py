@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
-from .arguments import UsageError
+from .arguments import UsageError, wrong_input
 from .extras import MissingExtraError
 
 # torch takes seconds to import: it is imported where there is more than one process
@@ -61,7 +61,8 @@ class Processes:
 
         found = error = None
         try:
-            found = work()
+            with wrong_input():
+                found = work()
         except (UsageError, MissingExtraError) as wrong:
             error = wrong
         said: list[str | None] = [None] * self.size

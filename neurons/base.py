@@ -630,7 +630,7 @@ class FixedPointNeuron(Neuron):
 
     @property
     def overflow(self) -> str:
-        """What becomes of a state that does not fit: ``"saturate"`` or ``"loihi"``."""
+        """What becomes of a state that does not fit, ``"saturate"`` or ``"loihi"``."""
         return self._overflow
 
     @overflow.setter

@@ -523,7 +523,8 @@ def recurrent(
         Step of ``feedback`` if it is an integer from -128 to 127 times this number, which lets a
         GPU multiply integers; None if it is not.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient, above 0.
+        Width and height of the surrogate gradient, both above 0; the formula is that of the neuron
+        alone, such as ``lapilli.kernels.recurrences.cuba.cuba``.
     surrogate
         Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
     graded
