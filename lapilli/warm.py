@@ -14,7 +14,7 @@ import torch
 from . import export, slayer
 from .arguments import UsageError
 from .benchmark.neurons import ARGUMENTS
-from .kernels.executors.lift import cache_folder
+from .kernels.executors.cache import cache_folder
 from .own import network_of_file
 from .recipes import RECIPES
 from .recordings import MissingDataError

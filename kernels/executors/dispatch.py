@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import again
-from .lift import CpuLoop, loop_of
+from .loops import CpuLoop, loop_of
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
 from .workers import run_tiles
@@ -173,7 +173,7 @@ def run_loop(
     work
         Elements to be processed; little work runs in the calling thread.
     args, constants
-        As for ``execute``; the loop takes some of the latter as arguments (lift.py).
+        As for ``execute``; the loop takes some of the latter as arguments (loops.py).
     """
     read, constants = loop.divided(constants)
     args = (*args, *read)

@@ -24,7 +24,7 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.executors.rows import lanes, load_or_zero, load_rows, store_row, walk_forward

@@ -21,7 +21,7 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.workers import in_one_order

@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.numbers.fixed_point import round_even

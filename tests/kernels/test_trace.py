@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lapilli.kernels.executors.dispatch import run_loop
-from lapilli.kernels.executors.lift import loop_of
+from lapilli.kernels.executors.loops import loop_of
 from lapilli.kernels.toolkit import (
     jit,
     lanes,
