@@ -11,7 +11,7 @@ import torch
 
 from .activity import LayerActivity
 from .arguments import UsageError
-from .export.files import replacing
+from .export.file.files import replacing
 from .training import Epoch
 
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"

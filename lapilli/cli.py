@@ -546,7 +546,7 @@ def _run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from . import export
-    from .export.files import replacing
+    from .export.file.files import replacing
 
     with _wrong_input(ValueError):
         x = _array(args.input)
@@ -567,7 +567,7 @@ def _inspect(args: argparse.Namespace) -> int:
     with _wrong_input(ValueError):
         table = export.format_table(export.inspect(args.file))
         if args.plot:
-            from .export.files import replacing
+            from .export.file.files import replacing
             from .plot import histograms
 
             figure = histograms(
@@ -582,7 +582,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _bench_show(args: argparse.Namespace) -> int:
     from .benchmark import show
-    from .export.files import replacing
+    from .export.file.files import replacing
 
     with _wrong_input(show.ResultsError):
         path = args.results or show.newest(Path("bench") / "results")
@@ -655,7 +655,7 @@ def _kernels(args: argparse.Namespace) -> int:
         raise UsageError(f"LAPILLI_BACKEND is {BACKEND!r}; unset it to compile the GPU kernels")
 
     from . import kernel_page, kernel_report
-    from .export.files import replacing
+    from .export.file.files import replacing
     from .extras import require
     from .kernels.proof.catalogue import names
 

@@ -10,7 +10,7 @@ import torch
 from torch.autograd import DeviceType
 
 from .benchmark import neurons
-from .export.files import replacing
+from .export.file.files import replacing
 from .kernels.executors.dispatch import LOOP
 from .kernels.executors.layout import from_rows
 

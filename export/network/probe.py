@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lapilli.export.file.layers import KINDS, smallest_input
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .build import reset
 from .describe import blocks_of, kind_of, survey
-from .layers import KINDS, smallest_input
 
 SAMPLES, STEPS = 2, 32
 

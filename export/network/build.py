@@ -11,15 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.neurons.lazy import assign
-from lapilli.neurons.state import Stateful, reset_state
-from torch import Tensor, nn
-
-from lapilli import neurons
-
-from .describe import describe
-from .errors import LayerError, NetworkFileError
-from .layers import (
+from lapilli.export.file.errors import LayerError, NetworkFileError
+from lapilli.export.file.layers import (
     ENTRIES,
     FAMILIES,
     FLAGS,
@@ -36,7 +29,14 @@ from .layers import (
     overflow_of,
     scale_of,
 )
-from .reader import read_network
+from lapilli.export.file.reader import read_network
+from lapilli.neurons.lazy import assign
+from lapilli.neurons.state import Stateful, reset_state
+from torch import Tensor, nn
+
+from lapilli import neurons
+
+from .describe import describe
 
 _ACTIVATIONS = {
     name: getattr(torch.nn.functional, name)

@@ -6,13 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.neurons import Dropout
-from lapilli.neurons import norm as norms
-from lapilli.neurons.base import Neuron
-from torch import Tensor, nn
-
-from .errors import LayerError
-from .layers import (
+from lapilli.export.file.errors import LayerError
+from lapilli.export.file.layers import (
     FAMILIES,
     FLAGS,
     KINDS,
@@ -26,6 +21,10 @@ from .layers import (
     problems,
     tested_part,
 )
+from lapilli.neurons import Dropout
+from lapilli.neurons import norm as norms
+from lapilli.neurons.base import Neuron
+from torch import Tensor, nn
 
 _INTEGRAL = 1e-3  # rounding of float products, far below one unit
 

@@ -6,19 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
+from lapilli.export.file.errors import LayerError, QuantisationWarning
+from lapilli.export.file.layers import NEVER_FIRES, P_SCALE, W_SCALE, WEIGHT_RANGE, Layer, check
+from lapilli.export.network.build import Network, build
 from torch import Tensor
 
-from .build import Network, build
-from .errors import LayerError, QuantisationWarning
-from .interchange_graph import Step, chain, load_nir
-from .interchange_maps import (
-    Matrix,
-    Window,
-    one_weight_a_channel,
-    pool_in_matrix,
-    windows_in_one,
-)
-from .layers import NEVER_FIRES, P_SCALE, W_SCALE, WEIGHT_RANGE, Layer, check
+from .graph import Step, chain, load_nir
+from .maps import Matrix, Window, one_weight_a_channel, pool_in_matrix, windows_in_one
 
 _EXACT = 1e-6  # relative: what products of rounded factors may differ by
 

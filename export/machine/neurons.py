@@ -25,9 +25,8 @@ Source: the network file's specification; lava-nc proc/lif, proc/rf, proc/rf_iz,
 """
 
 import numpy as np
-
-from .errors import LayerError
-from .layers import (
+from lapilli.export.file.errors import LayerError
+from lapilli.export.file.layers import (
     FAMILIES,
     P_SCALE,
     STATE_LIMIT,

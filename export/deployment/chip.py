@@ -31,15 +31,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from lapilli.export.file.errors import LayerError, NetworkFileError
+from lapilli.export.file.layers import Layer
+from lapilli.export.file.reader import read_network
+from lapilli.export.file.summary import LayerInfo, inspect
+from lapilli.export.machine.interpreter import _mapped, passages, prepared
+from lapilli.export.machine.neurons import Limits
+from lapilli.export.network.saving import save
 from torch import Tensor, nn
-
-from .errors import LayerError, NetworkFileError
-from .integer_neurons import Limits
-from .interpreter import _mapped, passages, prepared
-from .layers import Layer
-from .reader import read_network
-from .summary import LayerInfo, inspect
-from .writer import save
 
 STATE_BITS = 24
 DELAY_BITS = 6

@@ -14,7 +14,7 @@ spikes back one step later.
 Source: Pedersen et al., Neuromorphic intermediate representation, Nature Communications 2024.
 """
 
-from .interchange_read import from_nir
-from .interchange_write import to_nir
+from .reading import from_nir
+from .writing import to_nir
 
 __all__ = ["from_nir", "to_nir"]

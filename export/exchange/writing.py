@@ -7,12 +7,19 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
+from lapilli.export.file.layers import (
+    P_SCALE,
+    Layer,
+    competition_bias,
+    input_shape_of,
+    is_shifted,
+    scale_of,
+)
+from lapilli.export.file.reader import read_network
+from lapilli.export.network.saving import planned
 from torch import nn
 
-from .interchange_graph import load_nir
-from .layers import P_SCALE, Layer, competition_bias, input_shape_of, is_shifted, scale_of
-from .reader import read_network
-from .writer import planned
+from .graph import load_nir
 
 DEFAULT_STEP = 1e-3  # seconds
 

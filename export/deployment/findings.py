@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from lapilli.export.file.errors import LayerError, NetworkFileError
+from lapilli.export.file.layers import (
+    ENTRIES,
+    MAX_DELAY,
+    PARTS,
+    STATE_LIMIT,
+    STATE_UNITS,
+    WEIGHT_RANGE,
+    Layer,
+)
+from lapilli.export.file.netx import causes_of
+from lapilli.export.file.reader import read_network
+from lapilli.export.machine.interpreter import passages, prepared
+from lapilli.export.machine.neurons import Limits
+from lapilli.export.network.build import build
+from lapilli.export.network.describe import blocks_of, is_settled, kind_of, survey
+from lapilli.export.network.probe import Call, ChainError, ProbeError, trace
+from lapilli.export.network.saving import Plan, arrange, save
 from torch import Tensor, nn
-
-from .build import build
-from .describe import blocks_of, is_settled, kind_of, survey
-from .errors import LayerError, NetworkFileError
-from .integer_neurons import Limits
-from .interpreter import passages, prepared
-from .layers import ENTRIES, MAX_DELAY, PARTS, STATE_LIMIT, STATE_UNITS, WEIGHT_RANGE, Layer
-from .netx import causes_of
-from .probe import Call, ChainError, ProbeError, trace
-from .reader import read_network
-from .writer import Plan, arrange, save
 
 TARGETS = ("loihi2-netx", "lapilli")
 

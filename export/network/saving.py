@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
+from lapilli.export.file.errors import LayerError, NetxCompatibilityWarning, QuantisationWarning
+from lapilli.export.file.files import replacing
+from lapilli.export.file.layers import EXTENSIONS, FORMAT, FORMAT_VERSION, Layer, check_chain
+from lapilli.export.file.netx import incompatibilities
+from lapilli.export.file.reader import read_network
 from torch import Tensor, nn
 
 from .build import Network, build, with_shape
 from .describe import blocks_of, describe
-from .errors import LayerError, NetxCompatibilityWarning, QuantisationWarning
-from .files import replacing
-from .layers import EXTENSIONS, FORMAT, FORMAT_VERSION, Layer, check_chain
-from .netx import incompatibilities
 from .probe import Call, ProbeError, compare, trace
-from .reader import read_network
 
 _DENSE = ("dense", "dense_rec")
 

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
-
-from .errors import LayerError, NetworkFileError
-from .integer_maps import convolve, pool, spread, unpool
-from .integer_neurons import Limits, Neuron, neuron
-from .layers import (
+from lapilli.export.file.errors import LayerError, NetworkFileError
+from lapilli.export.file.layers import (
     FAMILIES,
     MAX_SIZE,
     WEIGHT_RANGE,
@@ -22,7 +18,11 @@ from .layers import (
     is_shifted,
     scale_of,
 )
-from .reader import read_network
+from lapilli.export.file.reader import read_network
+from torch import Tensor
+
+from .maps import convolve, pool, spread, unpool
+from .neurons import Limits, Neuron, neuron
 
 OVERFLOWS = ("slayer", "loihi")
 
