@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tutorials
 
 import lapilli
-from lapilli.arguments import parser as build_parser
+from lapilli.program.arguments import parser as build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
-from .arguments import UsageError
 from .extras import MissingExtraError
+from .program.arguments import UsageError
 
 # torch takes seconds to import: it is imported where there is more than one process
 

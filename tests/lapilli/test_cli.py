@@ -11,10 +11,15 @@ import torch
 from matplotlib.image import imread
 
 import lapilli
-from lapilli import cli, export, training
-from lapilli.cli import main
+from lapilli import export, training
+from lapilli.program import cli
+from lapilli.program.cli import main
 
-COMMAND = [sys.executable, "-c", "import sys; from lapilli.cli import main; sys.exit(main())"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from lapilli.program.cli import main; sys.exit(main())",
+]
 FILES = {
     "model.pt", "digits.net", "training.png", "raster.png", "report.html", "history.csv",
     "report.json",
@@ -296,7 +301,7 @@ def test_version_and_exit_statuses(capsys):
 def test_help_imports_no_torch():
     code = """if True:
         import sys
-        from lapilli.cli import main
+        from lapilli.program.cli import main
         try:
             main(["--help"])
         finally:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import distributed
 
-from lapilli import cli, processes
-from lapilli.arguments import UsageError
+from lapilli import processes
 from lapilli.data import Dataset, Samples
-from lapilli.recipes import RECIPES
+from lapilli.program import cli
+from lapilli.program.arguments import UsageError
+from lapilli.program.recipes import RECIPES
 from lapilli.training import Rates, fit
 
 TORCHRUN = [

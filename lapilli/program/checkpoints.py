@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lapilli.export.file.files import replacing
 
-from .activity import LayerActivity
+from lapilli.activity import LayerActivity
+from lapilli.training import Epoch
+
 from .arguments import UsageError
-from .export.file.files import replacing
-from .training import Epoch
 
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
 _COLUMNS = ("number", "loss", "train_accuracy", "test_accuracy", "seconds")

@@ -5,7 +5,8 @@ import io
 import re
 from typing import Any
 
-from .extras import require
+from lapilli.extras import require
+
 from .kernel_report import BATCH, FILLED, HEADER, LEGEND, cells, here, predicted_cells
 from .kernel_report import predicted_header as header
 

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import io
-from .data import SPLIT_SEED, Dataset
-from .extras import require
-from .io import Event
-from .recordings import MissingDataError, Recordings
+from lapilli import io
+from lapilli.data import SPLIT_SEED, Dataset
+from lapilli.extras import require
+from lapilli.io import Event
+
+from .sets import MissingDataError, Recordings
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # milliseconds
 STEPS = 100
@@ -361,7 +362,7 @@ class Own:
 
     def network(self) -> torch.nn.Sequential:
         """Make a network: dense layers for one line of inputs, else convolutions."""
-        from .recipes import convolutions, dense_layers
+        from lapilli.program.recipes import convolutions, dense_layers
 
         channels, height, width, _ = self.shape
         if height == 1:

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from lapilli.extras import require
+
 from .arguments import DATASETS, SHELLS, parser
-from .extras import require
 
 _WORDS = " ".join(DATASETS)
 # functions of the scripts that complete DATASET: a name, a folder or a table

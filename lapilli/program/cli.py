@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import processes
+from lapilli import processes
+from lapilli.extras import MissingExtraError
+
 from .arguments import UsageError, parser
-from .extras import MissingExtraError
 
 # torch takes seconds to import: the commands import what they need, so that --help and wrong
 # arguments answer at once
@@ -46,8 +47,7 @@ def _devices() -> dict[str, str]:
 def _device(name: str) -> tuple[Any, str]:
     """Return the device called ``name`` and its executor."""
     import torch
-
-    from .kernels.executors.dispatch import executor
+    from lapilli.kernels.executors.dispatch import executor
 
     try:
         device = torch.device(name)
@@ -149,9 +149,9 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, str, Any]:
         )
     if args.data is not None or args.download:
         raise UsageError("recordings of your own are read where they are: leave --data out")
-    from .loss import SpikeRate
-    from .own import Options, Own
-    from .training import Rates
+    from lapilli.loss import SpikeRate
+    from lapilli.recordings.own import Options, Own
+    from lapilli.training import Rates
 
     names = {"merge_polarities": "merge", "test_share": "test"}
     own = Own(path, Options(**{names.get(n, n): getattr(args, n) for n in given}))
@@ -165,9 +165,10 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, str, Any]:
 
 
 def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
+    from lapilli.recordings import MissingDataError
+    from lapilli.recordings.own import network_of_file
+
     from . import checkpoints
-    from .own import network_of_file
-    from .recordings import MissingDataError
 
     kept = None
     if args.resume is not None:
@@ -185,7 +186,7 @@ def _prepare(args: argparse.Namespace, group: processes.Processes) -> _Run:
     except (MissingDataError, ValueError) as error:
         raise UsageError(str(error)) from None
 
-    from .extras import require
+    from lapilli.extras import require
 
     device, executor = _device(_own_device(args.device, group))
     if group.size > 1 and device.type != "cpu":
@@ -230,8 +231,7 @@ def _train(args: argparse.Namespace, group: processes.Processes) -> int:
     data = group.one_ahead(lambda ahead: _data(args, run, ahead))
 
     import torch
-
-    from .kernels.executors.memory import keep_memory
+    from lapilli.kernels.executors.memory import keep_memory
 
     data = data.to(run.device)
     keep_memory()
@@ -258,8 +258,8 @@ def _network(args: argparse.Namespace, run: _Run, data: Any) -> Any:
         return run.recipe.network()
     import torch
 
-    from .own import checked, network_of_file
-    from .recordings import MissingDataError
+    from lapilli.recordings import MissingDataError
+    from lapilli.recordings.own import checked, network_of_file
 
     try:
         sample = data.train.take(torch.tensor([0])).spikes
@@ -327,7 +327,7 @@ def _report(
 
 def _data(args: argparse.Namespace, run: _Run, ahead: bool) -> Any:
     """Open the data set of a recipe; the process that is ahead downloads it."""
-    from .recordings import MissingDataError
+    from lapilli.recordings import MissingDataError
 
     recipe = run.recipe
     if recipe.on_disk and args.data is None:
@@ -367,8 +367,9 @@ def _fit(net: Any, data: Any, run: _Run, args: argparse.Namespace, folder: Path)
     """
     from tqdm import tqdm
 
+    from lapilli.training import fit
+
     from . import checkpoints
-    from .training import fit
 
     kept = run.kept or {"history": [], "fit": None, "best": None}
     fitted, state = _Fitted(list(kept["history"])), None
@@ -463,7 +464,7 @@ def _copy(state: dict[str, Any]) -> dict[str, Any]:
 
 def _warn_of_silence(history: list[Any]) -> None:
     """Say which layers have many neurons that spike in no test sample."""
-    from .activity import silence
+    from lapilli.activity import silence
 
     for layer in history[-1].layers:
         if layer.silent_share > MOST_SILENT:
@@ -507,7 +508,7 @@ def _wrong_input(*errors: type[Exception]) -> Iterator[None]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from . import export
+    from lapilli import export
 
     budget = None
     with _wrong_input(ValueError):
@@ -544,9 +545,9 @@ def _array(path: Path) -> Any:
 
 def _run(args: argparse.Namespace) -> int:
     import numpy as np
+    from lapilli.export.file.files import replacing
 
-    from . import export
-    from .export.file.files import replacing
+    from lapilli import export
 
     with _wrong_input(ValueError):
         x = _array(args.input)
@@ -562,13 +563,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from . import export
+    from lapilli import export
 
     with _wrong_input(ValueError):
         table = export.format_table(export.inspect(args.file))
         if args.plot:
-            from .export.file.files import replacing
-            from .plot import histograms
+            from lapilli.export.file.files import replacing
+
+            from lapilli.plot import histograms
 
             figure = histograms(
                 export.weights(args.file), title=args.file.name, xlabel="weight in the file"
@@ -581,8 +583,9 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _bench_show(args: argparse.Namespace) -> int:
-    from .benchmark import show
-    from .export.file.files import replacing
+    from lapilli.export.file.files import replacing
+
+    from lapilli.benchmark import show
 
     with _wrong_input(show.ResultsError):
         path = args.results or show.newest(Path("bench") / "results")
@@ -604,8 +607,9 @@ def _bench_show(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: the profiler's own log
+    from lapilli.benchmark.neurons import ARGUMENTS
+
     from . import profiling
-    from .benchmark.neurons import ARGUMENTS
 
     for what, given, allowed in (
         ("neuron", args.neuron, ARGUMENTS),
@@ -631,8 +635,8 @@ def _profile(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     import torch
+    from lapilli.kernels.executors.dispatch import executor
 
-    from .kernels.executors.dispatch import executor
     from .report import versions
 
     for package, version in versions().items():
@@ -647,17 +651,19 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _kernels(args: argparse.Namespace) -> int:
-    from .kernels.numbers.language import BACKEND, HAS_TRITON
+    from lapilli.kernels.numbers.language import BACKEND, HAS_TRITON
 
     if not HAS_TRITON:
         raise UsageError("Triton is not installed, so there are no GPU kernels on this system")
     if BACKEND != "auto":
         raise UsageError(f"LAPILLI_BACKEND is {BACKEND!r}; unset it to compile the GPU kernels")
 
+    from lapilli.export.file.files import replacing
+    from lapilli.kernels.proof.catalogue import names
+
+    from lapilli.extras import require
+
     from . import kernel_page, kernel_report
-    from .export.file.files import replacing
-    from .extras import require
-    from .kernels.proof.catalogue import names
 
     known = kernel_report.targets()
     targets = list(dict.fromkeys(args.target or known))

@@ -60,7 +60,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _version() -> str:
-    from . import __version__
+    from lapilli import __version__
 
     return __version__
 

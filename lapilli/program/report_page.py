@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import export, plot
-from .data import Dataset
-from .training import Epoch, layer_outputs
+from lapilli import export, plot
+from lapilli.data import Dataset
+from lapilli.training import Epoch, layer_outputs
 
 MOST_ROWS = 100  # of a layer in a raster
 

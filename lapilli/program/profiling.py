@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lapilli.export.file.files import replacing
+from lapilli.kernels.executors.dispatch import LOOP
+from lapilli.kernels.executors.layout import from_rows
 from torch.autograd import DeviceType
 
-from .benchmark import neurons
-from .export.file.files import replacing
-from .kernels.executors.dispatch import LOOP
-from .kernels.executors.layout import from_rows
+from lapilli.benchmark import neurons
 
 Mode = Literal["forward", "training"]
 MODES: tuple[Mode, ...] = ("forward", "training")

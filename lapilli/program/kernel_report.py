@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 import triton
-
-from .kernels.proof import aot, catalogue, machine_code
-from .kernels.proof.prediction import DEVICES, REACHED, Counters, Device, predict
+from lapilli.kernels.proof import aot, catalogue, machine_code
+from lapilli.kernels.proof.prediction import DEVICES, REACHED, Counters, Device, predict
 
 NOTE = (
     "Predicted from machine code and published figures; nothing here was measured on a GPU. "

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from lapilli.blocks import cuba
 
-from . import data, neurons, recordings
-from .blocks import cuba
-from .data import Dataset
-from .loss import SpikeRate
-from .training import Rates
+from lapilli import data, neurons, recordings
+from lapilli.data import Dataset
+from lapilli.loss import SpikeRate
+from lapilli.training import Rates
 
 
 @dataclass(frozen=True)

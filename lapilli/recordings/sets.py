@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lapilli.kernels.executors.memory import empty
 from torch import Tensor
 
-from .data import Dataset, Samples
-from .extras import require
-from .io import Event, read_2d_spikes, read_np_spikes
-from .kernels.executors.memory import empty
+from lapilli.data import Dataset, Samples
+from lapilli.extras import require
+from lapilli.io import Event, read_2d_spikes, read_np_spikes
 
 
 class MissingDataError(FileNotFoundError):

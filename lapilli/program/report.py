@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from . import export, plot, report_page
+from lapilli import export, plot
+from lapilli.classifier import Rate
+from lapilli.data import Dataset
+from lapilli.training import Epoch, accuracy, evaluate, in_order, layer_outputs
+
+from . import report_page
 from .checkpoints import HISTORY, write_history
-from .classifier import Rate
-from .data import Dataset
-from .training import Epoch, accuracy, evaluate, in_order, layer_outputs
 
 MODEL, CURVES, RASTER, REPORT = "model.pt", "training.png", "raster.png", "report.json"
 PAGE = "report.html"
