@@ -19,8 +19,8 @@ from .exchange import from_nir, to_nir
 from .file.errors import NetworkFileError, NetxCompatibilityWarning, QuantisationWarning
 from .file.summary import LayerInfo, format_table, inspect, weights
 from .machine.interpreter import Run, run
+from .network.blocks import blocks_of
 from .network.build import Network, load
-from .network.describe import blocks_of
 from .network.saving import export_block, save
 
 __all__ = [

@@ -9,21 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 from lapilli.export.file.errors import LayerError, NetworkFileError
-from lapilli.export.file.layers import (
+from lapilli.export.file.layers import Layer
+from lapilli.export.file.netx import causes_of
+from lapilli.export.file.reader import read_network
+from lapilli.export.file.tables import (
     ENTRIES,
     MAX_DELAY,
     PARTS,
     STATE_LIMIT,
     STATE_UNITS,
     WEIGHT_RANGE,
-    Layer,
 )
-from lapilli.export.file.netx import causes_of
-from lapilli.export.file.reader import read_network
 from lapilli.export.machine.interpreter import passages, prepared
 from lapilli.export.machine.neurons import Limits
+from lapilli.export.network.blocks import blocks_of, kind_of
 from lapilli.export.network.build import build
-from lapilli.export.network.describe import blocks_of, is_settled, kind_of, survey
+from lapilli.export.network.describe import is_settled, survey
 from lapilli.export.network.probe import Call, ChainError, ProbeError, trace
 from lapilli.export.network.saving import Plan, arrange, save
 from torch import Tensor, nn

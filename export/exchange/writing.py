@@ -7,15 +7,10 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
-from lapilli.export.file.layers import (
-    P_SCALE,
-    Layer,
-    competition_bias,
-    input_shape_of,
-    is_shifted,
-    scale_of,
-)
+from lapilli.export.file.layers import Layer, competition_bias, is_shifted, scale_of
 from lapilli.export.file.reader import read_network
+from lapilli.export.file.shapes import input_shape_of
+from lapilli.export.file.tables import P_SCALE
 from lapilli.export.network.saving import planned
 from torch import nn
 

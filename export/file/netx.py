@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .layers import P_SCALE, W_SCALE, Layer, competition_bias, neuron_options, scale_of
+from .layers import Layer, competition_bias, neuron_options, scale_of
+from .tables import P_SCALE, W_SCALE
 
 
 def _has(layer: Layer, *names: str) -> bool:

@@ -8,17 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 from lapilli.export.file.errors import LayerError, NetworkFileError
-from lapilli.export.file.layers import (
-    FAMILIES,
-    MAX_SIZE,
-    WEIGHT_RANGE,
-    Layer,
-    check_chain,
-    competition_bias,
-    is_shifted,
-    scale_of,
-)
+from lapilli.export.file.layers import Layer, competition_bias, is_shifted, scale_of
 from lapilli.export.file.reader import read_network
+from lapilli.export.file.shapes import check_chain
+from lapilli.export.file.tables import FAMILIES, MAX_SIZE, WEIGHT_RANGE
 from torch import Tensor
 
 from .maps import convolve, pool, spread, unpool

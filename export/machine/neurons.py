@@ -27,10 +27,6 @@ Source: the network file's specification; lava-nc proc/lif, proc/rf, proc/rf_iz,
 import numpy as np
 from lapilli.export.file.errors import LayerError
 from lapilli.export.file.layers import (
-    FAMILIES,
-    P_SCALE,
-    STATE_LIMIT,
-    STATE_UNITS,
     Layer,
     competition_bias,
     neuron_options,
@@ -38,6 +34,7 @@ from lapilli.export.file.layers import (
     overflow_of,
     scale_of,
 )
+from lapilli.export.file.tables import FAMILIES, P_SCALE, STATE_LIMIT, STATE_UNITS
 
 Array = np.ndarray
 

@@ -1,86 +1,22 @@
 """From a block to the layer of the file: what forward uses, as integers, and nothing changed."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from lapilli.export.file.checks import problems
 from lapilli.export.file.errors import LayerError
-from lapilli.export.file.layers import (
-    FAMILIES,
-    FLAGS,
-    KINDS,
-    MAX_DELAY,
-    NEVER_FIRES,
-    NORMS,
-    Family,
-    Kind,
-    Layer,
-    competition_units,
-    problems,
-    tested_part,
-)
-from lapilli.neurons import Dropout
-from lapilli.neurons import norm as norms
+from lapilli.export.file.layers import Layer, competition_units, tested_part
+from lapilli.export.file.tables import FAMILIES, KINDS, MAX_DELAY, NEVER_FIRES, Family, Kind
 from lapilli.neurons.base import Neuron
 from torch import Tensor, nn
 
+from .arguments import Arguments, norm_class
+from .blocks import kind_of
+
 _INTEGRAL = 1e-3  # rounding of float products, far below one unit
-
-
-def kind_of(block: nn.Module) -> tuple[str, str] | None:
-    """Return module and kind of a block, ``("cuba", "Dense")``, or None for anything else."""
-    for cls in type(block).__mro__:
-        package, _, module = cls.__module__.rpartition(".")
-        if package == "lapilli.blocks" and module in FAMILIES and cls.__name__ in KINDS:
-            return module, cls.__name__
-    return None
-
-
-def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
-    """Return the blocks of a network in order.
-
-    Raises
-    ------
-    TypeError
-        For a module that is no block and holds none, since the file would leave it out.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from lapilli import export, slayer
-    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
-    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2)).eval()
-    >>> x = (torch.rand(4, 3, 10) < 0.5).float()
-    >>> output = net(x)
-    >>> len(export.blocks_of(net))
-    1
-    """
-    return list(_walk(net, type(net).__name__))
-
-
-def _walk(net: Any, name: str) -> Iterator[nn.Module]:
-    if isinstance(net, nn.Module) and kind_of(net) is not None:
-        yield net
-        return
-    if isinstance(net, list | tuple):
-        children = {str(i): child for i, child in enumerate(net)}
-    elif isinstance(net, nn.Module):
-        if isinstance(net, nn.Identity | nn.Flatten):
-            return
-        # _modules, not children(): the latter leaves out a block that is used twice
-        children = {"blocks": net.blocks} if hasattr(net, "blocks") else net._modules
-    else:
-        children = {}
-    if not children:
-        raise TypeError(
-            f"{name} is a {type(net).__name__}: neither a block of lapilli.blocks nor a container "
-            f"of blocks; a network file cannot hold it"
-        )
-    for key, child in children.items():
-        if child is not None:
-            yield from _walk(child, f"{name}.{key}")
 
 
 def describe(block: nn.Module, where: str, with_state: bool = False) -> tuple[Layer, list[str]]:
@@ -142,7 +78,7 @@ def survey(block: nn.Module) -> tuple[Layer, list[str], list[LayerError]]:
     return layer, description.notes, [*faults, *problems(layer, complete=not faults)]
 
 
-class _Description:
+class _Description(Arguments):
     """One pass over a block; fills ``layer`` and ``notes``."""
 
     def __init__(self, block: nn.Module, module: str, name: str):
@@ -190,10 +126,6 @@ class _Description:
     def _spread(self, values: np.ndarray) -> np.ndarray:
         """Return one value a channel; as they are while the channels are not known."""
         return np.broadcast_to(values, self.channels) if "shape" in self.data else values
-
-    def _synapse(self) -> nn.Module | None:
-        first = next(iter(self.kind.synapses.values()), None)
-        return None if first is None else getattr(self.block, first)
 
     def _add_structure(self) -> None:
         owner = self._synapse() or self.block
@@ -262,10 +194,6 @@ class _Description:
                         f"uses them; largest excess {excess.max().item() / scale:g}"
                     )
         return (rounded.cpu().numpy() + 0.0).astype(np.float32)  # + 0.0: no negative zero
-
-    def _is_default(self, hook: Callable[..., Tensor]) -> bool:
-        default = self.neuron.quantize_8bit
-        return hook == default or getattr(hook, "__func__", None) is default.__func__
 
     def _add_competition(self) -> None:
         block, neuron, n = self.block, self.neuron, self._synapse().out_channels
@@ -338,19 +266,12 @@ class _Description:
         if outside.numel():
             raise LayerError(dataset, f"holds {outside[0].item():g}; allowed are {low} to {high}")
 
-    def _norms(self) -> dict[str, nn.Module]:
-        pairs = {"": "norm", "/real": "real_norm", "/imag": "imag_norm"}
-        if self.name == "Input":  # its ``bias`` is that of the block
-            pairs["/norm"] = pairs.pop("")
-        found = {part: getattr(self.neuron, name, None) for part, name in pairs.items()}
-        return {part: norm for part, norm in found.items() if norm is not None}
-
     def _add_bias(self) -> None:
         if self.module == "sigma_delta" and self.name in ("Input", "Output"):
             return  # they use neither norm nor bias of the neuron
         for part, norm in self._norms().items():
             name = f"bias{part}"
-            _norm_class(norm)
+            norm_class(norm)
             mean = self._integers(name, norm.running_mean, norm.pre_hook_fx)
             bias = self._spread(-mean) + 0.0
             self.data[name] = (bias + self.data.get(name, 0)).astype(np.float32)
@@ -398,87 +319,6 @@ class _Description:
         self.rounded |= bool((steps != used).any())
         self.data["delay"] = self._spread(steps.cpu().numpy().astype(np.float32))
 
-    # constructor arguments
-
-    def _params(self) -> dict[str, Any]:
-        block, params = self.block, {}
-        synapse = self._synapse()
-        if synapse is not None:
-            params |= self._structure_params(synapse)
-            params["weight_norm"] = bool(synapse.weight_norm_enabled)
-            hook = (synapse.real if synapse.complex else synapse).pre_hook_fx
-            params["pre_hook_fx"] = (
-                None if hook is None else "quantize_8bit" if self._is_default(hook) else "custom"
-            )
-        if self.name == "Average":
-            params["num_outputs"] = self.channels
-        if self.name == "TimeDecimation":
-            params["factor"] = int(block.factor)
-        params |= {flag: type_(getattr(block, flag)) for flag, type_ in self.kind.flags.items()}
-        if hasattr(block, "delay"):
-            params["delay"] = block.delay is not None
-        if hasattr(block, "mask"):
-            params["mask"] = block.mask is not None
-        if self.name == "KWTA":
-            params["self_excitation"] = float(block.self_excitation.clamp(0, 1))
-        if self.name == "Input":
-            params |= {
-                n: None if getattr(block, n, None) is None else float(getattr(block, n))
-                for n in ("weight", "bias")
-            }
-        if self.name == "Input" or self.neuron is not None:
-            params["neuron_params"] = self._neuron_params()
-        return params
-
-    def _structure_params(self, synapse: nn.Module) -> dict[str, Any]:
-        window = {
-            attribute: [int(v) for v in self.data[dataset]]
-            for dataset, attribute in self.kind.attributes.items()
-            if self.data[dataset].ndim
-        }
-        if "inFeatures" in self.kind.attributes:
-            channels, height, width = synapse.shape[1:4]
-            inputs = channels if height == width == 1 else [width, height, channels]
-            return {"in_neurons": inputs, "out_neurons": int(self.data["outFeatures"])}
-        if "inChannels" in self.kind.attributes:
-            window |= {
-                "in_features": int(self.data["inChannels"]),
-                "out_features": int(self.data["outChannels"]),
-                "groups": int(self.data["groups"]),
-            }
-        return window
-
-    def _neuron_params(self) -> dict[str, Any] | None:
-        neuron = self.neuron
-        if neuron is None:
-            return None
-        theta = float(neuron._threshold)
-        encoder = getattr(neuron, "delta", None)  # of sigma-delta neurons; theta can be 0
-        params: dict[str, Any] = {
-            "threshold": theta,
-            "tau_grad": float(encoder.tau_grad if encoder else neuron.tau_rho / theta),
-            "scale_grad": float(neuron.scale_rho),
-            "scale": int(neuron.w_scale),
-        }
-        for parameter in self.family.decays.values():
-            share = getattr(neuron, parameter) / neuron.p_scale
-            if neuron.shared_param:
-                params[parameter] = share.item()
-            else:
-                params[parameter] = [share.min().item(), share.max().item()]
-        if hasattr(neuron, "threshold_step"):
-            params["threshold_step"] = float(neuron.threshold_step)
-        if hasattr(neuron, "activation"):
-            params["activation"] = str(neuron.device_params.get("activation"))
-        arguments = inspect.signature(type(neuron)).parameters
-        params |= {flag: bool(getattr(neuron, flag)) for flag in FLAGS if flag in arguments}
-        if neuron.overflow not in (None, "saturate"):
-            params["overflow"] = neuron.overflow
-        norm = next(iter(self._norms().values()), None)
-        params["norm"] = None if norm is None else _norm_params(norm)
-        params["dropout"] = None if neuron.drop is None else _dropout_params(neuron.drop)
-        return params
-
 
 def _descaled(hook: Callable[..., Tensor], value: Tensor, scale: int) -> Tensor:
     try:
@@ -494,25 +334,3 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, str | bool):
         return value
     return np.asarray(value, np.int64)
-
-
-def _norm_class(norm: nn.Module) -> str:
-    for name in reversed(NORMS):  # the second derives from the first
-        if isinstance(norm, getattr(norms, name)):
-            return name
-    raise LayerError("bias", f"norm {type(norm).__name__} is not one of lapilli.neurons.norm")
-
-
-def _norm_params(norm: nn.Module) -> dict[str, Any]:
-    names = ("momentum", "weight_exp_bits", "eps")
-    return {"class": _norm_class(norm), **{n: getattr(norm, n) for n in names if hasattr(norm, n)}}
-
-
-def _dropout_params(drop: nn.Module) -> dict[str, Any]:
-    if not isinstance(drop, Dropout | nn.Dropout):
-        raise LayerError(
-            "@params",
-            f"dropout is a {type(drop).__name__}; the file can name lapilli.neurons.Dropout and "
-            f"torch.nn.Dropout only",
-        )
-    return {"p": float(drop.p), "inplace": bool(drop.inplace)}

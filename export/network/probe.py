@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lapilli.export.file.layers import KINDS, smallest_input
+from lapilli.export.file.shapes import smallest_input
+from lapilli.export.file.tables import KINDS
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .blocks import blocks_of, kind_of
 from .build import reset
-from .describe import blocks_of, kind_of, survey
+from .describe import survey
+from .origins import Origins, tensors_of
 
 SAMPLES, STEPS = 2, 32
 
@@ -187,78 +190,13 @@ def _copied(net: nn.Module, memo: dict[int, Any]) -> nn.Module:
     return twin.eval()
 
 
-# what hands the values on in their order: shapes, places in memory and devices may change
-_HANDS_ON = {
-    "alias", "alpha_dropout", "clone", "contiguous", "cpu", "cuda", "detach", "detach_", "dropout",
-    "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "flatten", "float", "movedim",
-    "permute", "ravel", "requires_grad_", "reshape", "reshape_as", "squeeze", "squeeze_",
-    "swapaxes", "to", "transpose", "type_as", "unflatten", "unsqueeze", "unsqueeze_", "view",
-    "view_as",
-}  # fmt: skip
-
-
-class _Origins(TorchFunctionMode):
-    """Knows which tensors have the values of a block's output only on the probe.
-
-    ``acted`` holds, for tensors that descend from the network's input or a block's output, the name
-    of a function that is no part of any block and that they went through, or None.
-    """
-
-    def __init__(self, run: "_Run"):
-        super().__init__()
-        self.run = run
-        self.acted: dict[int, tuple[Tensor, str | None]] = {}  # by id, with what keeps it alive
-
-    def begin(self, *tensors: Tensor) -> None:
-        """Take note of an input of the network or an output of a block."""
-        for x in tensors:
-            self.acted[id(x)] = x, None
-
-    def of(self, x: Tensor) -> str | None:
-        """Return the name of a function that a tensor went through, or None."""
-        return self.acted.get(id(x), (x, None))[1]
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        given = [x for x in _tensors((args, kwargs or {})) if id(x) in self.acted]
-        if self.run.depth == 0 and given:
-            name = getattr(func, "__name__", str(func))
-            through = next(filter(None, map(self.of, given)), None)
-            if name == "__get__":  # an attribute of a tensor, such as data
-                name = "contiguous"
-            indexed = name == "__getitem__" and (self.run.by_example or _takes_all(args[1]))
-            converted = any(x.dtype != given[0].dtype for x in _tensors(result))
-            if converted or not (name in _HANDS_ON or indexed):
-                through = through or name
-            changed = given[:1] if name == "__setitem__" else []
-            for x in (*_tensors(result), *changed):
-                self.acted[id(x)] = x, through
-        return result
-
-
-def _takes_all(index: Any) -> bool:
-    """Whether an index takes whole dimensions, whatever their length, or one place of them."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None
-        or part is Ellipsis
-        or type(part) is int
-        or (isinstance(part, slice) and part in (slice(None), slice(0, None)))
-        for part in parts
-    )
-
-
 class _Run:
     """One run of a copy on the probe; ``calls`` is the chain."""
 
     def __init__(self, net: nn.Module, arguments: tuple[Any, ...], given: str):
         self.arguments = arguments
-        self.by_example = given == "example"  # of the length that the network is used with
         self.calls: list[Call] = []
         self.generator = torch.Generator().manual_seed(1)
-        self.depth = 0
         self.running: nn.Module | None = None
         twins: dict[int, Any] = {}
         twin = _copied(net, twins)
@@ -273,10 +211,10 @@ class _Run:
             reset(twins[i].eval())  # a list of blocks is no part of what eval() reaches
             twins[i].register_forward_pre_hook(self._enters, prepend=True, with_kwargs=True)
             twins[i].register_forward_hook(self._leaves, with_kwargs=True)
-        cuda = {t.device for t in _tensors(arguments) if t.device.type == "cuda"}
-        self.origins = _Origins(self)
+        cuda = {t.device for t in tensors_of(arguments) if t.device.type == "cuda"}
+        self.origins = Origins(by_example=given == "example")
         given_to = _kept(arguments)
-        self.origins.begin(*_tensors(given_to))
+        self.origins.begin(*tensors_of(given_to))
         try:
             with torch.no_grad(), torch.random.fork_rng(cuda), _eager(), self.origins:
                 result = _forward(twin, *given_to)
@@ -293,16 +231,16 @@ class _Run:
     # hooks
 
     def _enters(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self.depth += 1
-        if self.depth == 1:
+        self.origins.depth += 1
+        if self.origins.depth == 1:
             self.running = module
             given = args[0] if args else next(iter(kwargs.values()))
-            self.acted = next(filter(None, map(self.origins.of, _tensors(given))), None)
+            self.acted = next(filter(None, map(self.origins.of, tensors_of(given))), None)
             self.input = _kept(given)
 
     def _leaves(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        self.depth -= 1
-        if self.depth:
+        self.origins.depth -= 1
+        if self.origins.depth:
             return output
         self.running = None
         y = _first(output)
@@ -342,7 +280,7 @@ class _Run:
         if not self.calls:
             return
         last = self.calls[-1]
-        returned = [t for t in _tensors(result) if _equal(t, last.passed)]
+        returned = [t for t in tensors_of(result) if _equal(t, last.passed)]
         if not returned:
             raise ChainError(
                 f"the network does not return the output of {last}, its last block, but something "
@@ -358,8 +296,8 @@ class _Run:
     def _comes_from(self, x: Any, before: Call | None) -> bool:
         if before is not None:
             return isinstance(x, Tensor) and _equal(x, before.passed)
-        given = list(_tensors(self.arguments))
-        parts = list(_tensors(x))  # of an Input block a pair (real, imaginary)
+        given = list(tensors_of(self.arguments))
+        parts = list(tensors_of(x))  # of an Input block a pair (real, imaginary)
         return bool(parts) and all(any(_equal(part, g) for g in given) for part in parts)
 
     def _wrong_input(self, i: int) -> str:
@@ -422,17 +360,6 @@ def _first(output: Any) -> Any:
 
 def _keeps_state(block: nn.Module) -> bool:
     return bool(getattr(getattr(block, "neuron", None), "persistent_state", False))
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        for value in tree.values():
-            yield from _tensors(value)
-    elif isinstance(tree, tuple | list):
-        for value in tree:
-            yield from _tensors(value)
 
 
 def _equal(x: Tensor, source: Tensor) -> bool:

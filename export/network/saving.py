@@ -1,25 +1,26 @@
 """Write network files: everything is checked first, then written, then read back."""
 
 import copy
-import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import h5py
 import numpy as np
 from lapilli.export.file.errors import LayerError, NetxCompatibilityWarning, QuantisationWarning
 from lapilli.export.file.files import replacing
-from lapilli.export.file.layers import EXTENSIONS, FORMAT, FORMAT_VERSION, Layer, check_chain
+from lapilli.export.file.layers import Layer
 from lapilli.export.file.netx import incompatibilities
-from lapilli.export.file.reader import read_network
+from lapilli.export.file.shapes import check_chain
+from lapilli.export.file.writer import file_image, read_back, write_layer
 from torch import Tensor, nn
 
-from .build import Network, build, with_shape
-from .describe import blocks_of, describe
+from .blocks import blocks_of
+from .build import Network, build
+from .builder import with_shape
+from .describe import describe
 from .probe import Call, ProbeError, compare, trace
 
 _DENSE = ("dense", "dense_rec")
@@ -73,7 +74,7 @@ def export_block(block: nn.Module, handle: h5py.Group) -> None:
     Plan([layer], notes, trace([block])).verify(build([layer], f"{where}: "))
     for category, message in _messages([layer], notes, "netx"):
         warnings.warn(message, category, stacklevel=2)
-    _write_layer(handle, layer)
+    write_layer(handle, layer)
 
 
 def save(
@@ -284,62 +285,12 @@ def _messages(
             yield NetxCompatibilityWarning, message
 
 
-# the file
-
-
 def _replace(path: str | os.PathLike[str], plan: Plan, verify: bool) -> None:
     """Write next to ``path``, verify, then put the file in its place in one step."""
     layers = plan.layers
-    # built in memory: HDF5 does not survive a write that fails, a full disk for instance
-    with h5py.File("network", "w", driver="core", backing_store=False) as file:
-        _write_network(file, layers)
-        file.flush()
-        image = file.id.get_file_image()
+    image = file_image(layers)
     with replacing(path) as temporary:
         temporary.write_bytes(image)
-        read = _verify(temporary, layers)
+        read = read_back(temporary, layers)
         if verify:
             plan.verify(build(read, f"{path}: ", verify=True))
-
-
-def _write_network(file: h5py.File, layers: list[Layer]) -> None:
-    from lapilli import __version__
-
-    _set_text(file, "format", FORMAT)
-    file.attrs["format_version"] = FORMAT_VERSION
-    _set_text(file, "lapilli_version", __version__)
-    file.attrs["num_layers"] = len(layers)
-    for i, layer in enumerate(layers):
-        _write_layer(file.create_group(f"layer/{i}"), layer)
-
-
-def _set_text(owner: h5py.Group, name: str, text: str) -> None:
-    """Set an attribute of fixed length: HDF5 trusts the declared length of the other kind."""
-    owner.attrs[name] = np.bytes_(text.encode())
-
-
-def _write_layer(group: h5py.Group, layer: Layer) -> None:
-    group["type"] = np.array([layer.type], dtype="S10")
-    for name, value in layer.data.items():
-        group[f"lapilli/{name}" if name in EXTENSIONS else name] = value
-    _set_text(group, "module", layer.module)
-    _set_text(group, "block", layer.block)
-    _set_text(group, "params", json.dumps(layer.params, sort_keys=True, allow_nan=False))
-    group.attrs["inserted"] = layer.inserted
-    if layer.flattens:
-        group.attrs["flattens"] = layer.flattens
-    for key, value in (layer.state or {}).items():
-        group[f"lapilli/state/{key}"] = value
-
-
-def _verify(path: Path, layers: list[Layer]) -> list[Layer]:
-    """Return the layers of the file; raise unless they read back as they were meant."""
-    read = read_network(path).layers
-    for i, (layer, other) in enumerate(zip(layers, read, strict=True)):
-        for name, ours, theirs in (
-            *((n, layer.data.get(n), other.data.get(n)) for n in layer.data | other.data),
-            *((n, v, (other.state or {}).get(n)) for n, v in (layer.state or {}).items()),
-        ):
-            if type(ours) is not type(theirs) or not np.array_equal(ours, theirs):
-                raise OSError(f"layer {i}: {name} did not reach the disk as it was written")
-    return read

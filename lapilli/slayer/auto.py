@@ -126,7 +126,7 @@ def get_classes(neuron_type: str | bytes | None = None) -> tuple[ModuleType, Mod
     >>> blocks.__name__
     'lapilli.blocks.sigma_delta'
     """
-    from lapilli.export.file.layers import MODULE_OF_NEURON  # h5py is imported where a file is read
+    from lapilli.export.file.tables import MODULE_OF_NEURON  # h5py is imported where a file is read
 
     if isinstance(neuron_type, bytes):
         neuron_type = neuron_type.decode()

@@ -467,7 +467,7 @@ def old_file(tmp_path):
     return path, path.read_bytes()
 
 
-@pytest.mark.parametrize("where", ["_write_layer", "_verify", "os.fsync", "os.replace"])
+@pytest.mark.parametrize("where", ["file_image", "read_back", "os.fsync", "os.replace"])
 def test_a_failure_leaves_the_old_file(where, tmp_path, monkeypatch):
     path, before = old_file(tmp_path)
 
