@@ -77,6 +77,7 @@ moved.install(
             "arguments checkpoints cli completion kernel_page kernel_report profiling recipes "
             "report report_page"
         ),
+        "io": "io_pictures=pictures",
         "recordings": "own",
         "slayer": "auto",
         "slayer.utils": "assistant recurrent stats utilities=utils",

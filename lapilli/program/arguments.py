@@ -5,13 +5,11 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lapilli.errors import UsageError
+
 DATASETS = ("digits", "nmnist", "shd", "dvsgesture")  # those with names
 SHELLS = ("bash", "zsh")  # that completion knows
 _MOST_NEURON_STEPS = 2**28  # of a profile: 1 GiB a series
-
-
-class UsageError(Exception):
-    """Wrong input; the message is one line for the user."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,7 +1,6 @@
 """Networks and settings for the data sets that ``lapilli train`` knows."""
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from lapilli.blocks import cuba
 from lapilli import data, neurons, recordings
 from lapilli.data import Dataset
 from lapilli.loss import SpikeRate
+from lapilli.recordings.networks import NEURON, convolutions
 from lapilli.training import Rates
 
 
@@ -33,24 +33,15 @@ class Recipe:
     on_disk: bool = True
 
 
-_NEURON = {
-    "threshold": 1.25,
-    "current_decay": 0.25,
-    "voltage_decay": 0.03,
-    "tau_grad": 0.03,
-    "requires_grad": True,
-}
-
-
 def _digits_network() -> torch.nn.Sequential:
     return torch.nn.Sequential(
-        cuba.Dense(_NEURON, 64, 128, weight_norm=True),
-        cuba.Dense(_NEURON, 128, 10, weight_norm=True),
+        cuba.Dense(NEURON, 64, 128, weight_norm=True),
+        cuba.Dense(NEURON, 128, 10, weight_norm=True),
     )
 
 
 def _nmnist_network() -> torch.nn.Sequential:
-    neuron = _NEURON | {"scale_grad": 3, "dropout": neurons.Dropout(0.05)}
+    neuron = NEURON | {"scale_grad": 3, "dropout": neurons.Dropout(0.05)}
     return torch.nn.Sequential(
         cuba.Dense(neuron, 2 * 34 * 34, 512, weight_norm=True, delay=True),
         cuba.Dense(neuron, 512, 512, weight_norm=True, delay=True),
@@ -59,7 +50,7 @@ def _nmnist_network() -> torch.nn.Sequential:
 
 
 def _shd_network() -> torch.nn.Sequential:
-    neuron = _NEURON | {"scale_grad": 3, "voltage_decay": 0.1, "dropout": neurons.Dropout(0.1)}
+    neuron = NEURON | {"scale_grad": 3, "voltage_decay": 0.1, "dropout": neurons.Dropout(0.1)}
     return torch.nn.Sequential(
         cuba.Dense(neuron, 700, 256, weight_norm=True, delay=True),
         cuba.Dense(neuron, 256, 256, weight_norm=True, delay=True),
@@ -69,30 +60,6 @@ def _shd_network() -> torch.nn.Sequential:
 
 def _dvsgesture_network() -> torch.nn.Sequential:
     return convolutions(2, 32, 32, 11)
-
-
-def convolutions(channels: int, height: int, width: int, classes: int) -> torch.nn.Sequential:
-    """Make three convolutions, each of which halves the sides, and two dense layers."""
-    neuron = _NEURON | {"scale_grad": 3, "norm": neurons.norm.MeanOnlyBatchNorm}
-    layer = {"weight_norm": True, "weight_scale": 2}
-    features = 32 * math.ceil(height / 8) * math.ceil(width / 8)
-    return torch.nn.Sequential(
-        cuba.Conv(neuron, channels, 16, 3, padding=1, stride=2, **layer),
-        cuba.Conv(neuron, 16, 32, 3, padding=1, stride=2, **layer),
-        cuba.Conv(neuron, 32, 32, 3, padding=1, stride=2, **layer),
-        cuba.Flatten(),
-        cuba.Dense(neuron | {"norm": None}, features, 128, **layer),
-        cuba.Dense(neuron | {"norm": None}, 128, classes, **layer),
-    )
-
-
-def dense_layers(inputs: int, classes: int) -> torch.nn.Sequential:
-    """Make a hidden layer with delays and a layer of outputs."""
-    neuron = _NEURON | {"scale_grad": 3}
-    return torch.nn.Sequential(
-        cuba.Dense(neuron, inputs, 256, weight_norm=True, delay=True),
-        cuba.Dense(neuron, 256, classes, weight_norm=True),
-    )
 
 
 RECIPES: dict[str, Recipe] = {

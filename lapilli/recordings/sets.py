@@ -8,75 +8,18 @@ They may also lie in the subfolder that the package tonic makes (NMNIST, SHD, DV
 are turned into spikes batch by batch; what is in memory is one batch.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from lapilli.kernels.executors.memory import empty
 from torch import Tensor
 
-from lapilli.data import Dataset, Samples
+from lapilli.data import Dataset, Recordings
 from lapilli.extras import require
 from lapilli.io import Event, read_2d_spikes, read_np_spikes
 
-
-class MissingDataError(FileNotFoundError):
-    """A data set is not where it was looked for; the message says what was expected."""
-
-
-@dataclass(frozen=True)
-class Recordings:
-    """Samples that are read when they are asked for.
-
-    Attributes
-    ----------
-    read
-        From a sample's number to its events, times in ms.
-    labels : Tensor
-        ``[N]`` int64.
-    shape
-        Channels, height, width and time steps of a sample; what is outside is left out.
-    sampling_time
-        Milliseconds a step.
-    shrink
-        Pixels in each direction that become one.
-    flat
-        Spikes are ``[n, channels * height * width, T]``, not ``[n, channels, height, width, T]``.
-    """
-
-    read: Callable[[int], Event]
-    labels: Tensor
-    shape: tuple[int, int, int, int]
-    sampling_time: float
-    shrink: int = 1
-    flat: bool = True
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: Tensor) -> Samples:
-        """Read the samples at ``index`` [n] int64, in that order."""
-        C, H, W, T = self.shape
-        labels = self.labels.index_select(0, index.to(self.labels.device))
-        spikes = empty((len(index), T, C, H, W), torch.float32, self.labels).zero_()
-        at = []  # in the memory of the spikes
-        for sample, number in enumerate(index.tolist()):
-            event = self.read(number)
-            if self.shrink > 1:
-                event.x, event.y = event.x // self.shrink, event.y // self.shrink
-            c, y, x, t = event.bins(self.shape, self.sampling_time)
-            at.append((((sample * T + t) * C + c) * H + y) * W + x)
-        # the places travel to the device, not the spikes
-        places = torch.from_numpy(np.concatenate(at)).to(spikes.device)
-        spikes.view(-1).index_fill_(0, places, 1)
-        return Samples((spikes.flatten(2) if self.flat else spikes).movedim(1, -1), labels)
-
-    def to(self, device: torch.device | str) -> "Recordings":
-        """Return the same samples, whose batches come to ``device``."""
-        return dataclasses.replace(self, labels=self.labels.to(device))
+from .errors import MissingDataError
 
 
 def _folder(root: Path, needed: Sequence[str], subfolder: str, name: str) -> Path:

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 import lapilli
 from lapilli import export, training
-from lapilli.program import cli
+from lapilli.program import preparing, training_run
 from lapilli.program.cli import main
 
 COMMAND = [
@@ -89,12 +89,12 @@ def test_report(run):
 
 def test_many_silent_neurons_are_said(monkeypatch, capsys):
     arguments = ["train", "digits", "--epochs", "1", "--no-plots", "--out", "a"]
-    monkeypatch.setattr(cli, "MOST_SILENT", -0.01)
+    monkeypatch.setattr(training_run, "MOST_SILENT", -0.01)
     assert main(arguments) == 0
     warned = capsys.readouterr().err
     assert "of 128 neurons of layer 0 (cuba.Dense) did not spike once" in warned
     assert "of 10 neurons of layer 1" in warned
-    monkeypatch.setattr(cli, "MOST_SILENT", 1.0)
+    monkeypatch.setattr(training_run, "MOST_SILENT", 1.0)
     assert main(arguments) == 0
     assert "did not spike" not in capsys.readouterr().err
 
@@ -112,7 +112,7 @@ def test_json_without_plots(capsys):
 
 
 def test_default_folders_do_not_collide(monkeypatch):
-    monkeypatch.setattr(cli.time, "strftime", lambda _: "now")
+    monkeypatch.setattr(preparing.time, "strftime", lambda _: "now")
     for _ in range(3):
         assert main(["train", "digits", "--epochs", "1", "--no-plots"]) == 0
     assert {f.name for f in Path("runs").iterdir()} == {f"digits-now{n}" for n in ("", "-2", "-3")}
@@ -182,7 +182,7 @@ def test_interrupt_anywhere_else(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_device", interrupted)
+    monkeypatch.setattr(preparing, "device_called", interrupted)
     assert main(["train", "digits"]) == 130
     assert capsys.readouterr().err == "lapilli: interrupted\n"
 

@@ -3,20 +3,30 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from .extras import require
-
-if TYPE_CHECKING:
-    from .io import Event
+from lapilli.extras import require
 
 _COLOURS = {1: 0, 0: 1, 2: 2}  # channel to red, green, blue
 
 
+class Drawable(Protocol):
+    """Events of one or two dimensions, as ``Event`` holds them."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+    c: np.ndarray
+    t: np.ndarray  # milliseconds
+    p: np.ndarray | None  # payload of graded events
+    dim: int
+
+    def __len__(self) -> int: ...
+
+
 def animate(
-    event: "Event",
+    event: Drawable,
     fig: Any,
     frame_rate: float,
     pre_compute_frames: bool,
@@ -52,7 +62,7 @@ def animate(
 
 
 def show(
-    event: "Event", fig: Any, frame_rate: float, pre_compute_frames: bool, repeat: bool
+    event: Drawable, fig: Any, frame_rate: float, pre_compute_frames: bool, repeat: bool
 ) -> None:
     """Show a film, see ``Event.show``."""
     film = animate(event, fig, frame_rate, pre_compute_frames, repeat, close=False)
@@ -69,7 +79,7 @@ def _size(places: np.ndarray) -> int:
     return math.ceil(places.max()) + 1 if places.size else 1
 
 
-def _pixels(event: "Event", chosen: np.ndarray) -> np.ndarray:
+def _pixels(event: Drawable, chosen: np.ndarray) -> np.ndarray:
     """Image of the chosen events, ``[height, width, 3]``."""
     image = np.zeros((_size(event.y), _size(event.x), 3))
     for channel, colour in _COLOURS.items():
@@ -80,12 +90,12 @@ def _pixels(event: "Event", chosen: np.ndarray) -> np.ndarray:
     return image
 
 
-def _image(event: "Event", axes: Any, number: np.ndarray) -> Callable[[int], None]:
+def _image(event: Drawable, axes: Any, number: np.ndarray) -> Callable[[int], None]:
     image = axes.imshow(_pixels(event, np.zeros(len(event), bool)), vmin=0, vmax=1)
     return lambda n: image.set_data(_pixels(event, number == n))
 
 
-def _raster(event: "Event", axes: Any, length: float) -> Callable[[int], None]:
+def _raster(event: Drawable, axes: Any, length: float) -> Callable[[int], None]:
     height = _size(event.x)
     start, end = (float(event.t.min()), float(event.t.max())) if len(event) else (0.0, 1.0)
     margin = 0.1 * (end - start) or length

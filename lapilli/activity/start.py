@@ -1,223 +1,23 @@
-"""How much the layers of a network spike, and weights that make them start at a wished rate.
-
-A rate is the share of a layer's outputs that are not zero: spikes a neuron and step, of sigma-delta
-neurons events. A layer whose rate is near zero hands nothing on and, as the surrogate gradient
-falls with the distance from the threshold, learns slowly or not at all.
-"""
+"""Weights that make the layers start at a wished rate: ``init_rates_``."""
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
+from lapilli.blocks import base
+from lapilli.blocks.recurrent import AbstractRecurrent
+from lapilli.blocks.synapse import GenericLayer
+from lapilli.neurons.norm import MeanOnlyBatchNorm
+from lapilli.neurons.state import reset_state
 from torch import Tensor
 
-from .blocks import base, sigma_delta
-from .blocks.recurrent import AbstractRecurrent
-from .blocks.synapse import GenericLayer
-from .neurons.norm import MeanOnlyBatchNorm
-from .neurons.state import reset_state
+from .counting import Activity, Count, LayerActivity, kind_of, layers_of, spikes_of
 
 _MOST_DOUBLINGS = 12  # of the weights, in search of a rate; as many halvings
 _MOST_BISECTIONS = 24
-
-
-class SilentNeuronsWarning(UserWarning):
-    """Many neurons of a layer have not spiked once."""
-
-
-@dataclass(frozen=True)
-class LayerActivity:
-    """How much a layer spiked.
-
-    Attributes
-    ----------
-    name
-        Of the block in its network, as ``named_modules`` gives it.
-    kind
-        Its class, as ``cuba.Dense``.
-    neurons
-        Number of neurons.
-    rate
-        Share of the outputs that were not zero, over samples, neurons and steps.
-    silent
-        Neurons that were zero at every step of every sample.
-
-    Examples
-    --------
-    >>> import torch
-    >>> import lapilli
-    >>> from lapilli import slayer
-    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
-    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 30, 20))
-    >>> spikes = (torch.rand(8, 30, 20) < 0.2).float()
-    >>> with lapilli.Activity(net) as activity:
-    ...     output = net(spikes)
-    >>> (layer,) = activity.layers()
-    >>> layer.kind, layer.neurons
-    ('cuba.Dense', 20)
-    """
-
-    name: str
-    kind: str
-    neurons: int
-    rate: float
-    silent: int
-
-    @property
-    def silent_share(self) -> float:
-        """Share of the neurons that are silent."""
-        return self.silent / self.neurons
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name or 'net'} ({self.kind}): rate {self.rate:.4f}, "
-            f"{self.silent} of {self.neurons} neurons silent"
-        )
-
-
-def _layers(net: torch.nn.Module) -> dict[str, Any]:
-    """Return the blocks of a network that have neurons which spike, by name."""
-    found = {
-        name: module
-        for name, module in net.named_modules()
-        if isinstance(module, base._NeuronBlock)
-        and not isinstance(module, (base.AbstractAffine, sigma_delta._Output))
-        and module.neuron is not None
-    }
-    if not found:
-        raise ValueError(
-            f"{type(net).__name__} has no block with neurons that spike; expected a network of "
-            f"blocks of lapilli.blocks or lapilli.slayer.block"
-        )
-    return found
-
-
-def _kind(block: torch.nn.Module) -> str:
-    return f"{type(block).__module__.rpartition('.')[2]}.{type(block).__name__}"
-
-
-def _spikes(output: Any) -> Tensor:
-    """Return the spikes of what a block returned, which may count them too."""
-    return output[0] if isinstance(output, tuple) else output
-
-
-class _Count:
-    """What a layer did so far."""
-
-    def __init__(self) -> None:
-        self.events: Tensor | None = None  # [neurons...] int64, of all samples and steps
-        self.steps = 0
-
-    def add(self, y: Tensor) -> None:
-        rows = y.detach().movedim(-1, 1)  # as they lie in memory
-        events = rows.count_nonzero((0, 1))
-        self.events = events if self.events is None else self.events + events
-        self.steps += rows.shape[0] * rows.shape[1]
-
-    def activity(self, name: str, block: torch.nn.Module) -> LayerActivity:
-        assert self.events is not None
-        neurons = self.events.numel()
-        return LayerActivity(
-            name, _kind(block), neurons,
-            rate=int(self.events.sum()) / max(1, neurons * self.steps),
-            silent=int((self.events == 0).sum()),
-        )  # fmt: skip
-
-
-class Activity:
-    """Count what the layers of a network hand on, while the context is open.
-
-    It looks at the output of each block with neurons that spike, by a forward hook of the block,
-    and changes no number. Calls in training and evaluation count alike; open it around those that
-    are meant. Counting reads each output once more.
-
-    Parameters
-    ----------
-    net
-        Network of blocks, in any order and nesting.
-    warn_silent
-        Share of a layer's neurons, 0 to 1, above which the end of the context issues a
-        ``SilentNeuronsWarning`` for it; None for no warnings.
-
-    Raises
-    ------
-    ValueError
-        If the network has no such blocks, or for a share that is not in 0..1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> import lapilli
-    >>> from lapilli import slayer
-    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
-    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 30, 20))
-    >>> spikes = (torch.rand(8, 30, 20) < 0.2).float()
-    >>> with lapilli.Activity(net) as activity:
-    ...     output = net(spikes)
-    >>> (layer,) = activity.layers()
-    >>> abs(layer.rate - output.detach().mean().item()) < 1e-6
-    True
-    """
-
-    def __init__(self, net: torch.nn.Module, warn_silent: float | None = None):
-        if warn_silent is not None and not 0 <= warn_silent <= 1:
-            raise ValueError(
-                f"warn_silent is {warn_silent}; expected a share of the neurons in 0..1, or None"
-            )
-        self.warn_silent = warn_silent
-        self._blocks = _layers(net)
-        self._counts = {name: _Count() for name in self._blocks}
-        self._hooks: list[Any] = []
-
-    def __enter__(self) -> "Activity":
-        def hook(count: _Count) -> Callable[..., None]:
-            return lambda block, args, output: count.add(_spikes(output))
-
-        for name, block in self._blocks.items():
-            self._hooks.append(block.register_forward_hook(hook(self._counts[name])))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
-        if kind is None and self.warn_silent is not None:
-            for layer in self.silent_layers(self.warn_silent):
-                warnings.warn(silence(layer), SilentNeuronsWarning, stacklevel=2)
-
-    def layers(self) -> list[LayerActivity]:
-        """Return what each layer did, in the order of the network's modules.
-
-        Layers that were not called are left out.
-        """
-        return [
-            count.activity(name, self._blocks[name])
-            for name, count in self._counts.items()
-            if count.events is not None
-        ]
-
-    def silent_layers(self, share: float) -> list[LayerActivity]:
-        """Return the layers of which more than a share of the neurons did not spike once."""
-        return [layer for layer in self.layers() if layer.silent_share > share]
-
-
-def silence(layer: LayerActivity) -> str:
-    """Say that a layer has many silent neurons, and what helps."""
-    return (
-        f"{layer.silent} of {layer.neurons} neurons of layer {layer.name or 'net'} ({layer.kind}) "
-        f"did not spike once, its rate is {layer.rate:.4f}; lapilli.init_rates_ starts layers at "
-        f"a wished rate, see docs/rates.md"
-    )
 
 
 @dataclass(frozen=True)
@@ -284,7 +84,7 @@ def _scaled(name: str, block: Any) -> list[torch.nn.Parameter]:
         stored = synapse._stored("weight_g" if synapse.weight_norm_enabled else "weight")
         if stored is None:
             raise ValueError(
-                f"the weight of layer {name or 'net'} ({_kind(block)}) is computed by one of "
+                f"the weight of layer {name or 'net'} ({kind_of(block)}) is computed by one of "
                 f"torch's parametrisations, so it cannot be scaled; call init_rates_ before it is "
                 f"registered"
             )
@@ -379,8 +179,8 @@ class _Search:
         for weight, start in zip(self.weights, self.start, strict=True):
             weight.copy_(start * factor)
         reset_state(self.block)
-        count = _Count()
-        count.add(_spikes(self.block(*self.args)))
+        count = Count()
+        count.add(spikes_of(self.block(*self.args)))
         self.found[factor] = count.activity(self.name, self.block)
         return self.found[factor].rate
 
@@ -416,7 +216,7 @@ class _Search:
         return best
 
     def _why(self, wished: float, best: float) -> str:
-        layer = f"layer {self.name or 'net'} ({_kind(self.block)})"
+        layer = f"layer {self.name or 'net'} ({kind_of(self.block)})"
         parts = self.args[0] if isinstance(self.args[0], (tuple, list)) else self.args[:1]
         if not any(bool(part.count_nonzero()) for part in parts):
             return (
@@ -495,7 +295,7 @@ def init_rates_(
     >>> 0.09 <= net(spikes).detach().mean().item() <= 0.11
     True
     """
-    blocks = _layers(net)
+    blocks = layers_of(net)
     if isinstance(rate, Mapping):
         wished = dict(rate)
     else:

@@ -1,14 +1,4 @@
-"""Losses on the spikes of the output layer, and on the activity of any layer.
-
-    r = mean of s over time, or over the last steps (moving_window)
-    SpikeTime         L = sum (h * s - h * s^)^2,   h[k] = binomial(k+m-1, m-1) exp(-k / tau)
-    SpikeRate         L = sum (r - r^)^2,   r^ = true_rate for the labelled class, else false_rate
-    SpikeMax          L = -sum log p,       p = r / sum of r, or softmax of r, of the labelled class
-    SpikeMoid         L = sum BCE(p, y),    p = sigmoid((r - theta) / alpha)
-    SparsityEnforcer  L = lam sum max(mean |s| - max_rate, 0)^2
-
-Source: lava-dl loss.py.
-"""
+"""Losses on how often each output spikes, one output a class."""
 
 import math
 from typing import Literal, get_args
@@ -16,179 +6,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .classifier import INTEGERS, MovingWindow, can_be_read, flat_classes, whole_rate, within
-from .filter import FIR, conv, fast_conv, real
+from lapilli.classifier import can_be_read
 
-Reduction = Literal["sum", "mean", "none"]
+from .base import ClassLoss, Reduction, fitting
+
 MaxMode = Literal["probability", "softmax", "logsoftmax"]
 
 _LEAST_PROBABILITY = 1e-6  # of a labelled class that is silent; -log of it is 13.8
 
 
-def _fitting(label: Tensor, *shapes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the first of the shapes that ``label`` has but for axes of size 1; None without."""
-    own = [size for size in label.shape if size != 1]
-    return next((shape for shape in shapes if own == [n for n in shape if n != 1]), None)
-
-
-class _Loss(torch.nn.Module):
-    """What the losses share: the reduction."""
-
-    def __init__(self, reduction: Reduction) -> None:
-        super().__init__()
-        if reduction not in get_args(Reduction):
-            raise ValueError(
-                f"reduction is {reduction!r}; expected one of {', '.join(get_args(Reduction))}"
-            )
-        self.reduction = reduction
-
-    def _reduce(self, terms: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Reduce terms; with ``lengths`` those ``[N, ..., T]`` within the samples."""
-        if lengths is not None:
-            terms = within(terms, lengths)
-        if self.reduction == "none":
-            return terms.flatten()
-        if self.reduction == "sum":
-            return terms.sum()
-        if lengths is None:
-            return terms.mean()
-        steps = lengths.sum().to(terms.device)
-        return terms.sum() / (steps * math.prod(terms.shape[1:-1]))
-
-
-class SpikeTime(_Loss):
-    """Distance of van Rossum: squared difference of the filtered spikes from filtered targets.
-
-    Parameters
-    ----------
-    time_constant
-        Decay of the filter's exponential, in steps.
-    length
-        Number of steps of the filter.
-    filter_order
-        How many exponentials are chained, at least 1; from 2 on the filter rises before it decays.
-    reduction
-        ``sum`` over everything, ``mean``, or ``none``: all terms, flat.
-
-    Attributes
-    ----------
-    filter : FIR
-        The filter, for use on its own.
-
-    Raises
-    ------
-    ValueError
-        If the reduction is unknown, or the order below 1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from lapilli import loss
-    >>> desired = torch.tensor([[[0.0, 0, 1, 0]]])
-    >>> early = torch.tensor([[[0.0, 1, 0, 0]]])
-    >>> distance = loss.SpikeTime(time_constant=2)
-    >>> distance(desired, desired), distance(early, desired) > 0
-    (tensor(0.), tensor(True))
-    """
-
-    def __init__(
-        self,
-        time_constant: float = 5,
-        length: int = 100,
-        filter_order: int = 1,
-        reduction: Reduction = "sum",
-    ) -> None:
-        super().__init__(reduction)
-        if filter_order < 1:
-            raise ValueError(f"filter_order is {filter_order}; expected at least 1")
-        self.filter = FIR(time_constant=time_constant, length=length)
-        once = self.filter.filter
-        for _ in range(filter_order - 1):
-            self.filter.filter = conv(self.filter.filter, once)
-
-    def forward(self, input: Tensor, desired: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Loss of spikes against target spikes.
-
-        Parameters
-        ----------
-        input, desired
-            Spikes, ``[..., T]`` of one shape; both are differentiable. Neurons may be arranged
-            differently: ``[N, C, T]`` fits ``[N, C, 1, 1, T]``.
-        lengths
-            Steps of each sample that count, ``[N]`` integers in 1..T; what comes later is left out.
-            None: all steps.
-
-        Returns
-        -------
-        Tensor
-            A scalar; for ``reduction="none"`` all ``input.numel()`` terms.
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ, or the lengths do not fit.
-        """
-        if input.shape != desired.shape:
-            flat = [
-                (*x.shape[:1], math.prod(x.shape[1:-1]), *x.shape[-1:]) for x in (input, desired)
-            ]
-            if flat[0] != flat[1]:
-                raise ValueError(
-                    f"input and desired must have the same shape, but for how neurons are "
-                    f"arranged; got {tuple(input.shape)} and {tuple(desired.shape)}"
-                )
-            desired = desired.reshape(input.shape)
-        with torch.autocast(input.device.type, enabled=False):
-            difference = real(input) - real(desired)
-            if lengths is not None:  # what comes later is not even filtered
-                difference = within(difference, lengths)
-            error = fast_conv(difference, self.filter.filter)
-            return self._reduce(error.square(), lengths)
-
-
-class _ClassLoss(_Loss):
-    """What the losses on rates share: rates of the classes, over all time or a window; labels."""
-
-    def __init__(self, moving_window: int | None, reduction: Reduction) -> None:
-        super().__init__(reduction)
-        self.window = None if moving_window is None else MovingWindow(moving_window)
-
-    def _rates(self, spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``[N, classes..., T]`` to ``[N, K]``, or ``[N, K, T]`` with a window."""
-        spikes = flat_classes(spikes)
-        if self.window is None:
-            return whole_rate(spikes, lengths)
-        return self.window.rate(spikes if lengths is None else within(spikes, lengths))
-
-    def _reduce(self, terms: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return super()._reduce(terms, None if self.window is None else lengths)
-
-    def _label_index(self, rates: Tensor, label: Tensor) -> Tensor:
-        """Labels as int64 index along the class axis of ``rates``: ``[N, 1]`` or ``[N, 1, T]``."""
-        shapes = [tuple(rates.shape[:1])]
-        if self.window is not None:
-            shapes.append((rates.shape[0], rates.shape[-1]))
-        shape = _fitting(label, *shapes)
-        if label.dtype not in INTEGERS or shape is None:
-            expected = " or ".join(map(str, dict.fromkeys(shapes)))
-            raise ValueError(
-                f"label must hold integers of shape {expected}; got {label.dtype} of shape "
-                f"{tuple(label.shape)}"
-            )
-        label = label.reshape(shape)
-        K = rates.shape[1]
-        # elsewhere, and in a compiled graph, the index operation itself asserts
-        if can_be_read(label):
-            low, high = (int(v) for v in label.aminmax())
-            if low < 0 or high >= K:
-                raise ValueError(f"labels are {low}..{high}; expected 0..{K - 1} for {K} classes")
-        label = label.long().unsqueeze(1)
-        if label.ndim < rates.ndim:
-            label = label.unsqueeze(-1).expand(-1, -1, rates.shape[-1])
-        return label
-
-
-class SpikeRate(_ClassLoss):
+class SpikeRate(ClassLoss):
     """Squared distance of the spike rates from a high rate for the true class, else a low one.
 
     Parameters
@@ -262,7 +89,7 @@ class SpikeRate(_ClassLoss):
             return self._reduce((rates - desired).square(), lengths)
 
 
-class SpikeMax(_ClassLoss):
+class SpikeMax(ClassLoss):
     """Negative log-likelihood of the labelled class.
 
     Parameters
@@ -336,7 +163,7 @@ class SpikeMax(_ClassLoss):
             return self._reduce(-log_p, lengths)
 
 
-class SpikeMoid(_ClassLoss):
+class SpikeMoid(ClassLoss):
     """Binary cross-entropy of each class, for samples that may have several.
 
     Parameters
@@ -423,7 +250,7 @@ class SpikeMoid(_ClassLoss):
         kinds = {held: held, shape[:-1]: held, (math.prod(held),): held}
         if self.window is not None:
             kinds |= {full: full, shape: full}
-        found = _fitting(label, *kinds)
+        found = fitting(label, *kinds)
         if found is None:
             expected = " or ".join(map(str, dict.fromkeys((held, full))))
             raise ValueError(f"label must have shape {expected}; got {tuple(label.shape)}")
@@ -437,52 +264,3 @@ class SpikeMoid(_ClassLoss):
             if not (low >= 0 and high <= 1):
                 raise ValueError(f"labels are {low:g}..{high:g}; expected probabilities, 0..1")
         return label if label.ndim == rates.ndim else label.unsqueeze(-1).expand_as(rates)
-
-
-class SparsityEnforcer:
-    """Penalty on layers that are busier than wanted.
-
-    ``append`` the output of each layer in each step, add ``loss`` to the loss, then ``clear``.
-
-    Parameters
-    ----------
-    max_rate
-        Mean magnitude of a layer's output that is still free, events a neuron and step.
-    lam
-        Factor of the penalty.
-
-    Attributes
-    ----------
-    loss_list : list of Tensor
-        One penalty a layer, without the factor.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from lapilli import loss
-    >>> sparse = loss.SparsityEnforcer(max_rate=0.25, lam=2)
-    >>> sparse.append(torch.tensor([[[0.0, 1, 0, 1]]]))  # a rate of 0.5
-    >>> sparse.loss
-    tensor(0.1250)
-    >>> sparse.clear()
-    """
-
-    def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        self.max_rate = max_rate
-        self.lam = lam
-        self.loss_list: list[Tensor] = []
-
-    def append(self, x: Tensor) -> None:
-        """Add the penalty of a layer's output, of any shape."""
-        with torch.autocast(x.device.type, enabled=False):
-            excess = (real(x).abs().mean() - self.max_rate).relu()
-            self.loss_list.append(excess.square())
-
-    @property
-    def loss(self) -> Tensor | float:
-        """Sum of the penalties times ``lam``; the number 0 without any."""
-        return self.lam * sum(self.loss_list)
-
-    def clear(self) -> None:
-        """Forget the penalties."""
-        self.loss_list = []

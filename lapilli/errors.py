@@ -1,0 +1,5 @@
+"""Errors that the command line tells in one line."""
+
+
+class UsageError(Exception):
+    """Wrong input; the message is one line for the user."""

@@ -1,0 +1,9 @@
+"""What is wrong with the recordings of a user."""
+
+
+class MissingDataError(FileNotFoundError):
+    """A data set is not where it was looked for; the message says what was expected."""
+
+
+class RecordingError(MissingDataError):
+    """A file or folder of recordings cannot be used; the message says why."""
