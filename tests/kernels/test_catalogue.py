@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="launches are those of
 
 def every_kernel():
     names = set()
-    for module in pkgutil.iter_modules(lapilli.kernels.__path__, "lapilli.kernels."):
+    for module in pkgutil.walk_packages(lapilli.kernels.__path__, "lapilli.kernels."):
         loaded = importlib.import_module(module.name)
         names |= {n for n, v in vars(loaded).items() if n.endswith("_kernel") and is_jit(v)}
     return names
