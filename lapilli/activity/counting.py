@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lapilli.blocks import base, sigma_delta
+from lapilli.blocks.block import NeuronBlock
 from torch import Tensor
 
 
@@ -70,7 +71,7 @@ def layers_of(net: torch.nn.Module) -> dict[str, Any]:
     found = {
         name: module
         for name, module in net.named_modules()
-        if isinstance(module, base._NeuronBlock)
+        if isinstance(module, NeuronBlock)
         and not isinstance(module, (base.AbstractAffine, sigma_delta._Output))
         and module.neuron is not None
     }
