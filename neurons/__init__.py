@@ -10,8 +10,8 @@
     errors, gradients               checks of arguments; gradients that are zero and not absent
     dynamics                        the recurrences under lava-dl's names
 
-Imports ``kernels``. ``rests`` says whether a neuron begins a call at rest, ``kept`` is what the last
-call left, ``settle`` draws what waits for the first call, ``cx_...`` is a value of the chip.
+Imports ``kernels``. ``rests`` says whether a neuron begins a call at rest, ``kept`` is what the
+last call left, ``settle`` draws what waits for the first call, ``cx_...`` is a value of the chip.
 """
 
 import importlib
