@@ -23,6 +23,18 @@ from .family import NeuronMixin
 from .maps import PRODUCTS, Product
 from .stream import Stream
 
+__all__ = [
+    "MAX_DELAY",
+    "NEURON_HOOK",
+    "AbstractResidual",
+    "Block",
+    "NeuronBlock",
+    "SynapseBlock",
+    "dimensions_of",
+    "event_rate",
+    "step_delay",
+]
+
 MAX_DELAY = 62  # steps; the chip's axonal delay has six bits
 
 

@@ -18,6 +18,8 @@ from .maps import Product
 from .passing import checked_tensor
 from .stored_weight import Hook
 
+__all__ = ["AbstractAffine", "AbstractDense"]
+
 _SIZES = "For arguments out of range or of a wrong length, or input of another shape."
 _SHOWS_DENSE = """\
 >>> layer = Kind(neuron, 3, 2)

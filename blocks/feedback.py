@@ -21,6 +21,8 @@ from torch import Tensor
 from .block import NeuronBlock
 from .linear import linear
 
+__all__ = ["FeedbackBlock", "Gradient"]
+
 Gradient = Literal["lava-dl", "full", "bounded"]
 
 

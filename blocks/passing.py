@@ -15,6 +15,14 @@ from .block import Block, NeuronBlock, step_delay
 from .documentation import documented
 from .stored_weight import Hook, whole_number
 
+__all__ = [
+    "AbstractAverage",
+    "AbstractFlatten",
+    "AbstractInput",
+    "AbstractTimeDecimation",
+    "checked_tensor",
+]
+
 
 @documented(
     "For input that is not ``[batch, neurons..., time]``, a weight or bias of several values.",

@@ -26,6 +26,8 @@ from .generic_layer import GenericLayer
 from .maps import Product
 from .stored_weight import Hook, whole_number
 
+__all__ = ["AbstractKWTA", "AbstractRecurrent"]
+
 _RAISES = "For arguments out of range, an unknown ``gradient``, or input of another shape."
 
 

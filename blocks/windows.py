@@ -10,6 +10,8 @@ from .documentation import documented
 from .maps import Product
 from .stored_weight import Hook, Pair
 
+__all__ = ["AbstractConv", "AbstractConvT", "AbstractPool", "AbstractUnpool"]
+
 _SHOWS_CONV = """\
 >>> layer = Kind(neuron, 2, 3, kernel_size=2, stride=2)
 >>> layer(torch.rand(1, 2, 4, 4, 10)).shape  # [batch, channels, height, width, time]

@@ -19,6 +19,8 @@ from .extras import MissingExtraError, require
 from .io import Event
 from .kernels.executors.memory import empty
 
+__all__ = ["SPLIT_SEED", "Dataset", "Recordings", "Samples", "digits", "series"]
+
 SPLIT_SEED = 0  # which samples are held out never changes, so that accuracies can be compared
 
 

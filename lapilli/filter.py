@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+__all__ = ["FIR", "FIRBank", "conv", "corr", "fast_conv", "real"]
+
 _LONG = 16  # taps from which the transform is quicker than the sum
 
 

@@ -17,6 +17,17 @@ from torch import Tensor
 from .extras import require
 from .training import Epoch
 
+__all__ = [
+    "DPI",
+    "Path",
+    "delay_histogram",
+    "histograms",
+    "raster",
+    "traces",
+    "training_curves",
+    "weight_histogram",
+]
+
 Path = str | PathLike[str] | None
 
 DPI = 120

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from .extras import MissingExtraError
 from .program.arguments import UsageError
 
+__all__ = ["Found", "Interrupts", "Processes", "is_first", "joined", "together"]
+
 # torch takes seconds to import: it is imported where there is more than one process
 
 Found = TypeVar("Found")

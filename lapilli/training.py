@@ -17,6 +17,17 @@ from .activity import Activity, LayerActivity
 from .classifier import Rate
 from .data import Dataset, Recordings, Samples
 
+__all__ = [
+    "Epoch",
+    "Rates",
+    "accuracy",
+    "evaluate",
+    "fit",
+    "in_order",
+    "layer_outputs",
+    "parameter_groups",
+]
+
 
 @dataclass(frozen=True)
 class Rates:

@@ -15,6 +15,8 @@ from .adaptive import AdaptiveNeuron, adaptation_params
 from .learning import Range
 from .resonator import Pair, ResonatorNeuron, neuron_params
 
+__all__ = ["AdaptiveResonatorNeuron", "adaptive_neuron_params"]
+
 
 class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
     """Base and constructor of the resonate-and-fire neurons whose threshold adapts.

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from . import adaptive_resonator as base
 
+__all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
+
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT: float = 100
 

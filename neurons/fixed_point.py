@@ -20,6 +20,8 @@ from torch import Tensor
 from .errors import finite, flag, require
 from .neuron import Neuron
 
+__all__ = ["FixedPointNeuron", "chip_value", "fixed_point_scales"]
+
 
 def fixed_point_scales(scale: int) -> dict[str, int]:
     """Return the three scales of a neuron with fixed-point dynamics."""

@@ -16,6 +16,8 @@ from .lazy import fill, is_to_be_drawn, resize, size_provisionally, unmark
 from .limits import UPDATE, confined, own_parameter, require_finite, settle_update
 from .state import Stateful
 
+__all__ = ["ANEW", "LearningNeuron", "Range"]
+
 Range = float | tuple[float, float]
 ANEW = "make another neuron, with the argument"
 

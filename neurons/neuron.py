@@ -18,6 +18,8 @@ from .errors import finite, flag, function, number, require, width
 from .learning import ANEW, LearningNeuron
 from .limits import settle_update
 
+__all__ = ["Neuron"]
+
 _STAGES = ("dynamics", "spike")
 _METHODS = ("forward", *_STAGES)  # what a subclass may replace
 _SCALE = f"{ANEW} scale"

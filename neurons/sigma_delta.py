@@ -24,6 +24,8 @@ from .gradients import with_zero_gradients
 from .lazy import resize
 from .sigma import Sigma
 
+__all__ = ["Activation", "Neuron", "activation_name", "neuron_params"]
+
 Activation = Callable[[Tensor], Tensor]
 
 _RECTIFIERS = (torch.relu, torch.nn.functional.relu)

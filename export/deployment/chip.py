@@ -40,6 +40,18 @@ from lapilli.export.machine.neurons import Limits
 from lapilli.export.network.saving import save
 from torch import Tensor, nn
 
+__all__ = [
+    "DELAY_BITS",
+    "LOIHI2",
+    "STATE_BITS",
+    "Budget",
+    "Chip",
+    "LayerActivity",
+    "LayerBudget",
+    "Limit",
+    "budget",
+]
+
 STATE_BITS = 24
 DELAY_BITS = 6
 _STATES = {

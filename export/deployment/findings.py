@@ -29,6 +29,8 @@ from lapilli.export.network.probe import Call, ChainError, ProbeError, trace
 from lapilli.export.network.saving import Plan, arrange, save
 from torch import Tensor, nn
 
+__all__ = ["INPUT_AXONS", "TARGETS", "Finding", "check"]
+
 TARGETS = ("loihi2-netx", "lapilli")
 
 # Input axons of a core of the first Loihi. Source: nengo-loihi, hardware/validate.py.

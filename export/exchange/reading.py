@@ -25,6 +25,8 @@ from .putting_together import (
     whole_numbers,
 )
 
+__all__ = ["from_nir"]
+
 
 def from_nir(graph: Any, *, dt: float | None = None, scale: int = W_SCALE) -> Network:
     """Turn a NIR graph into a network; exact where weights and time constants lie on the grid.

@@ -16,6 +16,8 @@ from torch import nn
 
 from .graph import load_nir
 
+__all__ = ["DEFAULT_STEP", "to_nir"]
+
 DEFAULT_STEP = 1e-3  # seconds
 
 

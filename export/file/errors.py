@@ -1,5 +1,7 @@
 """Exceptions and warnings of network files."""
 
+__all__ = ["LayerError", "NetworkFileError", "NetxCompatibilityWarning", "QuantisationWarning"]
+
 
 class NetworkFileError(ValueError):
     """A network file that cannot be read; the message names the file and the dataset."""

@@ -9,6 +9,8 @@ import numpy as np
 from .layers import Layer
 from .reader import read_network
 
+__all__ = ["LayerInfo", "format_table", "inspect", "weights"]
+
 
 @dataclass(frozen=True)
 class LayerInfo:

@@ -17,6 +17,8 @@ from torch import Tensor
 from .maps import convolve, pool, spread, unpool
 from .neurons import Limits, Neuron, neuron
 
+__all__ = ["OVERFLOWS", "Passage", "Run", "passages", "prepared", "run"]
+
 OVERFLOWS = ("slayer", "loihi")
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from lapilli.export.file.tables import FAMILIES, KINDS
 from torch import nn
 
+__all__ = ["blocks_of", "kind_of"]
+
 
 def kind_of(block: nn.Module) -> tuple[str, str] | None:
     """Return module and kind of a block, ``("cuba", "Dense")``, or None for anything else."""

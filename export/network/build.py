@@ -18,6 +18,8 @@ from .builder import Builder, block_class, with_shape
 from .builder import Grid as Grid  # where pickles of earlier versions look for it
 from .describe import describe
 
+__all__ = ["Grid", "Network", "build", "load", "reset"]
+
 
 class Network(nn.Module):
     """Blocks that run one after another.

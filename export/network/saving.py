@@ -23,6 +23,8 @@ from .builder import with_shape
 from .describe import describe
 from .probe import Call, ProbeError, compare, trace
 
+__all__ = ["Plan", "arrange", "export_block", "planned", "save", "shaped"]
+
 _DENSE = ("dense", "dense_rec")
 
 

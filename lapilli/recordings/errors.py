@@ -1,5 +1,7 @@
 """What is wrong with the recordings of a user."""
 
+__all__ = ["MissingDataError", "RecordingError"]
+
 
 class MissingDataError(FileNotFoundError):
     """A data set is not where it was looked for; the message says what was expected."""

@@ -12,6 +12,8 @@ from lapilli.io.files import read_records
 
 from .errors import RecordingError
 
+__all__ = ["FORMATS", "UNITS", "read"]
+
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # milliseconds
 _CAMERAS = (".aedat", ".aedat4", ".dat", ".es", ".raw")  # read by faery
 FORMATS = (".npy", ".npz", ".h5", ".hdf5", ".bin", ".bs1", *_CAMERAS)

@@ -14,6 +14,8 @@ from lapilli.data import SPLIT_SEED
 from .errors import RecordingError
 from .formats import FORMATS
 
+__all__ = ["File", "divide", "find"]
+
 _SPLITS = ("train", "test")
 
 

@@ -7,6 +7,8 @@ from lapilli.blocks import cuba
 
 from lapilli import neurons
 
+__all__ = ["NEURON", "convolutions", "dense_layers"]
+
 NEURON = {
     "threshold": 1.25,
     "current_decay": 0.25,

@@ -21,6 +21,8 @@ from lapilli.io import Event, read_2d_spikes, read_np_spikes
 
 from .errors import MissingDataError
 
+__all__ = ["dvsgesture", "load", "nmnist", "shd"]
+
 
 def _folder(root: Path, needed: Sequence[str], subfolder: str, name: str) -> Path:
     """Return the folder that holds what is needed: ``root`` or its subfolder."""

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .utils.utils import share_of_events
 
+__all__ = ["Reduction", "SequentialNetwork", "get_classes", "get_neuron_params"]
+
 Reduction = Literal["sum", "mean"]
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .stats import LearningStat, LearningStats
 
+__all__ = ["Assistant", "Step"]
+
 Step = Literal["train", "test", "valid"]
 
 

@@ -17,6 +17,13 @@ from lapilli.neurons.base import FixedPointNeuron
 from lapilli.neurons.state import stepping
 from torch import Tensor
 
+__all__ = [
+    "CustomRecurrent",
+    "custom_recurrent",
+    "custom_recurrent_ground_truth_1",
+    "custom_recurrent_ground_truth_2",
+]
+
 
 def _run(z: Tensor, neuron: torch.nn.Module, feedback: Callable[[Tensor], Tensor]) -> Tensor:
     """Step over ``z`` [N, C, T]; ``feedback`` maps one frame ``[N, C, 1]``."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lapilli.extras import require
 
+__all__ = ["LearningStat", "LearningStats"]
+
 _PARTS = {"Train": "training", "Valid": "validation", "Test": "testing"}  # in the files' order
 _NAMES = {"training": "Training", "validation": "Validation", "testing": "Testing"}
 

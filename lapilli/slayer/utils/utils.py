@@ -9,6 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+__all__ = [
+    "Q2Zero",
+    "diagonal_mask",
+    "dotdict",
+    "event_rate",
+    "right_shift_to_zero",
+    "staticproperty",
+]
+
 
 class dotdict(dict[str, Any]):
     """Dictionary whose entries are attributes too.

@@ -14,6 +14,8 @@ import torch
 from lapilli.neurons.errors import require
 from torch import Tensor
 
+__all__ = ["delay", "replicate", "shift"]
+
 
 def _moved(x: Tensor, steps: int | Tensor) -> Tensor:
     """Move ``x`` [..., T] by whole steps: one number, or one a neuron, ``[neurons...]``."""
