@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
+from .errors import UsageError
 from .extras import MissingExtraError
-from .program.arguments import UsageError
 
 __all__ = ["Found", "Interrupts", "Processes", "is_first", "joined", "together"]
 
