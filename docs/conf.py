@@ -33,7 +33,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 include_patterns = [
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
+    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
     "bench/results/*.md", "examples/README.md",
 ]  # fmt: skip
 exclude_patterns = ["docs/*.py"]
