@@ -85,7 +85,8 @@ class Recordings:
         for sample, number in enumerate(index.tolist()):
             event = self.read(number)
             if self.shrink > 1:
-                event.x, event.y = event.x // self.shrink, event.y // self.shrink
+                event.x = event.x // self.shrink
+                event.y = None if event.y is None else event.y // self.shrink
             c, y, x, t = event.bins(self.shape, self.sampling_time)
             at.append((((sample * T + t) * C + c) * H + y) * W + x)
         # the places travel to the device, not the spikes

@@ -164,6 +164,8 @@ class FIR(torch.nn.Module):
     tensor([[0.0000, 1.0000, 0.6065, 0.3679]])
     """
 
+    filter: Tensor  # the response, ``[1, length]`` or ``[length]``
+
     def __init__(
         self,
         fir_response: Tensor | None = None,

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from lapilli.blocks import base
 from lapilli.blocks.recurrent import AbstractRecurrent
-from lapilli.blocks.synapse import GenericLayer
 from lapilli.neurons.norm import MeanOnlyBatchNorm
 from lapilli.neurons.state import reset_state
 from torch import Tensor
@@ -69,7 +68,7 @@ class _Reached(Exception):
     """Ends a call of the network where the input of a layer is known."""
 
 
-def _synapses(block: Any) -> list[GenericLayer]:
+def _synapses(block: Any) -> list[Any]:
     """Return the synapses that bring a block its input."""
     synapse = block.input_synapse if isinstance(block, AbstractRecurrent) else block.synapse
     return [synapse.real, synapse.imag] if synapse.complex else [synapse]

@@ -302,7 +302,7 @@ def tensor_to_event(spike_tensor: np.ndarray | Tensor, sampling_time: float = 1)
             f"shape {spike_tensor.shape}"
         )
     c, *places, step = at = np.nonzero(spike_tensor)
-    y, x = (None, *places)[-2:]
+    y, x = (None, places[0]) if len(places) == 1 else places
     payload = spike_tensor[at] * sampling_time
     if np.abs(payload - 1).sum() < 1e-6:
         payload = None

@@ -81,6 +81,7 @@ def _size(places: np.ndarray) -> int:
 
 def _pixels(event: Drawable, chosen: np.ndarray) -> np.ndarray:
     """Image of the chosen events, ``[height, width, 3]``."""
+    assert event.y is not None, "a picture needs events of two dimensions"
     image = np.zeros((_size(event.y), _size(event.x), 3))
     for channel, colour in _COLOURS.items():
         index = chosen & (event.c == channel)

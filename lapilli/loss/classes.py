@@ -258,7 +258,9 @@ class SpikeMoid(ClassLoss):
         label = label.to(rates.dtype)
         if torch.compiler.is_compiling():
             inside = ((label >= 0) & (label <= 1)).all()
-            torch._assert_async(inside, "labels must be probabilities, 0..1")
+            torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
+                inside, "labels must be probabilities, 0..1"
+            )
         elif can_be_read(label):
             low, high = (float(v) for v in label.aminmax())
             if not (low >= 0 and high <= 1):

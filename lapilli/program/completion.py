@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from lapilli.extras import require
 
@@ -39,13 +40,14 @@ def script(shell: str) -> str:
     return shtab.complete(root, shell=shell, preamble=_NAMES)
 
 
-def _mark_paths(root: argparse.ArgumentParser, shtab: object) -> None:
+def _mark_paths(root: argparse.ArgumentParser, shtab: Any) -> None:
     """Say which arguments are files and which are folders."""
     for action in root._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _mark_paths(command, shtab)
         elif action.dest == "dataset":
-            action.complete = dict.fromkeys(SHELLS, "_lapilli_dataset")
+            vars(action)["complete"] = dict.fromkeys(SHELLS, "_lapilli_dataset")
         elif action.type is Path:
-            action.complete = shtab.DIRECTORY if action.metavar == "FOLDER" else shtab.FILE
+            folder = action.metavar == "FOLDER"
+            vars(action)["complete"] = shtab.DIRECTORY if folder else shtab.FILE

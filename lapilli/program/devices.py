@@ -12,8 +12,9 @@ def devices_here() -> dict[str, str]:
 
     found = {"cpu": f"{torch.get_num_threads()} threads"}
     accelerator = torch.accelerator
-    if accelerator.is_available():
-        kind = accelerator.current_accelerator().type
+    present = accelerator.current_accelerator() if accelerator.is_available() else None
+    if present is not None:
+        kind = present.type
         module = torch.get_device_module(kind)
         for i in range(accelerator.device_count()):
             name = module.get_device_name(i) if hasattr(module, "get_device_name") else kind

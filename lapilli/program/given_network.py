@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -37,7 +38,7 @@ def network_of_file(given: str) -> Network:
     make = getattr(module, function, None)
     if not callable(make):
         raise RecordingError(f"--net {given}: {path.name} has no function {function!r}")
-    return make
+    return cast(Network, make)
 
 
 def checked(make: Network, given: str, sample: torch.Tensor, classes: int) -> torch.nn.Sequential:

@@ -10,7 +10,7 @@ import torch
 from lapilli.export.file.files import replacing
 from lapilli.kernels.executors.dispatch import LOOP
 from lapilli.kernels.executors.layout import from_rows
-from torch.autograd import DeviceType
+from torch.profiler import DeviceType
 
 from lapilli.benchmark import neurons
 

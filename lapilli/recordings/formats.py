@@ -101,7 +101,8 @@ def _npz(path: Path) -> tuple[Any, Any, Any, Any]:
 def _h5(path: Path) -> tuple[Any, Any, Any, Any]:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    opened: Any = h5py.File(path, "r")
+    with opened as file:
         if "spikes/units" in file:
             units, times = file["spikes/units"][()], file["spikes/times"][()]
             if units.dtype == object:

@@ -10,6 +10,7 @@ are turned into spikes batch by batch; what is in memory is one batch.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def shd(root: Path, train: bool) -> Recordings:
 
     name = "shd_train.h5" if train else "shd_test.h5"
     needed = ("shd_train.h5", "shd_test.h5")
-    file = h5py.File(_folder(root, needed, "SHD", "SHD") / name, "r")
+    file: Any = h5py.File(_folder(root, needed, "SHD", "SHD") / name, "r")
     units, times = file["spikes/units"], file["spikes/times"]
 
     def read(i: int) -> Event:

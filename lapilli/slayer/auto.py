@@ -5,8 +5,9 @@ Source: lava-dl auto.py.
 
 import importlib
 import os
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from lapilli.neurons.state import Stateful
@@ -79,7 +80,7 @@ class SequentialNetwork(torch.nn.Module):
         self.blocks = load(network_config).blocks
         self.reduction = reduction
         self.count_log = bool(count_log)
-        for module in self.modules():
+        for module in cast("Iterable[Any]", self.modules()):
             if persistent_state and isinstance(module, Stateful):
                 module.persistent_state = True
             if weight_norm and hasattr(module, "enable_weight_norm"):

@@ -87,15 +87,15 @@ class Assistant:
 
     def _run(
         self, input: Tensor, target: Tensor, stat: LearningStat | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Any] | Tensor]:
-        """Return loss, loss with the network's own, and what the step returns."""
+    ) -> tuple[Tensor, tuple[Tensor, Any] | Tensor]:
+        """Return the loss, with the network's own, and what the step returns."""
         if self.device is None:
             first = next(self.net.parameters(), input)
             self.device = first.device
         input, target = input.to(self.device), target.to(self.device)
         given = self.net(input)
         expected = 1 + self.count_log + (self.lam is not None)
-        parts = (given,) if expected == 1 else tuple(given)
+        parts: tuple[Any, ...] = (given,) if expected == 1 else tuple(given)
         if len(parts) != expected:
             raise ValueError(
                 f"the network returned {len(parts)} values; expected {expected} for "

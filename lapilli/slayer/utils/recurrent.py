@@ -10,9 +10,10 @@ Source: lava-dl utils/recurrent.py.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
+from lapilli.blocks.synapse import GenericLayer
 from lapilli.neurons.base import FixedPointNeuron
 from lapilli.neurons.state import stepping
 from torch import Tensor
@@ -35,13 +36,16 @@ def _run(z: Tensor, neuron: torch.nn.Module, feedback: Callable[[Tensor], Tensor
     return torch.cat(spikes, -1)
 
 
-def _acts_by_step(neuron: Any) -> bool:
-    """Whether the neuron must be called for each step."""
-    if not isinstance(neuron, FixedPointNeuron) or neuron.complex:
-        return True
-    if neuron.norm is not None or neuron.drop is not None:
-        return True
-    return neuron.is_observed or neuron._replaces_stages
+def _runs_at_once(neuron: torch.nn.Module) -> TypeGuard[FixedPointNeuron]:
+    """Whether nothing needs the neuron to be called for each step."""
+    return (
+        isinstance(neuron, FixedPointNeuron)
+        and not neuron.complex
+        and neuron.norm is None
+        and neuron.drop is None
+        and not neuron.is_observed
+        and not neuron._replaces_stages
+    )
 
 
 class CustomRecurrent:
@@ -75,9 +79,9 @@ class CustomRecurrent:
         Tensor
             Spikes, ``[N, C, T]``, not delayed.
         """
-        if _acts_by_step(neuron):
-            return _run(z, neuron, lambda frame: recurrent_mat @ frame)
-        return neuron.run_with_feedback(z, recurrent_mat, spikes=None)[0]
+        if _runs_at_once(neuron):
+            return neuron.run_with_feedback(z, recurrent_mat, spikes=None)[0]
+        return _run(z, neuron, lambda frame: recurrent_mat @ frame)
 
 
 def _matrix(recurrent_synapse: Any) -> Tensor:
@@ -85,9 +89,7 @@ def _matrix(recurrent_synapse: Any) -> Tensor:
     return recurrent_synapse.effective_weight().flatten(1)
 
 
-def custom_recurrent(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
-) -> Tensor:
+def custom_recurrent(z: Tensor, neuron: torch.nn.Module, recurrent_synapse: GenericLayer) -> Tensor:
     """Run a neuron with feedback through a synapse.
 
     Parameters
@@ -118,7 +120,7 @@ def custom_recurrent(
 
 
 def custom_recurrent_ground_truth_1(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: GenericLayer
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step through the synapse's own forward.
 
@@ -136,7 +138,7 @@ def custom_recurrent_ground_truth_1(
 
 
 def custom_recurrent_ground_truth_2(
-    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: torch.nn.Module
+    z: Tensor, neuron: torch.nn.Module, recurrent_synapse: GenericLayer
 ) -> Tensor:
     """Do as ``custom_recurrent``, step by step with the synapse's matrix.
 

@@ -147,7 +147,7 @@ class LearningStat:
         return f"{loss} {self.loss_unit}{' ' * gap}{accuracy}{self.accuracy_unit}"
 
 
-def _fetch(pending: list[tuple[Tensor, int]]) -> float:
+def _fetch(pending: list[tuple[Tensor, int]]) -> Any:
     """Add up numbers that may still be on a device, in their order, and forget them."""
     if not pending:
         return 0
