@@ -92,7 +92,7 @@ class ComplexLayer(torch.nn.Module):
 
     @property
     def product(self) -> Product:
-        """How both weights multiply: ``"auto"``, ``"dense"`` or ``"events"``."""
+        """How both weights multiply, ``"auto"``, ``"dense"`` or ``"events"``."""
         return self.real.product
 
     @product.setter

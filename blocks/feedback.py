@@ -65,7 +65,7 @@ class FeedbackBlock(NeuronBlock):
 
     @property
     def persistent_state(self) -> bool:
-        """Whether state and last spikes are kept from one call to the next: the neuron's."""
+        """Whether state and last spikes are kept from one call to the next, as the neuron says."""
         return self.neuron.persistent_state
 
     @persistent_state.setter

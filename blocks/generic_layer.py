@@ -75,7 +75,7 @@ class GenericLayer(StoredWeight):
 
     @property
     def product(self) -> Product:
-        """How the synapse multiplies: ``"auto"``, ``"dense"`` or ``"events"``."""
+        """How the synapse multiplies, ``"auto"``, ``"dense"`` or ``"events"``."""
         return self._product
 
     @product.setter
@@ -132,7 +132,7 @@ class GenericLayer(StoredWeight):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a call does what this class says: nothing hooked, nothing overridden."""
+        """Whether a call does what this class says, as nothing is hooked and nothing overridden."""
         return not self._differs(SplitWeight)
 
     @property

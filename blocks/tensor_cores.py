@@ -70,7 +70,10 @@ def gradient_products() -> GradientProducts:
 
 def multiply(x: Tensor, w: Tensor) -> Tensor:
     """Multiply float32 ``x`` ``[M, K]`` by ``w`` ``[K, O]``, whose entries are bfloat16 numbers."""
-    return _product(terms(x), torch.cat([w.to(torch.bfloat16)] * 3))
+    rows, columns = w.shape
+    thrice = torch.empty((3, rows, columns), dtype=torch.bfloat16, device=w.device)
+    thrice.copy_(w)  # rounds and repeats at once: each call is a launch
+    return _product(terms(x), thrice.view(3 * rows, columns))
 
 
 def _product(x: Tensor, w: Tensor) -> Tensor:

@@ -12,7 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import array_like  # noqa: F401 (before lapilli)
+import equations
+import inventories
 import tutorials
+from docutils import nodes
 
 import lapilli
 from lapilli.program.arguments import parser as build_parser
@@ -27,6 +31,7 @@ copyright = "the authors of lapilli"
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -41,16 +46,47 @@ myst_heading_anchors = 4
 myst_links_external_new_tab = True
 html_theme = "furo"
 html_static_path = ["static"]
-html_css_files = ["output.css"]
+html_css_files = ["lapilli.css"]
 html_extra_path = ["redirect"]  # to the start page, from the top of the site
 nitpicky = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # docstrings give shapes and units; signatures give the types
+autodoc_typehints = "description"  # docstrings give shapes and units
+autodoc_typehints_description_target = "documented_params"
 autodoc_default_options = {"members": True, "exclude-members": "neurons"}
 viewcode_follow_imported_members = False
+intersphinx_mapping = inventories.mapping(ROOT / "build" / "inventories")
 napoleon_google_docstring = False
 napoleon_use_ivar = True  # attributes that are properties as well are described once
 napoleon_use_rtype = False
+
+
+def typeset_equations(app, doctree):
+    """Draw the blocks of plain text that hold equations, of docstrings and of pages."""
+    for block in list(doctree.findall(nodes.literal_block)):
+        if block.get("language") in ("text", "none") and "output" not in block["classes"]:
+            drawn = equations.typeset(block.astext())
+            if drawn is not None:
+                block.replace_self(nodes.raw("", drawn, format="html"))
+
+
+def one_name_an_entry(app, what, name, obj, options, lines):
+    """Describe attributes that share an entry, ``a, b``, one by one, which napoleon cannot."""
+    if "Attributes" not in lines:
+        return
+    first = lines.index("Attributes") + 2
+    after = [i for i in range(first, len(lines)) if lines[i].startswith("---")]
+    end = after[0] - 1 if after else len(lines)
+    found: list[str] = []
+    at = first
+    while at < end:
+        stop = at + 1
+        while stop < end and (not lines[stop].strip() or lines[stop].startswith(" ")):
+            stop += 1
+        names, colon, kind = lines[at].partition(" : ")
+        for each in names.split(", "):
+            found += [each + colon + kind, *lines[at + 1 : stop]]
+        at = stop
+    lines[first:end] = found
 
 
 def equations_stay(app, what, name, obj, options, lines):
@@ -113,7 +149,9 @@ def _help(parser) -> str:
 
 def setup(app):
     """Connect what is above to Sphinx."""
+    app.connect("autodoc-process-docstring", one_name_an_entry, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("doctree-read", typeset_equations)
     app.connect("source-read", link_to_pages)
     app.connect("builder-inited", write_help)
     app.connect("builder-inited", lambda app: tutorials.make_all())

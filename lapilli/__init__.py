@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what ``__getattr__`` imports
         init_rates_,
     )
     from .blocks.tensor_cores import gradient_products, set_gradient_products
+    from .graphs import graphed
     from .kernels.executors.memory import keep_memory
     from .kernels.numbers.formula import surrogate, surrogates
     from .kernels.recurrences.decays import decay_gradient, set_decay_gradient
@@ -38,6 +39,7 @@ __all__ = [
     "encode",
     "export",
     "gradient_products",
+    "graphed",
     "init_rates_",
     "io",
     "keep_memory",
@@ -60,6 +62,7 @@ _NAMES = {
     "SilentNeuronsWarning": "lapilli.activity",
     "decay_gradient": "lapilli.kernels.recurrences.decays",
     "gradient_products": "lapilli.blocks.tensor_cores",
+    "graphed": "lapilli.graphs",
     "init_rates_": "lapilli.activity",
     "keep_memory": "lapilli.kernels.executors.memory",
     "reset_state": "lapilli.neurons.state",

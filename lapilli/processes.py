@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
-from .errors import UsageError
+from .errors import UsageError, wrong_input
 from .extras import MissingExtraError
 
 __all__ = ["Found", "Interrupts", "Processes", "is_first", "joined", "together"]
@@ -64,7 +64,8 @@ class Processes:
         found: list[Found] = []
         error = None
         try:
-            found.append(work())
+            with wrong_input():
+                found.append(work())
         except (UsageError, MissingExtraError) as wrong:
             error = wrong
         said: list[str | None] = [None] * self.size

@@ -13,7 +13,7 @@ class EncodingNeuron(Neuron):
 
     @property
     def threshold(self) -> torch.nn.Parameter:
-        """Threshold in real units: the parameter ``delta.threshold``.
+        """Threshold in real units, which is the parameter ``delta.threshold``.
 
         A number that is set is quantised and written into the parameter, for all channels.
         """
@@ -58,7 +58,7 @@ class EncodingNeuron(Neuron):
 
     @property
     def overflow(self) -> None:
-        """None: there are no states that could follow a rule; see ``FixedPointNeuron``."""
+        """None, since there are no states that could follow a rule; see ``FixedPointNeuron``."""
         return None
 
     @overflow.setter
@@ -109,7 +109,7 @@ class EncodingNeuron(Neuron):
 
     @property
     def v_th_mant(self) -> int | np.ndarray:
-        """Threshold in weight units as the chip holds it: int, or int64 ``[channels]``."""
+        """Threshold in weight units as the chip holds it, an int or int64 ``[channels]``."""
         real = self.threshold.detach().reshape(-1).clamp(min=1 / self.s_scale)
         values = (real * self.w_scale).round().cpu().numpy().astype(np.int64)
         return int(values[0]) if values.size == 1 else values

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .errors import finite, flag, require
 from .neuron import Neuron
+from .state import refuse_graph
 
 __all__ = ["FixedPointNeuron", "chip_value", "fixed_point_scales"]
 
@@ -100,7 +101,7 @@ class FixedPointNeuron(Neuron):
 
     @property
     def overflow(self) -> str:
-        """What becomes of a state that does not fit: ``"saturate"`` or ``"loihi"``."""
+        """What becomes of a state that does not fit, ``"saturate"`` or ``"loihi"``."""
         return self._overflow
 
     @overflow.setter
@@ -153,6 +154,7 @@ class FixedPointNeuron(Neuron):
                 "overflows cannot be counted under torch.export or a transform of torch.func: set "
                 "count_overflows = False for this call"
             )
+        refuse_graph(lost, "overflows are counted; set count_overflows = False for a graphed step")
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             return  # activation checkpointing computes again what has been counted
         self._lost = lost if self._lost is None else self._lost.to(lost.device) + lost

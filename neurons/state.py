@@ -219,10 +219,16 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
         return tuple([s if s.ndim > 1 else s.expand(batch, *self.shape) for s in every])
 
     def _keep_state(self, **states: Tensor) -> None:
-        """Keep copies, detached: what a call keeps for its backward is never written."""
+        """Keep copies, detached: what a call keeps for its backward is never written.
+
+        On a GPU, where nothing writes into what is kept, a whole tensor is kept as it is.
+        """
         if self.persistent_state:
             for name, state in states.items():
-                self._kept[name] = to_keep(state)
+                whole = not (state.is_cpu or state._is_view() or state.is_inference())
+                tracing = torch.compiler.is_compiling()
+                keep = torch.Tensor.detach if whole and not tracing else to_keep
+                self._kept[name] = keep(state)
 
     def _keeps(self, x: Tensor) -> bool:
         """Whether a call with ``x`` leaves a state: no steps leave it as it is."""
@@ -310,6 +316,12 @@ def refuse_lost_state(module: torch.nn.Module) -> None:
         f"neurons of the checkpointed part with persistent_state=False, or leave that part out of "
         f"torch.utils.checkpoint."
     )
+
+
+def refuse_graph(x: Tensor, why: str) -> None:
+    """Raise where ``x`` is computed for a CUDA graph: what Python adds up is done once only."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(why)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+from xml.etree import ElementTree
 
+import equations
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +69,15 @@ def test_the_site_holds_what_the_library_has(site):
         assert f'id="lapilli.neurons.{family}.Neuron"' in text("neurons.html")
     assert 'id="lapilli.export.save"' in text("export.html")
     assert "lapilli train" in text("command-line.html")
-    assert "u[t] = D(u[t-1], a_u) + x[t]" in text("kernels.html")
+    for page in ("neurons.html", "kernels.html"):  # equations, drawn by the browser
+        assert text(page).count("<math") > 20
+        assert "u[t] =" not in text(page)
+    for address in (
+        "https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor",
+        "https://numpy.org/doc/stable/reference/generated/numpy.ndarray.html#numpy.ndarray",
+        "https://docs.h5py.org/en/stable/high/group.html#h5py.Group",
+    ):
+        assert any(address in text(page) for page in ("data.html", "kernels.html", "export.html"))
 
 
 @pytest.mark.slow
@@ -85,3 +95,50 @@ def test_the_first_network_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split("right:")[1]) > 0.9
     assert (tmp_path / "first.net").exists()
+
+
+def shown(mathml):
+    """What a reader sees of MathML, in one line: indices in braces, fractions with a bar."""
+    text = re.sub(r"<msub>(.*?)</msub>", r"\1", mathml)
+    text = re.sub(r"<mfrac><mrow>(.*?)</mrow><mrow>(.*?)</mrow></mfrac>", r"{\1 over \2}", text)
+    return re.sub(r"<[^>]+>", "", text).replace("&minus;", "-").replace("&#160;", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("v[t] = D(w[t-1], a_v) + u[t]", "v[t]=D(w[t-1],av)+u[t]"),
+        ("w[t] = 0 if s[t] else v[t]", "w[t]={0if s[t]v[t]else"),
+        ("out[t] = floor(y[t] scale) / 2", None),
+        ("g_x[t] = |d| >= theta,  y = x**2", "gx[t]=|d|≥&theta;,y=x2"),
+    ],
+)
+def test_an_equation_is_typeset(text, read):
+    found = equations.mathml(text)
+    assert read is None or shown(found) == read
+    root = ElementTree.fromstring(f"<math>{found.replace('&', '_')}</math>")
+    assert len(list(root.iter())) > 10
+
+
+def test_a_fraction_takes_all_factors_before_it():
+    found = equations.mathml("x = -2 a b / (c + d) e")
+    root = ElementTree.fromstring(f"<math>{found.replace('&', '_')}</math>")
+    (fraction,) = root.iter("mfrac")
+    above, below = ("".join(part.itertext()) for part in fraction)
+    assert (above, below) == ("2ab", "c+d")
+
+
+@pytest.mark.parametrize(
+    "text", ["the spike", "x = what comes after", "s[t", "a = / b", "", "a = |b"]
+)
+def test_what_is_no_equation_stays_text(text):
+    with pytest.raises(equations.NotAnEquationError):
+        equations.mathml(text)
+
+
+def test_a_block_has_its_remarks_beside_its_equations():
+    block = "    y[t] = x[t] if x[t] >= 0 else 0      what is sent\n    z = y     = x[t]\n"
+    rows = re.findall(r"<tr>(.*?)</tr>(?=<tr>|</table>)", equations.typeset(block))
+    assert len(rows) == 2
+    assert rows[0].endswith("<td><span>what is sent</span></td>")
+    assert equations.typeset("    make demo    # trains\n    make test\n") is None

@@ -48,8 +48,8 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no file.
+    OSError
+        If there is no file (FileNotFoundError), or none that this user may read.
     NetworkFileError
         If it is not a network file, or breaks the format; names file and dataset.
     """
@@ -57,7 +57,14 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
     size = path.stat().st_size
     reader = _Reader(path, size)
     if not path.is_file():
-        reader.fail("/", "is not a regular file")
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise NetworkFileError(f"{path} is {what}; give a file that lapilli.export.save wrote")
+    path.open("rb").close()  # which says more of a lack of permissions than HDF5
+    if not h5py.is_hdf5(path):
+        what = "not an HDF5 file" if size else "empty"
+        raise NetworkFileError(
+            f"{path} is {what}; network files are written by lapilli.export.save"
+        )
     try:
         with h5py.File(path, "r") as file:
             return reader.network(file)
@@ -97,6 +104,8 @@ class _Reader(CarefulFile):
             self.fail("/@format", f"is {name!r}; expected {FORMAT!r}")
         if name == FORMAT and not 1 <= version <= FORMAT_VERSION:
             self.fail("/@format_version", f"is {version}; this lapilli reads 1 to {FORMAT_VERSION}")
+        if not self.has(file, "layer"):
+            self.fail("/layer", "is missing, so this is an HDF5 file, but not one of a network")
         group = self.member(file, "layer", h5py.Group, "group")
         names = self.names(group)
         count = len(names)

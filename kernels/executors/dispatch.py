@@ -5,7 +5,6 @@ CPU tensor               the CPU loop, compiled by Numba
 LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, CPU tensors only)
 """
 
-import contextlib
 import ctypes
 import functools
 import importlib
@@ -21,6 +20,7 @@ from lapilli.kernels.numbers.language import BACKEND, HAS_TRITON
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from . import again
 from .lift import CpuLoop
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
@@ -95,8 +95,10 @@ def execute(
             f"T x neurons is {T} x {C}: a sample must have fewer than 2**31 / {span} neuron-steps. "
             "Run the sequence in chunks with persistent_state=True."
         )
-    strided = [a.stride() for a in args if isinstance(a, Tensor) and not a.is_contiguous()]
-    assert not strided, f"a kernel walks memory in order; got strides {strided}"
+    for a in args:
+        assert not isinstance(a, Tensor) or a.is_contiguous(), (
+            f"a kernel walks memory in order; got strides {a.stride()}"
+        )
     shape = walk_constants(N * C, _gpu(device))
     grid, given = (-(-N * C // BLOCK),), (*args, T, C, N * C)
     with without_coalescing:
@@ -122,9 +124,31 @@ def launch(
 ) -> None:
     """Launch a Triton kernel on the device of its tensors; ``constants`` are its last arguments."""
     device = next(a for a in args if isinstance(a, Tensor)).device
-    with _on(device):
-        options = launch_options(_gpu(device), threads, kernel, stages)
-        kernel[grid](*args, *constants, **options)
+    if again.is_current(device.index):
+        _launch_here(kernel, grid, args, constants, threads, stages, device)
+    else:
+        with torch.get_device_module(device).device(device):
+            _launch_here(kernel, grid, args, constants, threads, stages, device)
+
+
+def _launch_here(
+    kernel: Any,
+    grid: tuple[int, ...],
+    args: tuple[Tensor | float | int | None, ...],
+    constants: tuple[Any, ...],
+    threads: int,
+    stages: int,
+    device: torch.device,
+) -> None:
+    gpu = _gpu(device)
+    given = (*args, *constants)
+    key = None
+    if gpu == "cuda":
+        key = again.key_of(kernel, device.index, args, (constants, threads, stages))
+        if again.launched(kernel, grid, key, given):
+            return
+    compiled = kernel[grid](*given, **launch_options(gpu, threads, kernel, stages))
+    again.keep(kernel, key, compiled)
 
 
 def run_loop(
@@ -270,13 +294,6 @@ def launch_options(
     elif gpu == "cuda" and threads in getattr(kernel, "registers_of", ()):
         options["maxnreg"] = kernel.registers_of[threads]
     return options
-
-
-def _on(device: torch.device) -> Any:
-    """Context in which launches go to ``device``; the interpreter's is the CPU."""
-    if device.type == "cpu":
-        return contextlib.nullcontext()
-    return torch.get_device_module(device).device(device)
 
 
 class _Address(int):

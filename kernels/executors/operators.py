@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import unwrap_if_dead
 from torch.autograd import forward_ad
 
 from .dispatch import OWN
 
 _library = torch.library.Library("lapilli", "DEF")
 OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
+_NOTHING = torch.empty(0)  # what stands for an absent output
 BEFORE_TRACES: list[Callable[[], None]] = []  # called whenever an operator is traced
 if hasattr(torch.compiler.config, "cache_key_tag"):
     # graphs that torch keeps on disk call the operators of one version, and hold its derivatives
@@ -36,15 +38,17 @@ class Operator:
         self.op = op
         self.bare = bare  # the same below autograd: what stands in a compiled graph
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
+        self.record: Any = None  # its ``apply`` without a look at what transforms have left
         self.__name__ = launch.__name__
         self.__doc__ = launch.__doc__
         parameters = list(inspect.signature(launch).parameters.values())
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
         self._samples = [p.name in samples.split() for p in parameters]
+        self._tensors = [
+            k for k, p in enumerate(parameters) if p.annotation in (Tensor, Tensor | None)
+        ]
         self.in_order = [  # positions of the tensors that come contiguous
-            k
-            for k, p in enumerate(parameters)
-            if p.annotation in (Tensor, Tensor | None) and p.name not in any_layout.split()
+            k for k in self._tensors if parameters[k].name not in any_layout.split()
         ]
         self._save: Callable[..., None] = lambda ctx, inputs, output: None
         self._backward: Callable[..., Any] = self._has_no_derivative
@@ -64,24 +68,42 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Call the operator, or its launch function."""
-        recording = is_recorded(args)
-        if is_observed(args) or (recording and not self.recorded):
-            return self._observed(args)
+        recording = False
         values = list(args)
+        for k in self._tensors:  # written out: this comes before every launch
+            a = values[k]
+            if a is not None:
+                if type(a) not in OWN:
+                    return self._observed(args)
+                recording = recording or a.requires_grad
+        recording = recording and torch.is_grad_enabled()
+        if is_observed(()) or (recording and not self.recorded):
+            return self._observed(args)
         for k in self._floats:  # as the dispatcher does: kernels are compiled by type
             values[k] = float(values[k])
-        return self.recorded.apply(*values) if recording else self.launch(*values)
+        if not recording:
+            return self.launch(*values)
+        for k in self._tensors:
+            if values[k] is not None:
+                values[k] = unwrap_if_dead(values[k])
+        return self.record(*values)
 
     def _function(self, kind: str = "", **methods: Callable[..., Any]) -> Any:
         static = {name: staticmethod(method) for name, method in methods.items()}
         return type(kind + self.__name__, (torch.autograd.Function,), static)
 
     def _forward_of(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the forward of an autograd function; a setup_context would bind by name."""
+        """Return the forward of an autograd function; a setup_context would bind by name.
+
+        To the function that saves, an empty tensor stands for an output that is None.
+        """
 
         def forward(ctx: Any, *inputs: Any) -> Any:
             output = run(*inputs)
-            self._save(ctx, inputs, output)
+            seen = output
+            if type(output) is tuple:
+                seen = tuple([_NOTHING if o is None else o for o in output])
+            self._save(ctx, inputs, seen)
             return output
 
         return forward
@@ -101,17 +123,21 @@ class Operator:
 
     def implementation(self, *args: Any) -> Any:
         """Return the outputs of the launch function; an empty tensor in place of None."""
-        for k in self.in_order:
-            a = args[k]
-            if a is not None and not a.is_contiguous():
-                args = (*args[:k], a.contiguous(), *args[k + 1 :])
-        outputs = self.launch(*args)
+        outputs = self._in_order(*args)
         if isinstance(outputs, Tensor):
             return outputs
         like = args[0]
         if like is None:
             like = next(a for a in args if isinstance(a, Tensor))
         return tuple([like.new_empty(0) if o is None else o for o in outputs])
+
+    def _in_order(self, *args: Any) -> Any:
+        """Return the outputs of the launch function, whose tensors come contiguous."""
+        for k in self.in_order:
+            a = args[k]
+            if a is not None and not a.is_contiguous():
+                args = (*args[:k], a.contiguous(), *args[k + 1 :])
+        return self.launch(*args)
 
     def without_memory(self, *args: Any) -> Any:
         """Return outputs without memory, while a graph is traced, which may become a compiled one.
@@ -269,8 +295,9 @@ def differentiable(
     """
     operator._save, operator._backward = save, backward
     operator.recorded = operator._function(
-        forward=operator._forward_of(operator.implementation), backward=backward
+        forward=operator._forward_of(operator._in_order), backward=backward
     )
+    operator.record = super(torch.autograd.Function, operator.recorded).apply
 
 
 def define_sequence(run: Callable[..., Any]) -> None:

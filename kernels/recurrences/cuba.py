@@ -547,9 +547,11 @@ def cuba(
     scale
         State units in 1.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient, above 0.
+        Width and height of the surrogate gradient, both above 0: with d, how far the voltage is
+        above the threshold, the gradient of a spike is ``scale_rho / (2 * tau_rho) * h(d /
+        tau_rho)``, that of a graded one ``scale_rho * h(min(d, 0) / tau_rho)``.
     surrogate
-        Shape of the surrogate gradient: ``"exponential"``, ``"fast_sigmoid"``, ``"arctan"``,
+        Shape h of the surrogate gradient: ``"exponential"``, ``"fast_sigmoid"``, ``"arctan"``,
         ``"sigmoid"``, ``"triangle"``, ``"boxcar"``, or one added with ``lapilli.surrogate``.
     graded
         Spikes carry the voltage instead of 1.

@@ -289,7 +289,7 @@ differentiable(delay_bwd, _bwd_backward, _save_bwd)
 
 @with_reference
 def step_delay(x: Tensor, first: Tensor | None = None) -> Tensor:
-    """Delay by one step; the last frame drops out.
+    """Delay by one step; what was the last frame is not in the result.
 
     Parameters
     ----------

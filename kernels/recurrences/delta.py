@@ -368,10 +368,10 @@ def delta(
     scale
         Events are rounded down to multiples of ``1 / scale``.
     tau_grad, scale_grad
-        Width and scale of the surrogate gradient of the threshold; the width above 0.
+        Width, above 0, and height of the surrogate gradient of the threshold theta: for a change d
+        beyond it, ``-d * scale_grad / theta * h((|d| - theta) / tau_grad)``.
     surrogate
-        Its shape h, in place of the exponential: ``h(d) = -d scale_grad / theta
-        h((|d| - theta) / tau_grad)`` beyond the threshold. Names as in
+        Its shape h, by default exponential. Names as in
         ``lapilli.kernels.recurrences.cuba.cuba``.
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.

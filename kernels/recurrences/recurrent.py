@@ -7,6 +7,7 @@ exact in any order for quantised weights and spikes of 0 and 1. The backward pas
 matrix product a step, and one for the gradient of R over all steps.
 """
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,15 +210,27 @@ _TURNS = (0.0, 1.0, 2.4, 3.9)  # of the vectors that find the spectral norm
 _REPEATS = 6
 
 
+@functools.lru_cache(maxsize=64)
+def _first_vectors(neurons: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the vectors that find a spectral norm, kept: a copy to a device waits for it.
+
+    They have the same bits on every device.
+    """
+    with torch.inference_mode(False):
+        count = torch.arange(1, neurons + 1, dtype=torch.float64, device="cpu")
+        turns = torch.tensor(_TURNS, dtype=torch.float64, device="cpu")
+        return torch.cos(count[:, None] * turns).to(dtype).to(device)
+
+
 def _spectral_norm(parts: list[Tensor]) -> Tensor:
     """Return the spectral norm of matrices one below the other, by power iteration.
 
     Four vectors, 1 and cosines, are multiplied six times. That comes within a few percent from
     below, at the price of a step of the layer.
     """
-    count = torch.arange(1, parts[0].shape[1] + 1, dtype=torch.float64, device="cpu")
-    turns = torch.tensor(_TURNS, dtype=torch.float64, device="cpu")
-    v = torch.cos(count[:, None] * turns).to(parts[0])
+    first = parts[0]
+    find = _first_vectors.__wrapped__ if has_no_memory(first) else _first_vectors
+    v = find(first.shape[1], first.dtype, first.device)
     square = v.new_zeros(())
     for _ in range(_REPEATS):
         v = v / v.norm(dim=0).clamp(min=_TINY)
@@ -510,7 +523,8 @@ def recurrent(
         Step of ``feedback`` if it is an integer from -128 to 127 times this number, which lets a
         GPU multiply integers; None if it is not.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient, above 0.
+        Width and height of the surrogate gradient, both above 0; the formula is that of the neuron
+        alone, such as ``lapilli.kernels.recurrences.cuba.cuba``.
     surrogate
         Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
     graded

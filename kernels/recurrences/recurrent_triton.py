@@ -495,9 +495,20 @@ def _shared_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
-def _operand(exact: torch.dtype, quantum: float, graded: bool = False) -> torch.dtype:
+def _operand(
+    exact: torch.dtype, quantum: float, device: torch.device, graded: bool = False
+) -> torch.dtype:
     """Return the type that the product is exact in; the interpreter multiplies float32 only."""
-    return exact if quantum and not graded and BACKEND != "interpret" else torch.float32
+    narrow = BACKEND != "interpret" and _multiplies_narrow(device)
+    return exact if quantum and not graded and narrow else torch.float32
+
+
+@functools.cache
+def _multiplies_narrow(device: torch.device) -> bool:
+    """Whether Triton compiles products of int8 and bfloat16 for a device, as from sm_80 on."""
+    if device.type != "cuda" or torch.version.hip:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _block(neurons: int) -> int:
@@ -544,7 +555,7 @@ def forward(
     ``has_spikes`` says that there are spikes before the first step.
     """
     N, T, C = z[0].shape
-    operand = _operand(torch.int8, quantum, graded=flags[3])
+    operand = _operand(torch.int8, quantum, z[0].device, graded=flags[3])
     largest = LARGEST // 2 if any(flags[:3]) else LARGEST  # four states leave too few registers
     form = _form(C, sum(r is not None for r in feedback), operand, largest, z[0].device)
     if form is OUTSIDE:
@@ -611,7 +622,7 @@ def backward(
     turns = len(gx) == 2
     if turns and not phase and not full:  # the real part gets no gradient to send back
         feedback = [None, feedback[1]]
-    operand = _operand(torch.bfloat16, quantum)
+    operand = _operand(torch.bfloat16, quantum, g.device)
     form = _form(C, sum(r is not None for r in feedback), operand, LARGEST, g.device)
     if form is OUTSIDE:
         return False

@@ -47,9 +47,10 @@ def rf(
     scale
         State units in 1.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient, above 0.
+        Width and height of the surrogate gradient, both above 0; the formula, of two parts, is at
+        the end of ``lapilli.kernels.numbers.surrogate``.
     surrogate
-        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``; ``surrogate.py`` has the formula.
+        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
     graded
         Spikes carry the real part instead of 1.
     shift

@@ -36,7 +36,8 @@ def rf_iz(
     """Run RF-Izhikevich neurons over time; their state without spikes is ``resonator``'s.
 
     Parameters and results are those of ``rf`` in rf.py, with the imaginary part in place of the
-    real one in ``threshold`` and ``graded``.
+    real one in ``threshold`` and ``graded``. The formula of the surrogate gradient is that of
+    ``lapilli.kernels.recurrences.cuba.cuba``, with the imaginary part in place of the voltage.
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,

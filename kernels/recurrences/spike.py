@@ -68,7 +68,8 @@ def spike(
     threshold
         Number, or a tensor that broadcasts against ``voltage``; it gets no gradient.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient, above 0.
+        Width and height of the surrogate gradient, both above 0; the formula is that of
+        ``lapilli.kernels.recurrences.cuba.cuba``.
     surrogate
         Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
     graded
@@ -148,7 +149,8 @@ def complex_spike(
     threshold
         Number, or a tensor that broadcasts against ``real``; it gets no gradient.
     tau_rho, scale_rho
-        Width and scale of the surrogate gradient, above 0.
+        Width and height of the surrogate gradient, both above 0; the formula, of two parts, is at
+        the end of ``lapilli.kernels.numbers.surrogate``.
     surrogate
         Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
     graded

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lapilli.blocks import base, sigma_delta
 from lapilli.blocks.block import NeuronBlock
+from lapilli.neurons.state import refuse_graph
 from torch import Tensor
 
 
@@ -102,6 +103,7 @@ class Count:
 
     def add(self, y: Tensor) -> None:
         """Count the events of an output ``[N, neurons..., T]``."""
+        refuse_graph(y, "Activity counts spikes; leave it out of a graphed step")
         rows = y.detach().movedim(-1, 1)  # as they lie in memory
         events = rows.count_nonzero((0, 1))
         self.events = events if self.events is None else self.events + events

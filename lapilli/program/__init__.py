@@ -1,7 +1,7 @@
 """The command line ``lapilli``.
 
     cli            ``main``: which command it is, and what its errors become
-    ending         exit statuses, and errors in one line
+    ending         exit statuses, and what a command tells the user
     arguments      what a command takes
     completion     completion of the command line by a shell
     commands       all commands but ``train``

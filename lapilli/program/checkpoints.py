@@ -11,9 +11,8 @@ import torch
 from lapilli.export.file.files import replacing
 
 from lapilli.activity import LayerActivity
+from lapilli.errors import UsageError, in_plain_words
 from lapilli.training import Epoch
-
-from .arguments import UsageError
 
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
 _COLUMNS = ("number", "loss", "train_accuracy", "test_accuracy", "seconds")
@@ -57,8 +56,7 @@ def read(folder: Path) -> dict[str, Any]:
             for e in content["history"]
         ]
     except Exception as error:  # torch raises many kinds
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path} cannot be read: {reason}") from None
+        raise UsageError(f"{path} cannot be read: {in_plain_words(error)[:120]}") from None
     return {**content, "history": epochs}
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from lapilli import processes
-from lapilli.errors import UsageError
+from lapilli.errors import UsageError, wrong_input
 from lapilli.extras import MissingExtraError
 
 from .arguments import parser
@@ -59,15 +59,16 @@ def _execute(argv: Sequence[str] | None) -> int:
 
 def _execute_together(argv: Sequence[str] | None, group: processes.Processes) -> int:
     try:
-        args = group.agreed(lambda: parser().parse_args(argv))
-        if args.command == "train":
-            return train(args, group)
-        if group.size > 1:
-            raise UsageError(
-                f"only train runs in several processes; start lapilli {args.command} without "
-                f"torchrun"
-            )
-        return COMMANDS[args.command](args)
+        with wrong_input():
+            args = group.agreed(lambda: parser().parse_args(argv))
+            if args.command == "train":
+                return train(args, group)
+            if group.size > 1:
+                raise UsageError(
+                    f"only train runs in several processes; start lapilli {args.command} without "
+                    f"torchrun"
+                )
+            return COMMANDS[args.command](args)
     except (UsageError, MissingExtraError) as error:
         say(f"error: {error}")
         return WRONG_INPUT

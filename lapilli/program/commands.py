@@ -6,13 +6,14 @@ import dataclasses
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
-from lapilli.errors import UsageError
+from lapilli.errors import UsageError, wrong_input
 
 from .devices import device_called, devices_here
-from .ending import DIFFERS, DONE, wrong_input
+from .ending import DIFFERS, DONE
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -44,10 +45,14 @@ def _array(path: Path) -> Any:
     """Read a file of one array."""
     import numpy as np
 
-    # mapped: a header can claim any size, a map ends where the file ends
-    x = np.load(path, mmap_mode="r", allow_pickle=False)
+    x = None
+    with contextlib.suppress(EOFError, ValueError, zipfile.BadZipFile):
+        # mapped: a header can claim any size, a map ends where the file ends
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(x, np.ndarray):
-        raise UsageError(f"{path} is not a file of one array; write it with numpy.save")
+        raise UsageError(
+            f"{str(path)!r} is not a file of one array of numbers; write it with numpy.save"
+        )
     return x
 
 
@@ -127,11 +132,10 @@ def _profile(args: argparse.Namespace) -> int:
             raise UsageError(f"unknown {what} {given!r}; there are: {', '.join(allowed)}")
     device, executor = device_called(args.device)
     trace = args.trace
-    with wrong_input():
-        if trace is None:
-            trace = Path("runs") / f"profile-{args.neuron}-{args.mode}.json"
-            trace.parent.mkdir(exist_ok=True)
-        found = profiling.profile(args.neuron, args.shape, args.mode, device, trace)
+    if trace is None:
+        trace = Path("runs") / f"profile-{args.neuron}-{args.mode}.json"
+        trace.parent.mkdir(exist_ok=True)
+    found = profiling.profile(args.neuron, args.shape, args.mode, device, trace)
     shape = " x ".join(map(str, args.shape))
     print(f"{args.neuron}, {shape}, {args.mode}, on {device} ({executor})")
     share = f"while profiled, {found.kernel_share:.0%} in kernels"
@@ -189,7 +193,7 @@ def _kernels(args: argparse.Namespace) -> int:
             end = "\n" if done == total else "\r"
             print(f"compiled {done} of {total}", end=end, file=sys.stderr, flush=True)
 
-    with contextlib.ExitStack() as files, wrong_input():
+    with contextlib.ExitStack() as files:
         # opened first, so that a wrong name is found before minutes of compilation
         wanted = {args.json: "json", args.html: "html"}
         paths = {

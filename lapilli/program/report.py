@@ -32,6 +32,7 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
+    found["torch"] = torch.__version__  # which also says of which build it is
     return found
 
 

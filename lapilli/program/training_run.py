@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lapilli import processes
+from lapilli.errors import wrong_input
 
-from .ending import DIFFERS, DONE, INTERRUPTED, say, wrong_input
+from .ending import DIFFERS, DONE, INTERRUPTED, say
 from .preparing import Run, make_folder, make_network, open_data, prepare
 
 MOST_SILENT = 0.2  # share of a layer's neurons that may spike in no test sample without a word

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lapilli.errors import in_plain_words
 from lapilli.extras import require
 from lapilli.io import Event
 from lapilli.io.files import read_records
@@ -52,8 +53,7 @@ def read(path: Path, time_unit: str = "us") -> Event:
     except RecordingError:
         raise
     except (OSError, ValueError, KeyError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise RecordingError(f"{path} cannot be read as {kind}: {reason}") from None
+        raise RecordingError(f"{path} cannot be read as {kind}: {in_plain_words(error)}") from None
 
 
 def _event(x: Any, y: Any, p: Any, t: Any, scale: float = 1.0) -> Event:

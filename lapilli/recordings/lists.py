@@ -76,6 +76,11 @@ def _of_table(table: Path) -> list[File]:
             rows = list(csv.DictReader(opened))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RecordingError(f"{table} is no table of text ({error})") from None
+    if not rows:
+        raise RecordingError(
+            f"{table} lists no recordings; expected a first line with the columns file and label, "
+            "and a line for each recording"
+        )
     found = []
     for line, row in enumerate(rows, 2):
         path, label = (row.get("file") or "").strip(), (row.get("label") or "").strip()

@@ -4,7 +4,8 @@
     python tests/conformance/compare.py [--python PYTHON3.10]
 
 Makes an environment for Lava of its own under build/conformance, since Lava needs Python 3.10 and
-NumPy 1.26; writes docs/conformance.md. Exit status 1 if a case that must be equal is not.
+NumPy 1.26; writes the tables of docs/conformance.md. Exit status 1 if a case that must be equal is
+not.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -228,7 +230,7 @@ def main() -> int:
         said = "as said  " if faults[-1][1] else "OTHERWISE"
         print(said, fault.name, "|", faults[-1][2], flush=True)
     if not args.only:
-        REPORT.write_text(report(versions(python), rows, faults))
+        REPORT.write_text(report(REPORT.read_text(), versions(python), rows, faults))
     return 0 if all(row[1] for row in rows + faults) else 1
 
 
@@ -236,30 +238,20 @@ def chosen(cases: list, part: str | None) -> list:
     return [c for c in cases if not part or part in c.name]
 
 
-def report(found: dict[str, str], rows: list, faults: list) -> str:
-    lines = [
-        "# Conformance with lava netx",
-        "",
-        "Networks exported by lapilli, run in lava netx (fixed-point simulation on the CPU), and",
-        "compared with lapilli's own forward pass, value for value. Made by `make conformance`.",
-        "",
-        "; ".join(f"{name} {version}" for name, version in found.items()) + ".",
-        "",
-        "`o` is netx's output, `y` lapilli's in eval mode, `y'` that of the input behind one",
-        "silent step: netx integrates a bias one step earlier.",
-        "",
+def report(page: str, found: dict[str, str], rows: list, faults: list) -> str:
+    """Return the page with these versions and tables; its words stay."""
+    versions = "; ".join(f"{name} {version}" for name, version in found.items()) + "."
+    page, count = re.subn(r"^lapilli [^\n]*; lava-nc [^\n]*$", versions, page, flags=re.M)
+    assert count == 1, "the line of versions"
+    equal = [
         "| network | relation | result |",
         "| --- | --- | --- |",
         *(
             f"| {case.name} | `{case.relation}` | {'equal' if equal else '**differs**'}: {words} |"
             for case, equal, words in rows
         ),
-        "",
-        "## Where netx is at fault",
-        "",
-        "`lapilli check` refuses each of these. The parameters of the examples are those of",
-        "`tests/conformance/networks.py`.",
-        "",
+    ]
+    refused = [
         "| what | example | netx | as expected |",
         "| --- | --- | --- | --- |",
         *(
@@ -267,9 +259,12 @@ def report(found: dict[str, str], rows: list, faults: list) -> str:
             f"{'yes' if said else '**no**'} |"
             for f, said, words in faults
         ),
-        "",
     ]
-    return "\n".join(lines)
+    for table in (equal, refused):
+        old = re.escape("\n".join(table[:2])) + r"(?:\n\|[^\n]*)*"
+        page, count = re.subn(old, lambda _, new=table: "\n".join(new), page)
+        assert count == 1, table[0]
+    return page
 
 
 if __name__ == "__main__":

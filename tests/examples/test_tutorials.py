@@ -1,18 +1,15 @@
 """Tutorials become pages with their output; ``make docs`` runs all of them."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+import tutorials
 
 from lapilli.data import series
 from lapilli.extras import MissingExtraError
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "docs"))
-import tutorials  # noqa: E402 (of the folder that was just added)
-
 SCRIPTS = sorted(tutorials.SCRIPTS.glob("*.py"))
 
 SMALL = '''"""Counting.

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -6,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
 
 import lapilli
-from lapilli import export, training
+from lapilli import export, slayer, training
 from lapilli.program import preparing, training_run
 from lapilli.program.cli import main
 
@@ -241,6 +244,65 @@ def test_out_without_permission(capsys):
     Path("locked").mkdir(mode=0o500)
     for out in ("locked", "locked/a"):
         assert "cannot write into" in fails(capsys, "train", "digits", "--out", out)
+
+
+# what is said of a path where a file of a command should be
+NETWORK = {
+    "missing": "there is no file", "folder": "is a folder", "empty": "is empty",
+    "text": "is not an HDF5 file", "good.npy": "is not an HDF5 file", "empty/x": "there is no file",
+    "other.h5": "not one of a network", "a" * 300: "is too long",
+}  # fmt: skip
+ARRAY = {
+    "missing": "there is no file", "folder": "is a folder", "empty": "numpy.save",
+    "text": "numpy.save", "good.net": "numpy.save", "empty/x": "there is no file",
+}  # fmt: skip
+RESULTS = {"folder": "is a folder", "empty": "is not a JSON file", "empty/x": "there is no file"}
+WRITTEN = {"folder": "is a folder", "nowhere/x": "nowhere does not exist"}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["check", None], NETWORK),
+        (["inspect", None], NETWORK),
+        (["run", None, "good.npy", "-o", "out.npy"], NETWORK),
+        (["check", "good.net", "--data", None], ARRAY),
+        (["run", "good.net", None, "-o", "out.npy"], ARRAY),
+        (["bench", "show", None], RESULTS),
+        (["run", "good.net", "good.npy", "-o", None], WRITTEN),
+        (["inspect", "good.net", "--plot", None], WRITTEN),
+        (["profile", "--neuron", "cuba", "--shape", "1,2,3", "--trace", None], WRITTEN),
+        (["train", None], {"empty.csv": "lists no recordings"}),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_a_path_that_holds_something_else_is_one_plain_sentence(command, said, tmp_path, capsys):
+    neuron = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.03}
+    net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 3, 2))
+    net.eval()(torch.zeros(1, 3, 5))
+    export.save(net, "good.net")
+    np.save("good.npy", np.zeros((1, 3, 5), np.float32))
+    Path("folder").mkdir()
+    Path("empty").touch()
+    Path("empty.csv").touch()
+    Path("text").write_text("neither a network nor an array\n" * 9)
+    with h5py.File("other.h5", "w") as file:
+        file["a"] = np.zeros(3)
+    for path, words in said.items():
+        line = fails(capsys, *(path if argument is None else argument for argument in command))
+        assert words in line
+        assert path in line
+        assert "Errno" not in line
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "train"])
+def test_what_this_user_may_not_read_is_one_plain_sentence(command, monkeypatch, capsys):
+    def refused(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "open", refused)  # root may read everything
+    Path("mine.csv").touch()
+    assert "this user may not read or write 'mine.csv'" in fails(capsys, command, "mine.csv")
 
 
 @pytest.mark.parametrize(
