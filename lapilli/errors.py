@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 __all__ = ["UsageError", "in_plain_words", "wrong_input"]
 
@@ -36,7 +36,7 @@ def in_plain_words(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def wrong_input(*errors: type[Exception]) -> Iterator[None]:
+def wrong_input(*errors: type[Exception]) -> Generator[None, None, None]:
     """Turn errors of files, and ``errors``, into a UsageError."""
     try:
         yield

@@ -258,7 +258,7 @@ class SpikeMoid(ClassLoss):
         label = label.to(rates.dtype)
         if torch.compiler.is_compiling():
             inside = ((label >= 0) & (label <= 1)).all()
-            torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
+            torch._assert_async(  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
                 inside, "labels must be probabilities, 0..1"
             )
         elif can_be_read(label):

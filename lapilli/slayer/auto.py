@@ -83,8 +83,9 @@ class SequentialNetwork(torch.nn.Module):
         for module in cast("Iterable[Any]", self.modules()):
             if persistent_state and isinstance(module, Stateful):
                 module.persistent_state = True
-            if weight_norm and hasattr(module, "enable_weight_norm"):
-                module.enable_weight_norm()
+            enable = getattr(module, "enable_weight_norm", None)
+            if weight_norm and enable is not None:
+                enable()
             if module is not self and hasattr(module, "count_log"):
                 module.count_log = False
         self.eval()
