@@ -19,7 +19,7 @@ import tutorials
 from docutils import nodes
 
 import lapilli
-from lapilli.arguments import parser as build_parser
+from lapilli.program.arguments import parser as build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,7 +38,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 include_patterns = [
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
+    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
     "bench/results/*.md", "examples/README.md",
 ]  # fmt: skip
 exclude_patterns = ["docs/*.py"]
