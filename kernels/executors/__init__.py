@@ -6,8 +6,8 @@
 On a CPU, ``loops`` are what Numba compiles and ``cache`` keeps. The loop of a neuron is made from
 its Triton kernel: ``trace`` runs the kernel on ``symbols``, which gives a ``graph``, and ``walk``
 writes that down. Other loops are written by hand; ``lift`` reads them and the steps that they call,
-with ``inline`` and ``fuse``. ``scalar_ops`` and ``vector_ops`` hold the instructions, ``workers``
-shares a loop among threads.
+with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` hold the instructions,
+``workers`` shares a loop among threads.
 
 ``operators`` registers operators of torch, ``sequence`` joins them in compiled graphs. ``layout``,
 ``transpose``, ``memory`` and ``sums`` are about tensors: their order in memory, where large ones

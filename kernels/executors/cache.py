@@ -42,9 +42,9 @@ def _write(text: str, name: str) -> Path:
     """Write the module where it can be cached; else in a temporary folder, without caching."""
     from numba import __version__ as numba_version
 
-    from . import scalar_ops, vector_ops
+    from . import loop_ops, scalar_ops, vector_ops
 
-    called = (inspect.getsource(module) for module in (scalar_ops, vector_ops))
+    called = (inspect.getsource(module) for module in (loop_ops, scalar_ops, vector_ops))
     key = "\n".join((text, *called, numba_version, sys.version))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:

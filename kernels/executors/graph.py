@@ -153,3 +153,12 @@ def with_shift(plain: Trace, shifted: Trace) -> Trace:
 
 def _parts(c: Carried) -> tuple[Any, ...]:
     return c.first, c.before, c.after, c.last
+
+
+def largest_of(x: Any) -> Iterator[Any]:
+    """Yield the numbers of which ``larger`` takes the largest."""
+    if isinstance(x, Value) and x.op == "larger":
+        for a in x.args:
+            yield from largest_of(a)
+    else:
+        yield x

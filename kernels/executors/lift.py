@@ -34,6 +34,7 @@ HEADER = """\
 import numpy as np
 from numba import njit
 
+from lapilli.kernels.executors.loop_ops import *
 from lapilli.kernels.executors.scalar_ops import *
 from lapilli.kernels.executors.vector_ops import *
 """

@@ -8,14 +8,13 @@
 
 States stay in the first-level cache, rows are read and written contiguously, and nothing is
 computed that no tensor of the call asks for. The bound of the states is one number a tile, see
-``note`` of scalar_ops.py.
+``note`` of loop_ops.py.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-from .graph import Store, Trace, operands, prune, roots
+from .graph import Store, Trace, largest_of, operands, prune, roots
 from .symbols import LEAVES, Row, Shifted, Stage, Value, is_state, kind_of
 
 _ARRAYS = {"float": "float32", "int": "int32", "uint": "uint32", "bool": "bool_"}
@@ -40,15 +39,6 @@ def loop_text(found: Trace, name: str, arguments: list[str], is_watched: bool, s
         Whether its last argument is by how many rows some are moved, 0 or 1.
     """
     return _Writer(found, is_watched, shifts).text(name, arguments)
-
-
-def _largest(x: Any) -> Iterator[Any]:
-    """Yield the numbers of which ``larger`` takes the largest."""
-    if isinstance(x, Value) and x.op == "larger":
-        for a in x.args:
-            yield from _largest(a)
-    else:
-        yield x
 
 
 def _is_mask(x: Value) -> bool:
@@ -89,11 +79,11 @@ class _Writer:
     def _find_tops(self, top: Any) -> None:
         for c in self.carried:
             if top is c.last:
-                self.tops = list(_largest(c.first))
-                self.tops_of_step = [x for x in _largest(c.after) if x is not c.before]
+                self.tops = list(largest_of(c.first))
+                self.tops_of_step = [x for x in largest_of(c.after) if x is not c.before]
                 self.carried.remove(c)
                 return
-        self.tops = list(_largest(top))
+        self.tops = list(largest_of(top))
 
     def _find_live(self) -> None:
         """List all values that somebody needs."""

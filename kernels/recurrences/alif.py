@@ -19,6 +19,8 @@ is the surrogate gradient:
 The decay gradients are per unit of a / 4096; those of the threshold's decays are zero. The current
 is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
 
+Over 400 lines, since equations, steps, kernels, operators and functions of a neuron stand together.
+
 Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
 """
 

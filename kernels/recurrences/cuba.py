@@ -18,6 +18,8 @@ is not the derivative of the forward pass; rho is the surrogate gradient:
 The decay gradients are per unit of a / 4096. The current is not kept for them: integers make the
 update invertible, u[t] = v[t] - D(w[t-1], a_v).
 
+Over 400 lines, since equations, steps, kernels, operators and functions of a neuron stand together.
+
 Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 

@@ -1,7 +1,8 @@
 """Resonators: the kernels of RF, RF-Izhikevich, ADRF and ADRF-Izhikevich neurons.
 
 Equations and step functions: resonator_steps.py. The functions to call: rf.py and rf_iz.py, and
-``resonator`` here for the state without spikes.
+``resonator`` here for the state without spikes. Over 400 lines, since the kernels of four neurons
+and their operators are the same.
 """
 
 from typing import Any
