@@ -22,6 +22,9 @@ __all__ = [
 _FLOAT = ir.FloatType()
 _LONG = ir.IntType(64)
 _LINE = 64  # bytes of a cache line
+# bytes between arrays on the stack: a load waits for a store before it to an address that differs
+# by a multiple of 4096, which the size of a tile is
+_APART = 6 * _LINE
 
 
 @intrinsic
@@ -76,7 +79,7 @@ def _scratch(is_zero):
             element = context.get_data_type(kind.dtype)
             width, size = context.get_abi_sizeof(element), n.literal_value
             with builder.goto_entry_block():
-                room = builder.alloca(ir.ArrayType(element, size))
+                room = builder.alloca(ir.ArrayType(element, size + _APART // width))
             room.align = _LINE
             if is_zero:
                 cgutils.memset(builder, room, _LONG(size * width), 0)
