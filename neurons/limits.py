@@ -118,6 +118,14 @@ def _with_update(module: torch.nn.Module, name: str, value: Tensor) -> Tensor:
     return value + (_worth(value) * update).detach() + (update - update.detach())
 
 
+def _with_settled(module: torch.nn.Module, name: str, parameter: Parameter) -> Tensor:
+    """Return a decay of which ``settle_update`` has left the update at 0; both get its gradient."""
+    update = own_parameter(module, name + UPDATE)
+    if update is None or update.shape != parameter.shape:
+        return _with_update(module, name, parameter)
+    return parameter + update if torch.is_grad_enabled() else parameter  # one launch, not six
+
+
 def _is_foreign_code() -> bool:
     """Whether forward runs where it may write no parameter."""
     if torch.compiler.is_compiling():
@@ -144,10 +152,7 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
     if not _lies_within(parameter, low, high):
         require_finite(module, name, parameter)
         parameter.data.clamp_(low, high)
-    update = own_parameter(module, name + UPDATE)
-    if update is not None and update.shape == parameter.shape and not torch.is_grad_enabled():
-        return parameter  # the update is 0, and nobody asks for its gradient
-    return _with_update(module, name, parameter)
+    return _with_settled(module, name, parameter)
 
 
 def _lies_within(parameter: Parameter, low: float, high: float | None) -> bool:
@@ -177,7 +182,8 @@ def confined_together(
                 parameter.copy_(value)
             else:
                 parameter.data.copy_(value)  # autograd must not take it for a change
-    return tuple([_with_update(module, n, p) for n, p in zip(names, own, strict=True)])
+    used = _with_update if torch.compiler.is_compiling() else _with_settled
+    return tuple([used(module, n, p) for n, p in zip(names, own, strict=True)])
 
 
 def require_finite(module: torch.nn.Module, name: str, parameter: Tensor) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import again
-from .lift import CpuLoop
+from .loops import CpuLoop, loop_of
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
 from .workers import run_tiles
@@ -57,24 +57,26 @@ def executor(device: torch.device) -> str:
 
 def execute(
     kernel: Any,
-    loop: CpuLoop,
     sizes: tuple[int, int, int],
     args: tuple[Tensor | float | int | None, ...],
     constants: tuple[Any, ...] = (),
+    loop: CpuLoop | None = None,
 ) -> None:
     """Run a recurrence over ``[N, T, C]`` on the executor that its tensors need.
 
     Parameters
     ----------
-    kernel, loop
-        Triton kernel and CPU loop with the same arguments. The kernel's come after nothing and
-        before ``N * C, U, BLOCK``; the loop's come after ``first, last``.
+    kernel
+        Triton kernel that walks over time (rows.py).
     sizes
-        ``N, T, C``; passed to both, after ``args``.
+        ``N, T, C``.
     args
-        Contiguous tensors (None where absent), then scalars.
+        Contiguous tensors (None where absent), then scalars: the first arguments of the kernel.
     constants
-        Values of the compile-time flags, last.
+        Values of the compile-time flags, in the kernel's order.
+    loop
+        The CPU loop, where it is not to be made from the kernel: it takes ``first, last``, then
+        ``args``, the sizes and ``constants``.
     """
     N, T, C = sizes
     first = args[0]
@@ -84,6 +86,7 @@ def execute(
         return
     device = first.device
     if executor(device) == "numba":
+        loop = loop or loop_of(kernel)
         tiles = N * -(-C // TILE)
         if loop.is_watched:
             run_watched(loop, tiles, sizes, args, constants)
@@ -170,7 +173,7 @@ def run_loop(
     work
         Elements to be processed; little work runs in the calling thread.
     args, constants
-        As for ``execute``; the loop takes some of the latter as arguments (lift.py).
+        As for ``execute``; the loop takes some of the latter as arguments (loops.py).
     """
     read, constants = loop.divided(constants)
     args = (*args, *read)

@@ -71,7 +71,8 @@ class _Fuse(ast.NodeTransformer):
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
             left, right = (self._read(a, leaves) for a in (node.left, *node.comparators))
             return ast.Compare(left, node.ops, [right])
-        if isinstance(node, ast.Constant) or ast.unparse(node) in _NO_NUMBERS:
+        is_negative = isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant)
+        if isinstance(node, ast.Constant) or is_negative or ast.unparse(node) in _NO_NUMBERS:
             return node
         if isinstance(node, ast.Name) and node.id in self.constants:
             value = self.constants[node.id]

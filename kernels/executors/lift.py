@@ -1,4 +1,4 @@
-"""Turn step functions and CPU loops into machine code with Numba.
+"""Write step functions, and loops that call them, as Numba reads them.
 
 The step functions of a recurrence are written once, in the Triton language. ``lift`` reads their
 source and rewrites what Numba reads differently, and nothing else:
@@ -14,45 +14,32 @@ source and rewrites what Numba reads differently, and nothing else:
   to count references of, a loop compiles in a fifth less, and LLVM knows that they do not overlap;
 * the body of a step stands where the step is called (inline.py), and each expression of operations
   is one function (fuse.py).
-
-The result is one small Python module a loop and set of constants, in a folder named by the hash of
-its text: what the compiler sees can be read there, Numba's on-disk cache works for it, and no edit
-of any helper can leave stale machine code behind. Compilation happens at the first call.
 """
 
 import ast
-import contextlib
-import hashlib
-import importlib.util
 import inspect
-import logging
-import os
 import re
-import shutil
-import stat
-import sys
-import tempfile
 import textwrap
-import threading
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lapilli.kernels.numbers.language import is_jit, tl
 
 from .fuse import fused
 from .inline import inlined
+from .symbols import is_state
 
-_HEADER = """\
+HEADER = """\
 import numpy as np
 from numba import njit
 
+from lapilli.kernels.executors.loop_ops import *
 from lapilli.kernels.executors.scalar_ops import *
 from lapilli.kernels.executors.vector_ops import *
 """
 _STEP = "@njit(forceinline=True, error_model='numpy')"
-_LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy', no_cfunc_wrapper=True, _nrt=%s)"
+LOOP = "@njit(nogil=True, cache={cache}, error_model='numpy', no_cfunc_wrapper=True, _nrt=%s)"
 _ALLOCATES = re.compile(r"\b(np\.empty|np\.zeros|aligned)\(")  # memory that Numba frees
 _ON_STACK = {"empty": "scratch", "zeros": "zeroed_scratch"}
 
@@ -67,93 +54,6 @@ _OPERATIONS: dict[type[ast.operator], str] = {  # of scalar_ops
     ast.BitOr: "bitwise_or",
     ast.BitXor: "bitwise_xor",
 }
-
-# Releases of Numba that look at the time of a module, not at its text, compile again where it has
-# another one, as in a copy: all have this one, the first that a zip file can hold
-_WRITTEN = 315532800.0
-
-_lock = threading.Lock()
-
-
-def _new_lock() -> None:
-    """Forget a lock that another thread may have held when the process forked."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
-
-
-def is_state(argument: str) -> bool:
-    """Whether an argument of a loop is a state before or after the sequence."""
-    return argument[-1] in "01"
-
-
-class CpuLoop:
-    """A loop over ``[first, last)`` tiles, compiled at its first call.
-
-    Arguments annotated ``tl.constexpr``, which come last, are compile-time constants (flags and
-    step functions), and so is the absence of an argument that is None: one module for each
-    combination. Those among them that are annotated ``bool`` or ``int`` are constants of the Triton
-    kernel only: the loop reads them outside of its innermost loops, so they cost nothing at run
-    time, and a module less for each of their values.
-    """
-
-    def __init__(self, fn: Callable[..., None]):
-        self.fn = fn
-        self.__name__ = fn.__name__
-        self.__doc__ = fn.__doc__
-        parameters = inspect.signature(fn).parameters.values()
-        self.arguments = [p.name for p in parameters if p.annotation is not tl.constexpr]
-        self.constants = [p.name for p in parameters if p.annotation is tl.constexpr]
-        self.flags = [p.name for p in parameters if p.annotation is not inspect.Parameter.empty]
-        self._is_read = [p.annotation in (bool, int) for p in parameters if p.name in self.flags]
-        self.is_watched = "RULE" in self.constants  # see fixed_point.py
-        # what only the careful rules write to
-        self.count = self.arguments.index("count") - 2 if "count" in self.arguments else None
-        self.states = [k for k, n in enumerate(self.arguments[2:]) if is_state(n)]
-        self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
-        self._divided: dict[tuple[Any, ...], tuple[tuple[bool | int, ...], tuple[Any, ...]]] = {}
-
-    def divided(self, flags: tuple[Any, ...]) -> tuple[tuple[bool | int, ...], tuple[object, ...]]:
-        """Divide the values of ``flags`` into last arguments and compile-time constants."""
-        found = self._divided.get(flags)
-        if found is None:
-            pairs = [*zip(self._is_read, flags, strict=True)]
-            found = tuple(f for r, f in pairs if r), tuple(f for r, f in pairs if not r)
-            self._divided[flags] = found
-        return found
-
-    def specialise(
-        self, absent: tuple[bool, ...], constants: tuple[object, ...]
-    ) -> Callable[..., None]:
-        """Return the compiled loop; ``absent`` says of each argument after ``last`` if it is None.
-
-        It takes the arguments that are present, and of ``states``, which are present always, the
-        addresses.
-        """
-        key = (absent, constants)
-        compiled = self._compiled.get(key)
-        if compiled is None:
-            with _lock:
-                compiled = self._compiled.get(key)
-                if compiled is None:
-                    values = dict(zip(self.constants, constants, strict=True))
-                    names = self.arguments[2 : 2 + len(absent)]
-                    values.update({n: None for n, a in zip(names, absent, strict=True) if a})
-                    compiled = self._compiled[key] = _load(self.fn, values)
-        return compiled
-
-
-def cpu_loop(fn: Callable[..., None]) -> CpuLoop:
-    """Mark a function as the CPU loop of a kernel."""
-    return CpuLoop(fn)
-
-
-def lift(step: Any) -> Callable[..., Any]:
-    """Return a step function compiled for scalars, for tests and for use from other loops."""
-    return _load(step.fn, {}, root_is_step=True)
 
 
 class _Rewrite(ast.NodeTransformer):
@@ -347,9 +247,8 @@ def _collect(fn: Callable[..., Any], values: dict[str, object], steps: dict[str,
             values[name] = value
 
 
-def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool) -> str:
-    from .scalar_ops import OPERATIONS
-
+def text_of(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool) -> str:
+    """Return the module of a loop, or of a step, with some arguments as constants."""
     values: dict[str, object] = {}
     steps: dict[str, Any] = {}
     _collect(fn, values, steps)
@@ -357,10 +256,7 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
     for value in constants.values():
         if is_jit(value):
             _collect(value.fn, values, steps)
-    parts = [
-        f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/executors/lift.py.\n"
-        + _HEADER
-    ]
+    parts = [origin(fn) + HEADER]
     for name, value in values.items():
         if value is None or is_jit(value):
             continue
@@ -375,83 +271,22 @@ def _text(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bo
 
     tree = _rewritten(inspect.getsource(fn), root_is_step, constants, values)
     tree = inlined(tree, steps, {**values, **constants}, read)
-    tree, functions = fused(tree, OPERATIONS, values)
-    parts.extend(f"{name} = expression({text!r})\n" for name, text in functions.items())
-    body = ast.unparse(ast.fix_missing_locations(tree))
-    decorator = _STEP if root_is_step else _LOOP % bool(_ALLOCATES.search(body))
-    parts.append(f"\n\n{decorator}\n{body}\n")
+    parts.append(defined(tree, values, _STEP if root_is_step else LOOP))
     return "".join(parts)
 
 
-def cache_folder() -> Path:
-    """Folder of the compiled CPU loops: LAPILLI_CACHE_DIR, or a folder in the user's cache.
+def defined(tree: Any, values: dict[str, object], decorator: str) -> str:
+    """Return the text of a function, and before it of those of its expressions."""
+    from .scalar_ops import OPERATIONS
 
-    One that cannot be written to is read; what it lacks is then compiled by every process.
-    """
-    chosen = os.environ.get("LAPILLI_CACHE_DIR")
-    return Path(chosen) if chosen else _own_cache()
-
-
-def _own_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lapilli"
+    tree, functions = fused(tree, OPERATIONS, values)
+    named = "".join(f"{name} = expression({text!r})\n" for name, text in functions.items())
+    body = ast.unparse(ast.fix_missing_locations(tree))
+    if decorator is LOOP:
+        decorator %= bool(_ALLOCATES.search(body))
+    return f"{named}\n\n{decorator}\n{body}\n"
 
 
-def _write(text: str, name: str) -> Path:
-    """Write the module where it can be cached; else in a temporary folder, without caching."""
-    from numba import __version__ as numba_version
-
-    from . import scalar_ops, vector_ops
-
-    called = (inspect.getsource(module) for module in (scalar_ops, vector_ops))
-    key = "\n".join((text, *called, numba_version, sys.version))
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    try:
-        folder, cache = cache_folder() / digest, True
-        if (folder / f"{name}.py").exists() and not os.access(folder, os.W_OK):
-            folder = _copied(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(folder)
-    except (OSError, RuntimeError):  # no home folder, or one that cannot be written
-        folder, cache = Path(tempfile.mkdtemp(prefix="lapilli-")), False
-    path = folder / f"{name}.py"
-    if not path.exists():
-        # another process may be doing the same: never let it read half a file
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
-            file.write(text.replace("{cache}", str(cache)))
-        os.replace(file.name, path)
-    if cache and path.stat().st_mtime != _WRITTEN:
-        with contextlib.suppress(OSError):  # another user's
-            os.utime(path, (_WRITTEN, _WRITTEN))
-    return path
-
-
-def _copied(folder: Path) -> Path:
-    """Copy a folder of the cache that cannot be written to, in which Numba would not read."""
-    base = _own_cache()
-    target = base / folder.name
-    if not target.exists():
-        base.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=base) as scratch:
-            copy = shutil.copytree(folder, Path(scratch) / folder.name, copy_function=shutil.copy)
-            for entry in (copy, *copy.rglob("*")):
-                entry.chmod(entry.stat().st_mode | stat.S_IWUSR)
-            with contextlib.suppress(OSError):  # another process was faster
-                copy.rename(target)
-    return target
-
-
-def _load(
-    fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool = False
-) -> Callable[..., Any]:
-    path = _write(_text(fn, constants, root_is_step), fn.__name__.lstrip("_"))
-    logging.getLogger(__name__).info("%s is prepared from %s", fn.__name__, path)
-    # Numba's cache imports the module by name, so the name must be the same in every process
-    name = f"_lapilli_{path.parent.name}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, fn.__name__)
+def origin(fn: Callable[..., Any]) -> str:
+    """Return the first line of a module."""
+    return f"# Generated by lapilli from {fn.__module__}; see lapilli/kernels/executors/cache.py.\n"

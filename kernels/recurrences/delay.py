@@ -24,7 +24,7 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.executors.rows import lanes, load_or_zero, load_rows, store_row, walk_forward
@@ -236,7 +236,8 @@ def delay_fwd(
     N, T, C = x.shape
     y = empty(x.shape, torch.float32, x)
     per = 1 if delay is None else neurons_a_parameter(C, delay)
-    execute(_delay_fwd_kernel, _delay_fwd_cpu, (N, T, C), (x, y, delay, first, per, sampling_time))
+    args = x, y, delay, first, per, sampling_time
+    execute(_delay_fwd_kernel, (N, T, C), args, loop=_delay_fwd_cpu)
     return y
 
 
@@ -250,10 +251,8 @@ def delay_bwd(
     gx = empty(g.shape, torch.float32, g) if shift_back else None
     slope = None if y is None else g.new_zeros(N, C)
     per = 1 if delay is None else neurons_a_parameter(C, delay)
-    execute(
-        _delay_bwd_kernel, _delay_bwd_cpu, (N, T, C),
-        (g, y, gx, delay, slope, per, sampling_time),
-    )  # fmt: skip
+    args = g, y, gx, delay, slope, per, sampling_time
+    execute(_delay_bwd_kernel, (N, T, C), args, loop=_delay_bwd_cpu)
     return gx, slope
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from lapilli.kernels.executors.dispatch import run_loop, runs_loops
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from torch import Tensor

@@ -1,6 +1,7 @@
 """Lifting of step functions and loops to Numba: what is folded, what is cached and when."""
 
 import gc
+import inspect
 import os
 import shutil
 import stat
@@ -13,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lapilli.kernels.executors import cache as cache_module
 from lapilli.kernels.executors import dispatch
-from lapilli.kernels.executors import lift as lift_module
-from lapilli.kernels.executors.lift import cpu_loop, lift
+from lapilli.kernels.executors.loops import cpu_loop, lift
 from lapilli.kernels.numbers.language import jit, tl
 
 BITS = tl.constexpr(12)
@@ -280,7 +281,7 @@ SCRIPT = """
 """
 
 DOUBLE = """
-    from lapilli.kernels.executors.lift import cpu_loop
+    from lapilli.kernels.executors.loops import cpu_loop
 
     @cpu_loop
     def double(first, last, x, out):
@@ -327,7 +328,7 @@ def test_a_copy_of_the_cache_serves(cache, module_path):
     output = run(SCRIPT, LAPILLI_CACHE_DIR=str(copy), PYTHONPATH=module_path)
     assert output == ["[2.0, 4.0, 6.0]", "1 0"]
     # what some releases of Numba look at
-    assert {p.stat().st_mtime for p in copy.rglob("double.py")} == {lift_module._WRITTEN}
+    assert {p.stat().st_mtime for p in copy.rglob("double.py")} == {cache_module._WRITTEN}
 
 
 @cpu_loop
@@ -378,7 +379,7 @@ def test_a_cache_that_cannot_be_written_is_read(cache, tmp_path, monkeypatch):
     before = files(carried)
     may = os.access
     monkeypatch.setattr(
-        lift_module.os,
+        cache_module.os,
         "access",
         lambda path, how: carried not in Path(path).parents and may(path, how),
     )
@@ -429,20 +430,20 @@ def test_edit_of_a_helper_changes_the_folder(cache, monkeypatch):
     monkeypatch.setitem(globals(), "FACTOR", 4)  # a constant that a step names
     edited = folders()
     assert len(edited) == 2
-    source = lift_module.inspect.getsource
+    source = inspect.getsource
 
     def edited_source(obj):  # the text of a nested step
         return source(obj).replace(">> 1", ">> 2") if obj is _narrowed.fn else source(obj)
 
-    monkeypatch.setattr(lift_module.inspect, "getsource", edited_source)
+    monkeypatch.setattr(inspect, "getsource", edited_source)
     assert len(folders()) == 3
     assert lift(_nested)(np.int32(4), np.int32(6)) == ((4 * 6 + (4 << 12)) >> 2) + 4
 
 
 def test_edit_of_the_scalar_operations_changes_the_folder(cache, monkeypatch):
     lift(_cast)
-    source = lift_module.inspect.getsource
-    monkeypatch.setattr(lift_module.inspect, "getsource", lambda obj: source(obj) + "\n# edited")
+    source = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda obj: source(obj) + "\n# edited")
     lift(_cast)
     assert len(list(cache.iterdir())) == 2
 
@@ -450,11 +451,11 @@ def test_edit_of_the_scalar_operations_changes_the_folder(cache, monkeypatch):
 def test_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.delenv("LAPILLI_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert lift_module.cache_folder() == Path("/somewhere/lapilli")
+    assert cache_module.cache_folder() == Path("/somewhere/lapilli")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert lift_module.cache_folder() == Path.home() / ".cache" / "lapilli"
+    assert cache_module.cache_folder() == Path.home() / ".cache" / "lapilli"
     monkeypatch.setenv("LAPILLI_CACHE_DIR", tempfile.gettempdir())
-    assert lift_module.cache_folder() == Path(tempfile.gettempdir())
+    assert cache_module.cache_folder() == Path(tempfile.gettempdir())
 
 
 @pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.recurrences.cuba"])

@@ -7,10 +7,10 @@ import sys
 import textwrap
 
 import pytest
-
-from lapilli import warm
 from lapilli.cli import main
 from lapilli.recipes import RECIPES
+
+from lapilli.program import warm
 
 NETWORK = """
     import torch
