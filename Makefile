@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint docs bench gate peers gpu conformance clean
+.PHONY: help demo test lint types docs bench gate peers gpu conformance clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +21,9 @@ test: $(INSTALLED)  ## run the whole test suite
 lint: $(INSTALLED)  ## check style and format
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+
+types: $(INSTALLED)  ## check types, of the files that pyproject.toml lists
+	$(RUN) pyright --pythonpath $(VENV)/bin/python
 
 docs: $(INSTALLED)  ## build the documentation: build/site/index.html
 	$(RUN) sphinx --fail-on-warning --keep-going --quiet --conf-dir docs . build/site

@@ -194,7 +194,7 @@ def _with_reference() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lapilli.neurons.cuba.kernel", importlib.import_module(f"{reference}.cuba"))
         oracle = importlib.import_module(f"{reference}.recurrent").recurrent
-        patch.setattr("lapilli.neurons.base.recurrent", oracle)
+        patch.setattr("lapilli.neurons.fixed_point.recurrent", oracle)
         yield
 
 

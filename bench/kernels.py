@@ -83,7 +83,7 @@ def build(target: str, short: bool) -> dict[str, Any]:
     # it needs Triton, which not every system has
     from lapilli.kernels.proof.catalogue import names
 
-    from lapilli import kernel_report
+    from lapilli.program import kernel_report
 
     chosen = [n for n in names() if not short or n != "recurrent"]
     document = kernel_report.build([target], chosen)

@@ -16,6 +16,8 @@ from .documentation import continued
 from .maps import Product
 from .synapse import GenericLayer, Hook
 
+__all__ = ["ComplexLayer", "Conv", "ConvTranspose", "Dense", "P", "Pool", "Unpool"]
+
 P = ParamSpec("P")  # arguments of a real synapse
 
 _SIZES = ("stride", "padding", "dilation", "groups")

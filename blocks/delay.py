@@ -23,6 +23,8 @@ from lapilli.neurons.limits import confined, own_parameter
 from lapilli.neurons.state import KeepsState, refuse_lost_state, state_value, to_keep
 from torch import Tensor
 
+__all__ = ["Delay"]
+
 
 class Delay(KeepsState, LazySize, torch.nn.Module):
     """Delay each channel by its own whole number of steps.

@@ -12,6 +12,7 @@ from lapilli.neurons.gradients import with_zero_gradients
 from torch import Tensor
 
 from . import base
+from .block import NEURON_HOOK, SynapseBlock, dimensions_of
 from .documentation import documented
 from .family import NeuronMixin
 
@@ -75,7 +76,7 @@ class Unpool(AbstractSDRelu, base.AbstractUnpool):
         "torch.Size([4, 2, 10])"
     ),
 )
-class _Output(base._SynapseBlock):
+class _Output(SynapseBlock):
     """Output layer: a fully connected synapse and the running sum of what it gives.
 
     ``[N, in, T]`` to ``[N, out, T]``; no activation, no threshold, no delay.
@@ -97,13 +98,13 @@ class _Output(base._SynapseBlock):
         self._set_output(False, False, count_log)
         self._set_synapse(
             "Dense",
-            base.NEURON_HOOK,
+            NEURON_HOOK,
             in_neurons=in_neurons,
             out_neurons=out_neurons,
             weight_scale=weight_scale,
             weight_norm=weight_norm,
         )
-        self._set_sizes(self.synapse, base._dimensions(in_neurons))
+        self._set_sizes(self.synapse, dimensions_of(in_neurons))
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         neuron = self.neuron

@@ -19,7 +19,7 @@ import tutorials
 from docutils import nodes
 
 import lapilli
-from lapilli.arguments import parser as build_parser
+from lapilli.program.arguments import parser as build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,7 +38,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 include_patterns = [
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
+    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "bench/README.md",
     "bench/results/*.md", "examples/README.md",
 ]  # fmt: skip
 exclude_patterns = ["docs/*.py"]
@@ -67,6 +67,14 @@ def typeset_equations(app, doctree):
             drawn = equations.typeset(block.astext())
             if drawn is not None:
                 block.replace_self(nodes.raw("", drawn, format="html"))
+
+
+def say_returns_once(app, domain, kind, content):
+    """Drop the annotation of what is returned where the docstring says type and meaning."""
+    for fields in content.findall(nodes.field_list):
+        by_name = {field[0].astext(): field for field in fields.findall(nodes.field)}
+        if "returns" in by_name and "rtype" in by_name:
+            fields.remove(by_name["rtype"])
 
 
 def one_name_an_entry(app, what, name, obj, options, lines):
@@ -151,6 +159,7 @@ def setup(app):
     """Connect what is above to Sphinx."""
     app.connect("autodoc-process-docstring", one_name_an_entry, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("object-description-transform", say_returns_once, priority=900)
     app.connect("doctree-read", typeset_equations)
     app.connect("source-read", link_to_pages)
     app.connect("builder-inited", write_help)

@@ -1,14 +1,27 @@
-"""Network files: write what Loihi runs, read it back, check both."""
+"""Network files: write what Loihi runs, read it back, check both.
 
-from .build import Network, load
-from .chip import Budget, Chip, budget
-from .deployment import Finding, check
-from .describe import blocks_of
-from .errors import NetworkFileError, NetxCompatibilityWarning, QuantisationWarning
-from .interchange import from_nir, to_nir
-from .interpreter import Run, run
-from .summary import LayerInfo, format_table, inspect, weights
-from .writer import export_block, save
+    file/        the file: its tables, a layer of it, reading and writing HDF5; what netx, Lava's
+                 reader, makes of it
+    network/     from blocks to layers of a file and back; the chain of blocks that really ran;
+                 saving, which checks what it writes
+    machine/     a network file run in integers, as the chip does
+    exchange/    graphs of NIR, read and written
+    deployment/  whether a network can be deployed, and what it takes of a chip
+
+``machine`` and ``network`` import from ``file`` alone, ``exchange`` from these, ``deployment`` from
+``file``, ``machine`` and ``network``. No room but ``network`` and those below it builds a block.
+"""
+
+from lapilli import moved
+
+from .deployment import Budget, Chip, Finding, budget, check
+from .exchange import from_nir, to_nir
+from .file.errors import NetworkFileError, NetxCompatibilityWarning, QuantisationWarning
+from .file.summary import LayerInfo, format_table, inspect, weights
+from .machine.interpreter import Run, run
+from .network.blocks import blocks_of
+from .network.build import Network, load
+from .network.saving import export_block, save
 
 __all__ = [
     "Budget",
@@ -33,3 +46,19 @@ __all__ = [
     "to_nir",
     "weights",
 ]
+
+# where modules were before there were rooms
+moved.install(
+    __name__,
+    {
+        "file": "errors files layers netx reader summary",
+        "network": "build describe probe writer=saving",
+        "machine": "interpreter integer_maps=maps integer_neurons=neurons",
+        "exchange": (
+            "interchange_graph=graph interchange_maps=maps interchange_read=reading "
+            "interchange_write=writing"
+        ),
+        "deployment": "chip",
+        "": "interchange=exchange",
+    },
+)

@@ -7,6 +7,8 @@ imported when they are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import moved
+
 if TYPE_CHECKING:  # what ``__getattr__`` imports
     from . import blocks, classifier, encode, export, io, loss, neurons, plot, slayer, spike
     from .activity import (
@@ -69,6 +71,22 @@ _NAMES = {
     "surrogate": "lapilli.kernels.numbers.formula",
     "surrogates": "lapilli.kernels.numbers.formula",
 }
+
+# where modules were before there were rooms
+moved.install(
+    __name__,
+    {
+        "program": (
+            "arguments checkpoints cli completion kernel_page kernel_report profiling recipes "
+            "report report_page"
+        ),
+        "io": "io_pictures=pictures",
+        "recordings": "own",
+        "slayer": "auto",
+        "slayer.utils": "assistant recurrent stats utilities=utils",
+        "slayer.utils.time": "shifts=shift",
+    },
+)
 
 
 if not TYPE_CHECKING:  # or checkers would take every name for one that is here

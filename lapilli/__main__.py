@@ -1,8 +1,8 @@
-"""``python -m lapilli``, which is what torchrun starts: the command line of ``cli.py``."""
+"""``python -m lapilli``, which is what torchrun starts: the command line of ``program.cli``."""
 
 import sys
 
-from .cli import main
+from .program.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,10 +4,11 @@ Spikes are ``[samples, channels, T]`` float32 to the user, and lie in memory as
 ``[samples, T, channels]``: the rows that the first layer multiplies.
 """
 
+import dataclasses
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from . import encode
 from .extras import MissingExtraError, require
+from .io import Event
+from .kernels.executors.memory import empty
 
-if TYPE_CHECKING:
-    from .recordings import Recordings
+__all__ = ["SPLIT_SEED", "Dataset", "Recordings", "Samples", "digits", "series"]
 
 SPLIT_SEED = 0  # which samples are held out never changes, so that accuracies can be compared
 
@@ -45,11 +47,64 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Recordings:
+    """Samples that are read when they are asked for.
+
+    Attributes
+    ----------
+    read
+        From a sample's number to its events, times in ms.
+    labels : Tensor
+        ``[N]`` int64.
+    shape
+        Channels, height, width and time steps of a sample; what is outside is left out.
+    sampling_time
+        Milliseconds a step.
+    shrink
+        Pixels in each direction that become one.
+    flat
+        Spikes are ``[n, channels * height * width, T]``, not ``[n, channels, height, width, T]``.
+    """
+
+    read: Callable[[int], Event]
+    labels: Tensor
+    shape: tuple[int, int, int, int]
+    sampling_time: float
+    shrink: int = 1
+    flat: bool = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> Samples:
+        """Read the samples at ``index`` [n] int64, in that order."""
+        C, H, W, T = self.shape
+        labels = self.labels.index_select(0, index.to(self.labels.device))
+        spikes = empty((len(index), T, C, H, W), torch.float32, self.labels).zero_()
+        at = []  # in the memory of the spikes
+        for sample, number in enumerate(index.tolist()):
+            event = self.read(number)
+            if self.shrink > 1:
+                event.x = event.x // self.shrink
+                event.y = None if event.y is None else event.y // self.shrink
+            c, y, x, t = event.bins(self.shape, self.sampling_time)
+            at.append((((sample * T + t) * C + c) * H + y) * W + x)
+        # the places travel to the device, not the spikes
+        places = torch.from_numpy(np.concatenate(at)).to(spikes.device)
+        spikes.view(-1).index_fill_(0, places, 1)
+        return Samples((spikes.flatten(2) if self.flat else spikes).movedim(1, -1), labels)
+
+    def to(self, device: torch.device | str) -> "Recordings":
+        """Return the same samples, whose batches come to ``device``."""
+        return dataclasses.replace(self, labels=self.labels.to(device))
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Samples to train with, samples held out, and the number of classes."""
 
-    train: Union[Samples, "Recordings"]
-    test: Union[Samples, "Recordings"]
+    train: Samples | Recordings
+    test: Samples | Recordings
     classes: int
 
     def to(self, device: torch.device | str) -> "Dataset":

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+__all__ = ["delta", "latency", "rate", "thermometer"]
+
 
 def _within_one(values: Tensor) -> None:
     if values.numel():

@@ -3,6 +3,8 @@
 import importlib
 from types import ModuleType
 
+__all__ = ["MissingExtraError", "require"]
+
 
 class MissingExtraError(ImportError):
     """A package of an extra is not installed."""

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+__all__ = ["FIR", "FIRBank", "conv", "corr", "fast_conv", "real"]
+
 _LONG = 16  # taps from which the transform is quicker than the sum
 
 
@@ -161,6 +163,8 @@ class FIR(torch.nn.Module):
     >>> smooth(torch.tensor([[0.0, 1, 0, 0]]))
     tensor([[0.0000, 1.0000, 0.6065, 0.3679]])
     """
+
+    filter: Tensor  # the response, ``[1, length]`` or ``[length]``
 
     def __init__(
         self,

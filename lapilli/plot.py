@@ -6,9 +6,9 @@ matplotlib is imported when the first picture is drawn. Figures are plain object
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,17 @@ from torch import Tensor
 
 from .extras import require
 from .training import Epoch
+
+__all__ = [
+    "DPI",
+    "Path",
+    "delay_histogram",
+    "histograms",
+    "raster",
+    "traces",
+    "training_curves",
+    "weight_histogram",
+]
 
 Path = str | PathLike[str] | None
 
@@ -276,9 +287,10 @@ def weight_histogram(net: torch.nn.Module, path: Path = None, title: str = "weig
     """
     from .blocks.synapse import GenericLayer
 
+    blocks = cast("Iterable[Any]", net.modules())
     masks = {
         id(synapse): block.mask
-        for block in net.modules()
+        for block in blocks
         if getattr(block, "mask", None) is not None
         for synapse in block.synapse.modules()
     }

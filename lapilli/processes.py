@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
-from .arguments import UsageError, wrong_input
+from .errors import UsageError, wrong_input
 from .extras import MissingExtraError
+
+__all__ = ["Found", "Interrupts", "Processes", "is_first", "joined", "together"]
 
 # torch takes seconds to import: it is imported where there is more than one process
 
@@ -59,10 +61,11 @@ class Processes:
             return work()
         import torch
 
-        found = error = None
+        found: list[Found] = []
+        error = None
         try:
             with wrong_input():
-                found = work()
+                found.append(work())
         except (UsageError, MissingExtraError) as wrong:
             error = wrong
         said: list[str | None] = [None] * self.size
@@ -70,7 +73,7 @@ class Processes:
         for message in said:
             if message is not None:
                 raise UsageError(message) from error
-        return found
+        return found[0]
 
     def from_first(self, work: Callable[[], Any]) -> Any:
         """Do ``work`` in the first process; the others wait and return what it returned."""
@@ -84,9 +87,10 @@ class Processes:
 
     def one_ahead(self, work: Callable[[bool], Found]) -> Found:
         """Do ``work(True)`` in one process of each machine, then ``work(False)`` in the others."""
-        found = self.agreed(lambda: work(True) if self.local_rank == 0 else None)
-        others = self.agreed(lambda: None if self.local_rank == 0 else work(False))
-        return found if self.local_rank == 0 else others
+        ahead = self.local_rank == 0
+        found = self.agreed(lambda: [work(True)] if ahead else [])
+        found += self.agreed(lambda: [] if ahead else [work(False)])
+        return found[0]
 
     def wait(self) -> None:
         """Wait until all processes have come here."""

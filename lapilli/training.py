@@ -7,7 +7,7 @@ for epoch in fit(net, data, loss, epochs=20, batch_size=72, rates=Rates()):
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,18 @@ from torch import Tensor
 from . import processes
 from .activity import Activity, LayerActivity
 from .classifier import Rate
-from .data import Dataset, Samples
+from .data import Dataset, Recordings, Samples
 
-if TYPE_CHECKING:
-    from .recordings import Recordings
+__all__ = [
+    "Epoch",
+    "Rates",
+    "accuracy",
+    "evaluate",
+    "fit",
+    "in_order",
+    "layer_outputs",
+    "parameter_groups",
+]
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def accuracy(output: Tensor, labels: Tensor) -> float:
 
 
 def in_order(
-    samples: Union[Samples, "Recordings"], batch_size: int, first: int = 0, every: int = 1
+    samples: Samples | Recordings, batch_size: int, first: int = 0, every: int = 1
 ) -> Iterator[Samples]:
     """Yield all samples in batches, in their order; or each ``every``-th from ``first`` on."""
     for index in torch.arange(first, len(samples), every).split(batch_size):
@@ -91,7 +99,7 @@ def in_order(
 @torch.no_grad()
 def evaluate(
     net: torch.nn.Module,
-    samples: Union[Samples, "Recordings"],
+    samples: Samples | Recordings,
     batch_size: int,
     first: int = 0,
     every: int = 1,
@@ -106,9 +114,7 @@ def evaluate(
         net.train(training)
 
 
-def _accuracy_of_all(
-    net: torch.nn.Module, samples: Union[Samples, "Recordings"], batch_size: int
-) -> float:
+def _accuracy_of_all(net: torch.nn.Module, samples: Samples | Recordings, batch_size: int) -> float:
     """Accuracy, for which each process of a group evaluates its share of the samples."""
     rank, size = processes.joined()
     if size == 1:

@@ -1,4 +1,18 @@
-"""Neuron modules: parameters, quantisation, state and device values around the kernels."""
+"""Neuron modules: parameters, quantisation, state and device values around the kernels.
+
+    cuba, alif, ...                 one neuron each, which the user builds; adaptive, resonator,
+                                    adaptive_resonator and encoding what several of them share
+    delta, sigma, norm, dropout     the parts of neurons that are modules of their own
+    base                            under lava-dl's path: from neuron (scales, threshold, surrogate
+                                    gradient), learning (parameters), fixed_point (integer states)
+    state, lazy, limits, precision  what a call leaves behind, sizes that the first call tells,
+                                    ranges of parameters, numbers that stay float32
+    errors, gradients               checks of arguments; gradients that are zero and not absent
+    dynamics                        the recurrences under lava-dl's names
+
+Imports ``kernels``. ``rests`` says whether a neuron begins a call at rest, ``kept`` is what the
+last call left, ``settle`` draws what waits for the first call, ``cx_...`` is a value of the chip.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -15,6 +15,8 @@ from .errors import finite
 from .gradients import with_zero_gradients
 from .state import state_value
 
+__all__ = ["AdaptiveNeuron", "adaptation_params"]
+
 
 class AdaptiveNeuron(FixedPointNeuron):
     """Base of the neurons whose threshold rises at each spike.

@@ -11,7 +11,9 @@ from lapilli.kernels.recurrences import rf as kernel
 from lapilli.kernels.recurrences.spike import complex_spike, turns
 from torch import Tensor
 
-from . import resonator as base
+from . import adaptive_resonator as base
+
+__all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
 
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT: float = 100
@@ -26,7 +28,7 @@ class Neuron(base.AdaptiveResonatorNeuron):
     the sum of threshold and refractory state.
 
     Parameters, input and attributes are those of
-    ``lapilli.neurons.resonator.AdaptiveResonatorNeuron``.
+    ``lapilli.neurons.adaptive_resonator.AdaptiveResonatorNeuron``.
 
     Examples
     --------

@@ -20,6 +20,8 @@ from .base import Range, chip_value
 from .limits import decay_parameter
 from .state import state_value
 
+__all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
+
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT: float = 100
 

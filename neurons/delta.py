@@ -19,6 +19,8 @@ from .lazy import fill, is_distributed, resize
 from .limits import confined, own_parameter
 from .state import Stateful, state_value
 
+__all__ = ["Delta"]
+
 
 class Delta(Stateful):
     """Send the changes of the input that reach a threshold, as graded events.

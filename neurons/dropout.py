@@ -5,6 +5,8 @@ from torch import Tensor
 
 from .errors import flag, number
 
+__all__ = ["Dropout"]
+
 
 class Dropout(torch.nn.Module):
     """Silence neurons at random, each for the whole sequence.

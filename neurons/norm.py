@@ -14,6 +14,8 @@ from .errors import finite, function, number, require
 from .lazy import LazySize, resize
 from .precision import KeepsFloat32
 
+__all__ = ["MeanOnlyBatchNorm", "WgtScaleBatchNorm", "identity"]
+
 
 def identity(x: Tensor, descale: bool = False) -> Tensor:
     """Return ``x``: the quantisation of a norm outside a neuron.

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from . import resonator as base
 
+__all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
+
 SCALE_RHO_MULT: float = 10
 TAU_RHO_MULT = 0.5
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from . import resonator as base
 from .dynamics.resonator import persistent_imag_state, persistent_real_state
 
+__all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
+
 SCALE_RHO_MULT = 0.1
 TAU_RHO_MULT: float = 100
 

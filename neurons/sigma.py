@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .state import Stateful, state_value
 
+__all__ = ["Sigma"]
+
 
 class Sigma(Stateful):
     """Add up the input over time.

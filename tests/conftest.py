@@ -1,5 +1,6 @@
 """What all tests share: memory that was never written is visible, and chance repeats itself."""
 
+import gc
 import os
 import random
 
@@ -37,8 +38,9 @@ def device(request):
 
 
 def pytest_configure(config):
-    if hasattr(config, "workerinput"):  # of several: one thread each
+    if hasattr(config, "workerinput"):  # of several: one thread each, and for what they start
         torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # long files with few tests: begun last, they would leave one process alone
@@ -56,6 +58,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if mark in item.keywords and not chosen:
                 item.add_marker(skip)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported and collected stays: not to be looked at again and again
 
 
 @pytest.fixture(autouse=True)

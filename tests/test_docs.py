@@ -62,7 +62,7 @@ def test_the_choice_of_a_neuron_says_what_the_readme_says():
         assert netx == (runs[neuron] or "nothing")
 
 
-@pytest.mark.parametrize("name", ["own-neurons", "own-data", "saving"])
+@pytest.mark.parametrize("name", ["own-neurons", "own-data", "saving", "how-it-works"])
 def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / f"docs/{name}.md").read_text()
@@ -71,6 +71,11 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     exec(code, found)
     if name == "own-data":
         assert found["make"]((2, 4, 4), 3)(torch.zeros(1, 2, 4, 4, 5)).shape == (1, 3, 5)
+    if name == "how-it-works":
+        said = re.search(r"print\(.*\)  # (\[.*\])", code)[1]
+        assert capsys.readouterr().out.strip() == said
+        rest = said.strip("[]").partition(", ")[2]
+        assert f"falls to {rest}, ..." in " ".join(text.split())
     if name == "saving":
         assert capsys.readouterr().out.startswith("1 ")
         exec(code, {"__name__": "page"})  # goes on, and there is nothing left

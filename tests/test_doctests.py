@@ -14,8 +14,8 @@ import public
 # Without an example: bases of what users call, and functions of lava-dl that blocks call. What lies
 # in kernels/ has its examples in docs/.
 WITHOUT = {
-    "lapilli.blocks.base": {"step_delay", "event_rate"},
-    "lapilli.blocks.synapse": {"GenericLayer", "whole_number"},
+    "lapilli.blocks.block": {"step_delay", "event_rate"},
+    "lapilli.blocks.generic_layer": {"GenericLayer"},
     "lapilli.blocks.complex_synapse": {"ComplexLayer"},
     **{
         f"lapilli.neurons.dynamics.{name}": {"dynamics"}
@@ -39,7 +39,8 @@ WITHOUT = {
     "lapilli.kernels.numbers.formula": {"surrogate", "surrogates"},
     "lapilli.kernels.executors.memory": {"keep_memory"},
     "lapilli.kernels.synapses.quantize": {"quantize", "quantize_hook_fx"},
-    "lapilli.neurons.base": {"Neuron", "FixedPointNeuron", "chip_value", "fixed_point_scales"},
+    "lapilli.neurons.neuron": {"Neuron"},
+    "lapilli.neurons.fixed_point": {"FixedPointNeuron", "chip_value", "fixed_point_scales"},
 }
 
 

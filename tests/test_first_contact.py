@@ -67,7 +67,8 @@ def test_without_git(tmp_path):
     """The path holds no program but Python."""
     (tmp_path / "bin").mkdir()
     assert shutil.which("git", path=str(tmp_path / "bin")) is None
-    script = f"{CALLED}\nfrom lapilli.cli import main as command\nassert command(['info']) == 0\n"
+    script = f"{CALLED}\nfrom lapilli.program.cli import main as command\n"
+    script += "assert command(['info']) == 0\n"
     assert run(script, tmp_path, PATH=str(tmp_path / "bin")).startswith("done\n")
 
 
@@ -130,7 +131,7 @@ def test_in_folders_with_spaces_and_letters(tmp_path):
 def test_the_command_line_in_such_a_folder(tmp_path):
     folder = tmp_path / "Läufe und 東京"
     folder.mkdir()
-    command = "from lapilli.cli import main\nimport sys\nsys.exit(main({}))\n"
+    command = "from lapilli.program.cli import main\nimport sys\nsys.exit(main({}))\n"
     out = "erster Lauf ü"
     run(command.format(["train", "digits", "--epochs", "1", "--out", out]), folder)
     assert (folder / out / "report.html").is_file()

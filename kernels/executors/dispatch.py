@@ -7,6 +7,7 @@ LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, C
 
 import ctypes
 import functools
+import gc
 import importlib
 import math
 import threading
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import again
-from .lift import CpuLoop
+from .loops import CpuLoop, loop_of
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
 from .workers import run_tiles
@@ -56,24 +57,26 @@ def executor(device: torch.device) -> str:
 
 def execute(
     kernel: Any,
-    loop: CpuLoop,
     sizes: tuple[int, int, int],
     args: tuple[Tensor | float | int | None, ...],
     constants: tuple[Any, ...] = (),
+    loop: CpuLoop | None = None,
 ) -> None:
     """Run a recurrence over ``[N, T, C]`` on the executor that its tensors need.
 
     Parameters
     ----------
-    kernel, loop
-        Triton kernel and CPU loop with the same arguments. The kernel's come after nothing and
-        before ``N * C, U, BLOCK``; the loop's come after ``first, last``.
+    kernel
+        Triton kernel that walks over time (rows.py).
     sizes
-        ``N, T, C``; passed to both, after ``args``.
+        ``N, T, C``.
     args
-        Contiguous tensors (None where absent), then scalars.
+        Contiguous tensors (None where absent), then scalars: the first arguments of the kernel.
     constants
-        Values of the compile-time flags, last.
+        Values of the compile-time flags, in the kernel's order.
+    loop
+        The CPU loop, where it is not to be made from the kernel: it takes ``first, last``, then
+        ``args``, the sizes and ``constants``.
     """
     N, T, C = sizes
     first = args[0]
@@ -83,6 +86,7 @@ def execute(
         return
     device = first.device
     if executor(device) == "numba":
+        loop = loop or loop_of(kernel)
         tiles = N * -(-C // TILE)
         if loop.is_watched:
             run_watched(loop, tiles, sizes, args, constants)
@@ -169,8 +173,10 @@ def run_loop(
     work
         Elements to be processed; little work runs in the calling thread.
     args, constants
-        As for ``execute``.
+        As for ``execute``; the loop takes some of the latter as arguments (loops.py).
     """
+    read, constants = loop.divided(constants)
+    args = (*args, *read)
     absent = [a is None for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
@@ -194,6 +200,8 @@ def run_loop(
             given.append(a)
         elif a is not None:
             given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
+    if not compiled.overloads:
+        _compile(compiled, given)
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(LOOP + loop.__name__):
             run_tiles(compiled, tiles, work, given, args)
@@ -202,6 +210,22 @@ def run_loop(
     if LoopCalls.active is not None:
         taken = [a for a, v in zip(args, values, strict=True) if v is not None]
         LoopCalls.active.add(compiled, tiles, taken, given)
+
+
+def _compile(loop: Any, given: list[Any]) -> None:
+    """Compile a loop for its arguments, or read it from the disk, before threads share it.
+
+    Python looks for garbage meanwhile, in all that there is, again and again: that would take a
+    tenth of the time.
+    """
+    kinds = tuple(loop.typeof_pyval(value) for value in (0, 0, *given))
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        loop.compile(kinds)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class LoopCalls:
@@ -254,11 +278,14 @@ def run_watched(
     work = math.prod(sizes)
     # who records a loop runs it again without a look at the marks
     if LoopCalls.active is None:
-        run_loop(loop, tiles, work, given, (*constants, PLAIN.value))
+        plain = given
+        if loop.count is not None and given[loop.count] is not None:
+            plain = (*given[: loop.count], None, *given[loop.count + 1 :])
+        run_loop(loop, tiles, work, plain, (*constants, PLAIN.value))
     else:
         suspect[:] = 1
     if suspect[0]:
-        own = dict(zip(loop.constants, constants, strict=False))
+        own = dict(zip(loop.flags, constants, strict=False))
         care = own.get("CARE", SATURATE.value)
         run_loop(loop, tiles, work, given, (*constants, care))
 

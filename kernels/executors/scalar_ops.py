@@ -3,12 +3,14 @@
 Imported by the generated modules only; importing it loads Numba.
 """
 
+import ast
+import inspect
+
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 __all__ = [
     "abs",
@@ -19,6 +21,7 @@ __all__ = [
     "div_rn",
     "divide",
     "exp2",
+    "expression",
     "float32",
     "floor",
     "int32",
@@ -28,17 +31,19 @@ __all__ = [
     "minimum",
     "multiply",
     "negative",
-    "note",
     "right_shift",
     "sqrt",
-    "state_at",
     "subtract",
     "uint32",
     "where",
-    "widest_vectors",
 ]
 
 _FLOAT = ir.FloatType()
+_LONG = ir.IntType(64)
+_LINE = 64  # bytes of a cache line
+_SIGNS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
+
+OPERATIONS = {}  # how each operation is typed and written, by name: what expressions are made of
 
 
 # Intrinsics, not functions: Numba would compile a function on its own, and then again to inline it.
@@ -70,8 +75,18 @@ def _cast(context, builder, signature, args, kind):
     return [context.cast(builder, value, given, kind) for given, value in narrowed]
 
 
-def _conversion(kind):
-    @intrinsic
+def _operation(name):
+    """Mark what types and writes an operation on scalars."""
+
+    def mark(define):
+        OPERATIONS[name] = define
+        return intrinsic(define)
+
+    return mark
+
+
+def _conversion(name, kind):
+    @_operation(name)
     def conversion(typingctx, x):
         def codegen(context, builder, signature, args):
             return context.cast(builder, args[0], signature.args[0], kind)
@@ -81,16 +96,16 @@ def _conversion(kind):
     return conversion
 
 
-float32 = _conversion(types.float32)
-int32 = _conversion(types.int32)
-uint32 = _conversion(types.uint32)
+float32 = _conversion("float32", types.float32)
+int32 = _conversion("int32", types.int32)
+uint32 = _conversion("uint32", types.uint32)
 
 
-def _operation(of_floats, of_signed, of_unsigned=None):
+def _of_two(name, of_floats, of_signed, of_unsigned=None):
     """Return an operation on two numbers, which does not leave 32 bits."""
     of_unsigned = of_unsigned or of_signed
 
-    @intrinsic
+    @_operation(name)
     def operation(typingctx, a, b):
         kind = _common(typingctx, a, b)
         if of_signed is None and not isinstance(kind, types.Float):
@@ -99,28 +114,28 @@ def _operation(of_floats, of_signed, of_unsigned=None):
         def codegen(context, builder, signature, args):
             a, b = _cast(context, builder, signature, args, kind)
             if isinstance(kind, types.Float):
-                name = of_floats
+                how = of_floats
             else:
-                name = of_signed if getattr(kind, "signed", False) else of_unsigned
-            return context.cast(builder, getattr(builder, name)(a, b), kind, _narrowed(kind))
+                how = of_signed if getattr(kind, "signed", False) else of_unsigned
+            return context.cast(builder, getattr(builder, how)(a, b), kind, _narrowed(kind))
 
         return _narrowed(kind)(a, b), codegen
 
     return operation
 
 
-add = _operation("fadd", "add")
-subtract = _operation("fsub", "sub")
-multiply = _operation("fmul", "mul")
-divide = _operation("fdiv", None)
-left_shift = _operation(None, "shl")
-right_shift = _operation(None, "ashr", "lshr")
-bitwise_and = _operation(None, "and_")
-bitwise_or = _operation(None, "or_")
-bitwise_xor = _operation(None, "xor")
+add = _of_two("add", "fadd", "add")
+subtract = _of_two("subtract", "fsub", "sub")
+multiply = _of_two("multiply", "fmul", "mul")
+divide = _of_two("divide", "fdiv", None)
+left_shift = _of_two("left_shift", None, "shl")
+right_shift = _of_two("right_shift", None, "ashr", "lshr")
+bitwise_and = _of_two("bitwise_and", None, "and_")
+bitwise_or = _of_two("bitwise_or", None, "or_")
+bitwise_xor = _of_two("bitwise_xor", None, "xor")
 
 
-@intrinsic
+@_operation("negative")
 def negative(typingctx, x):
     """Change the sign."""
     kind = _narrowed(x)
@@ -132,7 +147,7 @@ def negative(typingctx, x):
     return kind(x), codegen
 
 
-@intrinsic
+@_operation("where")
 def where(typingctx, condition, a, b):
     """Select; both sides are evaluated."""
     kind = _common(typingctx, a, b)
@@ -147,15 +162,16 @@ def where(typingctx, condition, a, b):
 
 def _compare(builder, sign, kind, a, b):
     if isinstance(kind, types.Float):
-        return builder.fcmp_ordered(sign, a, b)
-    compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+        compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
+        return compare(sign, a, b)
+    compare = builder.icmp_signed if getattr(kind, "signed", False) else builder.icmp_unsigned
     return compare(sign, a, b)
 
 
-def _choice(sign):
+def _choice(name, sign):
     """Return a function that selects the first of two numbers where the sign holds between both."""
 
-    @intrinsic
+    @_operation(name)
     def choice(typingctx, a, b):
         kind = _common(typingctx, a, b)
 
@@ -168,11 +184,11 @@ def _choice(sign):
     return choice
 
 
-maximum = _choice(">")
-minimum = _choice("<")
+maximum = _choice("maximum", ">")
+minimum = _choice("minimum", "<")
 
 
-@intrinsic
+@_operation("abs")
 def abs(typingctx, x):
     """Absolute value."""
     kind = _narrowed(x)
@@ -185,13 +201,13 @@ def abs(typingctx, x):
     return kind(x), codegen
 
 
-def _function(name):
+def _function(name, of_llvm):
     """Return a function of LLVM's, of a float32."""
 
-    @intrinsic
+    @_operation(name)
     def function(typingctx, x):
         def codegen(context, builder, signature, args):
-            called = builder.module.declare_intrinsic(name, (_FLOAT,))
+            called = builder.module.declare_intrinsic(of_llvm, (_FLOAT,))
             return builder.call(called, _cast(context, builder, signature, args, types.float32))
 
         return types.float32(x), codegen
@@ -199,11 +215,11 @@ def _function(name):
     return function
 
 
-floor = _function("llvm.floor")
-sqrt = _function("llvm.sqrt")
+floor = _function("floor", "llvm.floor")
+sqrt = _function("sqrt", "llvm.sqrt")
 
 
-@intrinsic
+@_operation("div_rn")
 def div_rn(typingctx, a, b):
     """Correctly rounded float32 division."""
 
@@ -213,7 +229,7 @@ def div_rn(typingctx, a, b):
     return types.float32(a, b), codegen
 
 
-@intrinsic
+@_operation("magnitude")
 def magnitude(typingctx, x):
     """Bits of a float32 without its sign, an int32: ordered as magnitudes are, NaN above all."""
 
@@ -224,63 +240,68 @@ def magnitude(typingctx, x):
     return types.int32(types.float32), codegen
 
 
-@intrinsic
-def _of_magnitude(typingctx, bits):
-    """Return the float32 whose ``magnitude`` was given."""
+def expression(text):
+    """Return a function that evaluates an expression of operations.
 
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], _FLOAT)
-
-    return types.float32(types.int32), codegen
-
-
-@njit(forceinline=True, error_model="numpy")
-def note(suspect, tile, top, gain, scale, calm):
-    """Mark a tile for ``dispatch.run_watched`` if a state in it may not fit.
-
-    ``top`` and ``gain`` are those of ``fixed_point.not_calm``, the largest of the tile, as
-    ``magnitude`` returns them; the bound has to stay below ``calm``.
+    ``text`` is a lambda of numbers. It calls operations, compares as Python does, and its constants
+    are plain ones.
     """
-    reach = np.float32(np.float32(_of_magnitude(top) * scale) * _of_magnitude(gain))
-    if not reach < calm:
-        suspect[0] = 1  # threads may do so at once
-        suspect[1 + tile] = 1
+    function = ast.parse(text, mode="eval").body
+    parameters = [a.arg for a in function.args.args]
+
+    def define(typingctx, *given):
+        kinds = dict(zip(parameters, given, strict=True))
+        kind, write = _typed(typingctx, function.body, kinds)
+
+        def codegen(context, builder, signature, args):
+            return write(context, builder, dict(zip(parameters, args, strict=True)))
+
+        return kind(*given), codegen
+
+    # Numba binds arguments to parameters by this, and knows no starred ones
+    define.__signature__ = inspect.Signature(
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name in ("typingctx", *parameters)
+    )
+    return intrinsic(define)
 
 
-@intrinsic
-def state_at(typingctx, address, N, C):
-    """Return the state ``[N, C]`` float32 at an address, which may be 0 if it is not touched."""
-    kind = types.Array(types.float32, 2, "C")
+def _typed(typingctx, node, kinds):
+    """Return the type of an expression, and what writes it, given the parameters' values."""
+    if isinstance(node, ast.Name):
+        return kinds[node.id], lambda context, builder, values: values[node.id]
+    if isinstance(node, ast.Compare):
+        return _compared(typingctx, node, kinds)
+    if isinstance(node, ast.Call) and node.func.id in OPERATIONS:
+        return _called(typingctx, node, kinds)
+    value = float(node.args[0].value) if isinstance(node, ast.Call) else ast.literal_eval(node)
+    kind = types.float64 if isinstance(value, float) else types.int64
+    return kind, lambda context, builder, values: context.get_constant(kind, value)
 
-    def codegen(context, builder, signature, args):
-        address, *sizes = (
-            context.cast(builder, a, given, types.intp)
-            for a, given in zip(args, signature.args, strict=True)
+
+def _called(typingctx, node, kinds):
+    parts = [_typed(typingctx, argument, kinds) for argument in node.args]
+    signature, codegen = OPERATIONS[node.func.id](typingctx, *(kind for kind, _ in parts))
+
+    def write(context, builder, values):
+        args = (
+            context.cast(builder, part(context, builder, values), kind, taken)
+            for (kind, part), taken in zip(parts, signature.args, strict=True)
         )
-        array = context.make_array(kind)(context, builder)
-        width = ir.Constant(address.type, 4)
-        populate_array(
-            array, builder.inttoptr(address, array.data.type), sizes,
-            [builder.mul(sizes[1], width), width], width, None,
-        )  # fmt: skip
-        return array._getvalue()
+        return codegen(context, builder, signature, [*args])
 
-    return kind(address, N, C), codegen
+    return signature.return_type, write
 
 
-@intrinsic
-def widest_vectors(typingctx):
-    """Let the function that calls this use all of a vector register.
+def _compared(typingctx, node, kinds):
+    parts = [_typed(typingctx, side, kinds) for side in (node.left, *node.comparators)]
+    kind = typingctx.unify_types(*(types.unliteral(k) for k, _ in parts))
 
-    LLVM keeps to 256 bits where processors of the time clocked down for more; a sixth of the speed.
-    """
+    def write(context, builder, values):
+        a, b = (context.cast(builder, part(context, builder, values), k, kind) for k, part in parts)
+        return _compare(builder, _SIGNS[type(node.ops[0])], kind, a, b)
 
-    def codegen(context, builder, signature, args):
-        # past llvmlite's list of attributes, which has none with a value
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    return types.boolean, write
 
 
 _RINT = 12582912.0  # 1.5 * 2**23: adding it leaves no room for a fraction
@@ -296,7 +317,7 @@ _C = (
 )
 
 
-@intrinsic
+@_operation("exp2")
 def exp2(typingctx, x):
     """2 to the power x < 128, as plain arithmetic so that it vectorises; at least 2**-126."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from .dispatch import TILE, run_loop, runs_loops
-from .lift import cpu_loop
+from .loops import cpu_loop
 from .operators import define_op, differentiable
 
 _LANES = 64  # sums at once, whatever the processor's vectors hold

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .dispatch import run_loop, runs_loops
-from .lift import cpu_loop
+from .loops import cpu_loop
 from .memory import empty
 from .operators import define_op, differentiable
 

@@ -20,7 +20,7 @@ if BACKEND == "interpret":
 
 # Sizes and other integers of kernels. Triton would compile a kernel again for each of them that is
 # 1 or a multiple of 16: for another batch size, number of steps or threshold.
-_NUMBERS = (
+WHOLE_NUMBERS = (
     "per", "per_bias", "words", "theta", "step", "limit", "lag", "steps", "N", "T", "C", "M",
 )  # fmt: skip
 
@@ -32,7 +32,7 @@ try:
 
     def jit(fn):
         """Decorate a kernel, or a function of kernels, for Triton."""
-        return triton.jit(fn, do_not_specialize=_NUMBERS)
+        return triton.jit(fn, do_not_specialize=WHOLE_NUMBERS)
 
 except ImportError:
     HAS_TRITON = False

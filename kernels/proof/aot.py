@@ -88,7 +88,7 @@ def launches(call: Callable[[], Any]) -> list[Launch]:
     """
     recorded: list[Launch] = []
 
-    def record(kernel, loop, sizes, args, constants=()):
+    def record(kernel, sizes, args, constants=(), loop=None):
         N, T, C = sizes
         recorded.append(Launch(kernel, (*args, T, C, N * C), constants, lanes=N * C))
 

@@ -15,13 +15,9 @@ step functions; the kernel serves dynamics that are computed apart.
 Source: lava-dl neuron/dynamics/adaptive_threshold.py, neuron/dynamics/adaptive_phase_th.py.
 """
 
-from typing import TYPE_CHECKING
-
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import from_rows, neurons_a_parameter, state_rows, to_rows
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op
 from lapilli.kernels.executors.rows import (
@@ -33,7 +29,6 @@ from lapilli.kernels.executors.rows import (
     with_care,
 )
 from lapilli.kernels.numbers.fixed_point import (
-    CALM,
     NAN,
     SATURATE,
     calm_or_infinite,
@@ -61,9 +56,6 @@ NO_CHIP_RULE = (
 )
 
 COMPARED = tl.constexpr(0.25)  # what is only compared may be four times as large as a state
-
-if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -192,52 +184,6 @@ def _adaptive_threshold_kernel(
 _adaptive_threshold_kernel.registers = 64  # the careful walk would take more
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _adaptive_threshold_cpu(
-    first, last, x, threshold, refractory, threshold_decay, refractory_decay,
-    threshold0, refractory0, per, scale, theta, step, suspect, N, T, C,
-    EXACT: tl.constexpr, RULE: tl.constexpr,
-):  # fmt: skip
-    th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        if RULE and suspect[1 + tile] == 0:
-            continue
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        top = np.int32(0)
-        for i in range(c1 - c0):
-            decay_th, decay_r = threshold_decay[(c0 + i) // per], refractory_decay[(c0 + i) // per]
-            keep_th[i], keep_r[i] = keep_of(decay_th), keep_of(decay_r)
-            th0 = r0 = rest_of(decay_th, decay_r)
-            th[i] = tested_against(theta, to_state(r0, scale, SATURATE), SATURATE)
-            if threshold0 is not None:
-                th0, r0 = r0 + threshold0[n, c0 + i], r0 + refractory0[n, c0 + i]
-                th[i] = to_state(th0, scale, RULE)
-            r[i] = to_state(r0, scale, RULE)
-            if not RULE:
-                reach = threshold_reach(th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)
-                top = maximum(top, magnitude(calm_or_infinite(reach)))
-        for t in range(T):
-            x_t = x[n, t, c0:c1]
-            threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if not RULE:
-                    top = maximum(top, magnitude(x_t[i]))
-                th_i, r_i = settle(th[i], r[i], theta, keep_th[i], keep_r[i], RULE)
-                threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
-                refractory_t[i] = to_real(r_i, scale, EXACT, RULE)
-                limit = plus(th_i, r_i, RULE)
-                y = tested_against(to_state(x_t[i], scale, RULE), limit, RULE)
-                th[i], r[i] = rise(th_i, r_i, y >= limit, y, step, RULE)
-        if not RULE:
-            note(suspect, tile, top, magnitude(COMPARED), scale, CALM)
-
-
 # The operator
 
 
@@ -249,7 +195,7 @@ def adaptive_threshold_fwd(
     """Return threshold and refractory."""
     threshold, refractory = (empty(x.shape, torch.float32, x) for _ in range(2))
     execute(
-        _adaptive_threshold_kernel, _adaptive_threshold_cpu, x.shape,
+        _adaptive_threshold_kernel, x.shape,
         (x, threshold, refractory, threshold_decay, refractory_decay, threshold0, refractory0,
          neurons_a_parameter(x.shape[2], threshold_decay, refractory_decay), scale, theta, step),
         (is_power_of_two(scale),),

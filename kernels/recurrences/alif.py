@@ -19,14 +19,15 @@ is the surrogate gradient:
 The decay gradients are per unit of a / 4096; those of the threshold's decays are zero. The current
 is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
 
+Over 400 lines, since equations, steps, kernels, operators and functions of a neuron stand together.
+
 Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -36,7 +37,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.rows import (
@@ -52,7 +52,6 @@ from lapilli.kernels.executors.rows import (
     with_care,
 )
 from lapilli.kernels.numbers.fixed_point import (
-    CALM,
     SATURATE,
     both,
     calm_or_infinite,
@@ -66,7 +65,6 @@ from lapilli.kernels.numbers.fixed_point import (
     not_calm,
     plus,
     rest_of,
-    spike_value,
     to_next,
     to_real,
     to_state,
@@ -93,9 +91,6 @@ from .adaptive_threshold import (
 )
 from .cuba import cuba_dynamics, cuba_gain, cuba_misfits
 from .decays import decay_gradients, decay_sign
-
-if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -294,147 +289,6 @@ def _alif_bwd_kernel(
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _alif_fwd_cpu(
-    first, last, x, spikes, margins, saved,
-    current_decay, voltage_decay, threshold_decay, refractory_decay,
-    current0, voltage0, threshold0, refractory0, current1, voltage1, threshold1, refractory1,
-    count, per, scale, theta, step, suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, RULE: tl.constexpr,
-):  # fmt: skip
-    u, v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    rest = np.empty(TILE, np.float32)
-    if SHIFT:
-        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
-    held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
-    for tile in range(first, last):
-        if RULE and suspect[1 + tile] == 0:
-            continue
-        n, c0 = tile % N, tile // N * TILE
-        c1 = min(c0 + TILE, C)
-        if c0 != held:  # samples share decays
-            held, gain, highest = c0, np.int32(0), np.int32(0)
-            at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
-            for i in range(c1 - c0):
-                keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
-                keep_th[i], keep_r[i] = keep_of(threshold_decay[at]), keep_of(refractory_decay[at])
-                zero = rest_of(current_decay[at], voltage_decay[at])
-                zero += rest_of(threshold_decay[at], refractory_decay[at])
-                rest[i] = zero
-                if not RULE:
-                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
-                    if threshold0 is None:
-                        reach = threshold_reach(
-                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
-                left -= 1
-                if left == 0:
-                    at, left = at + 1, per
-        top = highest
-        for i in range(c1 - c0):
-            u0 = v0 = th0 = r0 = rest[i]
-            th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
-            if current0 is not None:
-                u0, v0 = rest[i] + current0[n, c0 + i], rest[i] + voltage0[n, c0 + i]
-                th0, r0 = rest[i] + threshold0[n, c0 + i], rest[i] + refractory0[n, c0 + i]
-                th[i] = to_state(th0, scale, RULE)
-            u[i], v[i] = to_state(u0, scale, RULE), to_state(v0, scale, RULE)
-            r[i] = to_state(r0, scale, RULE)
-            if not RULE:
-                top = maximum(top, magnitude(both(u0, v0)))
-                if threshold0 is not None:
-                    reach = threshold_reach(
-                        th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                    top = maximum(top, magnitude(calm_or_infinite(reach)))
-        if SHIFT:
-            spikes[n, 0, c0:c1] = 0
-        if count is not None:
-            count_n = count[n, c0:c1]
-        for t in range(T):
-            x_t = x[n, t, c0:c1]
-            s_t = spikes[n, t, c0:c1]
-            if SHIFT:
-                s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if margins is not None:
-                margin_t = margins[n, t, c0:c1]
-            if saved is not None:
-                saved_t = saved[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if not RULE:
-                    top = maximum(top, magnitude(x_t[i]))
-                x_i, u_i, v_i = to_state(x_t[i], scale, RULE), u[i], v[i]
-                u[i], v[i], th[i], r[i], margin, sent, s = alif_step(
-                    u_i, v_i, th[i], r[i], x_i, keep_u[i], keep_v[i], keep_th[i], keep_r[i],
-                    theta, step, scale, EXACT, RULE)  # fmt: skip
-                if RULE and count is not None:
-                    lost = threshold_misfits(th[i], r[i])
-                    count_n[i] += lost | cuba_misfits(
-                        u_i, v_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
-                s_t[i] = spike_value(s, sent, scale, GRADED, EXACT, RULE)
-                if margins is not None:
-                    margin_t[i] = margin
-                if saved is not None:
-                    saved_t[i] = v[i]
-        if current1 is not None:
-            for i in range(c1 - c0):
-                current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
-                voltage1[n, c0 + i] = to_real(v[i], scale, EXACT, RULE)
-                threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
-                refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
-        if not RULE:
-            note(suspect, tile, top, gain, scale, CALM)
-
-
-@cpu_loop
-def _alif_bwd_cpu(
-    first, last, g_spike, margins, saved, gx, current_decay, voltage_decay,
-    voltage0, a_current, a_voltage, per, scale, unit, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
-):  # fmt: skip
-    g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    lam_u, lam_v = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    keep_v, v0 = np.empty(TILE, np.int32), np.zeros(TILE, np.int32)
-    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        g_u[:], a_v[:], a_u[:] = 0, 0, 0
-        for i in range(c1 - c0):
-            g_v[i] = gradient_after(margins[n, T - 1, c0 + i])
-            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
-            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
-            lam_v[i] = fraction_of(keep_v[i])
-            if voltage0 is not None:
-                v0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
-        for t in range(T - 1, -1, -1):
-            gx_t, margin_t = gx[n, t, c0:c1], margins[n, t, c0:c1]
-            g_t = g_spike[n, t, c0:c1]
-            if SHIFT:
-                g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if DECAYS:
-                v_t = saved[n, t, c0:c1]
-                before = saved[n, t - 1, c0:c1] if t > 0 else v0
-            for i in range(c1 - c0):
-                if DECAYS:  # g_v and g_u still belong to the step after
-                    a_v[i] += g_v[i] * np.float32(v_t[i])
-                    a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(before[i], keep_v[i])))
-                g_v[i], g_u[i] = alif_step_bwd(
-                    g_v[i], g_u[i], g_t[i], np.float32(margin_t[i]) * unit, lam_u[i], lam_v[i],
-                    height, rate, GRADED, SHAPE)  # fmt: skip
-                gx_t[i] = g_u[i]
-        if DECAYS:
-            for i in range(c1 - c0):
-                a_current[n, c0 + i], a_voltage[n, c0 + i] = a_u[i] * unit, a_v[i] * unit
-
-
 # The operator
 
 
@@ -456,7 +310,7 @@ def alif_fwd(
     misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
     decays = current_decay, voltage_decay, threshold_decay, refractory_decay
     execute(
-        _alif_fwd_kernel, _alif_fwd_cpu, (N, T, C),
+        _alif_fwd_kernel, (N, T, C),
         (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
          misfits, neurons_a_parameter(C, *decays), scale, theta, step),
         (graded, shift, is_power_of_two(scale)),
@@ -476,7 +330,7 @@ def alif_bwd(
     learning = saved is not None
     a_current, a_voltage = (g_spikes.new_empty(N, C) if learning else None for _ in range(2))
     execute(
-        _alif_bwd_kernel, _alif_bwd_cpu, (N, T, C),
+        _alif_bwd_kernel, (N, T, C),
         (g_spikes, margin, saved, gx, current_decay, voltage_decay, voltage0,
          a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
          scale, 1 / scale, height, rate),

@@ -18,14 +18,15 @@ is not the derivative of the forward pass; rho is the surrogate gradient:
 The decay gradients are per unit of a / 4096. The current is not kept for them: integers make the
 update invertible, u[t] = v[t] - D(w[t-1], a_v).
 
+Over 400 lines, since equations, steps, kernels, operators and functions of a neuron stand together.
+
 Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -35,7 +36,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.rows import (
@@ -54,7 +54,6 @@ from lapilli.kernels.numbers.fixed_point import (
     NEVER,
     SATURATE,
     both,
-    calm_of,
     clipped,
     decay,
     fraction_of,
@@ -69,7 +68,6 @@ from lapilli.kernels.numbers.fixed_point import (
     plus,
     rest_of,
     rule_of,
-    spike_value,
     to_next,
     to_real,
     to_state,
@@ -86,9 +84,6 @@ from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-
-if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -297,140 +292,6 @@ def _cuba_bwd_kernel(
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _cuba_fwd_cpu(
-    first, last, x, spikes, saved, current, voltage, current_decay, voltage_decay,
-    current0, voltage0, current1, voltage1, count, per, scale, theta, suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
-    RULE: tl.constexpr,
-):  # fmt: skip
-    u, w = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    keep_u, keep_v = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    rest = np.empty(TILE, np.float32)
-    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
-    held, gain = np.int64(-1), np.int32(0)
-    for tile in range(first, last):
-        if RULE and suspect[1 + tile] == 0:
-            continue
-        n, c0 = tile % N, tile // N * TILE
-        c1 = min(c0 + TILE, C)
-        if c0 != held:  # samples share decays
-            held, gain = c0, np.int32(0)
-            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
-            for i in range(c1 - c0):
-                keep_u[i], keep_v[i] = keep_of(current_decay[at]), keep_of(voltage_decay[at])
-                rest[i] = rest_of(current_decay[at], voltage_decay[at])
-                if not RULE:
-                    gain = maximum(gain, magnitude(cuba_gain(keep_u[i], keep_v[i], T)))
-                left -= 1
-                if left == 0:
-                    at, left = at + 1, per
-        top = np.int32(0)
-        for i in range(c1 - c0):
-            u0 = w0 = rest[i]
-            if current0 is not None:
-                u0, w0 = u0 + current0[n, c0 + i], w0 + voltage0[n, c0 + i]
-            u[i], w[i] = to_state(u0, scale, RULE), to_state(w0, scale, RULE)
-            if not RULE:
-                top = maximum(top, magnitude(both(u0, w0)))
-        if SHIFT:
-            spikes[n, 0, c0:c1] = 0
-        if count is not None:
-            count_n = count[n, c0:c1]
-        for t in range(T):
-            x_t = x[n, t, c0:c1]
-            if spikes is not None:
-                s_t = spikes[n, t, c0:c1]
-                if SHIFT:
-                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if saved is not None:
-                saved_t = saved[n, t, c0:c1]
-            if current is not None:
-                current_t, voltage_t = current[n, t, c0:c1], voltage[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if not RULE:
-                    top = maximum(top, magnitude(x_t[i]))
-                x_i, u_i, w_i = to_state(x_t[i], scale, RULE), u[i], w[i]
-                u[i], v, s, w[i] = cuba_step(
-                    u_i, w_i, x_i, keep_u[i], keep_v[i], theta, scale, EXACT, RULE)  # fmt: skip
-                if RULE and count is not None:
-                    count_n[i] += cuba_misfits(
-                        u_i, w_i, x_i, u[i], keep_u[i], keep_v[i], scale, EXACT, RULE)  # fmt: skip
-                if spikes is not None:
-                    s_t[i] = spike_value(s, v, scale, GRADED, EXACT, RULE)
-                if saved is not None:
-                    saved_t[i] = v
-                if current is not None:
-                    current_t[i] = to_real(u[i], scale, EXACT, RULE)
-                    voltage_t[i] = to_real(v, scale, EXACT, RULE)
-        if current1 is not None:
-            for i in range(c1 - c0):
-                current1[n, c0 + i] = to_real(u[i], scale, EXACT, RULE)
-                voltage1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
-        if not RULE:
-            note(suspect, tile, top, gain, scale, calm_of(CARE))
-
-
-@cpu_loop
-def _cuba_bwd_cpu(
-    first, last, g_spike, g_current, g_voltage, saved, gx, current_decay, voltage_decay,
-    voltage0, a_current, a_voltage, per, scale, unit, theta, threshold, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
-):  # fmt: skip
-    g_v, g_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    a_v, a_u = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    lam_u, lam_v = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    keep_v, w0 = np.empty(TILE, np.int32), np.zeros(TILE, np.int32)
-    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        g_v[:], g_u[:], a_v[:], a_u[:] = 0, 0, 0, 0
-        for i in range(c1 - c0):
-            keep_v[i] = keep_of(voltage_decay[(c0 + i) // per])
-            lam_u[i] = fraction_of(keep_of(current_decay[(c0 + i) // per]))
-            lam_v[i] = fraction_of(keep_v[i])
-            if voltage0 is not None:
-                w0[i] = to_state(voltage0[n, c0 + i], scale, SATURATE)
-            if saved is not None:
-                a_v[i] = a_u[i] = gradient_after(saved[n, T - 1, c0 + i])
-                if g_spike is not None:
-                    g_v[i] = a_v[i]
-        for t in range(T - 1, -1, -1):
-            gx_t = gx[n, t, c0:c1]
-            if saved is not None:
-                v_t = saved[n, t, c0:c1]
-            if DECAYS:  # g_v and g_u still belong to the step after; no reset before step 0
-                before = saved[n, t - 1, c0:c1] if t > 0 else w0
-                limit = theta if t > 0 else np.int32(NEVER)
-            if g_spike is not None:
-                g_t = g_spike[n, t, c0:c1]
-                if SHIFT:
-                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
-            else:
-                gv_t, gu_t = g_voltage[n, t, c0:c1], g_current[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if DECAYS:
-                    w = np.int32(0) if before[i] >= limit else before[i]
-                    a_v[i] += g_v[i] * np.float32(v_t[i])
-                    a_u[i] += g_u[i] * np.float32(np.int32(v_t[i] - decay(w, keep_v[i])))
-                if g_spike is not None:
-                    g_v[i], g_u[i] = cuba_step_bwd(
-                        g_v[i], g_u[i], g_t[i], np.float32(v_t[i]) * unit, lam_u[i], lam_v[i],
-                        threshold, height, rate, GRADED, SHAPE)  # fmt: skip
-                else:
-                    g_v[i], g_u[i] = cuba_step_dynamics_bwd(
-                        g_v[i], g_u[i], gv_t[i], gu_t[i], lam_u[i], lam_v[i])  # fmt: skip
-                gx_t[i] = g_u[i]
-        if DECAYS:
-            for i in range(c1 - c0):
-                a_current[n, c0 + i], a_voltage[n, c0 + i] = a_u[i] * unit, a_v[i] * unit
-
-
 # The operator
 
 
@@ -450,7 +311,7 @@ def cuba_fwd(
     current1, voltage1 = (x.new_empty(N, C) if final else None for _ in range(2))
     misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
     execute(
-        _cuba_fwd_kernel, _cuba_fwd_cpu, (N, T, C),
+        _cuba_fwd_kernel, (N, T, C),
         (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
          current1, voltage1, misfits, neurons_a_parameter(C, current_decay, voltage_decay), scale,
          theta),
@@ -472,7 +333,7 @@ def cuba_bwd(
     gx = empty(g.shape, torch.float32, g)
     a_current, a_voltage = (g.new_empty(N, C) if decays else None for _ in range(2))
     execute(
-        _cuba_bwd_kernel, _cuba_bwd_cpu, (N, T, C),
+        _cuba_bwd_kernel, (N, T, C),
         (g_spikes, g_current, g_voltage, saved, gx, current_decay, voltage_decay, voltage0,
          a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
          scale, 1 / scale, theta, threshold, height, rate),

@@ -12,6 +12,8 @@ output, as a forward difference would give it:
 Source: lava-dl axon/delay.py, block/base.py.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
@@ -22,7 +24,7 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.executors.rows import lanes, load_or_zero, load_rows, store_row, walk_forward
@@ -30,6 +32,9 @@ from lapilli.kernels.numbers.language import jit, tl
 from torch import Tensor
 
 from .decays import reduce_to
+
+if TYPE_CHECKING:  # the generated modules import these, see lift.py
+    from lapilli.kernels.executors.scalar_ops import maximum, minimum
 
 FARTHEST = tl.constexpr(1073741824.0)  # 2**30 steps: more is as good as this, and fits an int32
 
@@ -147,18 +152,25 @@ def _delay_bwd_kernel(
 
 @cpu_loop
 def _delay_fwd_cpu(first, last, x, y, delay, first_frame, per, sampling_time, N, T, C):
-    steps = np.ones(TILE, np.int32)
+    steps = np.empty(TILE, np.int32)
     before = np.zeros(TILE, np.float32)
     tiles = (C + TILE - 1) // TILE
     for tile in range(first, last):
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
-        for i in range(c1 - c0):
-            if delay is not None:
-                steps[i] = whole_steps(delay[(c0 + i) // per], sampling_time)
-            if first_frame is not None:
+        if first_frame is not None:
+            for i in range(c1 - c0):
                 before[i] = first_frame[n, c0 + i]
-        least, most = steps[: c1 - c0].min(), steps[: c1 - c0].max()
+        least = most = np.int32(1)
+        if delay is not None:
+            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
+            least = most = whole_steps(delay[at], sampling_time)
+            for i in range(c1 - c0):
+                steps[i] = whole_steps(delay[at], sampling_time)
+                least, most = minimum(least, steps[i]), maximum(most, steps[i])
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
         x_n = x[n, :, c0:c1]
         for t in range(T):
             y_t = y[n, t, c0:c1]
@@ -173,7 +185,7 @@ def _delay_fwd_cpu(first, last, x, y, delay, first_frame, per, sampling_time, N,
 
 @cpu_loop
 def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T, C):
-    steps = np.ones(TILE, np.int32)
+    steps = np.empty(TILE, np.int32)
     total = np.empty(TILE, np.float32)
     rest = np.zeros(TILE, np.float32)
     tiles = (C + TILE - 1) // TILE
@@ -181,10 +193,16 @@ def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T
         n, c0 = tile // tiles, tile % tiles * TILE
         c1 = min(c0 + TILE, C)
         total[:] = 0
+        least = most = np.int32(1)
         if delay is not None:
+            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
+            least = most = whole_steps(delay[at], sampling_time)
             for i in range(c1 - c0):
-                steps[i] = whole_steps(delay[(c0 + i) // per], sampling_time)
-        least, most = steps[: c1 - c0].min(), steps[: c1 - c0].max()
+                steps[i] = whole_steps(delay[at], sampling_time)
+                least, most = minimum(least, steps[i]), maximum(most, steps[i])
+                left -= 1
+                if left == 0:
+                    at, left = at + 1, per
         g_n = g[n, :, c0:c1]
         for t in range(T):
             if gx is not None:
@@ -195,8 +213,8 @@ def _delay_bwd_cpu(first, last, g, y, gx, delay, slope, per, sampling_time, N, T
                         gx_t[i] = g_t[i]
                 else:
                     for i in range(c1 - c0):
-                        left = T - t > steps[i]  # T may be small: t + steps must not overflow
-                        gx_t[i] = g_n[t + steps[i], i] if left else np.float32(0)
+                        stays = T - t > steps[i]  # T may be small: t + steps must not overflow
+                        gx_t[i] = g_n[t + steps[i], i] if stays else np.float32(0)
             if slope is not None:
                 g_now, y_now = g[n, t, c0:c1], y[n, t, c0:c1]
                 y_before = y[n, t - 1, c0:c1] if t > 0 else rest
@@ -218,7 +236,8 @@ def delay_fwd(
     N, T, C = x.shape
     y = empty(x.shape, torch.float32, x)
     per = 1 if delay is None else neurons_a_parameter(C, delay)
-    execute(_delay_fwd_kernel, _delay_fwd_cpu, (N, T, C), (x, y, delay, first, per, sampling_time))
+    args = x, y, delay, first, per, sampling_time
+    execute(_delay_fwd_kernel, (N, T, C), args, loop=_delay_fwd_cpu)
     return y
 
 
@@ -232,10 +251,8 @@ def delay_bwd(
     gx = empty(g.shape, torch.float32, g) if shift_back else None
     slope = None if y is None else g.new_zeros(N, C)
     per = 1 if delay is None else neurons_a_parameter(C, delay)
-    execute(
-        _delay_bwd_kernel, _delay_bwd_cpu, (N, T, C),
-        (g, y, gx, delay, slope, per, sampling_time),
-    )  # fmt: skip
+    args = g, y, gx, delay, slope, per, sampling_time
+    execute(_delay_bwd_kernel, (N, T, C), args, loop=_delay_bwd_cpu)
     return gx, slope
 
 

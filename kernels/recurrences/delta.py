@@ -21,9 +21,8 @@ threshold has a surrogate of its own:
 Source: lava-dl axon/delta.py.
 """
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -31,7 +30,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.rows import (
@@ -197,88 +195,6 @@ def _delta_bwd_kernel(
     store_row(total_ptr, 0, j, total, live)
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _delta_fwd_cpu(
-    first, last, x, y_out, saved, threshold, pre0, residual0, error0, pre1, residual1, error1,
-    per, scale, unit, N, T, C, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
-    p, r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    theta = np.empty(TILE, np.float32)
-    beyond = np.empty(TILE, np.float32)  # takes the last event, which a shift pushes out
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        p[:], r[:], e[:] = 0, 0, 0
-        for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
-        if pre0 is not None:
-            for i in range(c1 - c0):
-                p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
-        if error0 is not None:
-            for i in range(c1 - c0):
-                e[i] = error0[n, c0 + i]
-        if SHIFT:
-            y_out[n, 0, c0:c1] = 0
-        for t in range(T):
-            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
-            if SHIFT:
-                y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if saved is not None:
-                d_t = saved[n, t, c0:c1]
-            for i in range(c1 - c0):
-                d, y, r[i], e_new = delta_step(x_t[i], p[i], r[i], e[i], theta[i], CUM)
-                p[i] = x_t[i]
-                if CUM:
-                    e[i] = e_new
-                y_t[i] = to_grid(y, scale, unit, EXACT)
-                if saved is not None:
-                    d_t[i] = d
-        if pre1 is not None:
-            for i in range(c1 - c0):
-                pre1[n, c0 + i], residual1[n, c0 + i] = p[i], r[i]
-                if error1 is not None:
-                    error1[n, c0 + i] = e[i]
-
-
-@cpu_loop
-def _delta_bwd_cpu(
-    first, last, g, saved, gx, threshold, total, per, scale_grad, rate, N, T, C,
-    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
-):  # fmt: skip
-    theta, height, sums = (
-        np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    )  # fmt: skip
-    none = np.zeros(TILE, np.float32)  # gradient of what comes after the sequence
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        sums[:] = 0
-        for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
-            height[i] = scale_grad / theta[i]
-        for t in range(T):
-            now = t + 1 if SHIFT else t
-            g_t = g[n, now, c0:c1] if now < T else none
-            after = g[n, now + 1, c0:c1] if now + 1 < T else none
-            if gx is not None:
-                gx_t = gx[n, t, c0:c1]
-                for i in range(c1 - c0):
-                    gx_t[i] = g_t[i] - after[i]
-            if saved is not None:
-                d_t = saved[n, t, c0:c1]
-                for i in range(c1 - c0):
-                    sums[i] += delta_step_threshold(
-                        g_t[i], d_t[i], theta[i], height[i], rate, SHAPE)  # fmt: skip
-        if total is not None:
-            for i in range(c1 - c0):
-                total[n, c0 + i] = sums[i]
-
-
 # The operator
 
 
@@ -295,7 +211,7 @@ def delta_fwd(
     pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(2))
     error1 = x.new_empty(N, C) if final and cum_error else None
     execute(
-        _delta_fwd_kernel, _delta_fwd_cpu, (N, T, C),
+        _delta_fwd_kernel, (N, T, C),
         (x, y, saved, threshold, pre0, residual0, error0 if cum_error else None, pre1, residual1,
          error1, neurons_a_parameter(C, threshold), scale, 1 / scale),
         (cum_error, shift, is_power_of_two(scale)),
@@ -314,7 +230,7 @@ def delta_bwd(
     total = None if saved is None else g.new_zeros(N, C)
     height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
     execute(
-        _delta_bwd_kernel, _delta_bwd_cpu, (N, T, C),
+        _delta_bwd_kernel, (N, T, C),
         (g, saved, gx, threshold, total, neurons_a_parameter(C, threshold), height, rate),
         (shift, surrogate_named(surrogate).shape),
     )  # fmt: skip

@@ -17,11 +17,10 @@ A CUBA neuron with a norm between its filters is two of these; without one it is
 Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -31,7 +30,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.rows import (
@@ -49,7 +47,6 @@ from lapilli.kernels.executors.rows import (
 from lapilli.kernels.numbers.fixed_point import (
     NEVER,
     SATURATE,
-    calm_of,
     clipped,
     fraction_of,
     gathered,
@@ -63,7 +60,6 @@ from lapilli.kernels.numbers.fixed_point import (
     plus,
     rest_of,
     rule_of,
-    spike_value,
     to_real,
     to_state,
     wrapped,
@@ -79,9 +75,6 @@ from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
 from torch import Tensor
 
 from .decays import decay_gradients, decay_sign
-
-if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
 
 
 @jit
@@ -253,121 +246,6 @@ def _leaky_bwd_kernel(
     store_row(a_ptr, 0, j, a * unit, live)
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _leaky_fwd_cpu(
-    first, last, x, spikes, saved, y_out, decays, state0, state1, count, per, scale, theta,
-    suspect, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-    CURRENT: tl.constexpr, CARE: tl.constexpr, RULE: tl.constexpr,
-):  # fmt: skip
-    w, keep = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    rest = np.empty(TILE, np.float32)
-    beyond = np.empty(TILE, np.float32)  # takes the last spike, which a shift pushes out
-    held, gain = np.int64(-1), np.int32(0)
-    for tile in range(first, last):
-        if RULE and suspect[1 + tile] == 0:
-            continue
-        n, c0 = tile % N, tile // N * TILE
-        c1 = min(c0 + TILE, C)
-        if c0 != held:  # samples share decays
-            held, gain = c0, np.int32(0)
-            at, left = c0 // per, per - c0 % per  # counted: a division takes as long as the rest
-            for i in range(c1 - c0):
-                keep[i], rest[i] = keep_of(decays[at]), rest_of(decays[at], decays[at])
-                if not RULE:
-                    gain = maximum(gain, magnitude(leaky_gain(keep[i], T)))
-                left -= 1
-                if left == 0:
-                    at, left = at + 1, per
-        top = np.int32(0)
-        for i in range(c1 - c0):
-            w0 = rest[i]
-            if state0 is not None:
-                w0 += state0[n, c0 + i]
-            w[i] = to_state(w0, scale, RULE)
-            if not RULE:
-                top = maximum(top, magnitude(w0))
-        if SHIFT:
-            spikes[n, 0, c0:c1] = 0
-        if count is not None:
-            count_n = count[n, c0:c1]
-        for t in range(T):
-            x_t = x[n, t, c0:c1]
-            if spikes is not None:
-                s_t = spikes[n, t, c0:c1]
-                if SHIFT:
-                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if saved is not None:
-                saved_t = saved[n, t, c0:c1]
-            if y_out is not None:
-                y_t = y_out[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if not RULE:
-                    top = maximum(top, magnitude(x_t[i]))
-                x_i, w_i = to_state(x_t[i], scale, RULE), w[i]
-                y, s, w[i] = leaky_step(w_i, x_i, keep[i], theta, CURRENT, RULE)
-                if RULE and count is not None:
-                    count_n[i] += leaky_misfits(w_i, x_i, keep[i], RULE)
-                if spikes is not None:
-                    s_t[i] = spike_value(s, y, scale, GRADED, EXACT, RULE)
-                if saved is not None:
-                    saved_t[i] = y
-                if y_out is not None:
-                    y_t[i] = to_real(y, scale, EXACT, RULE)
-        if state1 is not None:
-            for i in range(c1 - c0):
-                state1[n, c0 + i] = to_real(w[i], scale, EXACT, RULE)
-        if not RULE:
-            note(suspect, tile, top, gain, scale, calm_of(CARE))
-
-
-@cpu_loop
-def _leaky_bwd_cpu(
-    first, last, g_spike, g_y, saved, gx, decays, a_out,
-    per, unit, threshold, height, rate, N, T, C,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, DECAYS: tl.constexpr, SHAPE: tl.constexpr,
-):  # fmt: skip
-    g, a, lam = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        g[:], a[:] = 0, 0
-        for i in range(c1 - c0):
-            lam[i] = fraction_of(keep_of(decays[(c0 + i) // per]))
-            if saved is not None:
-                a[i] = gradient_after(saved[n, T - 1, c0 + i])
-                if g_spike is not None:
-                    g[i] = a[i]
-        for t in range(T - 1, -1, -1):
-            gx_t = gx[n, t, c0:c1]
-            if saved is not None:
-                y_t = saved[n, t, c0:c1]
-            if g_spike is not None:
-                g_t = g_spike[n, t, c0:c1]
-                if SHIFT:
-                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
-            else:
-                g_t = g_y[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if DECAYS:  # g still belongs to the step after
-                    a[i] += g[i] * np.float32(y_t[i])
-                if g_spike is not None:
-                    g[i] = leaky_step_bwd(
-                        g[i], g_t[i], np.float32(y_t[i]) * unit, lam[i],
-                        threshold, height, rate, GRADED, SHAPE)  # fmt: skip
-                else:
-                    g[i] = lam[i] * g[i] + g_t[i]
-                gx_t[i] = g[i]
-        if DECAYS:
-            for i in range(c1 - c0):
-                a_out[n, c0 + i] = a[i] * unit
-
-
 # The operator
 
 
@@ -386,7 +264,7 @@ def leaky_fwd(
     state1 = x.new_empty(N, C) if final else None
     misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
     execute(
-        _leaky_fwd_kernel, _leaky_fwd_cpu, (N, T, C),
+        _leaky_fwd_kernel, (N, T, C),
         (x, spikes, saved, y, decays, state0, state1, misfits,
          neurons_a_parameter(C, decays), scale, theta),
         (graded, shift, is_power_of_two(scale), is_current, care),
@@ -406,7 +284,7 @@ def leaky_bwd(
     gx = empty(g.shape, torch.float32, g)
     partials = g.new_empty(N, C) if learning else None
     execute(
-        _leaky_bwd_kernel, _leaky_bwd_cpu, (N, T, C),
+        _leaky_bwd_kernel, (N, T, C),
         (g_spikes, g_y, saved, gx, decays, partials, neurons_a_parameter(C, decays),
          1 / scale, threshold, height, rate),
         (graded, shift, learning, surrogate_named(surrogate).shape),

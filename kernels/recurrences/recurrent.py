@@ -21,7 +21,7 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.workers import in_one_order
@@ -60,7 +60,8 @@ from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, sl
 from .resonator_steps import after_spike, rotate_bwd
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from lapilli.kernels.executors.scalar_ops import magnitude, note
+    from lapilli.kernels.executors.loop_ops import note
+    from lapilli.kernels.executors.scalar_ops import magnitude
 
 GRADIENTS = ("lava-dl", "full", "bounded")
 LOOP_GAIN = 0.5  # the most that "bounded" lets go round, see recurrent_steps.py
@@ -78,7 +79,7 @@ def _recurrent_fwd_cpu(
     count, at, at_im, per, lag, bias, bias_im, scale, unit, theta, step, offset,
     height, excess, rate, suspect, N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
+    GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: int,
     RULE: tl.constexpr,
 ):  # fmt: skip
     a, b = np.empty(C, np.int32), np.empty(C, np.int32)

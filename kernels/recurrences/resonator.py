@@ -1,14 +1,14 @@
 """Resonators: the kernels of RF, RF-Izhikevich, ADRF and ADRF-Izhikevich neurons.
 
 Equations and step functions: resonator_steps.py. The functions to call: rf.py and rf_iz.py, and
-``resonator`` here for the state without spikes.
+``resonator`` here for the state without spikes. Over 400 lines, since the kernels of four neurons
+and their operators are the same.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -18,7 +18,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.rows import (
@@ -35,8 +34,6 @@ from lapilli.kernels.executors.rows import (
 )
 from lapilli.kernels.numbers.fixed_point import (
     NEVER,
-    SATURATE,
-    calm_of,
     calm_or_infinite,
     fraction_of,
     is_power_of_two,
@@ -48,7 +45,6 @@ from lapilli.kernels.numbers.fixed_point import (
     one_unit,
     rest_of,
     rule_of,
-    spike_value,
     to_real,
     to_state,
     units_of,
@@ -65,7 +61,6 @@ from torch import Tensor
 from .adaptive_threshold import (
     NO_CHIP_RULE,
     margin_above,
-    tested_against,
     threshold_at_first,
     threshold_misfits,
     threshold_reach,
@@ -80,9 +75,6 @@ from .resonator_steps import (
     rotation_misfits,
     turning_gain,
 )
-
-if TYPE_CHECKING:  # the generated modules import these, see lift.py
-    from lapilli.kernels.executors.scalar_ops import magnitude, maximum, note
 
 # Triton: a program owns 128 neurons and walks over time (rows.py)
 
@@ -292,204 +284,6 @@ def _resonator_bwd_kernel(
 _resonator_bwd_kernel.registers = 88
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _resonator_fwd_cpu(
-    first, last, x_re, x_im, spikes, real, imag, distance, threshold, refractory,
-    sin_decay, cos_decay, threshold_decay, refractory_decay,
-    real0, imag0, threshold0, refractory0, real1, imag1, threshold1, refractory1,
-    count, per, scale, theta, step, suspect, N, T, C,
-    PHASE: tl.constexpr, ADAPT: tl.constexpr,
-    GRADED: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr, CARE: tl.constexpr,
-    RULE: tl.constexpr,
-):  # fmt: skip
-    re, im = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    sin, cos = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    rest = np.empty(TILE, np.float32)
-    th = r = keep_th = keep_r = re  # which a threshold at rest does not read
-    if ADAPT:
-        th, r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-        keep_th, keep_r = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-    if SHIFT:
-        beyond = np.empty(TILE, np.float32)  # takes the last spike, which is pushed out
-    held, gain, highest = np.int64(-1), np.int32(0), np.int32(0)
-    for tile in range(first, last):
-        if RULE and suspect[1 + tile] == 0:
-            continue
-        n, c0 = tile % N, tile // N * TILE
-        c1 = min(c0 + TILE, C)
-        if c0 != held:  # samples share decays
-            held, gain, highest = c0, np.int32(0), np.int32(0)
-            at, left = c0 // per, per - c0 % per  # counted: to divide takes as long as all the rest
-            for i in range(c1 - c0):
-                sin[i], cos[i] = multiplier_of(sin_decay[at]), multiplier_of(cos_decay[at])
-                zero = rest_of(sin_decay[at], cos_decay[at])
-                if ADAPT:
-                    keep_th[i] = keep_of(threshold_decay[at])
-                    keep_r[i] = keep_of(refractory_decay[at])
-                    zero += rest_of(threshold_decay[at], refractory_decay[at])
-                rest[i] = zero
-                if not RULE:
-                    gain = maximum(gain, magnitude(turning_gain(sin[i], cos[i], T)))
-                    if ADAPT and threshold0 is None:
-                        reach = threshold_reach(
-                            zero, zero, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                        highest = maximum(highest, magnitude(calm_or_infinite(reach)))
-                left -= 1
-                if left == 0:
-                    at, left = at + 1, per
-        top = maximum(highest, magnitude(one_unit(scale)))
-        if not RULE and not PHASE and not ADAPT:
-            top = maximum(top, magnitude(after_spike(theta, scale)))
-        for i in range(c1 - c0):
-            re0 = im0 = rest[i]
-            if real0 is not None:
-                re0 = rest[i] + real0[n, c0 + i]
-            if imag0 is not None:
-                im0 = rest[i] + imag0[n, c0 + i]
-            re[i], im[i] = to_state(re0, scale, RULE), to_state(im0, scale, RULE)
-            if not RULE:
-                top = maximum(top, maximum(magnitude(re0), magnitude(im0)))
-            if ADAPT:
-                th0 = r0 = rest[i]
-                th[i] = tested_against(theta, to_state(rest[i], scale, SATURATE), SATURATE)
-                if threshold0 is not None:
-                    th0, r0 = rest[i] + threshold0[n, c0 + i], rest[i] + refractory0[n, c0 + i]
-                    th[i] = to_state(th0, scale, RULE)
-                    if not RULE:
-                        reach = threshold_reach(
-                            th0, r0, theta, step, keep_th[i], keep_r[i], scale, T)  # fmt: skip
-                        top = maximum(top, magnitude(calm_or_infinite(reach)))
-                r[i] = to_state(r0, scale, RULE)
-        if SHIFT:
-            spikes[n, 0, c0:c1] = 0
-        if count is not None:
-            count_n = count[n, c0:c1]
-        for t in range(T):
-            x_re_t, x_im_t = x_re[n, t, c0:c1], x_im[n, t, c0:c1]
-            if spikes is not None:
-                s_t = spikes[n, t, c0:c1]
-                if SHIFT:
-                    s_t = spikes[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if real is not None:
-                real_t = real[n, t, c0:c1]
-            if imag is not None:
-                imag_t = imag[n, t, c0:c1]
-            if distance is not None:
-                distance_t = distance[n, t, c0:c1]
-            if threshold is not None:
-                threshold_t, refractory_t = threshold[n, t, c0:c1], refractory[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if not RULE:
-                    top = maximum(top, maximum(magnitude(x_re_t[i]), magnitude(x_im_t[i])))
-                x_re_i, x_im_i = to_state(x_re_t[i], scale, RULE), to_state(x_im_t[i], scale, RULE)
-                if RULE and count is not None:
-                    lost = rotation_misfits(re[i], im[i], sin[i], cos[i], x_re_i, x_im_i, RULE)
-                a, b, th_i, r_i, tested, limit, s = resonator_step(
-                    re[i], im[i], th[i], r[i], x_re_i, x_im_i, sin[i], cos[i],
-                    keep_th[i], keep_r[i], theta, PHASE, ADAPT, RULE)  # fmt: skip
-                if spikes is not None:
-                    s_t[i] = spike_value(s, tested, scale, GRADED, EXACT, RULE)
-                if real is not None:
-                    real_t[i] = to_real(a, scale, EXACT, RULE)
-                if imag is not None:
-                    imag_t[i] = to_real(b, scale, EXACT, RULE)
-                if distance is not None:
-                    margin = margin_above(tested, limit, RULE)
-                    distance_t[i] = to_real(margin, scale, EXACT, RULE)
-                if threshold is not None:
-                    threshold_t[i] = to_real(th_i, scale, EXACT, RULE)
-                    refractory_t[i] = to_real(r_i, scale, EXACT, RULE)
-                re[i], im[i], th_i, r_i = resonator_after(
-                    a, b, th_i, r_i, s, tested, theta, step, PHASE, ADAPT, RULE)  # fmt: skip
-                if ADAPT:
-                    th[i], r[i] = th_i, r_i
-                if RULE and count is not None:
-                    if ADAPT:
-                        lost = lost | threshold_misfits(th_i, r_i)
-                    count_n[i] += lost
-        if real1 is not None:
-            for i in range(c1 - c0):
-                real1[n, c0 + i] = to_real(re[i], scale, EXACT, RULE)
-                imag1[n, c0 + i] = to_real(im[i], scale, EXACT, RULE)
-        if threshold1 is not None:
-            for i in range(c1 - c0):
-                threshold1[n, c0 + i] = to_real(th[i], scale, EXACT, RULE)
-                refractory1[n, c0 + i] = to_real(r[i], scale, EXACT, RULE)
-        if not RULE:
-            note(suspect, tile, top, gain, scale, calm_of(CARE))
-
-
-@cpu_loop
-def _resonator_bwd_cpu(
-    first, last, g_spike, g_real, g_imag, real, imag, distance, gx_re, gx_im,
-    sin_decay, cos_decay, a_sin_out, a_cos_out,
-    per, threshold, height, excess, rate, N, T, C,
-    PHASE: tl.constexpr, GRADED: tl.constexpr, SHIFT: tl.constexpr, LEARN: tl.constexpr,
-    SHAPE: tl.constexpr,
-):  # fmt: skip
-    g_re, g_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    a_sin, a_cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    sin, cos = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    beyond = np.zeros(TILE, np.float32)  # the last spike left the sequence: no gradient
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        g_re[:], g_im[:], a_sin[:], a_cos[:] = 0, 0, 0, 0
-        for i in range(c1 - c0):
-            sin[i] = fraction_of(multiplier_of(sin_decay[(c0 + i) // per]))
-            cos[i] = fraction_of(multiplier_of(cos_decay[(c0 + i) // per]))
-            if real is not None:
-                a_sin[i] += less_itself(real[n, T - 1, c0 + i])
-            if imag is not None:
-                a_sin[i] += less_itself(imag[n, T - 1, c0 + i])
-            if distance is not None:
-                a_sin[i] += less_itself(distance[n, T - 1, c0 + i])
-            a_cos[i] = a_sin[i]
-            if g_spike is not None:
-                g_re[i] = g_im[i] = a_sin[i]
-        for t in range(T - 1, -1, -1):
-            gx_re_t, gx_im_t = gx_re[n, t, c0:c1], gx_im[n, t, c0:c1]
-            if real is not None:
-                re_t = real[n, t, c0:c1]
-            if imag is not None:
-                im_t = imag[n, t, c0:c1]
-            if distance is not None:
-                distance_t = distance[n, t, c0:c1]
-            if g_spike is not None:
-                g_t = g_spike[n, t, c0:c1]
-                if SHIFT:
-                    g_t = g_spike[n, t + 1, c0:c1] if t + 1 < T else beyond
-            else:
-                g_re_t, g_im_t = g_real[n, t, c0:c1], g_imag[n, t, c0:c1]
-            for i in range(c1 - c0):
-                if LEARN:  # g_re and g_im still belong to the step after
-                    a_sin[i] += g_im[i] * re_t[i] - g_re[i] * im_t[i]
-                    a_cos[i] += g_re[i] * re_t[i] + g_im[i] * im_t[i]
-                if g_spike is not None:
-                    if distance is not None:
-                        above = distance_t[i]
-                    elif PHASE:
-                        above = re_t[i] - threshold
-                    else:
-                        above = im_t[i] - threshold
-                    b = above
-                    if PHASE:
-                        b = im_t[i]
-                    d_re, d_im = resonator_spike_bwd(
-                        g_t[i], above, b, height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
-                else:
-                    d_re, d_im = g_re_t[i], g_im_t[i]
-                g_re[i], g_im[i] = rotate_bwd(g_re[i], g_im[i], sin[i], cos[i], d_re, d_im)
-                gx_re_t[i], gx_im_t[i] = g_re[i], g_im[i]
-        if LEARN:
-            for i in range(c1 - c0):
-                a_sin_out[n, c0 + i], a_cos_out[n, c0 + i] = a_sin[i], a_cos[i]
-
-
 # The operator
 
 
@@ -526,7 +320,7 @@ def resonator_fwd(
     misfits = x_re.new_zeros(N, C, dtype=torch.int32) if count else None
     decays = [sin_decay, cos_decay, threshold_decay, refractory_decay]
     execute(
-        _resonator_fwd_kernel, _resonator_fwd_cpu, (N, T, C),
+        _resonator_fwd_kernel, (N, T, C),
         (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
          misfits, neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta,
          step),
@@ -549,7 +343,7 @@ def resonator_bwd(
     gx = [empty(g.shape, torch.float32, g) for _ in range(2)]
     partials = [g.new_empty(N, C) if learning else None for _ in range(2)]
     execute(
-        _resonator_bwd_kernel, _resonator_bwd_cpu, (N, T, C),
+        _resonator_bwd_kernel, (N, T, C),
         (g_spikes, g_real, g_imag, real, imag, distance, *gx, sin_decay, cos_decay, *partials,
          neurons_a_parameter(C, sin_decay, cos_decay), threshold, height, excess, rate),
         (phase, graded, shift, learning, surrogate_named(surrogate).shape),

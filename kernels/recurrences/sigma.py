@@ -14,9 +14,8 @@ as long as the sums stay within 2**24 steps of a fixed grid; weights and events 
 Source: lava-dl dendrite/sigma.py.
 """
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -24,7 +23,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.executors.rows import (
@@ -82,31 +80,6 @@ def _sigma_kernel(
     store_row(sum1_ptr, 0, j, y, live)
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises
-
-
-@cpu_loop
-def _sigma_cpu(first, last, x, y_out, sum0, sum1, N, T, C, REVERSE: tl.constexpr):
-    y = np.empty(TILE, np.float32)
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        y[:] = 0
-        if sum0 is not None:
-            for i in range(c1 - c0):
-                y[i] = sum0[n, c0 + i]
-        for k in range(T):
-            t = T - 1 - k if REVERSE else k
-            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
-            for i in range(c1 - c0):
-                y[i] = sigma_step(y[i], x_t[i])
-                y_t[i] = y[i]
-        if sum1 is not None:
-            for i in range(c1 - c0):
-                sum1[n, c0 + i] = y[i]
-
-
 # The operator
 
 
@@ -116,7 +89,7 @@ def sigma_sum(x: Tensor, sum0: Tensor | None, reverse: bool, final: bool) -> tup
     N, T, C = x.shape
     y = empty(x.shape, torch.float32, x)
     sum1 = x.new_empty(N, C) if final else None
-    execute(_sigma_kernel, _sigma_cpu, (N, T, C), (x, y, sum0, sum1), (reverse,))
+    execute(_sigma_kernel, (N, T, C), (x, y, sum0, sum1), (reverse,))
     return y, sum1
 
 

@@ -17,9 +17,8 @@ Only the sign of m + b is kept for phi', as one bit a step: 32 steps of a neuron
 Source: lava-dl neuron/sigma_delta.py, dendrite/sigma.py, axon/delta.py.
 """
 
-import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
+from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import (
     contiguous_rows,
     from_rows,
@@ -27,7 +26,6 @@ from lapilli.kernels.executors.layout import (
     state_rows,
     to_rows,
 )
-from lapilli.kernels.executors.lift import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
 from lapilli.kernels.executors.rows import (
@@ -192,112 +190,6 @@ def _sigma_delta_bwd_kernel(
     store_row(total_ptr, 0, j, total, live)
 
 
-# CPU: a tile of neurons innermost, so that the loop vectorises; its states stay in the cache
-
-
-@cpu_loop
-def _sigma_delta_fwd_cpu(
-    first, last, x, y_out, saved, mask, threshold, biases,
-    sum0, pre0, residual0, error0, sum1, pre1, residual1, error1,
-    per, per_bias, words, scale, unit, N, T, C,
-    RELU: tl.constexpr, CUM: tl.constexpr, SHIFT: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
-    m, p = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    r, e = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    theta, bias = np.empty(TILE, np.float32), np.zeros(TILE, np.float32)
-    word = np.empty(TILE, np.int32)
-    beyond = np.empty(TILE, np.float32)  # takes the last event, which a shift pushes out
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        m[:], p[:], r[:], e[:] = 0, 0, 0, 0
-        for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
-            if biases is not None:
-                bias[i] = biases[(c0 + i) // per_bias]
-        if sum0 is not None:
-            for i in range(c1 - c0):
-                m[i] = sum0[n, c0 + i]
-        if pre0 is not None:
-            for i in range(c1 - c0):
-                p[i], r[i] = pre0[n, c0 + i], residual0[n, c0 + i]
-        if error0 is not None:
-            for i in range(c1 - c0):
-                e[i] = error0[n, c0 + i]
-        if SHIFT:
-            y_out[n, 0, c0:c1] = 0
-        for t in range(T):
-            x_t, y_t = x[n, t, c0:c1], y_out[n, t, c0:c1]
-            if SHIFT:
-                y_t = y_out[n, t + 1, c0:c1] if t + 1 < T else beyond
-            if saved is not None:
-                d_t = saved[n, t, c0:c1]
-            for i in range(c1 - c0):
-                m[i], p[i], d, y, r[i], e_new = sigma_delta_step(
-                    m[i], x_t[i], bias[i], p[i], r[i], e[i], theta[i], RELU, CUM)  # fmt: skip
-                if CUM:
-                    e[i] = e_new
-                if saved is not None:
-                    d_t[i] = d
-                y_t[i] = to_grid(y, scale, unit, EXACT)
-            if mask is not None:
-                k = np.int32(t & WORD_LAST)
-                if k == 0:
-                    word[:] = 0
-                for i in range(c1 - c0):
-                    word[i] = set_bit(word[i], p[i], k)
-                if k == WORD_LAST or t == T - 1:
-                    mask_t = mask[n, t >> WORD_BITS, c0:c1]
-                    for i in range(c1 - c0):
-                        mask_t[i] = word[i]
-        if sum1 is not None:
-            for i in range(c1 - c0):
-                sum1[n, c0 + i], pre1[n, c0 + i], residual1[n, c0 + i] = m[i], p[i], r[i]
-                if error1 is not None:
-                    error1[n, c0 + i] = e[i]
-
-
-@cpu_loop
-def _sigma_delta_bwd_cpu(
-    first, last, g, saved, mask, gx, threshold, total, per, words, scale_grad, rate, N, T, C,
-    SHIFT: tl.constexpr, SHAPE: tl.constexpr,
-):  # fmt: skip
-    theta, height, sums, g_x = (
-        np.empty(TILE, np.float32), np.empty(TILE, np.float32),
-        np.empty(TILE, np.float32), np.empty(TILE, np.float32),
-    )  # fmt: skip
-    none = np.zeros(TILE, np.float32)  # gradient of what comes after the sequence
-    tiles = (C + TILE - 1) // TILE
-    for tile in range(first, last):
-        n, c0 = tile // tiles, tile % tiles * TILE
-        c1 = min(c0 + TILE, C)
-        sums[:], g_x[:] = 0, 0
-        for i in range(c1 - c0):
-            theta[i] = threshold[(c0 + i) // per]
-            height[i] = scale_grad / theta[i]
-        for t in range(T - 1, -1, -1):
-            now = t + 1 if SHIFT else t
-            g_t = g[n, now, c0:c1] if now < T else none
-            after = g[n, now + 1, c0:c1] if now + 1 < T else none
-            if gx is not None:
-                gx_t = gx[n, t, c0:c1]
-                if mask is not None:
-                    word, k = mask[n, t >> WORD_BITS, c0:c1], np.int32(t & WORD_LAST)
-                for i in range(c1 - c0):
-                    passes = True if mask is None else get_bit(word[i], k)
-                    g_x[i] = sigma_delta_step_bwd(g_x[i], g_t[i], after[i], passes)
-                    gx_t[i] = g_x[i]
-            if saved is not None:
-                d_t = saved[n, t, c0:c1]
-                for i in range(c1 - c0):
-                    sums[i] += delta_step_threshold(
-                        g_t[i], d_t[i], theta[i], height[i], rate, SHAPE)  # fmt: skip
-        if total is not None:
-            for i in range(c1 - c0):
-                total[n, c0 + i] = sums[i]
-
-
 # The operator
 
 
@@ -319,7 +211,7 @@ def sigma_delta_fwd(
     sum1, pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(3))
     error1 = x.new_empty(N, C) if final and cum_error else None
     execute(
-        _sigma_delta_fwd_kernel, _sigma_delta_fwd_cpu, (N, T, C),
+        _sigma_delta_fwd_kernel, (N, T, C),
         (x, y, saved, mask, threshold, bias, sum0, pre0, residual0, error0 if cum_error else None,
          sum1, pre1, residual1, error1, neurons_a_parameter(C, threshold),
          1 if bias is None else neurons_a_parameter(C, bias), words, scale, 1 / scale),
@@ -339,7 +231,7 @@ def sigma_delta_bwd(
     total = None if saved is None else g.new_zeros(N, C)
     height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
     execute(
-        _sigma_delta_bwd_kernel, _sigma_delta_bwd_cpu, (N, T, C),
+        _sigma_delta_bwd_kernel, (N, T, C),
         (g, saved, mask, gx, threshold, total, neurons_a_parameter(C, threshold),
          1 if mask is None else mask.shape[1], height, rate),
         (shift, surrogate_named(surrogate).shape),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lapilli.kernels.executors.dispatch import run_loop
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.transpose import transpose
 from torch import Tensor

@@ -9,7 +9,7 @@ matrix product, if the input holds integers and no sum leaves the 24 bits of a f
 
 import numpy as np
 from lapilli.kernels.executors.dispatch import array_of
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.numbers.language import tl
 from lapilli.kernels.recurrences.delay import whole_steps
 from torch import Tensor

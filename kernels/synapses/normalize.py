@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from lapilli.kernels.executors.dispatch import run_loop, runs_loops
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
-from lapilli.kernels.numbers.language import tl
 from torch import Tensor
 
 from .quantize import WEIGHT_BITS, quantize_clipped, quantize_clipped_bwd, quantize_step
@@ -43,10 +42,8 @@ def _divisors(norms: Tensor) -> Tensor:
 
 @cpu_loop
 def _normalize_cpu(
-    first, last, x, length, norms, y, tiny, step, limit, unit, R, K, QUANTIZED: tl.constexpr
+    first, last, x_rows, lengths, divisors, y_rows, tiny, step, limit, unit, R, K
 ):  # fmt: skip
-    x_rows, y_rows = x.reshape(R, K), y.reshape(R, K)
-    lengths, divisors = length.reshape(R), norms.reshape(R)
     total = np.empty(_LANES, np.float64)
     whole = K // _LANES * _LANES
     for r in range(first * _ROWS, min(last * _ROWS, R)):
@@ -63,31 +60,31 @@ def _normalize_cpu(
             together += total[k]
         divisors[r] = max(np.float32(np.sqrt(together)), tiny)
         factor = lengths[r] / divisors[r]
-        for i in range(len(row)):
-            w = row[i] * factor
-            if QUANTIZED:
+        if step > 0:
+            for i in range(K):
+                w = row[i] * factor
                 level, _ = quantize_step(w, step, limit)
                 y_r[i] = np.float32(level) * unit if w == w else w
-            else:
-                y_r[i] = w
+        else:
+            for i in range(K):
+                y_r[i] = row[i] * factor
 
 
 @cpu_loop
 def _normalize_bwd_cpu(
-    first, last, g, x, length, norms, gx, along, step, limit, unit, R, K, QUANTIZED: tl.constexpr
+    first, last, g_rows, x_rows, lengths, divisors, gx_rows, alongs, step, limit, unit, R, K
 ):  # fmt: skip
-    x_rows, g_rows, gx_rows = x.reshape(R, K), g.reshape(R, K), gx.reshape(R, K)
-    lengths, divisors, alongs = length.reshape(R), norms.reshape(R), along.reshape(R)
     total = np.empty(_LANES, np.float64)
     whole = K // _LANES * _LANES
     for r in range(first * _ROWS, min(last * _ROWS, R)):
         row, g_r, gx_r = x_rows[r], g_rows[r], gx_rows[r]
         factor = lengths[r] / divisors[r]
-        for i in range(len(row)):
-            if QUANTIZED:
+        if step > 0:
+            for i in range(K):
                 _, inside = quantize_step(row[i] * factor, step, limit)
                 gx_r[i] = g_r[i] * unit if inside else np.float32(0)
-            else:
+        else:
+            for i in range(K):
                 gx_r[i] = g_r[i]
         total[:] = 0
         for i in range(0, whole, _LANES):
@@ -103,7 +100,7 @@ def _normalize_bwd_cpu(
         turn = np.float32(0)
         if alongs[r] != 0:
             turn = -(factor * alongs[r]) / divisors[r]
-        for i in range(len(row)):
+        for i in range(K):
             gx_r[i] = gx_r[i] * factor + row[i] * turn
 
 
@@ -136,8 +133,8 @@ def normalize(
     K = direction.numel() // R
     run_loop(
         _normalize_cpu, -(-R // _ROWS), R * K,
-        (direction, length, norms, weight, _TINY, step, limit, unit, R, K),
-        (step > 0,),
+        (direction.view(R, K), length.view(R), norms.view(R), weight.view(R, K),
+         _TINY, step, limit, unit, R, K),
     )  # fmt: skip
     return weight, norms
 
@@ -156,8 +153,8 @@ def normalize_bwd(
     K = direction.numel() // R
     run_loop(
         _normalize_bwd_cpu, -(-R // _ROWS), R * K,
-        (g, direction, length, norms, gx, along, step, limit, unit, R, K),
-        (step > 0,),
+        (g.view(R, K), direction.view(R, K), length.view(R), norms.view(R), gx.view(R, K),
+         along.view(R), step, limit, unit, R, K),
     )  # fmt: skip
     return gx, along
 

@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 from lapilli.kernels.executors.dispatch import TILE, execute, with_reference
-from lapilli.kernels.executors.lift import cpu_loop
+from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.numbers.fixed_point import round_even
@@ -110,10 +110,8 @@ def quantize_clipped_bwd(g: Tensor, x: Tensor, step: float, limit: int, unit: fl
 def _each(x: Tensor, g: Tensor | None, step: float, limit: int, unit: float) -> Tensor:
     y = empty(x.shape, torch.float32, x)
     flat = (t if t is None else t.contiguous().view(-1) for t in (x, g))
-    execute(
-        _quantize_kernel, _quantize_cpu, (1, 1, x.numel()),
-        (*flat, y.view(-1), step, limit, unit),
-    )  # fmt: skip
+    args = *flat, y.view(-1), step, limit, unit
+    execute(_quantize_kernel, (1, 1, x.numel()), args, loop=_quantize_cpu)
     return y
 
 

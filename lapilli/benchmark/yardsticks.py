@@ -71,8 +71,9 @@ def gate(
         update = os.environ.get(UPDATE) == "1"
     device, path = torch.device(device), Path(baselines)
     known = results.read(path)
-    baseline = known.get("cases", {}).get(name)
-    if baseline is None and not update:
+    cases: dict[str, Any] = known.get("cases", {})
+    baseline: dict[str, Any] = cases.get(name, {})
+    if name not in cases and not update:
         raise LookupError(
             f"{path} has no baseline {name!r}; run once with {UPDATE}=1 to store it, and keep the "
             "file with the code"

@@ -89,7 +89,7 @@ def test_planted_work_is_found(tmp_path, monkeypatch):
     """Arithmetic that is not needed, then too few registers, each in the compiled kernel."""
     from lapilli.kernels.proof import aot, catalogue
 
-    from lapilli import kernel_report
+    from lapilli.program import kernel_report
 
     entry = next(e for e in catalogue.entries("cuba") if e.mode == "training")
     run = Kernels(tmp_path / "kernels.json")

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make, same
-from lapilli.blocks import base
+from lapilli.blocks.block import NeuronBlock
 from lapilli.blocks.delay import Delay
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
@@ -36,7 +36,7 @@ def test_forward(family, kind):
     shape = {"Flatten": (24, 1, 1), "Average": (3, 1, 1)}.get(kind, cell.outputs)
     assert block.shape == shape
     if cell.neuron:
-        assert isinstance(block, base._NeuronBlock)
+        assert isinstance(block, NeuronBlock)
         assert block.neuron.shape == cell.outputs
 
 

@@ -36,9 +36,9 @@ def _no_display():
 
 
 def test_all_are_here_and_in_the_readme():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*SCRIPTS, *TRAINERS}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SCRIPTS, *TRAINERS, "own_neuron"}
     readme = (FOLDER / "README.md").read_text()
-    assert all(f"`{name}.py`" in readme for name in (*SCRIPTS, *TRAINERS))
+    assert all(f"`{name}.py`" in readme for name in (*SCRIPTS, *TRAINERS, "own_neuron"))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

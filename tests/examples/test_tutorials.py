@@ -115,7 +115,11 @@ def test_all_are_in_the_readme():
         assert f"[{script.name}](tutorials/{script.name})" in readme
 
 
-@pytest.mark.parametrize("script", SCRIPTS[:2], ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script",
+    [SCRIPTS[0], pytest.param(SCRIPTS[1], marks=pytest.mark.slow)],
+    ids=lambda script: script.stem,
+)
 def test_the_first_ones_run(script, tmp_path):
     tutorials.make(script, tmp_path)
     found = [json.dumps(path.name) for path in (tmp_path / script.stem).glob("*.png")]

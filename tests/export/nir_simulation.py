@@ -3,7 +3,7 @@
 import nir
 import numpy as np
 import torch
-from lapilli.export.interchange_graph import chain
+from lapilli.export.exchange.graph import chain
 from torch.nn import functional
 
 

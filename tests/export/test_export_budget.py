@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from lapilli.export.chip import Chip, budget
+from lapilli.export.deployment.chip import Chip, budget
 
 from lapilli import export, slayer
 

@@ -246,7 +246,7 @@ def test_fan_in_of_a_convolution_is_that_of_a_neuron(kind):
     block = image(
         kind, 2, 4, 3, groups=groups, padding=1, pre_hook_fx=lambda w: torch.ones_like(w) * 3
     )
-    (rows,) = export.deployment._rows(export.describe.survey(block)[0])
+    (rows,) = export.deployment.findings._rows(export.network.describe.survey(block)[0])
     assert rows.shape[1] == 2 // groups * 3 * 3
     assert (rows == 192).all()
 

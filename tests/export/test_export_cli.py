@@ -12,11 +12,15 @@ from export_networks import network, spikes
 from matplotlib.image import imread
 
 from lapilli import export
-from lapilli.cli import main
+from lapilli.program.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore::lapilli.export.NetxCompatibilityWarning")
 
-COMMAND = [sys.executable, "-c", "import sys; from lapilli.cli import main; sys.exit(main())"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from lapilli.program.cli import main; sys.exit(main())",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -153,7 +153,8 @@ def test_resonators_and_sums_stay_at_the_limit(tmp_path):
 def test_nothing_is_a_float(tmp_path, monkeypatch):
     net, shape = network("sigma delta")
     export.save(net, tmp_path / "a.net")
-    from lapilli.export import integer_neurons, interpreter
+    from lapilli.export.machine import interpreter
+    from lapilli.export.machine import neurons as integer_neurons
 
     step = integer_neurons._SigmaDelta.step
 

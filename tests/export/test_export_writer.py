@@ -467,14 +467,14 @@ def old_file(tmp_path):
     return path, path.read_bytes()
 
 
-@pytest.mark.parametrize("where", ["_write_layer", "_verify", "os.fsync", "os.replace"])
+@pytest.mark.parametrize("where", ["file_image", "read_back", "os.fsync", "os.replace"])
 def test_a_failure_leaves_the_old_file(where, tmp_path, monkeypatch):
     path, before = old_file(tmp_path)
 
     def fail(*_args):
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(f"lapilli.export.writer.{where}", fail)
+    monkeypatch.setattr(f"lapilli.export.network.saving.{where}", fail)
     with pytest.raises(OSError, match="no space left"):
         export.save([settled_dense(delay=True)], path)
     assert path.read_bytes() == before
@@ -528,7 +528,7 @@ def test_folders_that_cannot_take_the_file(tmp_path, monkeypatch):
     def refuse(*_args):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("lapilli.export.writer.os.open", refuse)  # root may write anywhere
+    monkeypatch.setattr("lapilli.export.network.saving.os.open", refuse)  # root may write anywhere
     with pytest.raises(PermissionError, match=f"cannot write into the folder.*{tmp_path.name}"):
         export.save(net, tmp_path / "a.net")
     assert not list(tmp_path.iterdir())

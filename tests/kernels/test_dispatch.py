@@ -92,7 +92,7 @@ def test_sample_beyond_32_bit_offsets_is_refused(steps, neurons, monkeypatch):
     monkeypatch.setattr(dispatch, "BACKEND", "interpret")
     x = torch.zeros(1).expand(2, steps, neurons)
     with pytest.raises(ValueError, match=r"neuron-steps\. Run the sequence in chunks"):
-        execute(None, None, (2, steps, neurons), (x,))
+        execute(None, (2, steps, neurons), (x,))
 
 
 @pytest.fixture

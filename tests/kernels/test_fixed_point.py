@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lapilli.kernels.executors import scalar_ops
-from lapilli.kernels.executors.lift import lift
+from lapilli.kernels.executors.loops import lift
 from lapilli.kernels.numbers import fixed_point
 from lapilli.kernels.numbers.threshold import lowest_spiking
 from lapilli.kernels.recurrences.adaptive_threshold import threshold_reach

@@ -1,6 +1,9 @@
 """Lifting of step functions and loops to Numba: what is folded, what is cached and when."""
 
+import gc
+import inspect
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lapilli.kernels.executors import cache as cache_module
 from lapilli.kernels.executors import dispatch
-from lapilli.kernels.executors import lift as lift_module
-from lapilli.kernels.executors.lift import cpu_loop, lift
+from lapilli.kernels.executors.loops import cpu_loop, lift
 from lapilli.kernels.numbers.language import jit, tl
 
 BITS = tl.constexpr(12)
@@ -54,6 +57,32 @@ def _ordered(a, b, DESCENDING: tl.constexpr):
 def _halved(x, a):
     x = x * 0.5
     return x + a
+
+
+@jit
+def _signed(x, n):
+    return tl.where(x == x, x * n + 0.5, float("nan"))
+
+
+@cpu_loop
+def _read_loop(first, last, x, out, SHIFT: bool, MORE: tl.constexpr, CARE: int):
+    for i in range(first, last):
+        out[i + SHIFT] = x[i] + np.float32(CARE + MORE)
+
+
+ROOM = 4
+
+
+@cpu_loop
+def _scratch_loop(first, last, x, out):
+    total, part = np.zeros(ROOM, np.float32), np.empty(ROOM, np.float32)
+    part[:] = 0
+    for i in range(first, last):
+        part[i] += x[i]
+        total[i] += part[i]
+    part[:], out[:] = 0, 0
+    for i in range(first, last):
+        out[i] = total[i] * np.float32(2) + part[i]
 
 
 @cpu_loop
@@ -166,6 +195,41 @@ def test_states_may_be_absent_from_one_call_to_the_next(before, after, cache):
     assert len(list(cache.glob("*/*.py"))) == 1
 
 
+def test_flags_that_are_read_are_no_constants(cache):
+    _, constants = _read_loop.divided((True, 5, False))
+    loop = _read_loop.specialise((False, False), constants)
+    assert constants == (5,)
+    for shift, care in ((0, 0), (1, 0), (1, 7)):
+        out = np.zeros(3, np.float32)
+        loop(0, 2, np.float32([1, 2]), out, shift, care)
+        want = np.zeros(3)
+        want[shift : shift + 2] = [1 + care + 5, 2 + care + 5]
+        assert out.tolist() == want.tolist()
+    assert len(list(cache.iterdir())) == 1
+    assert _read_loop.divided((True, 5, False))[0] == (True, False)
+
+
+def test_each_expression_is_one_function(cache):
+    assert lift(_signed)(np.float32(-3), np.int32(4)) == np.float32(-3 * 4 + 0.5)
+    assert np.isnan(lift(_signed)(np.float32("nan"), np.int32(4)))
+    text = next(t for t in (p.read_text() for p in cache.glob("*/*.py")))
+    body = text.partition("def _signed")[2]
+    assert "multiply" in text
+    assert not any(name in body for name in ("where(", "multiply(", "add(", "float32("))
+
+
+def test_scratch_is_on_the_stack(cache):
+    loop = _scratch_loop.specialise((False, False), ())
+    out = np.full(3, 9, np.float32)
+    for _ in range(2):
+        loop(0, 3, np.float32([1, 2, 3]), out)
+        assert out.tolist() == [2, 4, 6]
+    text = text_of(cache)
+    assert "np.empty" not in text
+    assert "np.zeros" not in text
+    assert "_nrt=False" in text
+
+
 def test_states_lie_in_order():
     with pytest.raises(AssertionError):
         dispatch.run_loop(_adding_loop, 2, 0, (torch.ones(2, 3), torch.ones(3, 2).t(), None, 2, 3))
@@ -217,7 +281,7 @@ SCRIPT = """
 """
 
 DOUBLE = """
-    from lapilli.kernels.executors.lift import cpu_loop
+    from lapilli.kernels.executors.loops import cpu_loop
 
     @cpu_loop
     def double(first, last, x, out):
@@ -255,6 +319,76 @@ def test_second_process_compiles_nothing(cache, module_path):
     assert {p.suffix for p in before} == {".py", ".nbc"}
     assert run(SCRIPT, **environment) == ["[2.0, 4.0, 6.0]", "1 0"]
     assert files(folder) == before
+
+
+def test_a_copy_of_the_cache_serves(cache, module_path):
+    folder, copy = cache / "cache", cache / "copy"
+    run(SCRIPT, LAPILLI_CACHE_DIR=str(folder), PYTHONPATH=module_path)
+    shutil.copytree(folder, copy, copy_function=shutil.copy)  # with other times, as in a wheel
+    output = run(SCRIPT, LAPILLI_CACHE_DIR=str(copy), PYTHONPATH=module_path)
+    assert output == ["[2.0, 4.0, 6.0]", "1 0"]
+    # what some releases of Numba look at
+    assert {p.stat().st_mtime for p in copy.rglob("double.py")} == {cache_module._WRITTEN}
+
+
+@cpu_loop
+def _doubling_loop(first, last, x, out):
+    for i in range(first, last):
+        out[i] = x[i] + x[i]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_again_after_compilation(enabled, cache, monkeypatch):
+    loop, seen = cpu_loop(_doubling_loop.fn), []
+    specialise = loop.specialise
+
+    def watched(*key):
+        compiled = specialise(*key)
+        compile_it = compiled.compile
+        monkeypatch.setattr(
+            compiled, "compile", lambda kinds: (seen.append(gc.isenabled()), compile_it(kinds))
+        )
+        return compiled
+
+    monkeypatch.setattr(loop, "specialise", watched)
+    x, out = torch.tensor([1.0, 2.0]), torch.empty(2)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for _ in range(2):
+            dispatch.run_loop(loop, 2, 2, (x, out))
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert out.tolist() == [2, 4]
+    assert seen == [False], "compiled once, while nothing is collected"
+
+
+def _hits(loop):
+    compiled = loop.specialise((False, False), ())
+    out = np.empty(2, np.float32)
+    compiled(0, 2, np.float32([1, 2]), out)
+    assert out.tolist() == [2, 4]
+    return sum(compiled.stats.cache_hits.values())
+
+
+def test_a_cache_that_cannot_be_written_is_read(cache, tmp_path, monkeypatch):
+    carried, own = tmp_path / "carried", tmp_path / "own"
+    monkeypatch.setenv("LAPILLI_CACHE_DIR", str(carried))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own))
+    assert _hits(cpu_loop(_doubling_loop.fn)) == 0
+    before = files(carried)
+    may = os.access
+    monkeypatch.setattr(
+        cache_module.os,
+        "access",
+        lambda path, how: carried not in Path(path).parents and may(path, how),
+    )
+    assert _hits(cpu_loop(_doubling_loop.fn)) == 1
+    assert _hits(cpu_loop(_doubling_loop.fn)) == 1, "copied before"
+    assert files(carried) == before
+    assert {p.relative_to(own / "lapilli") for p in files(own)} == {
+        p.relative_to(carried) for p in before
+    }
 
 
 def test_processes_that_start_together_agree(cache, module_path):
@@ -296,20 +430,20 @@ def test_edit_of_a_helper_changes_the_folder(cache, monkeypatch):
     monkeypatch.setitem(globals(), "FACTOR", 4)  # a constant that a step names
     edited = folders()
     assert len(edited) == 2
-    source = lift_module.inspect.getsource
+    source = inspect.getsource
 
     def edited_source(obj):  # the text of a nested step
         return source(obj).replace(">> 1", ">> 2") if obj is _narrowed.fn else source(obj)
 
-    monkeypatch.setattr(lift_module.inspect, "getsource", edited_source)
+    monkeypatch.setattr(inspect, "getsource", edited_source)
     assert len(folders()) == 3
     assert lift(_nested)(np.int32(4), np.int32(6)) == ((4 * 6 + (4 << 12)) >> 2) + 4
 
 
 def test_edit_of_the_scalar_operations_changes_the_folder(cache, monkeypatch):
     lift(_cast)
-    source = lift_module.inspect.getsource
-    monkeypatch.setattr(lift_module.inspect, "getsource", lambda obj: source(obj) + "\n# edited")
+    source = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda obj: source(obj) + "\n# edited")
     lift(_cast)
     assert len(list(cache.iterdir())) == 2
 
@@ -317,11 +451,11 @@ def test_edit_of_the_scalar_operations_changes_the_folder(cache, monkeypatch):
 def test_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.delenv("LAPILLI_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert lift_module.cache_folder() == Path("/somewhere/lapilli")
+    assert cache_module.cache_folder() == Path("/somewhere/lapilli")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert lift_module.cache_folder() == Path.home() / ".cache" / "lapilli"
+    assert cache_module.cache_folder() == Path.home() / ".cache" / "lapilli"
     monkeypatch.setenv("LAPILLI_CACHE_DIR", tempfile.gettempdir())
-    assert lift_module.cache_folder() == Path(tempfile.gettempdir())
+    assert cache_module.cache_folder() == Path(tempfile.gettempdir())
 
 
 @pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.recurrences.cuba"])

@@ -9,13 +9,13 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-import lapilli.kernels.executors.lift as lift_module
+import lapilli.kernels.executors.loops as loops
 import lapilli.kernels.numbers.surrogate as surrogate_module
 import numpy as np
 import pytest
 import torch
 from lapilli.kernels.executors.dispatch import FULL
-from lapilli.kernels.executors.lift import lift
+from lapilli.kernels.executors.loops import lift
 from lapilli.kernels.numbers.formula import name_of, on_tensors
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.numbers.surrogate import BUILT_IN, SURROGATES, surrogate_constants
@@ -27,7 +27,7 @@ from lapilli.kernels.proof.aot import (
     recurrent_launches,
     resources,
 )
-from lapilli.kernels.recurrences.cuba import _cuba_bwd_cpu
+from lapilli.kernels.recurrences.cuba import _cuba_bwd_kernel
 from lapilli.kernels.recurrences.recurrent import recurrent
 from lapilli.kernels.recurrences.spike import complex_spike, spike
 from lapilli.kernels.reference.recurrent import recurrent as recurrent_oracle
@@ -412,5 +412,5 @@ def test_an_unknown_name_lists_what_exists():
 def test_a_shape_stands_in_the_text_that_numba_compiles():
     shape = SURROGATES["straight_through"].shape
     flags = {"GRADED": False, "SHIFT": False, "DECAYS": False, "SHAPE": shape}
-    text = lift_module._text(_cuba_bwd_cpu.fn, flags, False)
-    assert re.search(r"where\(reach\w* >= float32\(0.0\), float32\(1.0\), float32\(1.0\)\)", text)
+    text = loops.loop_of(_cuba_bwd_kernel).text(["g_current", "g_voltage"], flags)
+    assert re.search(r"where\(.* >= float32\(0.0\), float32\(1.0\), float32\(1.0\)\)", text)

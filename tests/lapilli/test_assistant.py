@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lapilli.assistant import Assistant
 from lapilli.classifier import MovingWindow, Rate
-from lapilli.stats import LearningStats
+from lapilli.slayer.utils.assistant import Assistant
+from lapilli.slayer.utils.stats import LearningStats
 
 X = torch.rand(4, 3, 6)
 LABELS = torch.tensor([0, 1, 2, 1])

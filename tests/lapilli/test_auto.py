@@ -5,8 +5,8 @@ from lapilli.blocks import cuba, sigma_delta
 from torch.testing import assert_close
 
 from lapilli import export
-from lapilli.auto import SequentialNetwork, get_classes, get_neuron_params
-from lapilli.utilities import event_rate
+from lapilli.slayer.auto import SequentialNetwork, get_classes, get_neuron_params
+from lapilli.slayer.utils.utils import event_rate
 
 NEURON = {"threshold": 0.5, "current_decay": 0.25, "voltage_decay": 0.1}
 X = (torch.rand(3, 2, 4, 4, 12) < 0.4).float()

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from lapilli.benchmark import show
 from lapilli.benchmark.neurons import ARGUMENTS
-from lapilli.cli import main
+from lapilli.program.cli import main
 
 MACHINE = {"processor": "a processor", "threads": 2, "system": "b"}
 

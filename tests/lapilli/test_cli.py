@@ -14,10 +14,15 @@ import torch
 from matplotlib.image import imread
 
 import lapilli
-from lapilli import cli, export, slayer, training
-from lapilli.cli import main
+from lapilli import export, slayer, training
+from lapilli.program import preparing, training_run
+from lapilli.program.cli import main
 
-COMMAND = [sys.executable, "-c", "import sys; from lapilli.cli import main; sys.exit(main())"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from lapilli.program.cli import main; sys.exit(main())",
+]
 FILES = {
     "model.pt", "digits.net", "training.png", "raster.png", "report.html", "history.csv",
     "report.json",
@@ -87,12 +92,12 @@ def test_report(run):
 
 def test_many_silent_neurons_are_said(monkeypatch, capsys):
     arguments = ["train", "digits", "--epochs", "1", "--no-plots", "--out", "a"]
-    monkeypatch.setattr(cli, "MOST_SILENT", -0.01)
+    monkeypatch.setattr(training_run, "MOST_SILENT", -0.01)
     assert main(arguments) == 0
     warned = capsys.readouterr().err
     assert "of 128 neurons of layer 0 (cuba.Dense) did not spike once" in warned
     assert "of 10 neurons of layer 1" in warned
-    monkeypatch.setattr(cli, "MOST_SILENT", 1.0)
+    monkeypatch.setattr(training_run, "MOST_SILENT", 1.0)
     assert main(arguments) == 0
     assert "did not spike" not in capsys.readouterr().err
 
@@ -110,7 +115,7 @@ def test_json_without_plots(capsys):
 
 
 def test_default_folders_do_not_collide(monkeypatch):
-    monkeypatch.setattr(cli.time, "strftime", lambda _: "now")
+    monkeypatch.setattr(preparing.time, "strftime", lambda _: "now")
     for _ in range(3):
         assert main(["train", "digits", "--epochs", "1", "--no-plots"]) == 0
     assert {f.name for f in Path("runs").iterdir()} == {f"digits-now{n}" for n in ("", "-2", "-3")}
@@ -180,7 +185,7 @@ def test_interrupt_anywhere_else(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_device", interrupted)
+    monkeypatch.setattr(preparing, "device_called", interrupted)
     assert main(["train", "digits"]) == 130
     assert capsys.readouterr().err == "lapilli: interrupted\n"
 
@@ -358,7 +363,7 @@ def test_version_and_exit_statuses(capsys):
 def test_help_imports_no_torch():
     code = """if True:
         import sys
-        from lapilli.cli import main
+        from lapilli.program.cli import main
         try:
             main(["--help"])
         finally:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lapilli.arguments import DATASETS, SHELLS
-from lapilli.cli import main
-from lapilli.recipes import RECIPES
+from lapilli.program.arguments import DATASETS, SHELLS
+from lapilli.program.cli import main
+from lapilli.program.recipes import RECIPES
 
 
 def test_data_sets_are_those_of_the_recipes():

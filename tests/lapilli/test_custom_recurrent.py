@@ -5,7 +5,7 @@ from lapilli.neurons import cuba, sigma_delta
 from lapilli.neurons.norm import MeanOnlyBatchNorm
 from torch.testing import assert_close
 
-from lapilli.recurrent import (
+from lapilli.slayer.utils.recurrent import (
     CustomRecurrent,
     custom_recurrent,
     custom_recurrent_ground_truth_1,

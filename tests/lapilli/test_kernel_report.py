@@ -13,8 +13,8 @@ from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.proof import catalogue
 from lapilli.kernels.proof.prediction import REACHED
 
-from lapilli import kernel_page, kernel_report
-from lapilli.cli import main
+from lapilli.program import kernel_page, kernel_report
+from lapilli.program.cli import main
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 
@@ -175,7 +175,7 @@ def test_missing_extra(capsys, monkeypatch):
 
 
 def test_other_backends_have_no_gpu_kernels(tmp_path):
-    code = "import sys; from lapilli.cli import main; sys.exit(main(['kernels']))"
+    code = "import sys; from lapilli.program.cli import main; sys.exit(main(['kernels']))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"LAPILLI_BACKEND": "interpret"},
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
@@ -184,6 +184,7 @@ def test_other_backends_have_no_gpu_kernels(tmp_path):
     assert "LAPILLI_BACKEND is 'interpret'; unset it" in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_report(monkeypatch, report):
     monkeypatch.setattr(kernel_report, "_FEW", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})

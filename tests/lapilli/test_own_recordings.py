@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from lapilli import io
-from lapilli.cli import main
 from lapilli.extras import MissingExtraError
-from lapilli.own import FORMATS, File, Options, Own, RecordingError, divide, find, read
+from lapilli.program.cli import main
+from lapilli.recordings.own import FORMATS, File, Options, Own, RecordingError, divide, find, read
 
 X = np.array([3, 0, 7, 2])
 Y = np.array([1, 5, 0, 2])

@@ -9,7 +9,7 @@ import torch
 from lapilli.kernels.executors.dispatch import BACKEND
 
 from lapilli.benchmark.neurons import ARGUMENTS
-from lapilli.cli import main
+from lapilli.program.cli import main
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="a backend was chosen")
 

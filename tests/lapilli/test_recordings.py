@@ -11,9 +11,9 @@ import torch
 from torch.testing import assert_close
 
 from lapilli import io, recordings
-from lapilli.cli import main
 from lapilli.extras import MissingExtraError
-from lapilli.recipes import RECIPES
+from lapilli.program.cli import main
+from lapilli.program.recipes import RECIPES
 from lapilli.recordings import MissingDataError
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from lapilli import checkpoints, training
-from lapilli.cli import main
+from lapilli import training
+from lapilli.program import checkpoints
+from lapilli.program.cli import main
 
 COMMAND = [sys.executable, "-m", "lapilli"]
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lapilli.shifts import delay, replicate, shift
+from lapilli.slayer.utils.time.shift import delay, replicate, shift
 
 X = torch.arange(1.0, 9).view(2, 4)
 

@@ -7,7 +7,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.image import imread
 
-from lapilli.stats import LearningStat, LearningStats
+from lapilli.slayer.utils.stats import LearningStat, LearningStats
 
 
 @pytest.fixture(autouse=True)

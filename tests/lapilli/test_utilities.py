@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapilli.utilities import (
+from lapilli.slayer.utils.utils import (
     Q2Zero,
     diagonal_mask,
     dotdict,

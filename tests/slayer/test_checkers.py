@@ -7,10 +7,7 @@ from checkers import CHECKERS, check_scripts, mistakes
 from public import parameters, public
 
 # what takes anything, or objects of packages that need not be installed
-ANY = {
-    "LearningStats.writer", "from_nir.graph", "get_neuron_params.neuron_handle",
-    "whole_number.value",
-}  # fmt: skip
+ANY = {"LearningStats.writer", "from_nir.graph", "get_neuron_params.neuron_handle"}
 
 
 @pytest.mark.parametrize(

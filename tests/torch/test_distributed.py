@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import distributed
 
-from lapilli import cli, processes
-from lapilli.arguments import UsageError
+from lapilli import processes
 from lapilli.data import Dataset, Samples
-from lapilli.recipes import RECIPES
+from lapilli.program import cli, devices
+from lapilli.program.arguments import UsageError
+from lapilli.program.recipes import RECIPES
 from lapilli.training import Rates, fit
 
 TORCHRUN = [
@@ -159,16 +160,16 @@ def test_a_process_that_dies_ends_the_others():
 
 
 def test_each_process_takes_its_own_device(monkeypatch):
-    monkeypatch.setattr(cli, "_devices", lambda: {"cpu": "", "cuda:0": "", "cuda:1": ""})
+    monkeypatch.setattr(devices, "devices_here", lambda: {"cpu": "", "cuda:0": "", "cuda:1": ""})
     second = processes.Processes(rank=3, size=4, local_rank=1, local_size=2)
-    assert cli._own_device("cuda", second) == "cuda:1"
-    assert cli._own_device("cpu", second) == "cpu"
-    assert cli._own_device("cuda:1", processes.Processes()) == "cuda:1"
+    assert devices.own_device("cuda", second) == "cuda:1"
+    assert devices.own_device("cpu", second) == "cpu"
+    assert devices.own_device("cuda:1", processes.Processes()) == "cuda:1"
     with pytest.raises(UsageError, match=r"'cuda:1' is one for 4 processes; leave the number out"):
-        cli._own_device("cuda:1", second)
+        devices.own_device("cuda:1", second)
     many = processes.Processes(rank=0, size=3, local_rank=0, local_size=3)
     with pytest.raises(UsageError, match=r"3 processes .* has 2 x cuda; start at most 2"):
-        cli._own_device("cuda", many)
+        devices.own_device("cuda", many)
 
 
 def test_an_environment_that_is_not_torchruns(monkeypatch, capsys):

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 
 from lapilli.data import Dataset, Samples
-from lapilli.recipes import RECIPES
+from lapilli.program.recipes import RECIPES
 from lapilli.training import Rates, fit
 
 STEPS, BATCH = 16, 6

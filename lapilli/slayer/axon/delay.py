@@ -2,7 +2,7 @@
 
 from lapilli.blocks.delay import Delay
 
-from lapilli.shifts import delay
+from lapilli.slayer.utils.time.shift import delay
 
 __all__ = [
     "Delay",

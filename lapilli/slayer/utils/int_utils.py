@@ -1,6 +1,6 @@
 """Integers that round toward zero."""
 
-from lapilli.utilities import Q2Zero, right_shift_to_zero
+from .utils import Q2Zero, right_shift_to_zero
 
 __all__ = [
     "Q2Zero",

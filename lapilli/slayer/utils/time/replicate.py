@@ -1,6 +1,6 @@
 """Repetition of events."""
 
-from lapilli.shifts import replicate
+from .shift import replicate
 
 __all__ = [
     "replicate",

@@ -1,0 +1,21 @@
+"""The command line ``lapilli``.
+
+    cli            ``main``: which command it is, and what its errors become
+    ending         exit statuses, and what a command tells the user
+    arguments      what a command takes
+    completion     completion of the command line by a shell
+    commands       all commands but ``train``
+    training_run   ``lapilli train``
+    preparing      what a run of training needs, found before it starts
+    devices        the devices that are present, and the one that a command uses
+    recipes        networks and settings for each data set
+    given_network  the network of a user, from a file
+    warm           loops that are compiled ahead of time
+    checkpoints    what a run of training writes after each epoch, and reads to go on
+    report         the files that a run leaves, report_page the one to look at
+    kernel_report  every kernel, compiled and counted; kernel_page the same to look at
+    profiling      ``lapilli profile``
+
+The last room: it imports from all others, and none imports from it. torch takes seconds to import,
+so a command imports what it needs when it runs. ``kept`` is what a checkpoint holds.
+"""

@@ -1,0 +1,143 @@
+"""Recordings of one's own: a folder of classes, or a table of files, as a data set.
+
+    FOLDER/<class>/...        a folder a class; the files of a folder below it are one group
+    FOLDER/train/<class>/...  with FOLDER/test/<class>/...: the split is given
+    TABLE.csv                 columns file and label, and if wanted group and split (train or test);
+                              files are relative to the table
+
+A group, a person or a session for instance, is never split between training and test samples.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lapilli.data import Dataset, Recordings
+from lapilli.io import Event
+
+from .errors import RecordingError
+from .formats import FORMATS, UNITS, read
+from .lists import File, divide, find
+
+__all__ = ["FORMATS", "File", "Options", "Own", "RecordingError", "divide", "find", "read"]
+
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Options:
+    """How recordings become spikes.
+
+    Attributes
+    ----------
+    time_unit
+        Unit of times in ``.npy``, ``.npz`` and ``.h5``: ``us``, ``ms`` or ``s``. The other formats
+        have their own.
+    steps
+        Time steps of a sample.
+    bin
+        Milliseconds a step; None: the longest recording fills the steps.
+    shrink
+        Pixels in each direction that become one.
+    merge
+        Put both polarities into one channel.
+    test
+        Share of the samples that is held out, where the split is not given.
+    """
+
+    time_unit: str = "us"
+    steps: int = STEPS
+    bin: float | None = None
+    shrink: int = 1
+    merge: bool = False
+    test: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.time_unit not in UNITS:
+            raise ValueError(f"unknown time unit {self.time_unit!r}; there are: {', '.join(UNITS)}")
+        if not 0 < self.test < 1:
+            raise ValueError(f"the share of test samples is {self.test}; expected 0..1, without")
+        if self.bin is not None and not 0 < self.bin < math.inf:
+            raise ValueError(f"the time step is {self.bin} ms; expected more than 0")
+
+
+@dataclass
+class Own:
+    """A data set of one's own; ``open`` fills what is unknown before the files are read."""
+
+    root: Path
+    options: Options
+    train: list[File] = dataclasses.field(init=False)
+    test: list[File] = dataclasses.field(init=False)
+    classes: list[str] = dataclasses.field(init=False)
+    shape: tuple[int, int, int, int] = (0, 0, 0, 0)
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        files = find(self.root)
+        self.train, self.test = divide(files, self.options.test)
+        self.classes = sorted({file.label for file in files}, key=_natural)
+
+    def open(self) -> Dataset:
+        """Read all files once, for their sizes and lengths, and return the data set."""
+        options = self.options
+        last = {"c": 0, "y": 0, "x": 0}
+        longest = 0.0
+        for file in (*self.train, *self.test):
+            event = read(file.path, options.time_unit)
+            if not len(event):
+                raise RecordingError(f"{file.path} has no events")
+            for name in last:
+                values = getattr(event, name)
+                if values is not None:
+                    if values.min() < 0:
+                        raise RecordingError(f"{file.path} has an event at {name} = {values.min()}")
+                    last[name] = max(last[name], int(values.max()))
+            longest = max(longest, float(event.t.max()))
+        step = options.bin or longest / max(options.steps - 1, 1)
+        if longest < 2 * step or step <= 0:
+            raise RecordingError(
+                f"the longest recording takes {longest:g} ms, less than two steps of {step:g} ms; "
+                f"is the unit of time {options.time_unit}? Give --time-unit us, ms or s, or --bin"
+            )
+        channels = 1 if options.merge else last["c"] + 1
+        height, width = (last[n] // options.shrink + 1 for n in ("y", "x"))
+        self.shape, self.step = (channels, height, width, options.steps), step
+        return Dataset(self._part(self.train), self._part(self.test), len(self.classes))
+
+    def _part(self, files: list[File]) -> Recordings:
+        def reader(number: int) -> Event:
+            event = read(files[number].path, self.options.time_unit)
+            if self.options.merge:
+                event.c = np.zeros_like(event.c)
+            return event
+
+        labels = torch.tensor([self.classes.index(file.label) for file in files])
+        flat = self.shape[1] == 1
+        return Recordings(reader, labels, self.shape, self.step, self.options.shrink, flat)
+
+    def network(self) -> torch.nn.Sequential:
+        """Make a network: dense layers for one line of inputs, else convolutions."""
+        from .networks import convolutions, dense_layers
+
+        channels, height, width, _ = self.shape
+        if height == 1:
+            return dense_layers(channels * width, len(self.classes))
+        return convolutions(channels, height, width, len(self.classes))
+
+    def __str__(self) -> str:
+        channels, height, width, steps = self.shape
+        return (
+            f"{len(self.train)} training and {len(self.test)} test recordings of "
+            f"{len(self.classes)} classes; {channels} x {height} x {width} inputs, {steps} steps "
+            f"of {self.step:g} ms"
+        )
+
+
+def _natural(label: str) -> tuple[bool, float, str]:
+    """Sort numbers as numbers, before words."""
+    return (False, float(label), label) if label.isdecimal() else (True, 0.0, label)
