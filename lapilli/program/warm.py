@@ -36,7 +36,7 @@ class Work:
     """A network and what it is run on: ``batch`` samples of ``shape``."""
 
     name: str
-    make: Callable[[], torch.nn.Sequential]
+    make: Callable[[], torch.nn.Module]
     shape: tuple[int, ...]
     batch: int
     trains: bool = True
