@@ -68,7 +68,8 @@ def roots(found: Trace) -> Iterator[Any]:
         if isinstance(store.address.place, Row):
             yield store.address.place.step
     if found.watch is not None and not found.rule:
-        yield from (found.watch.top, found.watch.gain, found.watch.scale)
+        watch = found.watch
+        yield from (watch.top, watch.gain, watch.scale, watch.calm)
 
 
 def prune(found: Trace) -> None:

@@ -15,7 +15,7 @@ from .graph import with_shift
 from .lift import HEADER, LOOP, defined, origin, text_of
 from .symbols import is_state
 from .trace import trace
-from .walk import SHIFT, loop_text
+from .walk import READ, SHIFT, loop_text
 
 _WALK_HEADER = (
     HEADER
@@ -120,11 +120,10 @@ class WalkLoop(CpuLoop):
         marks = ["suspect"] if self.is_watched else []
         self.arguments = [*self.tensors, *marks, "N", "T", "C"]
         self.flags = [c for c in self.constants if c not in ("U", "STAGES", "BLOCK")]
-        self.shifts = SHIFT in self.flags
         if self.is_watched:
             self.flags.append("RULE")
-        self._is_read = [flag == SHIFT for flag in self.flags]
-        self.constants = [flag for flag in self.flags if flag != SHIFT]
+        self._is_read = [flag in READ for flag in self.flags]
+        self.constants = [flag for flag in self.flags if flag not in READ]
         self.count = self.arguments.index("count") if "count" in self.arguments else None
 
     def text(self, absent: list[str], constants: dict[str, Any]) -> str:
@@ -132,10 +131,11 @@ class WalkLoop(CpuLoop):
         flags = dict(constants)
         rule = flags.pop("RULE", 0)
         found = trace(self.kernel, absent, flags | {SHIFT: False}, rule)
-        if self.shifts:
+        if SHIFT in self.flags:
             found = with_shift(found, trace(self.kernel, absent, flags | {SHIFT: True}, rule))
         present = [n for n in self.tensors if n not in absent]
-        definition = loop_text(found, self.__name__, present, self.is_watched, self.shifts)
+        read = [flag for flag in self.flags if flag in READ]
+        definition = loop_text(found, self.__name__, present, self.is_watched, read)
         return origin(self.fn) + _WALK_HEADER + defined(ast.parse(definition).body[0], {}, LOOP)
 
 

@@ -233,3 +233,8 @@ class Address:
 def is_state(name: str) -> bool:
     """Whether an argument is a state before or after the sequence, which a call may lack."""
     return name[-1] in "01"
+
+
+def can_be_outside(step: Any) -> bool:
+    """Whether a row can lie outside of the sequence."""
+    return isinstance(step, Shifted) or (isinstance(step, int) and step != 0)

@@ -272,7 +272,11 @@ def _larger(top: Any, x: Any) -> Value:
 
 
 def _not_calm(top: Any, gain: Any, scale: Any, CARE: Any) -> None:
-    Trace.current.watch = Watch(top, gain, scale, _bound(fixed_point.calm_of.fn)(CARE))
+    calm: Any = _bound(fixed_point.calm_of.fn)(CARE) if isinstance(CARE, int) else None
+    if calm is None:  # a rule that the loop is told when it is called
+        is_chip = fixed_point.LOIHI.value == CARE
+        calm = _Language.where(is_chip, fixed_point.CALM_OF_CHIP.value, fixed_point.CALM.value)
+    Trace.current.watch = Watch(top, gain, scale, calm)
 
 
 _MEANINGS: dict[Function, Function] = {

@@ -15,14 +15,17 @@ import math
 from typing import Any
 
 from .graph import Store, Trace, largest_of, operands, prune, roots
-from .symbols import LEAVES, Row, Shifted, Stage, Value, is_state, kind_of
+from .symbols import LEAVES, Row, Shifted, Stage, Value, can_be_outside, is_state, kind_of
 
 _ARRAYS = {"float": "float32", "int": "int32", "uint": "uint32", "bool": "bool_"}
 SHIFT = "SHIFT"  # the flag that moves rows by one step
+READ = (SHIFT, "CARE")  # flags that a loop reads, outside of its innermost loops
 _SIGNS = ("<", "<=", ">", ">=", "==", "!=")
 
 
-def loop_text(found: Trace, name: str, arguments: list[str], is_watched: bool, shifts: bool) -> str:
+def loop_text(
+    found: Trace, name: str, arguments: list[str], is_watched: bool, read: list[str]
+) -> str:
     """Return the definition of the loop.
 
     Parameters
@@ -35,10 +38,10 @@ def loop_text(found: Trace, name: str, arguments: list[str], is_watched: bool, s
         Its arguments that are present, after ``first, last``; of states it takes the addresses.
     is_watched
         Whether it gets marks of tiles: it notes the bound of the states, or heeds the marks.
-    shifts
-        Whether its last argument is by how many rows some are moved, 0 or 1.
+    read
+        Flags that it is told when it is called, its last arguments.
     """
-    return _Writer(found, is_watched, shifts).text(name, arguments)
+    return _Writer(found, is_watched, read).text(name, arguments)
 
 
 def _is_mask(x: Value) -> bool:
@@ -49,14 +52,9 @@ def _is_mask(x: Value) -> bool:
     return x.op == "bitwise_and" and any(isinstance(a, int) for a in x.args)
 
 
-def _can_be_outside(step: Any) -> bool:
-    """Whether a row can lie outside of the sequence."""
-    return isinstance(step, Shifted) or (isinstance(step, int) and step != 0)
-
-
 class _Writer:
-    def __init__(self, found: Trace, is_watched: bool, shifts: bool):
-        self.shifts = shifts
+    def __init__(self, found: Trace, is_watched: bool, read: list[str]):
+        self.read = read
         prune(found)
         self.found = found
         self.is_watched = is_watched
@@ -64,8 +62,7 @@ class _Writer:
         self.tops: list[Any] = []  # before the walk
         self.tops_of_step: list[Any] = []
         self.carried = list(found.carried)
-        if self.watch is not None:
-            self._find_tops(self.watch.top)
+        self._find_tops()
         self.uses: dict[int, int] = {}
         self.live: list[Value] = []  # in an order in which they can be computed
         self._find_live()
@@ -76,14 +73,16 @@ class _Writer:
         self.depth = 1
         self.count = 0
 
-    def _find_tops(self, top: Any) -> None:
+    def _find_tops(self) -> None:
+        if self.watch is None:
+            return
         for c in self.carried:
-            if top is c.last:
+            if self.watch.top is c.last:
                 self.tops = list(largest_of(c.first))
                 self.tops_of_step = [x for x in largest_of(c.after) if x is not c.before]
                 self.carried.remove(c)
                 return
-        self.tops = list(largest_of(top))
+        self.tops = list(largest_of(self.watch.top))
 
     def _find_live(self) -> None:
         """List all values that somebody needs."""
@@ -112,8 +111,8 @@ class _Writer:
         """Return the definition."""
         given = [f"{a}_address" if is_state(a) else a for a in arguments]
         marks = ["suspect"] if self.is_watched else []
-        shift = [SHIFT] if self.shifts else []
-        head = f"def {name}({', '.join(['first', 'last', *given, *marks, 'N', 'T', 'C', *shift])}):"
+        taken = ["first", "last", *given, *marks, "N", "T", "C", *self.read]
+        head = f"def {name}({', '.join(taken)}):"
         self._line("widest_vectors()")
         for a in arguments:
             if is_state(a):
@@ -185,14 +184,14 @@ class _Writer:
         for x in self.live:
             if x.op == "row":
                 name, step, condition = x.args
-                if condition is not None or _can_be_outside(step):
+                if condition is not None or can_be_outside(step):
                     read.add((name, f"{name}_none"))
         return read | {(name, f"{name}_beyond") for name in self._delayed()}
 
     def _delayed(self) -> list[str]:
         """Name the tensors whose rows are written one step later."""
         places = [s.address for s in self.found.stores if isinstance(s.address.place, Row)]
-        return [a.name for a in places if _can_be_outside(a.place.step)]
+        return [a.name for a in places if can_be_outside(a.place.step)]
 
     def _channels(self) -> None:
         own = [x for x in self.live if x.stage is Stage.CHANNELS]
