@@ -92,7 +92,7 @@ def step_sentence(document: dict[str, Any]) -> str:
     """Return the README's words on a call that is a single step."""
     row = document["cases"]["cuba-step-forward"]
     return (
-        "One call of `kernels.recurrences.cuba.cuba` on a single step of 128 neurons takes "
+        "One call of `cuba` in `kernels/recurrences/cuba.py` on a single step of 128 neurons takes "
         f"{row['clock_s'] * 1e6:.0f} us of processor time."
     )
 
