@@ -5,7 +5,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_origin
 
 import torch
 
@@ -28,7 +28,8 @@ def public() -> Iterator[tuple[str, str, Callable[..., Any]]]:
         )
         for name in getattr(module, "__all__", own):
             thing = getattr(module, name)
-            if name.startswith("_") or not callable(thing):
+            is_alias = get_origin(thing) is not None  # of types: nobody calls it
+            if name.startswith("_") or is_alias or not callable(thing):
                 continue
             no_arguments = (enum.Enum, torch.autograd.Function, dict, Exception)
             if not (isinstance(thing, type) and issubclass(thing, no_arguments)):
