@@ -15,7 +15,7 @@ from .adaptive import AdaptiveNeuron, adaptation_params
 from .learning import Range
 from .resonator import Pair, ResonatorNeuron, neuron_params
 
-__all__ = ["AdaptiveResonatorNeuron"]
+__all__ = ["AdaptiveResonatorNeuron", "adaptive_neuron_params"]
 
 
 class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):

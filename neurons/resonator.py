@@ -20,7 +20,7 @@ from .learning import Range
 from .limits import confined_together, decay_parameter, own_parameter, require_finite, value_of
 from .state import state_value
 
-__all__ = ["Pair", "ResonatorNeuron"]
+__all__ = ["Pair", "ResonatorNeuron", "neuron_params"]
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
 

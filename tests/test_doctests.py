@@ -34,6 +34,8 @@ WITHOUT = {
     },
     "lapilli.neurons.alif": {"neuron_params"},
     "lapilli.neurons.cuba": {"neuron_params"},
+    "lapilli.neurons.resonator": {"neuron_params"},
+    "lapilli.neurons.adaptive_resonator": {"adaptive_neuron_params"},
     "lapilli.neurons.sigma_delta": {"activation_name", "neuron_params"},
     "lapilli.kernels.recurrences.decays": {"decay_gradient", "set_decay_gradient"},
     "lapilli.kernels.numbers.formula": {"surrogate", "surrogates"},
