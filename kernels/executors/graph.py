@@ -50,11 +50,6 @@ class Trace:
     current: "Trace" = None  # type: ignore[assignment]
 
 
-def is_state(name: str) -> bool:
-    """Whether an argument is a state before or after the sequence, which a call may lack."""
-    return name[-1] in "01"
-
-
 def operands(x: Value) -> Iterator[Value]:
     """Yield the values that a value is computed from."""
     if x.op not in LEAVES:
