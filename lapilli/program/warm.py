@@ -150,7 +150,7 @@ def _run(work: Work) -> None:
         if work.trains:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "network.net"
-                export.save(net, path)
+                export.save(net, path, target="lapilli")
                 with torch.no_grad():
                     export.load(path)(inputs[-1])
     finally:

@@ -113,11 +113,11 @@ def test_samples_count_in_64_bits(monkeypatch):
     grids = []
     monkeypatch.setattr(dispatch, "launch", lambda kernel, grid, *rest, **k: grids.append(grid))
     with stand_in(compiles=False):
-        dispatch.execute(None, None, (2**20, 1, 2**12), (torch.zeros(()),))
+        dispatch.execute(None, (2**20, 1, 2**12), (torch.zeros(()),))
         assert grids == [(2**25,)]
         # the offset from the first sample of a program is an int32
         with pytest.raises(ValueError, match="must have fewer than"):
-            dispatch.execute(None, None, (1, 2**30, 1), (torch.zeros(()),))
+            dispatch.execute(None, (1, 2**30, 1), (torch.zeros(()),))
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 3, 4])
