@@ -177,7 +177,7 @@ def peak_bytes(workload: Workload, device: torch.device) -> int | None:
         workload.run()
         torch.accelerator.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    memory._new_pool()
+    memory.new_pool()
     workload_memory = Path("/proc/self/clear_refs")
     try:
         workload_memory.write_text("5")  # forget the peak so far
