@@ -11,6 +11,7 @@
     recipes        networks and settings for each data set
     given_network  the network of a user, from a file
     warm           loops that are compiled ahead of time
+    tune           limits of density, measured on the processor at hand
     checkpoints    what a run of training writes after each epoch, and reads to go on
     report         the files that a run leaves, report_page the one to look at
     kernel_report  every kernel, compiled and counted; kernel_page the same to look at
