@@ -143,7 +143,8 @@ def _limits(
 
     each = []
     for run in (forward, step):
-        calls = {f"events {k}": functools.partial(run, x, "events") for k, x in enumerate(xs)}
+        calls: dict[str, Callable[[], Any]] = {}
+        calls |= {f"events {k}": functools.partial(run, x, "events") for k, x in enumerate(xs)}
         for kind in kinds:
             dense = functools.partial(run, xs[0], "dense")
             calls[kind] = float32(dense) if kind == "float32" else dense

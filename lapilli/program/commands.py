@@ -251,7 +251,8 @@ def _tune(args: argparse.Namespace) -> int:
 
         def progress(done: int, of: int) -> None:
             if sys.stderr.isatty() or done == of:
-                print(f"measured {done} of {of} sizes", end="\r", file=sys.stderr, flush=True)
+                end = "\n" if done == of else "\r"
+                print(f"measured {done} of {of} sizes", end=end, file=sys.stderr, flush=True)
 
         rows = tune.tune(progress)
     print("\n".join(rows))
