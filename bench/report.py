@@ -97,7 +97,7 @@ def summary(
                 for row in rows
             ]
         cells.append(", ".join(f"{row['speedup']:.0f}" for row in rows))
-        cells.append(f"{row['saved_bytes'] / row['neuron_steps']:.2g} B")
+        cells.append(f"{rows[0]['saved_bytes'] / rows[0]['neuron_steps']:.2g} B")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
