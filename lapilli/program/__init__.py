@@ -1,6 +1,7 @@
 """The command line ``lapilli``.
 
     cli            ``main``: which command it is, and what its errors become
+    waiting        how threads wait for each other
     ending         exit statuses, and what a command tells the user
     arguments      what a command takes
     completion     completion of the command line by a shell
