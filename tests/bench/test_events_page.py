@@ -21,6 +21,11 @@ def test_the_page_has_the_figures_of_the_results(results, table):
     assert "\n".join(table(results)) in (DOCS / "events.md").read_text()
 
 
+def test_the_page_has_the_limits_of_the_other_processor():
+    results = read(report.BENCH / "results" / "events-avx2.json")
+    assert "\n".join(events.limits_table(results)) in (DOCS / "events.md").read_text()
+
+
 def test_the_results_are_of_all_cases(results):
     layers = len(events.PRODUCTS) + len(events.CONVOLUTIONS)
     with_events = [row for row in results["cases"].values() if "scatter" in row]
