@@ -6,7 +6,7 @@ from features import FEATURES
 
 # what takes long is tried on every kind of one family, and on all cells in continuous integration
 _QUICK = "cuba"
-_LONG = ("compile", "export", "make_fx", "func")
+_LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
 # What takes longest is tried there on every kind of one family and, of the other families, on the
 # kinds that hold the neurons' operators; a night tries the rest, whose parts these are.
 _LONGEST = ("compile, dynamic", "compile, state")
