@@ -52,7 +52,8 @@ def pytest_configure(config):
 _FIRST = (
     "torch/test_features.py", "tests/test_backends.py", "kernels/test_aot.py",
     "kernels/test_catalogue.py", "kernels/test_interpreter.py", "gcn/test_kernels.py",
-    "ptx/test_kernels.py",
+    "ptx/test_kernels.py", "kernels/test_limits.py", "torch/test_parallel_modules.py",
+    "torch/test_compile.py", "torch/test_state.py",
 )  # fmt: skip
 
 
