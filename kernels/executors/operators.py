@@ -41,12 +41,16 @@ class Operator:
         self.record: Any = None  # its ``apply`` without a look at what transforms have left
         self.__name__ = launch.__name__
         self.__doc__ = launch.__doc__
-        parameters = list(inspect.signature(launch).parameters.values())
+        parameters = list(inspect.signature(launch, eval_str=True).parameters.values())
+        self.names = [p.name for p in parameters]
+        self.outputs: list[str] = []  # their names, where they have some (declaration.py)
+        self.of_samples = samples.split()
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
-        self._samples = [p.name in samples.split() for p in parameters]
+        self._samples = [n in self.of_samples for n in self.names]
         self._tensors = [
             k for k, p in enumerate(parameters) if p.annotation in (Tensor, Tensor | None)
         ]
+        self.tensors = [self.names[k] for k in self._tensors]
         self.in_order = [  # positions of the tensors that come contiguous
             k for k in self._tensors if parameters[k].name not in any_layout.split()
         ]
@@ -170,7 +174,7 @@ class Operator:
         if all(dim is None or of_samples for _, dim, of_samples in each):
             outputs = self._observed([_joined(a, dim, size) if s else a for a, dim, s in each])
             stacked = [
-                o if _is_absent(o) else o.unflatten(0, (size, o.shape[0] // size))
+                o if is_absent(o) else o.unflatten(0, (size, o.shape[0] // size))
                 for o in _as_tuple(outputs)
             ]
         else:
@@ -180,8 +184,8 @@ class Operator:
             ]
             outputs = calls[0]
             several = zip(*map(_as_tuple, calls), strict=True)
-            stacked = [o[0] if _is_absent(o[0]) else torch.stack(o) for o in several]
-        out_dims = tuple(None if _is_absent(o) else 0 for o in stacked)
+            stacked = [o[0] if is_absent(o[0]) else torch.stack(o) for o in several]
+        out_dims = tuple(None if is_absent(o) else 0 for o in stacked)
         return (
             (tuple(stacked), out_dims) if isinstance(outputs, tuple) else (stacked[0], out_dims[0])
         )
@@ -191,7 +195,7 @@ def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def _is_absent(output: Tensor) -> bool:
+def is_absent(output: Tensor) -> bool:
     """Whether an output of an operator stands for None."""
     return output.shape == (0,)
 

@@ -40,6 +40,7 @@ from lapilli.kernels.executors.rows import (
     walk_backward,
     walk_forward,
 )
+from lapilli.kernels.executors.sums import reduce_to
 from lapilli.kernels.numbers.fixed_point import is_power_of_two
 from lapilli.kernels.numbers.language import jit, tl
 from lapilli.kernels.numbers.surrogate import (
@@ -49,8 +50,6 @@ from lapilli.kernels.numbers.surrogate import (
     surrogate_named,
 )
 from torch import Tensor
-
-from .decays import reduce_to
 
 
 @jit

@@ -36,12 +36,12 @@ from lapilli.kernels.executors.rows import (
     walk_backward,
     walk_forward,
 )
+from lapilli.kernels.executors.sums import reduce_to
 from lapilli.kernels.numbers.fixed_point import is_power_of_two
 from lapilli.kernels.numbers.language import jit, tl
 from lapilli.kernels.numbers.surrogate import DEFAULT, surrogate_constants, surrogate_named
 from torch import Tensor
 
-from .decays import reduce_to
 from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
 from .sigma import sigma_step
 
