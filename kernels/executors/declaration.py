@@ -37,8 +37,9 @@ _SCOPE = {
 
 
 def kernel_op(
-    kernel: Any, *, samples: str, outputs: dict[str, str], values: dict[str, str] | None = None
-) -> Callable[[Callable[..., Any]], Operator]:
+    kernel: Any, *, samples: str, outputs: dict[str, str],
+    values: dict[str, str] | None = None, where: dict[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], Operator]:  # fmt: skip
     """Register an operator that runs a kernel; the function under it has a signature and no body.
 
     The kernel's tensors, numbers and flags (in small letters) are the operator's arguments and
@@ -57,6 +58,8 @@ def kernel_op(
         ``{"spikes": "[N, T, C]", "saved": "[N, T, C] int32 if save"}``.
     values
         Of what the kernel calls in another way, or computes with, an expression.
+    where
+        Names that the expressions use, each an expression of the arguments.
 
     Raises
     ------
@@ -66,7 +69,9 @@ def kernel_op(
 
     def define(declared: Callable[..., Any]) -> Operator:
         each = {n: text for several, text in outputs.items() for n in several.split()}
-        launch = _launch_function(declared, kernel, samples.split(), each, values or {})
+        launch = _launch_function(
+            declared, kernel, samples.split(), each, values or {}, where or {}
+        )
         operator = define_op(launch, samples=samples)
         operator.outputs = list(each)
         return operator
@@ -76,7 +81,7 @@ def kernel_op(
 
 def _launch_function(
     declared: Callable[..., Any], kernel: Any, samples: list[str], outputs: dict[str, str],
-    values: dict[str, str],
+    values: dict[str, str], where: dict[str, str],
 ) -> Callable[..., Any]:  # fmt: skip
     """Write the launch function of an operator."""
     name = declared.__name__
@@ -85,7 +90,7 @@ def _launch_function(
                if p.annotation in (Tensor, Tensor | None)}  # fmt: skip
     parameters = {n: present for n, present in tensors.items() if n not in samples}
     scope = dict(_SCOPE)
-    known = {*given, *outputs, "N", "T", "C"}
+    known = {*given, *outputs, *where, "N", "T", "C"}
 
     def expression(text: str) -> str:
         names = (node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name))
@@ -121,8 +126,8 @@ def _launch_function(
             return expression(_DERIVED[short])
         if short == "per":
             return sharing({n: present for n, present in parameters.items() if n not in own})
-        if short.removeprefix("per_") in own:
-            return sharing({short.removeprefix("per_"): parameters[short.removeprefix("per_")]})
+        if short.startswith("per_") and short[4:] in own:
+            return sharing({short[4:]: parameters[short[4:]]})
         place = short if short in known else short.lower()
         if place not in known or (argument != short and place not in (*tensors, *outputs)):
             raise TypeError(
@@ -137,6 +142,7 @@ def _launch_function(
         like = "like"
         lines.append(f" like = {' '.join(f'{n} if {n} is not None else' for n in samples)} None")
     lines.append(f" N, T, C = {like}.shape")
+    lines += [f" {n} = {expression(text)}" for n, text in where.items()]
     for output, text in outputs.items():
         if output in given:
             raise TypeError(f"{name}: an output and an argument are both called {output!r}")
@@ -183,9 +189,8 @@ class Backward:
 
     __slots__ = ("_ctx", "_kept", "_plan")
 
-    def __init__(self, plan: "_Plan", ctx: Any, gradients: list[Tensor | None]):
-        self._plan, self._ctx = plan, ctx
-        self._kept = (*gradients, *ctx.saved_tensors, *ctx.numbers)
+    def __init__(self, plan: "_Plan", ctx: Any, kept: tuple[Any, ...]):
+        self._plan, self._ctx, self._kept = plan, ctx, kept
 
     def __getattr__(self, name: str) -> Any:
         return self._kept[self._plan.places[name]]
@@ -193,7 +198,10 @@ class Backward:
     def wants(self, *names: str) -> bool:
         """Whether the gradient of one of the arguments is asked for."""
         wanted, places = self._ctx.needs_input_grad, self._plan.arguments
-        return True in [wanted[places[n]] for n in names]
+        for name in names:  # noqa: SIM110 (any() takes longer)
+            if wanted[places[name]]:
+                return True
+        return False
 
     def run(self, **given: Any) -> Any:
         """Return the outputs of the backward operator; its arguments are ``given`` or kept."""
@@ -208,30 +216,36 @@ class Backward:
 class _Plan:
     """Where what a backward pass needs stands among what it is given."""
 
-    def __init__(self, forward: Operator, backward: Operator, kept: list[str]):
+    def __init__(self, forward: Operator, backward: Operator, further: list[str]):
+        outputs = {n: k for k, n in enumerate(forward.outputs)}
         self.backward = backward
         self.arguments = {n: k for k, n in enumerate(forward.names)}
-        of_gradients = [n for n in backward.names if n.removeprefix("g_") in forward.outputs]
-        of_gradients = [n for n in of_gradients if n.startswith("g_")] or backward.names[:1]
-        self.series = [  # of the outputs that have a gradient, their places
-            0 if n == "g" else forward.outputs.index(n.removeprefix("g_")) for n in of_gradients
-        ]
+        named = [n for n in backward.names if n[:2] == "g_" and n[2:] in outputs]
+        of_gradients = named or backward.names[:1]
+        self.series = [outputs[n[2:]] for n in named] or [0]  # outputs that have a gradient
         names = [n for n in backward.names if n not in of_gradients]
-        names += [n for n in kept if n not in names]
-        tensors = [n for n in names if n in forward.outputs or n in forward.tensors]
-        numbers = [n for n in names if n in self.arguments and n not in tensors]
-        self.inputs = [self.arguments[n] for n in tensors if n in self.arguments]
-        self.outputs = [forward.outputs.index(n) for n in tensors if n in forward.outputs]
-        tensors.sort(key=lambda n: n in forward.outputs)
-        self.numbers = [self.arguments[n] for n in numbers]
+        names += [n for n in further if n not in names]
+        self.kept_outputs = [outputs[n] for n in names if n in outputs]
+        of_inputs = [n for n in names if n in forward.tensors]
+        numbers = [n for n in names if n in self.arguments and n not in forward.tensors]
+        self.kept_inputs = _taker([self.arguments[n] for n in of_inputs])
+        self.kept_numbers = _taker([self.arguments[n] for n in numbers])
+        tensors = of_inputs + [n for n in names if n in outputs]
         self.places = {n: k for k, n in enumerate((*of_gradients, *tensors, *numbers))}
         self.arrangements: dict[tuple[str, ...], Callable[[Any], Any]] = {}
 
     def arrange(self, given: tuple[str, ...]) -> Callable[[Any], Any]:
         """Return what takes the arguments of the backward operator from kept and given values."""
         places = self.places | {n: len(self.places) + k for k, n in enumerate(given)}
-        self.arrangements[given] = found = itemgetter(*[places[n] for n in self.backward.names])
+        self.arrangements[given] = found = _taker([places[n] for n in self.backward.names])
         return found
+
+
+def _taker(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that takes what stands at some places."""
+    if len(places) > 1:
+        return itemgetter(*places)  # quicker than a list
+    return lambda values: tuple([values[k] for k in places])
 
 
 def derivative(
@@ -258,39 +272,45 @@ def derivative(
     kept = [n for n in forward.names if n in keep.split() or n == "decay_sign"
             or (n in forward.tensors and n not in forward.of_samples)]  # fmt: skip
     plan = _Plan(forward, backward, kept)
-    series, inputs, outputs, numbers = plan.series, plan.inputs, plan.outputs, plan.numbers
+    series, first, count = plan.series, plan.series[0], len(forward.names)
     keeps = eval(f"lambda {', '.join(forward.names)}: {keep_outputs}")
-    always = keep_outputs == "True"
-    count = len(forward.names)
+    places = range(len(forward.outputs))
+    beside_first = _taker([k for k in places if k != first])
+    beside_others = _taker([k for k in places if k not in series[1:]])
+    alone = (None,) * (len(series) - 1)
 
     def save(ctx: Any, given: Any, output: Any) -> None:
         if type(output) is not tuple:
             output = (output,)
-        live = series[:1] if len(series) == 1 or not is_absent(output[series[0]]) else series[1:]
-        ctx.mark_non_differentiable(*[o for k, o in enumerate(output) if k not in live])
+        ctx.of_first = not (alone and is_absent(output[first]))
+        ctx.mark_non_differentiable(*(beside_first if ctx.of_first else beside_others)(output))
         ctx.set_materialize_grads(False)
-        made = always or keeps(*given)
-        ctx.save_for_backward(
-            *[given[k] for k in inputs],
-            *[output[k] if made and not is_absent(output[k]) else None for k in outputs],
-        )
-        ctx.numbers = [given[k] for k in numbers]
-        ctx.live = live
+        outputs = [output[k] for k in plan.kept_outputs]
+        if outputs:
+            made = keep_outputs == "True" or keeps(*given)
+            outputs = [o if made and not is_absent(o) else None for o in outputs]
+        ctx.save_for_backward(*plan.kept_inputs(given), *outputs)
+        ctx.numbers = plan.kept_numbers(given)
 
     def define(gradients: Callable[[Backward], dict[str, Any]]) -> None:
         def back(ctx: Any, *g_outputs: Tensor | None) -> Any:
-            found: list[Any] = [g_outputs[k] for k in series]
-            found = [g if g is None else contiguous_rows(g) for g in found]
             result: list[Tensor | None] = [None] * count
-            one = next((g for g in found if g is not None), None)
-            if one is None:
-                return tuple(result)
-            if len(ctx.live) > 1:
-                found = [
-                    torch.zeros_like(one) if g is None and k in ctx.live else g
-                    for k, g in zip(series, found, strict=True)
+            if ctx.of_first:
+                g = g_outputs[first]
+                if g is None:
+                    return tuple(result)
+                found = (contiguous_rows(g), *alone)
+            else:
+                some = [
+                    g if g is None else contiguous_rows(g)
+                    for g in map(g_outputs.__getitem__, series[1:])
                 ]
-            for name, g in gradients(Backward(plan, ctx, found)).items():
+                one = next((g for g in some if g is not None), None)
+                if one is None:
+                    return tuple(result)
+                found = (None, *[torch.zeros_like(one) if g is None else g for g in some])
+            kept = (*found, *ctx.saved_tensors, *ctx.numbers)
+            for name, g in gradients(Backward(plan, ctx, kept)).items():
                 result[plan.arguments[name]] = g
             return tuple(result)
 

@@ -197,7 +197,7 @@ def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
 
 def is_absent(output: Tensor) -> bool:
     """Whether an output of an operator stands for None."""
-    return output.shape == (0,)
+    return output.dim() == 1 and output.shape == (0,)
 
 
 def _joined(x: Tensor | None, dim: int | None, size: int) -> Tensor | None:
