@@ -32,9 +32,11 @@ class Operator:
     """A registered operator, called past torch's dispatcher where nobody but the kernel listens."""
 
     def __init__(
-        self, launch: Callable[..., Any], op: Any, bare: Any, samples: str, any_layout: str
-    ):
+        self, launch: Callable[..., Any], op: Any, bare: Any, schema: str, samples: str,
+        any_layout: str,
+    ):  # fmt: skip
         self.launch = launch
+        self.schema = schema  # as torch reads it, without the name
         self.op = op
         self.bare = bare  # the same below autograd: what stands in a compiled graph
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
@@ -272,15 +274,35 @@ def define_op(
         other. All outputs then have as many, and ``torch.vmap`` over these arguments is one call.
     any_layout
         Names of the tensors that ``launch`` takes with any strides; others come contiguous.
+
+    Raises
+    ------
+    ValueError
+        If another module has an operator of that name. In the same module, as when a cell of a
+        notebook runs again, the new operator takes the place of the old one; if its schema is
+        another, torch knows it as ``<name>_2``.
     """
     if launch is None:
         return functools.partial(define_op, samples=samples, any_layout=any_layout)
-    name = launch.__name__.lstrip("_")
+    own = name = launch.__name__.lstrip("_")
     schema = torch.library.infer_schema(launch, mutates_args=())
+    versions = 1
+    while (known := OPERATORS.get(name)) is not None:
+        if known.launch.__module__ != launch.__module__:
+            raise ValueError(
+                f"{launch.__module__} defines an operator {own!r}, and so does "
+                f"{known.launch.__module__}. Operators of all modules have names of their own: "
+                "give the function another one."
+            )
+        if known.schema == schema:  # torch calls what this object holds
+            known.__init__(launch, known.op, known.bare, schema, samples, any_layout)
+            return known
+        versions += 1  # torch cannot take back a schema
+        name = f"{own}_{versions}"
     for overload in (name, f"{name}.bare"):
         _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
     packet = getattr(torch.ops.lapilli, name)
-    operator = Operator(launch, packet.default, packet.bare, samples, any_layout)
+    operator = Operator(launch, packet.default, packet.bare, schema, samples, any_layout)
     for overload in (name, f"{name}.bare"):
         _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
         torch.library.register_fake(f"lapilli::{overload}", operator.without_memory, lib=_library)
