@@ -10,6 +10,7 @@ import ast
 import inspect
 import linecache
 import re
+import sys
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
@@ -20,7 +21,7 @@ from lapilli.kernels.numbers.language import tl
 from lapilli.kernels.numbers.surrogate import surrogate_named
 from torch import Tensor
 
-from .dispatch import execute
+from .dispatch import execute  # noqa: F401 (launch functions call it)
 from .layout import contiguous_rows, neurons_a_parameter
 from .memory import empty
 from .operators import Operator, define_op, differentiable, is_absent
@@ -30,7 +31,7 @@ _DERIVED = {"unit": "1 / scale", "EXACT": "is_power_of_two(scale)",
             "SHAPE": "surrogate_named(surrogate).shape"}  # fmt: skip
 _OF_WALKS = ("T", "C", "M", "U", "STAGES", "BLOCK")  # arguments that ``execute`` adds
 _SCOPE = {
-    "empty": empty, "execute": execute, "is_power_of_two": is_power_of_two,
+    "empty": empty, "is_power_of_two": is_power_of_two,
     "neurons_a_parameter": neurons_a_parameter, "surrogate_named": surrogate_named,
     "float32": torch.float32, "int32": torch.int32,
 }  # fmt: skip
@@ -151,11 +152,12 @@ def _launch_function(
         "".join(f"{source(a)}, " for a in names)
         for names in ([a for a in arguments if a not in flags], flags)
     )
-    lines.append(f" execute(kernel, (N, T, C), ({args}), ({flag_values}))")
+    lines.append(f" here.execute(kernel, (N, T, C), ({args}), ({flag_values}))")
     lines.append(f" return {', '.join(outputs)}")
     text, file = "\n".join(lines), f"<{declared.__module__}.{name}>"
     linecache.cache[file] = len(text), None, text.splitlines(True), file  # for tracebacks
-    scope["kernel"] = kernel
+    # looked up at each call: kernels are counted and compiled by what takes the place of execute
+    scope |= {"kernel": kernel, "here": sys.modules[__name__]}
     exec(compile(text, file, "exec"), scope)
     launch = scope[name]
     returned = Tensor if len(outputs) == 1 else tuple[(Tensor,) * len(outputs)]
