@@ -276,6 +276,7 @@ def derivative(
     plan = _Plan(forward, backward, kept)
     series, first, count = plan.series, plan.series[0], len(forward.names)
     keeps = eval(f"lambda {', '.join(forward.names)}: {keep_outputs}")
+    always = keep_outputs == "True"
     places = range(len(forward.outputs))
     beside_first = _taker([k for k in places if k != first])
     beside_others = _taker([k for k in places if k not in series[1:]])
@@ -289,7 +290,7 @@ def derivative(
         ctx.set_materialize_grads(False)
         outputs = [output[k] for k in plan.kept_outputs]
         if outputs:
-            made = keep_outputs == "True" or keeps(*given)
+            made = always or keeps(*given)
             outputs = [o if made and not is_absent(o) else None for o in outputs]
         ctx.save_for_backward(*plan.kept_inputs(given), *outputs)
         ctx.numbers = plan.kept_numbers(given)

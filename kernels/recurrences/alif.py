@@ -286,7 +286,9 @@ def alif_bwd(
 @derivative(alif_fwd, alif_bwd)
 def _alif_gradients(back):
     gx, a_current, a_voltage = back.run()
-    decays = learned_decays(back, current_decay=a_current, voltage_decay=a_voltage)
+    decays = learned_decays(
+        back, back.decay_sign, current_decay=a_current, voltage_decay=a_voltage
+    )  # fmt: skip
     return {"x": gx, **decays, **threshold_gradients(back)}
 
 

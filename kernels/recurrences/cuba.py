@@ -283,7 +283,10 @@ def cuba_bwd(
 def _cuba_gradients(back):
     decays = back.wants("current_decay", "voltage_decay")
     gx, a_current, a_voltage = back.run(decays=decays)
-    return {"x": gx, **learned_decays(back, current_decay=a_current, voltage_decay=a_voltage)}
+    learned = learned_decays(
+        back, back.decay_sign, current_decay=a_current, voltage_decay=a_voltage
+    )  # fmt: skip
+    return {"x": gx, **learned}
 
 
 @with_reference

@@ -57,11 +57,18 @@ def decay_gradients(
     return tuple(sign * reduce_to(parameter, partials) for parameter, partials in pairs)
 
 
-def learned_decays(back: Backward, **partials: Tensor | None) -> dict[str, Tensor]:
+def learned_decays(
+    back: Backward, sign: float, **partials: Tensor | None
+) -> dict[str, Tensor]:  # fmt: skip
     """Return the gradients of decays by their names, where ``partials`` [N, C] are there."""
-    sign = back.decay_sign
     return {
         name: sign * reduce_to(getattr(back, name), found)
         for name, found in partials.items()
         if found is not None
     }
+
+
+__all__ = [
+    "decay_gradient", "decay_gradients", "decay_sign", "learned_decays", "reduce_to",
+    "set_decay_gradient",
+]  # fmt: skip

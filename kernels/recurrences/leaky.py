@@ -239,7 +239,7 @@ def leaky_bwd(
 @derivative(leaky_fwd, leaky_bwd)
 def _leaky_gradients(back):
     gx, partials = back.run(learning=back.wants("decays"))
-    return {"x": gx, **learned_decays(back, decays=partials)}
+    return {"x": gx, **learned_decays(back, back.decay_sign, decays=partials)}
 
 
 @with_reference

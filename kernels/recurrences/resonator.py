@@ -12,7 +12,7 @@ from torch import Tensor
 from lapilli.kernels.toolkit import (  # isort: skip
     DEFAULT, NEVER, calm_or_infinite, complex_surrogate_constants, derivative, fraction_of,
     from_rows, from_state_rows, is_learned, jit, keep_of, kernel_op, lanes, larger, less_itself,
-    load_last, load_or_zero, load_rows, multiplier_of, not_calm, one_unit, reduce_to, rest_of,
+    load_last, load_or_zero, load_rows, multiplier_of, not_calm, one_unit, rest_of,
     results, rule_of, state_rows, store_row, store_spike, surrogate_constants, tl,
     to_real, to_rows, to_state, units_of, walk_backward, walk_forward, watch_at_first, with_care,
     with_reference,
@@ -26,6 +26,7 @@ from .adaptive_threshold import (
     threshold_misfits,
     threshold_reach,
 )
+from .decays import learned_decays
 from .resonator_steps import (
     after_spike,
     resonator_after,
@@ -300,11 +301,8 @@ def resonator_bwd(
 @derivative(resonator_fwd, resonator_bwd, keep_outputs="spiking or learning")
 def _resonator_gradients(back):
     gx_re, gx_im, a_sin, a_cos = back.run(learning=back.wants("sin_decay", "cos_decay"))
-    return {
-        "x_re": gx_re, "x_im": gx_im,
-        "sin_decay": reduce_to(back.sin_decay, a_sin),
-        "cos_decay": reduce_to(back.cos_decay, a_cos), **threshold_gradients(back),
-    }  # fmt: skip
+    rotation = learned_decays(back, 1.0, sin_decay=a_sin, cos_decay=a_cos)
+    return {"x_re": gx_re, "x_im": gx_im, **rotation, **threshold_gradients(back)}
 
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
