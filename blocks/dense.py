@@ -47,7 +47,8 @@ class _MaskedBlock(SynapseBlock):
         if self.synapse is not None:
             shape = (self.synapse.out_channels, self.synapse.in_channels)
         else:
-            shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
+            params: Any = self.synapse_params  # there, until the synapse is
+            shape = (params["out_neurons"], params["in_neurons"])
         mask = checked_tensor("mask", mask, "0 and 1, [out, in]")
         if tuple(mask.shape) not in (shape, (*shape, 1, 1, 1)):
             raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")

@@ -110,7 +110,7 @@ def _shown(cls: type, example: str) -> str:
 
 def continued(cls: type, *kinds: type) -> None:
     """Let the docstring of a class go on with that of the first kind that lists its parameters."""
-    own = vars(cls).get("__doc__")
+    own = vars(cls).get("__doc__") or ""
     for kind in kinds if own else ():
         text = vars(kind).get("__doc__") or ""
         if "\nParameters\n" in text:

@@ -93,12 +93,13 @@ class AbstractInput(NeuronBlock):
         Tensor
             Spikes, of the shape of ``x``; with ``count_log`` also the event rate.
         """
+        one: Any = x
         if self.neuron is None:
-            check_input(x, "Input")
-            self.input_shape = x.shape[1:-1]
-            return self._counted(step_delay(self, x) if self.delay_shift else x)
+            check_input(one, "Input")  # refuses a pair
+            self.input_shape = one.shape[1:-1]
+            return self._counted(step_delay(self, one) if self.delay_shift else one)
         if not self.neuron.complex:
-            z = self._scaled(x)
+            z = self._scaled(one)
         elif isinstance(x, Tensor):
             z = (self._scaled(x),) * 2
         else:

@@ -54,7 +54,8 @@ class AbstractRecurrent(FeedbackBlock):
     """
 
     input_synapse: GenericLayer | ComplexLayer
-    recurrent_synapse: GenericLayer | ComplexLayer
+    recurrent_synapse: Any  # as the other one; None before a class of a user has made it
+    recurrent_params: dict[str, Any]  # until then
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class AbstractRecurrent(FeedbackBlock):
         options["in_neurons"] = out_neurons
         if self.input_synapse is None:
             self.recurrent_synapse = None
-            self.recurrent_params = self.synapse_params | options
+            self.recurrent_params = dict(self.synapse_params or {}) | options
         else:
             self.recurrent_synapse = self._new_synapse("Dense", hook, **options)
         self._set_sizes(self.input_synapse)

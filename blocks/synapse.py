@@ -149,12 +149,12 @@ class _Convolving(GenericLayer):
                 f"groups must divide in_features and out_features; got groups={groups}, "
                 f"in_features={channels[0]}, out_features={channels[1]}"
             )
-        kernel = (*as_pair("kernel_size", kernel_size), 1)
-        stride = (*as_pair("stride", stride), 1)
-        padding = (*as_pair("padding", padding, least=0), 0)
-        dilation = (*as_pair("dilation", dilation), 1)
-        rest = (0, groups, False, dilation) if self._transposes else (dilation, groups, False)
-        arguments = (*channels, kernel, stride, padding, *rest)
+        window = (*as_pair("kernel_size", kernel_size), 1)
+        steps = (*as_pair("stride", stride), 1)
+        margin = (*as_pair("padding", padding, least=0), 0)
+        gaps = (*as_pair("dilation", dilation), 1)
+        rest = (0, groups, False, gaps) if self._transposes else (gaps, groups, False)
+        arguments = (*channels, window, steps, margin, *rest)
         self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -219,11 +219,11 @@ class _Pooling(GenericLayer):
         pre_hook_fx: Hook | None = None,
     ):
         kernel = as_pair("kernel_size", kernel_size)
-        stride = kernel if stride is None else as_pair("stride", stride)
-        padding = (*as_pair("padding", padding, least=0), 0)
-        dilation = (*as_pair("dilation", dilation), 1)
-        rest = (0, 1, False, dilation) if self._transposes else (dilation, 1, False)
-        arguments = (1, 1, (*kernel, 1), (*stride, 1), padding, *rest)
+        steps = kernel if stride is None else as_pair("stride", stride)
+        margin = (*as_pair("padding", padding, least=0), 0)
+        gaps = (*as_pair("dilation", dilation), 1)
+        rest = (0, 1, False, gaps) if self._transposes else (gaps, 1, False)
+        arguments = (1, 1, (*kernel, 1), (*steps, 1), margin, *rest)
         self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
 
     def _start_from(self, weight: Tensor) -> None:
