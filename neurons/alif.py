@@ -139,7 +139,7 @@ class Neuron(AdaptiveNeuron):
             "gradedSpike": self.graded_spike,
         }
 
-    def _arguments(self, input: Tensor) -> tuple[tuple[Any, ...], tuple[Tensor, ...] | None]:
+    def _arguments(self, input: Tensor) -> tuple[tuple[Any, ...], Any]:
         """Return the kernel's arguments for this call and the state before it."""
         x = self._enter(input)
         if self.norm is not None:

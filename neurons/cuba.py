@@ -150,16 +150,15 @@ class Neuron(FixedPointNeuron):
     def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return states[1:]
 
-    def _current(
-        self, x: Tensor, current_decay: Tensor, state: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, Tensor]:
+    def _current(self, x: Tensor, current_decay: Tensor, state: Any) -> tuple[Tensor, Tensor]:
         """Return the current after the norm, and before it."""
         found = leaky(
             x, current_decay, self.s_scale, state=state and state[0], is_current=True,
             **self._care(),
         )  # fmt: skip
         current = self._counted(found)
-        return self.norm(current), current
+        norm: Any = self.norm  # there where this is called
+        return norm(current), current
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return current (after the norm) and voltage before the reset, as ``input``'s shape."""

@@ -282,7 +282,8 @@ class ResonatorNeuron(FixedPointNeuron):
         thresholds = (getattr(self, name) for name in self._thresholds)
         state = self._state(real.shape[0])
         if self._links is not None:
-            real, imag = self._linked((real, imag), *decays[:2], state)
+            sin, cos, *_ = decays
+            real, imag = self._linked((real, imag), sin, cos, state)
         return ((real, imag), *decays, *thresholds, self.s_scale), state
 
     def _linked(self, x: Pair, sin: Tensor, cos: Tensor, state: tuple[Tensor, ...] | None) -> Pair:
