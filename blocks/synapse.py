@@ -32,7 +32,7 @@ __all__ = ["Conv", "ConvTranspose", "Dense", "GenericLayer", "Pool", "Unpool"]
 _RAISES = "For arguments out of range or of a wrong length."
 _HOOK = "Function applied to the weight before use, e.g. a neuron's ``quantize_8bit``; or None."
 _POOLED = {
-    "stride": "Integer, or a pair (height, width); None for ``kernel_size``.",
+    "stride": "How far the window moves at a time: an integer, or a pair; None: ``kernel_size``.",
     "weight_scale": "Every entry of the weight.",
     "weight_norm": "Store direction and length of the weight apart; it stays constant.",
 }

@@ -47,7 +47,7 @@ class Neuron(EncodingNeuron):
         Smallest change that is sent, at least 0; rounded down to a multiple of ``1 / scale``. A
         threshold that this makes 0 becomes ``1 / (64 * scale)``, the smallest event there is.
     activation
-        Callable from tensor to tensor of the same shape, usually ``torch.relu``; None: none.
+        Callable from tensor to tensor of the same shape, usually ``torch.relu``, or None.
     tau_grad, scale_grad
         Width, above 0, in the unit of the signal, and height of the surrogate gradient through
         which the threshold is learned; see ``surrogate`` of ``lapilli.neurons.delta.Delta``.
@@ -57,10 +57,10 @@ class Neuron(EncodingNeuron):
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     norm
-        Class or function that makes a norm, which is applied to the sum before the bias; None: no
-        norm.
+        Class or function that makes a norm, which is applied to the sum before the bias. With None
+        there is no norm.
     dropout
-        Module applied to the events; None: no dropout.
+        Module applied to the events. With None there is no dropout.
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
