@@ -212,7 +212,9 @@ def _camera(lines: list[bytes], given: str | None) -> str:
             f"{', '.join(CAMERAS)} are read, without colour. {_HELP}"
         )
     if given not in (None, named):
-        raise ValueError(f"its header names the camera {chips[0]}, and --camera says {given}")
+        raise ValueError(
+            f"its header names the camera {chips[0]}, and --camera says {given}; leave it out"
+        )
     return named
 
 

@@ -228,7 +228,11 @@ def test_the_camera_is_named_or_given(parsed):
         (nameless, "DVS128", "address 0x3fd56800, which a DVS128 with its 128 x 128 pixels"),
         (nameless, "DVS", "unknown camera 'DVS'; there are: DVS128"),
         (header_2("org.CochleaAMS1c"), None, "camera 'org.CochleaAMS1c'; of AEDAT 2.0, the cam"),
-        (file_2([(event, 7)], "DAVIS346"), "DAVIS240", "names .*Davis346blue, and --camera says"),
+        (
+            file_2([(event, 7)], "DAVIS346"),
+            "DAVIS240",
+            "names .*Davis346blue, and --camera says DAVIS240; leave",
+        ),
         (file_2([(240 << 12, 7)], "DAVIS240"), None, "address 0x000f0000, which a DAVIS240"),
         (file_2([(180 << 22, 7)], "DAVIS240"), None, "address 0x2d000000, which a DAVIS240"),
     ):
