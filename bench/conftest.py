@@ -49,7 +49,7 @@ class Run:
     def write(self, command: str) -> list[str]:
         """Write what was measured and return the report."""
         lines = report.table(self.rows)
-        path = report.BENCH / "results" / f"{results.label(self.device)}.json"
+        path = report.path(self.device)
         if len(self.rows) == len(cases()):
             results.write(path, report.document(self.rows, self.device, command))
             lines.append(f"\nresults: {path}")
@@ -70,7 +70,7 @@ class Run:
     def write_peers(self, command: str) -> list[str]:
         """Write what was measured beside other libraries and return the report."""
         lines = [*peers.table(self.peers), "", *peers.differences(), "", *self.absent.values()]
-        path = report.BENCH / "results" / f"peers-{results.label(self.device)}.json"
+        path = report.path(self.device, "peers-")
         if len(self.peers) == len(peers.cases()) and not self.short:
             with OneThread():
                 document = report.document(self.peers, self.device, command)

@@ -5,26 +5,22 @@ same run. Float32 is the product that torch computes.
 """
 
 import argparse
-import functools
 import itertools
-import random
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from lapilli.blocks.convolution import convolve
-from lapilli.blocks.crossover import LIMITS
 from lapilli.blocks.linear import linear
 from lapilli.kernels.executors.memory import keep_memory
-from lapilli.kernels.synapses import codes, event_convolution, events
+from lapilli.kernels.synapses import event_convolution, events
 from lapilli.kernels.synapses.event_convolution import Geometry
 
 from lapilli import slayer
 from lapilli.benchmark import results
+from lapilli.benchmark.limits import STEP, THOROUGH, float32, least, measured, spikes
 from lapilli.extras import require
 
 from . import report
@@ -32,12 +28,6 @@ from . import report
 DENSITIES = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
 PRODUCTS = ((2400, 2312, 512), (2400, 512, 512), (9600, 2312, 512), (9600, 512, 512))  # M, K, O
 CONVOLUTIONS = ((200, 16, 32, 32), (200, 32, 64, 16))  # frames, channels, outputs, side; 3 x 3
-STEP = 1 / 32  # of the weights
-LIMIT_OUTPUTS = (16, 32, 64, 128, 256, 512, 1024)
-LIMIT_FRAMES, LIMIT_INPUTS, LIMIT_IMAGES = 2400, 1024, 100
-LIMIT_DENSITIES = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-LEAST, SECONDS = 6, 0.2  # calls of each, at least, and how long to go on with more
-IN_A_ROW = 3  # calls before it is another's turn: in a network, too, the input was just written
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 HEADER = (
     "layer", "density", "find", "add", "auto", "float32", "times", "gradient", "float32", "times",
@@ -46,38 +36,6 @@ NEURON = {
     "threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03, "tau_grad": 0.03,
     "scale_grad": 3,
 }  # fmt: skip
-
-
-def least(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the least processor time of each call, in seconds; they take turns."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    start = time.process_time()
-    names, order = list(calls), random.Random(0)
-    while len(times[names[0]]) < LEAST or time.process_time() - start < SECONDS:
-        for name in names:
-            for _ in range(IN_A_ROW):
-                begin = time.process_time()
-                calls[name]()
-                times[name].append(time.process_time() - begin)
-        order.shuffle(names)  # what the one before leaves in the caches is chance
-    return {name: min(measured) for name, measured in times.items()}
-
-
-def spikes(density: float, *shape: int) -> torch.Tensor:
-    """Return frames of spikes ``shape`` as a layer gives them, ``[1, neurons..., T]``."""
-    return (torch.rand(shape) < density).float().unsqueeze(0).movedim(1, -1)
-
-
-def float32(call: Callable[[], Any]) -> Callable[[], Any]:
-    """Keep a call from products of eight bits."""
-
-    def run() -> Any:
-        with mock.patch.object(codes, "usable", return_value=False):
-            return call()
-
-    return run
 
 
 def product(frames: int, inputs: int, outputs: int, density: float) -> dict[str, float]:
@@ -117,68 +75,6 @@ def convolution(
         "dense gradient": lambda: torch.ops.aten.convolution_backward(
             g, images, w, None, *options, False, [0, 0], 1, [False, True, False]),
     })  # fmt: skip
-
-
-def limits() -> dict[str, dict[str, list[float]]]:
-    """Measure the densities up to which events are quicker, forward and in training.
-
-    By what the alternative is (a product of codes, of float32, a convolution) and by the number of
-    terms that an input takes part in: outputs, times the entries of a kernel. Events must be
-    quicker by a twentieth.
-    """
-    torch.set_num_threads(1)
-    keep_memory()
-    found: dict[str, dict[str, list[float]]] = {kind: {} for kind in LIMITS}
-    options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1, "step": STEP}
-    for outputs in LIMIT_OUTPUTS:
-        w = torch.randint(-128, 128, (outputs, LIMIT_INPUTS)) * STEP
-        xs = [spikes(density, LIMIT_FRAMES, LIMIT_INPUTS) for density in LIMIT_DENSITIES]
-        both = ("codes", "float32") if codes.usable() else ("float32",)
-        call = functools.partial(linear, step=STEP)
-        for kind, limit in zip(both, _limits(call, w, xs, both), strict=True):
-            found[kind][str(outputs)] = limit
-        kernel = torch.randint(-128, 128, (outputs, 16, 3, 3)) * STEP
-        xs = [spikes(density, LIMIT_IMAGES, 16, 32, 32) for density in LIMIT_DENSITIES]
-        call = functools.partial(convolve, **options)
-        (found["convolution"][str(outputs * 9)],) = _limits(call, kernel, xs, ("convolution",))
-    return found
-
-
-def _limits(
-    call: Callable[..., Any], w: torch.Tensor, xs: list[torch.Tensor], kinds: tuple[str, ...]
-) -> list[list[float]]:
-    """Return, for each kind of dense map, the limits forward and in training."""
-    learned = w.clone().requires_grad_()
-
-    def forward(x: torch.Tensor, product: str) -> torch.Tensor:
-        return call(x, w, product=product)[0]
-
-    def step(x: torch.Tensor, product: str) -> torch.Tensor:
-        y = call(x, learned, product=product)[0]
-        return torch.autograd.grad(y, learned, y.detach())[0]
-
-    found: list[list[float]] = [[] for _ in kinds]
-    for run in (forward, step):
-        calls = {f"events {k}": functools.partial(run, x, "events") for k, x in enumerate(xs)}
-        for kind in kinds:
-            dense = functools.partial(run, xs[0], "dense")
-            calls[kind] = float32(dense) if kind == "float32" else dense
-        times = least(calls)
-        for kind, limits_of in zip(kinds, found, strict=True):
-            ratios = [1.05 * times[f"events {k}"] / times[kind] for k in range(len(xs))]
-            limits_of.append(round(_crossing(ratios), 2))
-    return found
-
-
-def _crossing(ratios: list[float]) -> float:
-    """Return the first of ``LIMIT_DENSITIES`` at which a ratio is 1, between those measured."""
-    if ratios[0] >= 1:
-        return 0.0
-    pairs = itertools.pairwise(zip(LIMIT_DENSITIES, ratios, strict=True))
-    for (low, below), (high, above) in pairs:
-        if above >= 1:
-            return low + (high - low) * (1 - below) / (above - below)
-    return LIMIT_DENSITIES[-1]
 
 
 def training(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
@@ -306,7 +202,10 @@ def main() -> None:
         sys.stderr.write(f"{name} at {row['density']:.1%}\n")
     command = "python -m bench.events " + " ".join(sys.argv[1:])
     document = report.document(rows, torch.device("cpu"), command.strip())
-    document["limits"] = limits()
+    limits = measured(THOROUGH)
+    document["limits"] = {
+        kind: {str(terms): [*pair] for terms, pair in rows.items()} for kind, rows in limits.items()
+    }
     sys.stdout.write("\n".join([*limits_table(document), "", *table(document)]) + "\n")
     if arguments.json:
         results.write(arguments.json, document)

@@ -177,18 +177,23 @@ def peak_bytes(workload: Workload, device: torch.device) -> int | None:
         workload.run()
         torch.accelerator.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    memory._new_pool()
-    workload_memory = Path("/proc/self/clear_refs")
+    return peak_of(workload.run)
+
+
+def peak_of(call: Callable[[], object]) -> int | None:
+    """Return the most memory that a call on the CPU held at once; None where nobody says."""
+    memory.new_pool()
     try:
-        workload_memory.write_text("5")  # forget the peak so far
-        before = _status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = status("VmRSS")
     except OSError:
         return None
-    workload.run()
-    return _status("VmHWM") - before
+    call()
+    return status("VmHWM") - before
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
+    """Return a number of bytes that Linux knows of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lapilli.blocks.crossover import vectors
 
 from lapilli.benchmark import results
 from lapilli.benchmark.neurons import ARGUMENTS
@@ -15,6 +16,15 @@ HEADER = (
     "case", "shape", "mode", "time of a call", "quartiles apart", "M neuron-steps/s", "per core",
     "of a copy's bandwidth", "times the loop in torch", "bytes moved", "bytes kept",
 )  # fmt: skip
+
+
+AVX512, AVX2 = "", "-avx2"  # ends of the names of files of results from a CPU
+
+
+def path(device: torch.device, prefix: str = "") -> Path:
+    """Return the file of results of a device; processors with and without AVX-512 have two."""
+    end = AVX2 if device.type == "cpu" and vectors() == "AVX2" else AVX512
+    return BENCH / "results" / f"{prefix}{results.label(device)}{end}.json"
 
 
 def document(rows: dict[str, dict[str, Any]], device: torch.device, command: str) -> dict[str, Any]:
@@ -67,33 +77,40 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 NEURONS = tuple(ARGUMENTS)
 SUMMARY = (
-    "neuron", "forward", "of a copy", "times torch", "training", "of a copy", "times torch", "kept",
+    "neuron", "forward, AVX-512", "forward, AVX2", "training, AVX-512", "training, AVX2",
+    "times torch", "kept",
 )  # fmt: skip
 
 
-def summary(document: dict[str, Any], shape: str = "dense") -> list[str]:
-    """Return the lines of the README's table: the neurons at one shape."""
+def summary(
+    with_avx512: dict[str, Any], with_avx2: dict[str, Any], shape: str = "dense"
+) -> list[str]:
+    """Return the lines of the README's table: the neurons at one shape on two processors."""
+    both = with_avx512, with_avx2
     lines = ["| " + " | ".join(SUMMARY) + " |", "|" + " --- |" * len(SUMMARY)]
     for neuron in NEURONS:
         cells = [neuron]
         for mode in ("forward", "training"):
-            row = document["cases"][f"{neuron}-{shape}-{mode}"]
+            rows = [document["cases"][f"{neuron}-{shape}-{mode}"] for document in both]
             cells += [
-                f"{row['neuron_steps_per_clock_s'] / 1e6:.0f}",
-                f"{row['bandwidth_share']:.0%}",
-                f"{row['speedup']:.0f}",
+                f"{row['neuron_steps_per_clock_s'] / 1e6:.0f} ({row['bandwidth_share']:.0%})"
+                for row in rows
             ]
-        cells.append(f"{row['saved_bytes'] / row['neuron_steps']:.2g} B")
+        cells.append(", ".join(f"{row['speedup']:.0f}" for row in rows))
+        cells.append(f"{rows[0]['saved_bytes'] / rows[0]['neuron_steps']:.2g} B")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def step_sentence(document: dict[str, Any]) -> str:
+def step_sentence(with_avx512: dict[str, Any], with_avx2: dict[str, Any]) -> str:
     """Return the README's words on a call that is a single step."""
-    row = document["cases"]["cuba-step-forward"]
+    times = [
+        f"{document['cases']['cuba-step-forward']['clock_s'] * 1e6:.0f}"
+        for document in (with_avx512, with_avx2)
+    ]
     return (
         "One call of `cuba` in `kernels/recurrences/cuba.py` on a single step of 128 neurons takes "
-        f"{row['clock_s'] * 1e6:.0f} us of processor time."
+        f"{times[0]} us of processor time on the first and {times[1]} us on the second."
     )
 
 
@@ -107,7 +124,7 @@ def demo_sentence(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    stored = results.read(BENCH / "results" / "cpu.json")
-    lines = [*summary(stored), "", step_sentence(stored), ""]
+    stored = [results.read(BENCH / "results" / f"cpu{end}.json") for end in (AVX512, AVX2)]
+    lines = [*summary(*stored), "", step_sentence(*stored), ""]
     lines.append(demo_sentence(results.read(BENCH / "results" / "demo-cpu.json")))
     sys.stdout.write("\n".join(lines) + "\n")

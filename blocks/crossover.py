@@ -5,49 +5,130 @@ events costs each input the same, adding them as much as there are terms that an
 in: outputs, times the entries of a kernel. So the number of terms decides where both meet, and the
 number of inputs hardly, unless they are few.
 
-The table is that of ``python -m bench.events``, which measures it, and is held to its results by a
-test. It is of one processor; on others the choice is a guess, and ``synapse=`` overrules it.
+Where they meet is another density on another processor. The tables here are of one processor with
+AVX-512 and one with AVX2, as ``python -m bench.events`` measured them, and a test holds them to its
+results. ``lapilli tune`` measures the processor at hand and stores what it finds (tuned.py), which
+is used from then on; ``synapse=`` overrules all of them.
 """
 
+import contextlib
 import functools
 import itertools
 import math
-from typing import Literal
+from collections.abc import Iterator
 
-Dense = Literal["codes", "float32", "convolution"]  # what events are compared with
+import torch
+
+from .tuned import Dense, Limits, path, stored
 
 _A_FRAME = 48  # inputs whose dense gradient takes as long as reading the output's (measured)
 
-# terms of an input: limits forward and in training
-LIMITS: dict[Dense, dict[int, tuple[float, float]]] = {
-    "codes": {
-        16: (0.02, 0.04),
-        32: (0.05, 0.07),
-        64: (0.07, 0.12),
-        128: (0.12, 0.27),
-        256: (0.19, 0.28),
-        512: (0.23, 0.3),
-        1024: (0.23, 0.3),
+# vector instructions; terms of an input: limits forward and in training
+MEASURED: dict[str, Limits] = {
+    "AVX512": {
+        "codes": {
+            16: (0.02, 0.04),
+            32: (0.05, 0.07),
+            64: (0.07, 0.12),
+            128: (0.12, 0.27),
+            256: (0.19, 0.28),
+            512: (0.23, 0.3),
+            1024: (0.23, 0.3),
+        },
+        "float32": {
+            16: (0.04, 0.05),
+            32: (0.07, 0.08),
+            64: (0.14, 0.12),
+            128: (0.5, 0.3),
+            256: (0.5, 0.36),
+            512: (0.5, 0.43),
+            1024: (0.5, 0.46),
+        },
+        "convolution": {
+            144: (0.11, 0.13),
+            288: (0.2, 0.2),
+            576: (0.29, 0.3),
+            1152: (0.41, 0.35),
+            2304: (0.44, 0.41),
+            4608: (0.38, 0.3),
+            9216: (0.18, 0.12),
+        },
     },
-    "float32": {
-        16: (0.04, 0.05),
-        32: (0.07, 0.08),
-        64: (0.14, 0.12),
-        128: (0.5, 0.3),
-        256: (0.5, 0.36),
-        512: (0.5, 0.43),
-        1024: (0.5, 0.46),
-    },
-    "convolution": {
-        144: (0.11, 0.13),
-        288: (0.2, 0.2),
-        576: (0.29, 0.3),
-        1152: (0.41, 0.35),
-        2304: (0.44, 0.41),
-        4608: (0.38, 0.3),
-        9216: (0.18, 0.12),
+    "AVX2": {
+        "codes": {
+            16: (0.02, 0.04),
+            32: (0.05, 0.07),
+            64: (0.07, 0.12),
+            128: (0.12, 0.27),
+            256: (0.19, 0.28),
+            512: (0.23, 0.3),
+            1024: (0.23, 0.3),
+        },
+        "float32": {
+            16: (0.04, 0.05),
+            32: (0.07, 0.08),
+            64: (0.14, 0.12),
+            128: (0.5, 0.3),
+            256: (0.5, 0.36),
+            512: (0.5, 0.43),
+            1024: (0.5, 0.46),
+        },
+        "convolution": {
+            144: (0.11, 0.13),
+            288: (0.2, 0.2),
+            576: (0.29, 0.3),
+            1152: (0.41, 0.35),
+            2304: (0.44, 0.41),
+            4608: (0.38, 0.3),
+            9216: (0.18, 0.12),
+        },
     },
 }
+
+
+_alike = False
+
+
+@contextlib.contextmanager
+def alike_everywhere() -> Iterator[None]:
+    """Use the same limits on every processor, for what must not depend on it, as counters."""
+    global _alike
+    before, _alike = _alike, True
+    forget()
+    try:
+        yield
+    finally:
+        _alike = before
+        forget()
+
+
+def vectors() -> str:
+    """Return which of the tables is for a processor with these vector instructions."""
+    return "AVX512" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "AVX2"
+
+
+@functools.cache
+def limits() -> Limits:
+    """Return the limits in use: those that ``lapilli tune`` stored, or a table from here."""
+    if _alike:
+        return MEASURED["AVX512"]
+    tuned = stored()
+    return MEASURED[vectors()] if tuned is None else MEASURED[vectors()] | tuned.limits
+
+
+def source() -> str:
+    """Say which limits are in use."""
+    tuned = stored()
+    if tuned is None:
+        kind = {"AVX512": "AVX-512", "AVX2": "AVX2"}[vectors()]
+        return f"of events as measured on a processor with {kind}; lapilli tune measures this one"
+    return f"of events as measured on this processor at {tuned.date} ({path()})"
+
+
+def forget() -> None:
+    """Look for stored limits again, as they have changed."""
+    limits.cache_clear()
+    limit.cache_clear()
 
 
 @functools.cache
@@ -70,7 +151,7 @@ def limit(dense: Dense, terms: int, learning: bool, inputs: int | None = None) -
     Between the shapes of the table it is on a straight line over the logarithm of the terms, below
     the first 0.
     """
-    table = LIMITS[dense]
+    table = limits()[dense]
     known = list(table)
     if terms < known[0]:
         return 0.0

@@ -18,7 +18,6 @@ from lapilli.kernels.synapses.events import Events, events_of, gather, scatter
 from torch import Tensor
 
 from . import tensor_cores
-from .crossover import Dense
 from .maps import (
     LEAST,
     NO_OUTPUT,
@@ -42,6 +41,7 @@ from .maps import (
     two_weights,
 )
 from .tensor_cores import gradient_products
+from .tuned import Dense
 
 
 def _product(x: Tensor, w: Tensor, exact: bool) -> Tensor:

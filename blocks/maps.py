@@ -22,7 +22,8 @@ from lapilli.kernels.synapses.events import TYPES, Events, Found, filled, find, 
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .crossover import Dense, limit
+from .crossover import limit
+from .tuned import Dense
 
 Weights = tuple[Tensor, ...]
 Product = Literal["auto", "dense", "events"]

@@ -265,7 +265,6 @@ class Stream:
             not self.works
             or x.dtype is not torch.float32
             or not x.is_cpu
-            or not x.is_contiguous()
             or is_observed((x,))
             or _has_any_global_hook()
             or torch._C._current_graph_task_id() != -1
@@ -278,6 +277,7 @@ class Stream:
             delays = confined(delay, "delay", 0, delay.max_delay)
             if delays.shape != self.delays:
                 return self._end(block)
+        x = x.contiguous()  # a step of a sequence is not, and quick to copy
         if not self.taps[0].add(self.frame, array_of(x), self.z_array):
             return None
         if not (self._adopt_states() and self._adopt_spikes(block)):

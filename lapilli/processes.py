@@ -8,6 +8,7 @@ Without torchrun there is one process, and everything here does nothing.
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -164,8 +165,9 @@ class Interrupts:
     """Ctrl-C, to which all processes answer at the same step.
 
     An interrupted process that just stopped would leave the others waiting for its gradients. So
-    it is only noted, and the processes tell each other at every step. Without other processes
-    nothing is changed.
+    it is only noted, and the processes tell each other at every step. A single process stops at
+    once; it looks at every step as well, because Python drops an exception that comes while an
+    object is destroyed.
     """
 
     def __init__(self, group: Processes):
@@ -173,13 +175,18 @@ class Interrupts:
         self._asked = False
         self._told: Any = None  # number of processes that were asked to stop, and its sum under way
         self._before: Any = None
+        self._listens = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+        if self._group.size == 1:
+            signal.default_int_handler(number, frame)
 
     def check(self) -> None:
         """Raise KeyboardInterrupt in all processes where one was interrupted a step ago."""
         if self._group.size == 1:
+            if self._asked:
+                raise KeyboardInterrupt
             return
         import torch
 
@@ -193,13 +200,12 @@ class Interrupts:
         self._told = asked, torch.distributed.all_reduce(asked, async_op=True)
 
     def __enter__(self) -> "Interrupts":
-        if self._group.size > 1:
+        self._listens = threading.current_thread() is threading.main_thread()
+        if self._listens:  # Python tells no other thread
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._group.size == 1:
-            return
         try:
             if kind is None:  # what was asked for at the last step
                 self.check()
@@ -209,5 +215,6 @@ class Interrupts:
             raise
         finally:
             # torchrun passes a second signal on, which must not end the writing of files
-            stopped = kind is KeyboardInterrupt
-            signal.signal(signal.SIGINT, signal.SIG_IGN if stopped else self._before)
+            stopped = kind is KeyboardInterrupt and self._group.size > 1
+            if self._listens:
+                signal.signal(signal.SIGINT, signal.SIG_IGN if stopped else self._before)

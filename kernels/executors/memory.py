@@ -82,14 +82,14 @@ class _Pool:
 _pool = _Pool()
 
 
-def _new_pool() -> None:
-    """Start again in a forked child: the lock may have been held."""
+def new_pool() -> None:
+    """Start again with nothing kept, as a forked child has to: the lock may have been held."""
     global _pool
     _pool = _Pool()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_pool)
+    os.register_at_fork(after_in_child=new_pool)
 
 
 class _Lease:

@@ -82,7 +82,8 @@ def _normalize_bwd_cpu(
         if step > 0:
             for i in range(K):
                 _, inside = quantize_step(row[i] * factor, step, limit)
-                gx_r[i] = g_r[i] * unit if inside else np.float32(0)
+                slope = g_r[i] * unit  # read always, see quantize.py
+                gx_r[i] = slope if inside else np.float32(0)
         else:
             for i in range(K):
                 gx_r[i] = g_r[i]

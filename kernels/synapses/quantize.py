@@ -90,7 +90,8 @@ def _quantize_cpu(first, last, x, g, y, step, limit, unit, N, T, C):
     for i in range(len(x)):
         level, inside = quantize_step(x[i], step, limit)
         if g is not None:
-            y[i] = g[i] * unit if inside else np.float32(0)
+            slope = g[i] * unit  # read always: few processors can read some of several numbers
+            y[i] = slope if inside else np.float32(0)
         else:
             y[i] = np.float32(level) * unit if x[i] == x[i] else x[i]
 

@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from lapilli.blocks import convolution, linear
+from lapilli.blocks import convolution, crossover, linear
 from lapilli.kernels.executors import dispatch, memory, operators
 from lapilli.kernels.recurrences import recurrent_triton
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -99,6 +99,7 @@ def counters(call: Callable[[], Any]) -> dict[str, int]:
         return tensor
 
     with (
+        crossover.alike_everywhere(),
         mock.patch.object(dispatch, "run_tiles", counted(dispatch.run_tiles)),
         mock.patch.object(dispatch, "launch", counted(dispatch.launch)),
         mock.patch.object(recurrent_triton, "launch", counted(recurrent_triton.launch)),

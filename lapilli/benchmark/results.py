@@ -9,17 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+from lapilli.kernels.executors.processor import processor
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line ``lapilli``.
 
     cli            ``main``: which command it is, and what its errors become
+    waiting        how threads wait for each other
     ending         exit statuses, and what a command tells the user
     arguments      what a command takes
     completion     completion of the command line by a shell
@@ -11,6 +12,7 @@
     recipes        networks and settings for each data set
     given_network  the network of a user, from a file
     warm           loops that are compiled ahead of time
+    tune           limits of density, measured on the processor at hand
     checkpoints    what a run of training writes after each epoch, and reads to go on
     report         the files that a run leaves, report_page the one to look at
     kernel_report  every kernel, compiled and counted; kernel_page the same to look at

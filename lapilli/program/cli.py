@@ -16,6 +16,7 @@ from .arguments import parser
 from .commands import COMMANDS
 from .ending import CLOSED_PIPE, INTERRUPTED, WRONG_INPUT, say
 from .training_run import train
+from .waiting import sleep_while_waiting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status, see the module.
     """
+    sleep_while_waiting()
     try:
         try:
             return _execute(argv)

@@ -148,6 +148,7 @@ def _profile(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     import torch
+    from lapilli.blocks.crossover import source
     from lapilli.kernels.executors.dispatch import executor
 
     from .report import versions
@@ -160,6 +161,7 @@ def _info(args: argparse.Namespace) -> int:
         except RuntimeError:
             served = "no kernels"
         print(f"{name:<10}{description}; {served}")
+    print(f"{'limits':<10}{source()}")
     return DONE
 
 
@@ -237,8 +239,30 @@ def _warm(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _tune(args: argparse.Namespace) -> int:
+    from . import tune
+
+    with wrong_input(OSError):
+        if args.reset:
+            tune.reset()
+            print("the limits that come with lapilli are used again")
+            return DONE
+        start = time.perf_counter()
+
+        def progress(done: int, of: int) -> None:
+            if sys.stderr.isatty() or done == of:
+                end = "\n" if done == of else "\r"
+                print(f"measured {done} of {of} sizes", end=end, file=sys.stderr, flush=True)
+
+        rows = tune.tune(progress)
+    print("\n".join(rows))
+    print(f"\nstored in {tune.path()}; {time.perf_counter() - start:.1f} s")
+    return DONE
+
+
 COMMANDS = {
     "warm": _warm,
+    "tune": _tune,
     "check": _check,
     "run": _run,
     "inspect": _inspect,

@@ -20,10 +20,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 OPTIONS = [
-    "--benchmark",
+    pytest.param("--benchmark", marks=pytest.mark.slow),
     pytest.param("--benchmark-short", marks=pytest.mark.slow),
     pytest.param("--benchmark-update", marks=pytest.mark.slow),
-    "--peers",
+    "--peers",  # all of the others, and more
 ]
 
 
@@ -49,7 +49,9 @@ def test_option_collects_the_benchmarks(option):
     ("options", "words"),
     [
         (["--benchmark-tolerance=1.5"], "--benchmark-tolerance is 1.5; expected a share above 0"),
-        (["--benchmark-short", "--benchmark-update"], "leave one of"),
+        pytest.param(
+            ["--benchmark-short", "--benchmark-update"], "leave one of", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_wrong_options_are_refused(options, words):

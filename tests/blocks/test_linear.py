@@ -210,10 +210,10 @@ def test_a_block_takes_the_product_of_its_synapse(name, family):
         make(params, *arguments, synapse="sparse")
 
 
-@pytest.mark.parametrize("dense", crossover.LIMITS)
+@pytest.mark.parametrize("dense", crossover.limits())
 @pytest.mark.parametrize("learning", [False, True], ids=["forward", "training"])
 def test_limits_lie_between_those_of_the_table(dense, learning):
-    table = crossover.LIMITS[dense]
+    table = crossover.limits()[dense]
     known = list(table)
     for terms in known:
         assert crossover.limit(dense, terms, learning) == pytest.approx(table[terms][learning])
@@ -226,7 +226,7 @@ def test_limits_lie_between_those_of_the_table(dense, learning):
 
 
 def test_few_inputs_are_sooner_dense_in_training():
-    table = crossover.LIMITS["codes"][128]
+    table = crossover.limits()["codes"][128]
     for inputs, share in ((10, 0), (96, 0.5), (4800, 0.99)):
         limits = [crossover.limit("codes", 128, learning, inputs) for learning in (False, True)]
         assert limits == pytest.approx([table[0], share * table[1]])

@@ -1,6 +1,7 @@
 """Blocks that are called with one step at a time do what they do with the whole sequence."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -99,6 +100,21 @@ def test_steps_are_those_of_the_sequence(neuron, option, batch, monkeypatch):
     for name, state in states(block).items():
         assert state is None or torch.equal(state, after[name])
     assert streams(block, x[..., :1].contiguous(), monkeypatch)
+
+
+@torch.no_grad()
+def test_a_step_that_lies_apart_in_memory_streams(monkeypatch):
+    """As the steps of a sequence do, and what is no number in them stays so."""
+    one, other = block_of("cuba", "all"), block_of("cuba", "all")
+    x = spikes(2, 8)
+    x[1, 3, 5] = math.nan
+    for t in range(8):
+        step = x[..., t : t + 1]
+        assert not step.is_contiguous()
+        torch.testing.assert_close(
+            one(step), other(step.contiguous()), rtol=0, atol=0, equal_nan=True
+        )
+    assert streams(one, spikes(2)[..., :1], monkeypatch)
 
 
 def _weight(block):

@@ -34,11 +34,11 @@ def passed(expression: str) -> int:
 
 def test_several_programs_and_all_inputs_equal_oracle():
     """Ragged edges, every pointer, both ways of rounding, and inputs that are not contiguous."""
-    chosen = [p for p in SOON if re.search("state|power|dynamics, learned", p.id)]
-    chosen = [p for p in chosen if p.id.rpartition("-")[0] in NAMES]
-    expression = (
-        "several or strides or (fixed_problem and (state or power or dynamics and learned))"
-    )
+    expression, chosen = "several or strides", []
+    if not SLOW:  # else the next test runs them all
+        expression += " or (fixed_problem and (state or power or dynamics and learned))"
+        chosen = [p for p in SOON if re.search("state|power|dynamics, learned", p.id)]
+        chosen = [p for p in chosen if p.id.rpartition("-")[0] in NAMES]
     of_names = " or ".join(NAMES)
     assert passed(f"({expression}) and ({of_names})") == 2 * len(NAMES) + len(chosen)
 
