@@ -16,23 +16,17 @@ it cannot be exported.
 
 import torch
 from lapilli.kernels.toolkit import (
-    contiguous_rows,
-    define_op,
-    differentiable,
-    empty,
-    execute,
+    derivative,
     from_rows,
     is_learned,
     jit,
+    kernel_op,
     lanes,
     load_or_zero,
     load_rows,
-    neurons_a_parameter,
     reduce_to,
     store_row,
     surrogate,
-    surrogate_constants,
-    surrogate_named,
     tl,
     to_rows,
     walk_backward,
@@ -126,47 +120,37 @@ def lif_bwd_kernel(
     store_row(total_ptr, 0, j, total, live)
 
 
-@define_op(samples="x")
-def lif_fwd(
-    x: Tensor, beta: Tensor, threshold: float, width: float, save: bool
-) -> tuple[Tensor, Tensor]:
+@kernel_op(
+    lif_fwd_kernel,
+    samples="x",
+    outputs={"spikes": "[N, T, C]", "saved": "[N, T, C] if save"},
+    values={"spike": "spikes", "theta": "threshold"},
+)
+def lif_fwd(x: Tensor, beta: Tensor, threshold: float, width: float, save: bool):
     """Return the spikes, and the voltage where it is to be saved."""
-    N, T, C = x.shape
-    spikes = empty(x.shape, torch.float32, x)
-    saved = empty(x.shape, torch.float32, x) if save else None
-    args = x, spikes, saved, beta, neurons_a_parameter(C, beta), threshold
-    execute(lif_fwd_kernel, (N, T, C), args)
-    return spikes, saved
 
 
-@define_op(samples="g saved")
+@kernel_op(
+    lif_bwd_kernel,
+    samples="g saved",
+    outputs={"gx": "[N, T, C]", "total": "[N, C] if learned"},
+    values={
+        "theta": "threshold",
+        "height": "0.5 / width",
+        "rate": "surrogate_named('exponential').rate(width)",
+        "SHAPE": "surrogate_named('exponential').shape",
+    },
+)
 def lif_bwd(
     g: Tensor, saved: Tensor, beta: Tensor, threshold: float, width: float, learned: bool
-) -> tuple[Tensor, Tensor]:
+):  # fmt: skip
     """Return the gradient of the input, and that of beta of each neuron."""
-    N, T, C = g.shape
-    gx = empty(g.shape, torch.float32, g)
-    total = g.new_empty(N, C) if learned else None
-    height, rate = surrogate_constants(width, 1.0, False)
-    args = g, saved, gx, beta, total, neurons_a_parameter(C, beta), threshold, height, rate
-    execute(lif_bwd_kernel, (N, T, C), args, (surrogate_named("exponential").shape,))
-    return gx, total
 
 
-def _save(ctx, inputs, output):
-    _, beta, *ctx.constants, _ = inputs
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(output[1], beta)
-
-
-def _backward(ctx, g, _saved):
-    saved, beta = ctx.saved_tensors
-    learned = ctx.needs_input_grad[1]
-    gx, total = lif_bwd(contiguous_rows(g), saved, beta, *ctx.constants, learned)
-    return gx, reduce_to(beta, total) if learned else None, None, None, None
-
-
-differentiable(lif_fwd, _backward, _save)
+@derivative(lif_fwd, lif_bwd)
+def _gradients(back):
+    gx, total = back.run(learned=back.wants("beta"))
+    return {"x": gx, "beta": reduce_to(back.beta, total)}
 
 
 class LIF(torch.nn.Module):

@@ -10,7 +10,8 @@
                   and a prediction of speed
     reference/    every recurrence again in plain torch, which shares no code with the others
 
-A room imports from those above it; ``recurrences`` and ``synapses`` stand side by side, but for the
+``toolkit`` is what recurrences are written with, in lapilli and outside of it. A room imports from
+those above it; ``recurrences`` and ``synapses`` stand side by side, but for the
 delay, and ``reference`` stands alone.
 """
 

@@ -1,15 +1,17 @@
-"""What a recurrence is written with, for neurons outside of this package.
+"""What a recurrence is written with, in lapilli and outside of it.
 
 A kernel that walks over time runs on a GPU as Triton compiles it, and on a CPU as the loop that is
 made from it. docs/adding-a-neuron.md shows a whole neuron.
 """
 
-from .executors.dispatch import execute
+from .executors.declaration import derivative, kernel_op
+from .executors.dispatch import execute, with_reference
 from .executors.layout import (
     contiguous_rows,
     from_rows,
     from_state_rows,
     neurons_a_parameter,
+    results,
     state_rows,
     to_rows,
 )
@@ -24,31 +26,97 @@ from .executors.rows import (
     store_spike,
     walk_backward,
     walk_forward,
+    watch_at_first,
     with_care,
 )
-from .numbers.fixed_point import decay, keep_of, to_float, to_state
+from .executors.sums import reduce_to
+from .numbers.fixed_point import (
+    NAN,
+    NEVER,
+    SATURATE,
+    both,
+    calm_or_infinite,
+    clipped,
+    decay,
+    fraction_of,
+    gathered,
+    gradient_after,
+    is_power_of_two,
+    keep_of,
+    kept,
+    larger,
+    less_itself,
+    misfit,
+    multiplier_of,
+    not_calm,
+    one_unit,
+    plus,
+    rest_of,
+    rule_of,
+    to_float,
+    to_next,
+    to_real,
+    to_state,
+    units_of,
+    wrapped,
+)
 from .numbers.language import jit, tl
-from .numbers.surrogate import surrogate, surrogate_constants, surrogate_named
-from .recurrences.decays import reduce_to
+from .numbers.surrogate import (
+    DEFAULT,
+    complex_surrogate,
+    complex_surrogate_constants,
+    surrogate,
+    surrogate_constants,
+    surrogate_named,
+)
+from .numbers.threshold import EPSILON, lowest_spiking
 
 __all__ = [
+    "DEFAULT",
+    "EPSILON",
+    "NAN",
+    "NEVER",
+    "SATURATE",
+    "both",
+    "calm_or_infinite",
+    "clipped",
+    "complex_surrogate",
+    "complex_surrogate_constants",
     "contiguous_rows",
     "decay",
     "define_op",
+    "derivative",
     "differentiable",
     "empty",
     "execute",
+    "fraction_of",
     "from_rows",
     "from_state_rows",
+    "gathered",
+    "gradient_after",
     "is_learned",
+    "is_power_of_two",
     "jit",
     "keep_of",
+    "kept",
+    "kernel_op",
     "lanes",
+    "larger",
+    "less_itself",
     "load_last",
     "load_or_zero",
     "load_rows",
+    "lowest_spiking",
+    "misfit",
+    "multiplier_of",
     "neurons_a_parameter",
+    "not_calm",
+    "one_unit",
+    "plus",
     "reduce_to",
+    "rest_of",
+    "results",
+    "rule_of",
     "state_rows",
     "store_row",
     "store_spike",
@@ -57,9 +125,15 @@ __all__ = [
     "surrogate_named",
     "tl",
     "to_float",
+    "to_next",
+    "to_real",
     "to_rows",
     "to_state",
+    "units_of",
     "walk_backward",
     "walk_forward",
+    "watch_at_first",
     "with_care",
+    "with_reference",
+    "wrapped",
 ]

@@ -16,6 +16,7 @@ ORDER = (
     ("lapilli.kernels.numbers",),
     ("lapilli.kernels.executors",),
     ("lapilli.kernels.synapses",),
+    ("lapilli.kernels.toolkit",),
     ("lapilli.kernels.recurrences",),
     ("lapilli.kernels.proof", "lapilli.kernels.reference"),
     ("lapilli.kernels",),

@@ -9,7 +9,8 @@ writes that down. Other loops are written by hand; ``lift`` reads them and the s
 with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` hold the instructions,
 ``workers`` shares a loop among threads.
 
-``operators`` registers operators of torch, ``sequence`` joins them in compiled graphs. ``layout``,
+``operators`` registers operators of torch, ``declaration`` those that run one kernel; ``sequence``
+joins them in compiled graphs. ``layout``,
 ``transpose``, ``memory`` and ``sums`` are about tensors: their order in memory, where large ones
 come from, their sums over samples.
 

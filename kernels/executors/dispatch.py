@@ -177,10 +177,10 @@ def run_loop(
     """
     read, constants = loop.divided(constants)
     args = (*args, *read)
-    absent = [a is None for a in args]
+    types = [type(a) for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
-        absent[k] = False
+        types[k] = _Address
         state = values[k]
         if state is None:
             values[k] = _NOWHERE
@@ -188,7 +188,7 @@ def run_loop(
             assert state.dtype is torch.float32, state.dtype
             assert state.is_contiguous(), state.stride()
             values[k] = _Address(state.data_ptr())
-    compiled = loop.specialise(tuple(absent), constants)
+    compiled = loop.for_call(tuple(types), constants)
     given: list[Any] = []
     for a in values:  # written out: a call for each takes longer than a small loop
         cast = _CASTS.get(type(a))

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from lapilli.kernels.numbers.language import tl
+import numpy as np
+from lapilli.kernels.numbers.language import WHOLE_NUMBERS, tl
 
 from .cache import load
 from .graph import with_shift
@@ -60,6 +61,7 @@ class CpuLoop:
         self.is_watched = False  # see fixed_point.py
         self.count: int | None = None  # position of what only the careful rules write to
         self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
+        self._called: dict[tuple[object, ...], Callable[..., None]] = {}
         self._divided: dict[tuple[Any, ...], tuple[tuple[bool | int, ...], tuple[Any, ...]]] = {}
 
     def divided(self, flags: tuple[Any, ...]) -> tuple[tuple[bool | int, ...], tuple[object, ...]]:
@@ -76,15 +78,31 @@ class CpuLoop:
         """Positions of the states among the arguments after ``first, last``."""
         return [k for k, n in enumerate(self.arguments) if is_state(n)]
 
+    def for_call(
+        self, types: tuple[type, ...], constants: tuple[object, ...]
+    ) -> Callable[..., None]:
+        """Return the compiled loop for arguments after ``last`` of these types of Python's."""
+        key = (types, constants)
+        compiled = self._called.get(key)
+        if compiled is None:
+            absent = tuple(kind is type(None) for kind in types)
+            compiled = self.specialise(absent, constants, self.whole(types))
+            self._called[key] = compiled
+        return compiled
+
+    def whole(self, types: tuple[type, ...]) -> tuple[str, ...]:
+        """Name the arguments whose text depends on it that they are whole numbers."""
+        return ()
+
     def specialise(
-        self, absent: tuple[bool, ...], constants: tuple[object, ...]
+        self, absent: tuple[bool, ...], constants: tuple[object, ...], whole: tuple[str, ...] = ()
     ) -> Callable[..., None]:
         """Return the compiled loop; ``absent`` says of each argument after ``last`` if it is None.
 
         It takes the arguments that are present, and of ``states``, which are present always, the
-        addresses.
+        addresses. ``whole`` is as ``whole`` names it.
         """
-        key = (absent, constants)
+        key = (absent, constants, whole)
         compiled = self._compiled.get(key)
         if compiled is None:
             with _lock:
@@ -92,11 +110,13 @@ class CpuLoop:
                 if compiled is None:
                     missing = [n for n, a in zip(self.arguments, absent, strict=False) if a]
                     values = dict(zip(self.constants, constants, strict=True))
-                    text = self.text(missing, values)
+                    text = self.text(missing, values, whole)
                     compiled = self._compiled[key] = load(text, self.__name__)
         return compiled
 
-    def text(self, absent: list[str], constants: dict[str, object]) -> str:
+    def text(
+        self, absent: list[str], constants: dict[str, object], whole: tuple[str, ...] = ()
+    ) -> str:
         """Return the module that defines the loop."""
         return text_of(self.fn, {**constants, **dict.fromkeys(absent)}, False)
 
@@ -126,13 +146,22 @@ class WalkLoop(CpuLoop):
         self.constants = [flag for flag in self.flags if flag not in READ]
         self.count = self.arguments.index("count") if "count" in self.arguments else None
 
-    def text(self, absent: list[str], constants: dict[str, Any]) -> str:
-        """Return the module that defines the loop."""
+    def whole(self, types: tuple[type, ...]) -> tuple[str, ...]:
+        """Name the numbers that are whole: those that are given as such."""
+        pairs = zip(self.tensors, types, strict=False)
+        return tuple(name for name, kind in pairs if issubclass(kind, (int, np.integer)))
+
+    def text(
+        self, absent: list[str], constants: dict[str, Any],
+        whole: tuple[str, ...] = WHOLE_NUMBERS,
+    ) -> str:  # fmt: skip
+        """Return the module that defines the loop; ``whole`` are numbers that are not floats."""
         flags = dict(constants)
         rule = flags.pop("RULE", 0)
-        found = trace(self.kernel, absent, flags | {SHIFT: False}, rule)
+        found = trace(self.kernel, absent, flags | {SHIFT: False}, rule, whole)
         if SHIFT in self.flags:
-            found = with_shift(found, trace(self.kernel, absent, flags | {SHIFT: True}, rule))
+            shifted = trace(self.kernel, absent, flags | {SHIFT: True}, rule, whole)
+            found = with_shift(found, shifted)
         present = [n for n in self.tensors if n not in absent]
         read = [flag for flag in self.flags if flag in READ]
         definition = loop_text(found, self.__name__, present, self.is_watched, read)

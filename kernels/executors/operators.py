@@ -32,21 +32,27 @@ class Operator:
     """A registered operator, called past torch's dispatcher where nobody but the kernel listens."""
 
     def __init__(
-        self, launch: Callable[..., Any], op: Any, bare: Any, samples: str, any_layout: str
-    ):
+        self, launch: Callable[..., Any], op: Any, bare: Any, schema: str, samples: str,
+        any_layout: str,
+    ):  # fmt: skip
         self.launch = launch
+        self.schema = schema  # as torch reads it, without the name
         self.op = op
         self.bare = bare  # the same below autograd: what stands in a compiled graph
         self.recorded: Any = None  # torch.autograd.Function, where there is a derivative
         self.record: Any = None  # its ``apply`` without a look at what transforms have left
         self.__name__ = launch.__name__
         self.__doc__ = launch.__doc__
-        parameters = list(inspect.signature(launch).parameters.values())
+        parameters = list(inspect.signature(launch, eval_str=True).parameters.values())
+        self.names = [p.name for p in parameters]
+        self.outputs: list[str] = []  # their names, where they have some (declaration.py)
+        self.of_samples = samples.split()
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
-        self._samples = [p.name in samples.split() for p in parameters]
+        self._samples = [n in self.of_samples for n in self.names]
         self._tensors = [
             k for k, p in enumerate(parameters) if p.annotation in (Tensor, Tensor | None)
         ]
+        self.tensors = [self.names[k] for k in self._tensors]
         self.in_order = [  # positions of the tensors that come contiguous
             k for k in self._tensors if parameters[k].name not in any_layout.split()
         ]
@@ -170,7 +176,7 @@ class Operator:
         if all(dim is None or of_samples for _, dim, of_samples in each):
             outputs = self._observed([_joined(a, dim, size) if s else a for a, dim, s in each])
             stacked = [
-                o if _is_absent(o) else o.unflatten(0, (size, o.shape[0] // size))
+                o if is_absent(o) else o.unflatten(0, (size, o.shape[0] // size))
                 for o in _as_tuple(outputs)
             ]
         else:
@@ -180,8 +186,8 @@ class Operator:
             ]
             outputs = calls[0]
             several = zip(*map(_as_tuple, calls), strict=True)
-            stacked = [o[0] if _is_absent(o[0]) else torch.stack(o) for o in several]
-        out_dims = tuple(None if _is_absent(o) else 0 for o in stacked)
+            stacked = [o[0] if is_absent(o[0]) else torch.stack(o) for o in several]
+        out_dims = tuple(None if is_absent(o) else 0 for o in stacked)
         return (
             (tuple(stacked), out_dims) if isinstance(outputs, tuple) else (stacked[0], out_dims[0])
         )
@@ -191,9 +197,9 @@ def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def _is_absent(output: Tensor) -> bool:
+def is_absent(output: Tensor) -> bool:
     """Whether an output of an operator stands for None."""
-    return output.shape == (0,)
+    return output.dim() == 1 and output.shape == (0,)
 
 
 def _joined(x: Tensor | None, dim: int | None, size: int) -> Tensor | None:
@@ -268,15 +274,35 @@ def define_op(
         other. All outputs then have as many, and ``torch.vmap`` over these arguments is one call.
     any_layout
         Names of the tensors that ``launch`` takes with any strides; others come contiguous.
+
+    Raises
+    ------
+    ValueError
+        If another module has an operator of that name. In the same module, as when a cell of a
+        notebook runs again, the new operator takes the place of the old one; if its schema is
+        another, torch knows it as ``<name>_2``.
     """
     if launch is None:
         return functools.partial(define_op, samples=samples, any_layout=any_layout)
-    name = launch.__name__.lstrip("_")
+    own = name = launch.__name__.lstrip("_")
     schema = torch.library.infer_schema(launch, mutates_args=())
+    versions = 1
+    while (known := OPERATORS.get(name)) is not None:
+        if known.launch.__module__ != launch.__module__:
+            raise ValueError(
+                f"{launch.__module__} defines an operator {own!r}, and so does "
+                f"{known.launch.__module__}. Operators of all modules have names of their own: "
+                "give the function another one."
+            )
+        if known.schema == schema:  # torch calls what this object holds
+            known.__init__(launch, known.op, known.bare, schema, samples, any_layout)
+            return known
+        versions += 1  # torch cannot take back a schema
+        name = f"{own}_{versions}"
     for overload in (name, f"{name}.bare"):
         _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
     packet = getattr(torch.ops.lapilli, name)
-    operator = Operator(launch, packet.default, packet.bare, samples, any_layout)
+    operator = Operator(launch, packet.default, packet.bare, schema, samples, any_layout)
     for overload in (name, f"{name}.bare"):
         _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
         torch.library.register_fake(f"lapilli::{overload}", operator.without_memory, lib=_library)

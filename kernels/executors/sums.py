@@ -75,3 +75,10 @@ def _backward(ctx, g):
 
 
 differentiable(sum_of_samples, _backward, _save)
+
+
+def reduce_to(parameter: Tensor, partials: Tensor | None) -> Tensor | None:
+    """Add ``partials`` [N, C] over samples and over the neurons that share each parameter."""
+    if partials is None:
+        return None
+    return sum_of_samples(partials.contiguous(), parameter.numel()).view(parameter.shape)

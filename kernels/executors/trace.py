@@ -44,7 +44,9 @@ from .symbols import (
 )
 
 
-def trace(kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: int) -> Trace:
+def trace(
+    kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: int, whole: Iterable[str]
+) -> Trace:
     """Run a kernel on symbols.
 
     Parameters
@@ -57,6 +59,8 @@ def trace(kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: i
         Its flags.
     rule
         What becomes of numbers that do not fit, see fixed_point.py.
+    whole
+        Names of the numbers that are whole; others are floats.
     """
     forget()
     found = Trace.current = Trace(rule)
@@ -72,7 +76,7 @@ def trace(kernel: Any, absent: Iterable[str], constants: dict[str, Any], rule: i
         elif name in ("U", "STAGES", "BLOCK"):
             given[name] = 1
         else:
-            kind = "int" if name in language.WHOLE_NUMBERS else "float"
+            kind = "int" if name in (*whole, *_SIZES) else "float"
             given[name] = known("argument", (name,), kind, Stage.CALL, False)
     _bound(kernel.fn)(**given)
     return found
@@ -138,6 +142,7 @@ class _Language:
         return operation
 
 
+_SIZES = ("T", "C", "M")
 _OF_ANY = ("maximum", "minimum", "abs")
 _FUNCTIONS = ("where", *_OF_ANY, "exp2", "floor", "sqrt", "div_rn", "load", "store")
 _LANGUAGE = _Language()

@@ -16,6 +16,7 @@ Source: lava-dl neuron/dynamics/adaptive_threshold.py, neuron/dynamics/adaptive_
 """
 
 import torch
+from lapilli.kernels.executors.declaration import Backward
 from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import from_rows, neurons_a_parameter, state_rows, to_rows
 from lapilli.kernels.executors.memory import empty
@@ -182,6 +183,15 @@ def _adaptive_threshold_kernel(
 
 
 _adaptive_threshold_kernel.registers = 64  # the careful walk would take more
+
+
+def threshold_gradients(back: Backward) -> dict[str, Tensor]:
+    """Return the gradients of the threshold's decays that are asked for: zeros, as in lava-dl."""
+    return {
+        name: torch.zeros_like(getattr(back, name))
+        for name in ("threshold_decay", "refractory_decay")
+        if back.wants(name)
+    }
 
 
 # The operator

@@ -19,65 +19,20 @@ is the surrogate gradient:
 The decay gradients are per unit of a / 4096; those of the threshold's decays are zero. The current
 is not kept: integers make the update invertible, u[t] = v[t] - D(v[t-1], a_v).
 
-Over 400 lines, since equations, steps, kernels, operators and functions of a neuron stand together.
-
 Source: lava-dl neuron/alif.py, neuron/dynamics/adaptive_threshold.py, spike/spike.py.
 """
 
 from typing import Any
 
-import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    from_state_rows,
-    neurons_a_parameter,
-    results,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_last,
-    load_or_zero,
-    load_rows,
-    store_row,
-    store_spike,
-    walk_backward,
-    walk_forward,
-    watch_at_first,
-    with_care,
-)
-from lapilli.kernels.numbers.fixed_point import (
-    SATURATE,
-    both,
-    calm_or_infinite,
-    decay,
-    fraction_of,
-    gradient_after,
-    is_power_of_two,
-    keep_of,
-    kept,
-    larger,
-    not_calm,
-    plus,
-    rest_of,
-    to_next,
-    to_real,
-    to_state,
-    units_of,
-)
-from lapilli.kernels.numbers.language import jit, tl
-from lapilli.kernels.numbers.surrogate import (
-    DEFAULT,
-    surrogate,
-    surrogate_constants,
-    surrogate_named,
-)
 from torch import Tensor
+
+from lapilli.kernels.toolkit import (  # isort: skip
+    DEFAULT, SATURATE, both, calm_or_infinite, decay, derivative, fraction_of, from_rows,
+    from_state_rows, gradient_after, is_learned, jit, keep_of, kept, kernel_op, lanes, larger,
+    load_last, load_or_zero, load_rows, not_calm, plus, rest_of, results, state_rows, store_row,
+    store_spike, surrogate, surrogate_constants, tl, to_next, to_real, to_rows, to_state, units_of,
+    walk_backward, walk_forward, watch_at_first, with_care, with_reference,
+)  # fmt: skip
 
 from .adaptive_threshold import (
     adaptive_threshold,
@@ -86,11 +41,12 @@ from .adaptive_threshold import (
     settle,
     tested_against,
     threshold_at_first,
+    threshold_gradients,
     threshold_misfits,
     threshold_reach,
 )
 from .cuba import cuba_dynamics, cuba_gain, cuba_misfits
-from .decays import decay_gradients, decay_sign
+from .decays import decay_sign, learned_decays
 
 
 @jit
@@ -289,10 +245,19 @@ def _alif_bwd_kernel(
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
 
-# The operator
+# The operators
 
 
-@define_op(samples="x current0 voltage0 threshold0 refractory0")
+@kernel_op(
+    _alif_fwd_kernel, samples="x current0 voltage0 threshold0 refractory0",
+    outputs={
+        "spikes": "[N, T, C]", "margin": "[N, T, C] int32 if save",
+        "saved": "[N, T, C] int32 if learning",
+        "current1 voltage1 threshold1 refractory1": "[N, C] if final",
+        "misfits": "[N, C] int32 zeros if count",
+    },
+    values={"spike": "spikes", "count": "misfits"},
+)  # fmt: skip
 def alif_fwd(
     x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
     threshold_decay: Tensor, refractory_decay: Tensor,
@@ -301,98 +266,44 @@ def alif_fwd(
     scale: float, theta: int, step: int,
     save: bool, learning: bool, final: bool, graded: bool, shift: bool,
     height: float, rate: float, surrogate: str, decay_sign: float, count: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return spikes, margin, saved voltage, the four last states and misfits."""
-    N, T, C = x.shape
-    spikes = empty(x.shape, torch.float32, x)
-    margin, saved = (empty(x.shape, torch.int32, x) if kept else None for kept in (save, learning))
-    last = [x.new_empty(N, C) if final else None for _ in range(4)]
-    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
-    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
-    execute(
-        _alif_fwd_kernel, (N, T, C),
-        (x, spikes, margin, saved, *decays, current0, voltage0, threshold0, refractory0, *last,
-         misfits, neurons_a_parameter(C, *decays), scale, theta, step),
-        (graded, shift, is_power_of_two(scale)),
-    )  # fmt: skip
-    return spikes, margin, saved, *last, misfits
+):  # fmt: skip
+    """Walk forward; what only backward needs is handed on."""
 
 
-@define_op(samples="g_spikes margin saved voltage0")
+@kernel_op(
+    _alif_bwd_kernel, samples="g_spikes margin saved voltage0",
+    outputs={"gx": "[N, T, C]", "a_current a_voltage": "[N, C] if saved is not None"},
+    values={"g_spike": "g_spikes", "DECAYS": "saved is not None"},
+)  # fmt: skip
 def alif_bwd(
     g_spikes: Tensor, margin: Tensor, saved: Tensor | None,
     current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
     scale: float, height: float, rate: float, surrogate: str, graded: bool, shift: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradient of the input and, with ``saved``, partial gradients of the decays."""
-    N, T, C = g_spikes.shape
-    gx = empty(g_spikes.shape, torch.float32, g_spikes)
-    learning = saved is not None
-    a_current, a_voltage = (g_spikes.new_empty(N, C) if learning else None for _ in range(2))
-    execute(
-        _alif_bwd_kernel, (N, T, C),
-        (g_spikes, margin, saved, gx, current_decay, voltage_decay, voltage0,
-         a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
-         scale, 1 / scale, height, rate),
-        (graded, shift, learning, surrogate_named(surrogate).shape),
+):  # fmt: skip
+    """Walk backward."""
+
+
+@derivative(alif_fwd, alif_bwd)
+def _alif_gradients(back):
+    gx, a_current, a_voltage = back.run()
+    decays = learned_decays(
+        back, back.decay_sign, current_decay=a_current, voltage_decay=a_voltage
     )  # fmt: skip
-    return gx, a_current, a_voltage
+    return {"x": gx, **decays, **threshold_gradients(back)}
 
-
-def _save(ctx, inputs, output):
-    decays, voltage0 = inputs[1:5], inputs[6]
-    scale, _, _, _, ctx.learning, _, graded, shift, *others, ctx.decay_sign, _ = inputs[9:]
-    height, rate, surrogate = others
-    _, margin, saved, *last = output
-    ctx.mark_non_differentiable(margin, saved, *last)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(margin, saved, *decays, voltage0)
-    ctx.constants = scale, height, rate, surrogate, graded, shift
-
-
-def _backward(ctx, g_spikes, *_others):
-    margin, saved, *decays, voltage0 = ctx.saved_tensors
-    current_decay, voltage_decay, *threshold_decays = decays
-    gx, a_current, a_voltage = alif_bwd(
-        contiguous_rows(g_spikes), margin, saved if ctx.learning else None,
-        current_decay, voltage_decay, voltage0, *ctx.constants,
-    )  # fmt: skip
-    g_decays = decay_gradients(
-        ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=ctx.learning
-    )
-    # the threshold is not differentiated; its decays get zeros, as in lava-dl
-    g_threshold = (
-        torch.zeros_like(d) if wanted else None
-        for d, wanted in zip(threshold_decays, ctx.needs_input_grad[3:5], strict=True)
-    )
-    return gx, *g_decays, *g_threshold, *(None,) * 17
-
-
-differentiable(alif_fwd, _backward, _save)
 
 State = tuple[Tensor, Tensor, Tensor, Tensor]  # current, voltage, threshold, refractory
 
 
 @with_reference
 def alif(
-    x: Tensor,
-    current_decay: Tensor,
-    voltage_decay: Tensor,
-    threshold_decay: Tensor,
-    refractory_decay: Tensor,
-    threshold: float,
-    threshold_step: float,
-    scale: int,
-    *,
-    tau_rho: float = 1.0,
-    scale_rho: float = 1.0,
-    surrogate: str = DEFAULT,
-    graded: bool = False,
-    shift: bool = False,
-    state: State | None = None,
-    return_state: bool = False,
-    count: bool = False,
-) -> Any:
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
+    threshold_decay: Tensor, refractory_decay: Tensor,
+    threshold: float, threshold_step: float, scale: int, *,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
+    state: State | None = None, return_state: bool = False, count: bool = False,
+) -> Any:  # fmt: skip
     """Run ALIF neurons over time: current, voltage, adaptive threshold and spike in one pass.
 
     Parameters
@@ -450,18 +361,11 @@ def alif(
 
 @with_reference
 def alif_dynamics(
-    x: Tensor,
-    current_decay: Tensor,
-    voltage_decay: Tensor,
-    threshold_decay: Tensor,
-    refractory_decay: Tensor,
-    threshold: float,
-    threshold_step: float,
-    scale: int,
-    *,
-    state: State | None = None,
-    count: bool = False,
-) -> tuple[Tensor, ...]:
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
+    threshold_decay: Tensor, refractory_decay: Tensor,
+    threshold: float, threshold_step: float, scale: int, *,
+    state: State | None = None, count: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Return current, voltage, threshold and refractory before each spike.
 
     All are ``[N, neurons..., T]``; the first two are differentiable. Parameters are those of

@@ -18,72 +18,23 @@ is not the derivative of the forward pass; rho is the surrogate gradient:
 The decay gradients are per unit of a / 4096. The current is not kept for them: integers make the
 update invertible, u[t] = v[t] - D(w[t-1], a_v).
 
-Over 400 lines, since equations, steps, kernels, operators and functions of a neuron stand together.
-
 Source: lava-dl neuron/cuba.py, neuron/dynamics/leaky_integrator.py, spike/spike.py.
 """
 
 from typing import Any
 
-import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    from_state_rows,
-    neurons_a_parameter,
-    results,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_last,
-    load_or_zero,
-    load_rows,
-    store_row,
-    store_spike,
-    walk_backward,
-    walk_forward,
-    watch_at_first,
-    with_care,
-)
-from lapilli.kernels.numbers.fixed_point import (
-    NEVER,
-    SATURATE,
-    both,
-    clipped,
-    decay,
-    fraction_of,
-    gathered,
-    gradient_after,
-    is_power_of_two,
-    keep_of,
-    kept,
-    larger,
-    misfit,
-    not_calm,
-    plus,
-    rest_of,
-    rule_of,
-    to_next,
-    to_real,
-    to_state,
-    wrapped,
-)
-from lapilli.kernels.numbers.language import jit, tl
-from lapilli.kernels.numbers.surrogate import (
-    DEFAULT,
-    surrogate,
-    surrogate_constants,
-    surrogate_named,
-)
-from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
 from torch import Tensor
 
-from .decays import decay_gradients, decay_sign
+from lapilli.kernels.toolkit import (  # isort: skip
+    DEFAULT, EPSILON, NEVER, SATURATE, both, clipped, decay, derivative, fraction_of, from_rows,
+    from_state_rows, gathered, gradient_after, is_learned, jit, keep_of, kept, kernel_op, lanes,
+    larger, load_last, load_or_zero, load_rows, lowest_spiking, misfit, not_calm, plus, rest_of,
+    results, rule_of, state_rows, store_row, store_spike, surrogate, surrogate_constants, tl,
+    to_next, to_real, to_rows, to_state, walk_backward, walk_forward, watch_at_first, with_care,
+    with_reference, wrapped,
+)  # fmt: skip
+
+from .decays import decay_sign, learned_decays
 
 
 @jit
@@ -292,109 +243,60 @@ def _cuba_bwd_kernel(
     store_row(a_voltage_ptr, 0, j, a_v * unit, live)
 
 
-# The operator
+# The operators
 
 
-@define_op(samples="x current0 voltage0")
+@kernel_op(
+    _cuba_fwd_kernel, samples="x current0 voltage0",
+    outputs={
+        "spikes": "[N, T, C] if spiking", "saved": "[N, T, C] int32 if save",
+        "current voltage": "[N, T, C] if dynamics", "current1 voltage1": "[N, C] if final",
+        "misfits": "[N, C] int32 zeros if count",
+    },
+    values={"spike": "spikes", "count": "misfits"},
+)  # fmt: skip
 def cuba_fwd(
     x: Tensor, current_decay: Tensor, voltage_decay: Tensor,
     current0: Tensor | None, voltage0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
     threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
     care: int, count: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return spikes, saved voltage, current, voltage, last current, last voltage, misfits."""
-    N, T, C = x.shape
-    spikes = empty(x.shape, torch.float32, x) if spiking else None
-    saved = empty(x.shape, torch.int32, x) if save else None
-    current, voltage = (empty(x.shape, torch.float32, x) if dynamics else None for _ in range(2))
-    current1, voltage1 = (x.new_empty(N, C) if final else None for _ in range(2))
-    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
-    execute(
-        _cuba_fwd_kernel, (N, T, C),
-        (x, spikes, saved, current, voltage, current_decay, voltage_decay, current0, voltage0,
-         current1, voltage1, misfits, neurons_a_parameter(C, current_decay, voltage_decay), scale,
-         theta),
-        (graded, shift, is_power_of_two(scale), care),
-    )  # fmt: skip
-    return spikes, saved, current, voltage, current1, voltage1, misfits
+):  # fmt: skip
+    """Walk forward; what only backward needs is handed on."""
 
 
-@define_op(samples="g_spikes g_current g_voltage saved voltage0")
+@kernel_op(
+    _cuba_bwd_kernel, samples="g_spikes g_current g_voltage saved voltage0",
+    outputs={"gx": "[N, T, C]", "a_current a_voltage": "[N, C] if decays"},
+    values={"g_spike": "g_spikes"},
+)  # fmt: skip
 def cuba_bwd(
     g_spikes: Tensor | None, g_current: Tensor | None, g_voltage: Tensor | None,
     saved: Tensor | None, current_decay: Tensor, voltage_decay: Tensor, voltage0: Tensor | None,
     scale: float, theta: int, threshold: float, height: float, rate: float, surrogate: str,
     graded: bool, shift: bool, decays: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradient of the input and the partial gradients of the decays."""
-    g = g_voltage if g_spikes is None else g_spikes
-    N, T, C = g.shape
-    gx = empty(g.shape, torch.float32, g)
-    a_current, a_voltage = (g.new_empty(N, C) if decays else None for _ in range(2))
-    execute(
-        _cuba_bwd_kernel, (N, T, C),
-        (g_spikes, g_current, g_voltage, saved, gx, current_decay, voltage_decay, voltage0,
-         a_current, a_voltage, neurons_a_parameter(C, current_decay, voltage_decay),
-         scale, 1 / scale, theta, threshold, height, rate),
-        (graded, shift, decays, surrogate_named(surrogate).shape),
+):  # fmt: skip
+    """Walk backward."""
+
+
+@derivative(cuba_fwd, cuba_bwd)
+def _cuba_gradients(back):
+    decays = back.wants("current_decay", "voltage_decay")
+    gx, a_current, a_voltage = back.run(decays=decays)
+    learned = learned_decays(
+        back, back.decay_sign, current_decay=a_current, voltage_decay=a_voltage
     )  # fmt: skip
-    return gx, a_current, a_voltage
-
-
-def _save(ctx, inputs, output):
-    (_, current_decay, voltage_decay, _, voltage0, scale, theta, spiking, _, _, _, graded, shift,
-     threshold, height, rate, surrogate, decay_sign, _, _) = inputs  # fmt: skip
-    saved = output[1]
-    ctx.mark_non_differentiable(saved, *output[4:])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(saved, current_decay, voltage_decay, voltage0)
-    ctx.constants = scale, theta, threshold, height, rate, surrogate, graded, shift
-    ctx.spiking, ctx.decay_sign = spiking, decay_sign
-
-
-def _backward(ctx, g_spikes, _saved, g_current, g_voltage, *_others):
-    saved, current_decay, voltage_decay, voltage0 = ctx.saved_tensors
-    decays = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-    if ctx.spiking:
-        gradients = contiguous_rows(g_spikes), None, None
-    else:
-        g_current, g_voltage = (
-            torch.zeros_like(contiguous_rows(other)) if g is None else contiguous_rows(g)
-            for g, other in ((g_current, g_voltage), (g_voltage, g_current))
-        )
-        gradients = None, g_current, g_voltage
-    gx, a_current, a_voltage = cuba_bwd(
-        *gradients, saved if saved.numel() else None, current_decay, voltage_decay,
-        voltage0, *ctx.constants, decays,
-    )  # fmt: skip
-    g_decays = decay_gradients(
-        ctx.decay_sign, (current_decay, a_current), (voltage_decay, a_voltage), wanted=decays
-    )
-    return gx, *g_decays, *(None,) * 17
-
-
-differentiable(cuba_fwd, _backward, _save)
+    return {"x": gx, **learned}
 
 
 @with_reference
 def cuba(
-    x: Tensor,
-    current_decay: Tensor,
-    voltage_decay: Tensor,
-    threshold: float,
-    scale: int,
-    *,
-    tau_rho: float = 1.0,
-    scale_rho: float = 1.0,
-    surrogate: str = DEFAULT,
-    graded: bool = False,
-    shift: bool = False,
-    state: tuple[Tensor, Tensor] | None = None,
-    return_state: bool = False,
-    overflow: str = "saturate",
-    count: bool = False,
-) -> Any:
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor, threshold: float, scale: int, *,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
+    state: tuple[Tensor, Tensor] | None = None, return_state: bool = False,
+    overflow: str = "saturate", count: bool = False,
+) -> Any:  # fmt: skip
     """Run CUBA neurons over time: current, voltage, spike and reset in one pass.
 
     Parameters
@@ -451,16 +353,9 @@ def cuba(
 
 @with_reference
 def cuba_dynamics(
-    x: Tensor,
-    current_decay: Tensor,
-    voltage_decay: Tensor,
-    threshold: float | None,
-    scale: int,
-    *,
-    state: tuple[Tensor, Tensor] | None = None,
-    overflow: str = "saturate",
-    count: bool = False,
-) -> tuple[Tensor, ...]:
+    x: Tensor, current_decay: Tensor, voltage_decay: Tensor, threshold: float | None, scale: int, *,
+    state: tuple[Tensor, Tensor] | None = None, overflow: str = "saturate", count: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Return current and voltage before the reset, both ``[N, neurons..., T]`` and differentiable.
 
     ``threshold`` None leaves the reset out; the other parameters are those of ``cuba``.

@@ -8,7 +8,8 @@ lava-dl's gradient of ``current_decay`` and ``voltage_decay`` is that of what re
 the true direction; ``set_decay_gradient("lava-dl")`` restores the other to reproduce an old run.
 """
 
-from lapilli.kernels.executors.sums import sum_of_samples
+from lapilli.kernels.executors.declaration import Backward
+from lapilli.kernels.executors.sums import reduce_to
 from torch import Tensor
 
 _SIGNS = {"descent": -1.0, "lava-dl": 1.0}
@@ -56,9 +57,18 @@ def decay_gradients(
     return tuple(sign * reduce_to(parameter, partials) for parameter, partials in pairs)
 
 
-def reduce_to(parameter: Tensor, partials: Tensor) -> Tensor:
-    """Add ``partials`` [N, C] over samples and over the neurons that share each parameter."""
-    return sum_of_samples(partials.contiguous(), parameter.numel()).view(parameter.shape)
+def learned_decays(
+    back: Backward, sign: float, **partials: Tensor | None
+) -> dict[str, Tensor]:  # fmt: skip
+    """Return the gradients of decays by their names, where ``partials`` [N, C] are there."""
+    return {
+        name: sign * reduce_to(getattr(back, name), found)
+        for name, found in partials.items()
+        if found is not None
+    }
 
 
-__all__ = ["decay_gradient", "decay_gradients", "decay_sign", "reduce_to", "set_decay_gradient"]
+__all__ = [
+    "decay_gradient", "decay_gradients", "decay_sign", "learned_decays", "reduce_to",
+    "set_decay_gradient",
+]  # fmt: skip

@@ -28,10 +28,9 @@ from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
 from lapilli.kernels.executors.rows import lanes, load_or_zero, load_rows, store_row, walk_forward
+from lapilli.kernels.executors.sums import reduce_to
 from lapilli.kernels.numbers.language import jit, tl
 from torch import Tensor
-
-from .decays import reduce_to
 
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
     from lapilli.kernels.executors.scalar_ops import maximum, minimum

@@ -22,35 +22,13 @@ Source: lava-dl axon/delta.py.
 """
 
 import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    neurons_a_parameter,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_or_zero,
-    load_rows,
-    store_row,
-    walk_backward,
-    walk_forward,
-)
-from lapilli.kernels.numbers.fixed_point import is_power_of_two
-from lapilli.kernels.numbers.language import jit, tl
-from lapilli.kernels.numbers.surrogate import (
-    DEFAULT,
-    surrogate,
-    surrogate_constants,
-    surrogate_named,
-)
 from torch import Tensor
 
-from .decays import reduce_to
+from lapilli.kernels.toolkit import (  # isort: skip
+    DEFAULT, derivative, from_rows, is_learned, jit, kernel_op, lanes, load_or_zero, load_rows,
+    reduce_to, state_rows, store_row, surrogate, tl, to_rows, walk_backward, walk_forward,
+    with_reference,
+)  # fmt: skip
 
 
 @jit
@@ -195,83 +173,51 @@ def _delta_bwd_kernel(
     store_row(total_ptr, 0, j, total, live)
 
 
-# The operator
+# The operators
 
 
-@define_op(samples="x pre0 residual0 error0")
+@kernel_op(
+    _delta_fwd_kernel, samples="x pre0 residual0 error0",
+    outputs={
+        "y": "[N, T, C]", "saved": "[N, T, C] if save",
+        "pre1 residual1": "[N, C] if final", "error1": "[N, C] if final and cum_error",
+    },
+    values={"error0": "error0 if cum_error else None", "CUM": "cum_error"},
+)  # fmt: skip
 def delta_fwd(
     x: Tensor, threshold: Tensor, pre0: Tensor | None, residual0: Tensor | None,
     error0: Tensor | None, scale: float, tau_grad: float, scale_grad: float, surrogate: str,
     save: bool, final: bool, cum_error: bool, shift: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return events, saved d, and the last input, residual and error."""
-    N, T, C = x.shape
-    y = empty(x.shape, torch.float32, x)
-    saved = empty(x.shape, torch.float32, x) if save else None
-    pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(2))
-    error1 = x.new_empty(N, C) if final and cum_error else None
-    execute(
-        _delta_fwd_kernel, (N, T, C),
-        (x, y, saved, threshold, pre0, residual0, error0 if cum_error else None, pre1, residual1,
-         error1, neurons_a_parameter(C, threshold), scale, 1 / scale),
-        (cum_error, shift, is_power_of_two(scale)),
-    )  # fmt: skip
-    return y, saved, pre1, residual1, error1
+):  # fmt: skip
+    """Walk forward; what only backward needs is handed on."""
 
 
-@define_op(samples="g saved")
+@kernel_op(
+    _delta_bwd_kernel, samples="g saved",
+    outputs={"gx": "[N, T, C] if wanted", "total": "[N, C] zeros if saved is not None"},
+    values={"rate": "surrogate_named(surrogate).rate(tau_grad)"},
+)  # fmt: skip
 def delta_bwd(
     g: Tensor, saved: Tensor | None, threshold: Tensor, tau_grad: float, scale_grad: float,
     surrogate: str, shift: bool, wanted: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the gradient of the input and the partial gradients of the threshold."""
-    N, T, C = g.shape
-    gx = empty(g.shape, torch.float32, g) if wanted else None
-    total = None if saved is None else g.new_zeros(N, C)
-    height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
-    execute(
-        _delta_bwd_kernel, (N, T, C),
-        (g, saved, gx, threshold, total, neurons_a_parameter(C, threshold), height, rate),
-        (shift, surrogate_named(surrogate).shape),
-    )  # fmt: skip
-    return gx, total
+):  # fmt: skip
+    """Walk backward."""
 
 
-def _save(ctx, inputs, output):
-    _, threshold, _, _, _, _, tau_grad, scale_grad, surrogate, _, _, _, shift = inputs
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[1], threshold)
-    ctx.constants = tau_grad, scale_grad, surrogate, shift
-
-
-def _backward(ctx, g, *_states):
-    saved, threshold = ctx.saved_tensors
-    wanted, learning = ctx.needs_input_grad[:2]
-    gx, total = delta_bwd(
-        contiguous_rows(g), saved if learning else None, threshold, *ctx.constants, wanted
-    )
-    g_threshold = reduce_to(threshold, total) if learning else None
-    return (gx if wanted else None), g_threshold, *(None,) * 11
-
-
-differentiable(delta_fwd, _backward, _save)
+@derivative(delta_fwd, delta_bwd)
+def _delta_gradients(back):
+    saved = back.saved if back.wants("threshold") else None
+    gx, total = back.run(saved=saved, wanted=back.wants("x"))
+    return {"x": gx, "threshold": reduce_to(back.threshold, total)}
 
 
 @with_reference
 def delta(
-    x: Tensor,
-    threshold: Tensor,
-    scale: int,
-    *,
-    tau_grad: float = 1.0,
-    scale_grad: float = 1.0,
-    surrogate: str = DEFAULT,
-    cum_error: bool = False,
-    shift: bool = False,
-    state: tuple[Tensor, Tensor, Tensor] | None = None,
-    return_state: bool = False,
-) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    x: Tensor, threshold: Tensor, scale: int, *,
+    tau_grad: float = 1.0, scale_grad: float = 1.0, surrogate: str = DEFAULT,
+    cum_error: bool = False, shift: bool = False,
+    state: tuple[Tensor, Tensor, Tensor] | None = None, return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     """Encode the changes of ``x`` over time as sparse graded events.
 
     Parameters

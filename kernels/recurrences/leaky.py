@@ -19,62 +19,18 @@ Source: lava-dl neuron/dynamics/leaky_integrator.py, spike/spike.py.
 
 from typing import Any
 
-import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    from_state_rows,
-    neurons_a_parameter,
-    results,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_last,
-    load_or_zero,
-    load_rows,
-    store_row,
-    store_spike,
-    walk_backward,
-    walk_forward,
-    watch_at_first,
-    with_care,
-)
-from lapilli.kernels.numbers.fixed_point import (
-    NEVER,
-    SATURATE,
-    clipped,
-    fraction_of,
-    gathered,
-    gradient_after,
-    is_power_of_two,
-    keep_of,
-    kept,
-    larger,
-    misfit,
-    not_calm,
-    plus,
-    rest_of,
-    rule_of,
-    to_real,
-    to_state,
-    wrapped,
-)
-from lapilli.kernels.numbers.language import jit, tl
-from lapilli.kernels.numbers.surrogate import (
-    DEFAULT,
-    surrogate,
-    surrogate_constants,
-    surrogate_named,
-)
-from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
 from torch import Tensor
 
-from .decays import decay_gradients, decay_sign
+from lapilli.kernels.toolkit import (  # isort: skip
+    DEFAULT, EPSILON, NEVER, SATURATE, clipped, derivative, fraction_of, from_rows,
+    from_state_rows, gathered, gradient_after, is_learned, jit, keep_of, kept, kernel_op, lanes,
+    larger, load_last, load_or_zero, load_rows, lowest_spiking, misfit, not_calm, plus, rest_of,
+    results, rule_of, state_rows, store_row, store_spike, surrogate, surrogate_constants, tl,
+    to_real, to_rows, to_state, walk_backward, walk_forward, watch_at_first, with_care,
+    with_reference, wrapped,
+)  # fmt: skip
+
+from .decays import decay_sign, learned_decays
 
 
 @jit
@@ -246,89 +202,52 @@ def _leaky_bwd_kernel(
     store_row(a_ptr, 0, j, a * unit, live)
 
 
-# The operator
+# The operators
 
 
-@define_op(samples="x state0")
+@kernel_op(
+    _leaky_fwd_kernel, samples="x state0",
+    outputs={
+        "spikes": "[N, T, C] if spiking", "saved": "[N, T, C] int32 if save",
+        "y": "[N, T, C] if dynamics", "state1": "[N, C] if final",
+        "misfits": "[N, C] int32 zeros if count",
+    },
+    values={"spike": "spikes", "decay": "decays", "count": "misfits", "CURRENT": "is_current"},
+)  # fmt: skip
 def leaky_fwd(
     x: Tensor, decays: Tensor, state0: Tensor | None, scale: float, theta: int,
     spiking: bool, dynamics: bool, save: bool, final: bool, graded: bool, shift: bool,
     threshold: float, height: float, rate: float, surrogate: str, decay_sign: float,
     is_current: bool, care: int, count: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return spikes, saved state, state, last state, misfits."""
-    N, T, C = x.shape
-    spikes = empty(x.shape, torch.float32, x) if spiking else None
-    saved = empty(x.shape, torch.int32, x) if save else None
-    y = empty(x.shape, torch.float32, x) if dynamics else None
-    state1 = x.new_empty(N, C) if final else None
-    misfits = x.new_zeros(N, C, dtype=torch.int32) if count else None
-    execute(
-        _leaky_fwd_kernel, (N, T, C),
-        (x, spikes, saved, y, decays, state0, state1, misfits,
-         neurons_a_parameter(C, decays), scale, theta),
-        (graded, shift, is_power_of_two(scale), is_current, care),
-    )  # fmt: skip
-    return spikes, saved, y, state1, misfits
+):  # fmt: skip
+    """Walk forward; what only backward needs is handed on."""
 
 
-@define_op(samples="g_spikes g_y saved")
+@kernel_op(
+    _leaky_bwd_kernel, samples="g_spikes g_y saved",
+    outputs={"gx": "[N, T, C]", "partials": "[N, C] if learning"},
+    values={"g_spike": "g_spikes", "decay": "decays", "a": "partials", "DECAYS": "learning"},
+)  # fmt: skip
 def leaky_bwd(
     g_spikes: Tensor | None, g_y: Tensor | None, saved: Tensor | None, decays: Tensor,
     scale: float, threshold: float, height: float, rate: float, surrogate: str,
     graded: bool, shift: bool, learning: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the gradient of the input and the partial gradients of the decay."""
-    g = g_y if g_spikes is None else g_spikes
-    N, T, C = g.shape
-    gx = empty(g.shape, torch.float32, g)
-    partials = g.new_empty(N, C) if learning else None
-    execute(
-        _leaky_bwd_kernel, (N, T, C),
-        (g_spikes, g_y, saved, gx, decays, partials, neurons_a_parameter(C, decays),
-         1 / scale, threshold, height, rate),
-        (graded, shift, learning, surrogate_named(surrogate).shape),
-    )  # fmt: skip
-    return gx, partials
+):  # fmt: skip
+    """Walk backward."""
 
 
-def _save(ctx, inputs, output):
-    (_, decays, _, scale, _, spiking, _, _, _, graded, shift, threshold, height, rate,
-     surrogate, sign, *_) = inputs  # fmt: skip
-    saved = output[1]
-    ctx.mark_non_differentiable(saved, *output[3:])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(saved, decays)
-    ctx.constants = scale, threshold, height, rate, surrogate, graded, shift
-    ctx.spiking, ctx.decay_sign = spiking, sign
-
-
-def _backward(ctx, g_spikes, _saved, g_y, *_others):
-    saved, decays = ctx.saved_tensors
-    learning = ctx.needs_input_grad[1]
-    gradients = (contiguous_rows(g_spikes), None) if ctx.spiking else (None, contiguous_rows(g_y))
-    gx, partials = leaky_bwd(
-        *gradients, saved if saved.numel() else None, decays, *ctx.constants, learning
-    )
-    (g_decay,) = decay_gradients(ctx.decay_sign, (decays, partials), wanted=learning)
-    return gx, g_decay, *(None,) * 17
-
-
-differentiable(leaky_fwd, _backward, _save)
+@derivative(leaky_fwd, leaky_bwd)
+def _leaky_gradients(back):
+    gx, partials = back.run(learning=back.wants("decays"))
+    return {"x": gx, **learned_decays(back, back.decay_sign, decays=partials)}
 
 
 @with_reference
 def leaky(
-    x: Tensor,
-    decay: Tensor,
-    scale: int,
-    *,
-    threshold: float | None = None,
-    state: Tensor | None = None,
-    is_current: bool = False,
-    overflow: str = "saturate",
-    count: bool = False,
-) -> Any:
+    x: Tensor, decay: Tensor, scale: int, *, threshold: float | None = None,
+    state: Tensor | None = None, is_current: bool = False,
+    overflow: str = "saturate", count: bool = False,
+) -> Any:  # fmt: skip
     """Filter ``x`` over time and return the state before each reset.
 
     Parameters
@@ -360,21 +279,12 @@ def leaky(
 
 @with_reference
 def leaky_spike(
-    x: Tensor,
-    decay: Tensor,
-    threshold: float,
-    scale: int,
-    *,
-    tau_rho: float = 1.0,
-    scale_rho: float = 1.0,
-    surrogate: str = DEFAULT,
-    graded: bool = False,
-    shift: bool = False,
-    state: Tensor | None = None,
-    return_state: bool = False,
-    overflow: str = "saturate",
-    count: bool = False,
-) -> Any:
+    x: Tensor, decay: Tensor, threshold: float, scale: int, *,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
+    state: Tensor | None = None, return_state: bool = False,
+    overflow: str = "saturate", count: bool = False,
+) -> Any:  # fmt: skip
     """Filter ``x`` over time, spike above the threshold and reset.
 
     Parameters are those of ``leaky`` and of ``cuba`` in cuba.py. Returns spikes of the shape of

@@ -7,65 +7,26 @@ and their operators are the same.
 
 from typing import Any
 
-import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    from_state_rows,
-    neurons_a_parameter,
-    results,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_last,
-    load_or_zero,
-    load_rows,
-    store_row,
-    store_spike,
-    walk_backward,
-    walk_forward,
-    watch_at_first,
-    with_care,
-)
-from lapilli.kernels.numbers.fixed_point import (
-    NEVER,
-    calm_or_infinite,
-    fraction_of,
-    is_power_of_two,
-    keep_of,
-    larger,
-    less_itself,
-    multiplier_of,
-    not_calm,
-    one_unit,
-    rest_of,
-    rule_of,
-    to_real,
-    to_state,
-    units_of,
-)
-from lapilli.kernels.numbers.language import jit, tl
-from lapilli.kernels.numbers.surrogate import (
-    DEFAULT,
-    complex_surrogate_constants,
-    surrogate_constants,
-    surrogate_named,
-)
 from torch import Tensor
+
+from lapilli.kernels.toolkit import (  # isort: skip
+    DEFAULT, NEVER, calm_or_infinite, complex_surrogate_constants, derivative, fraction_of,
+    from_rows, from_state_rows, is_learned, jit, keep_of, kernel_op, lanes, larger, less_itself,
+    load_last, load_or_zero, load_rows, multiplier_of, not_calm, one_unit, rest_of,
+    results, rule_of, state_rows, store_row, store_spike, surrogate_constants, tl,
+    to_real, to_rows, to_state, units_of, walk_backward, walk_forward, watch_at_first, with_care,
+    with_reference,
+)  # fmt: skip
 
 from .adaptive_threshold import (
     NO_CHIP_RULE,
     margin_above,
     threshold_at_first,
+    threshold_gradients,
     threshold_misfits,
     threshold_reach,
 )
-from .decays import decay_gradients
+from .decays import learned_decays
 from .resonator_steps import (
     after_spike,
     resonator_after,
@@ -284,10 +245,28 @@ def _resonator_bwd_kernel(
 _resonator_bwd_kernel.registers = 88
 
 
-# The operator
+# The operators
 
 
-@define_op(samples="x_re x_im real0 imag0 threshold0 refractory0")
+@kernel_op(
+    _resonator_fwd_kernel, samples="x_re x_im real0 imag0 threshold0 refractory0",
+    outputs={  # dynamics want the states; spikes want what the surrogate needs, and learning
+        "spikes": "[N, T, C] if spiking",
+        "real": "[N, T, C] if not spiking or learning or (save and phase and not adapt)",
+        "imag": "[N, T, C] if not spiking or learning or (save and (phase or not adapt))",
+        "distance": "[N, T, C] if save and adapt",
+        "threshold_series refractory": "[N, T, C] if adapt and not spiking",
+        "real1 imag1": "[N, C] if final", "threshold1 refractory1": "[N, C] if final and adapt",
+        "misfits": "[N, C] int32 zeros if count",
+    },
+    values={
+        "spike": "spikes", "re": "real", "im": "imag", "th": "threshold_series", "r": "refractory",
+        "sin": "sin_decay", "cos": "cos_decay", "re0": "real0", "im0": "imag0",
+        "th0": "threshold0", "r0": "refractory0", "re1": "real1", "im1": "imag1",
+        "th1": "threshold1", "r1": "refractory1", "count": "misfits",
+    },
+    where={"adapt": "threshold_decay is not None"},
+)  # fmt: skip
 def resonator_fwd(
     x_re: Tensor, x_im: Tensor, sin_decay: Tensor, cos_decay: Tensor,
     threshold_decay: Tensor | None, refractory_decay: Tensor | None,
@@ -297,97 +276,34 @@ def resonator_fwd(
     spiking: bool, save: bool, learning: bool, final: bool, graded: bool, shift: bool,
     threshold: float, height: float, excess: float, rate: float, surrogate: str,
     care: int, count: bool,
-) -> tuple[
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
-]:  # fmt: skip
-    """Return spikes, real, imag, distance, threshold, refractory, four last states and misfits.
-
-    Of the series, dynamics want the states; spikes in training want what the surrogate gradient
-    needs, and the complex state where sine and cosine are learned.
-    """
-    N, T, C = x_re.shape
-    adapt = threshold_decay is not None
-    wanted = (
-        spiking,
-        not spiking or learning or (save and phase and not adapt),
-        not spiking or learning or (save and (phase or not adapt)),
-        save and adapt,
-        adapt and not spiking,
-        adapt and not spiking,
-    )
-    rows = [empty(x_re.shape, torch.float32, x_re) if w else None for w in wanted]
-    last = [x_re.new_empty(N, C) if w and final else None for w in (True, True, adapt, adapt)]
-    misfits = x_re.new_zeros(N, C, dtype=torch.int32) if count else None
-    decays = [sin_decay, cos_decay, threshold_decay, refractory_decay]
-    execute(
-        _resonator_fwd_kernel, (N, T, C),
-        (x_re, x_im, *rows, *decays, real0, imag0, threshold0, refractory0, *last,
-         misfits, neurons_a_parameter(C, *(d for d in decays if d is not None)), scale, theta,
-         step),
-        (phase, adapt, graded, shift, is_power_of_two(scale), care),
-    )  # fmt: skip
-    return *rows, *last, misfits
+):  # fmt: skip
+    """Walk forward; what only backward needs is handed on."""
 
 
-@define_op(samples="g_spikes g_real g_imag real imag distance")
+@kernel_op(
+    _resonator_bwd_kernel, samples="g_spikes g_real g_imag real imag distance",
+    outputs={"gx_re gx_im": "[N, T, C]", "a_sin a_cos": "[N, C] if learning"},
+    values={
+        "g_spike": "g_spikes", "g_re": "g_real", "g_im": "g_imag", "re": "real", "im": "imag",
+        "sin": "sin_decay", "cos": "cos_decay", "LEARN": "learning",
+    },
+)  # fmt: skip
 def resonator_bwd(
     g_spikes: Tensor | None, g_real: Tensor | None, g_imag: Tensor | None,
     real: Tensor | None, imag: Tensor | None, distance: Tensor | None,
     sin_decay: Tensor, cos_decay: Tensor,
     threshold: float, height: float, excess: float, rate: float, surrogate: str,
     phase: bool, graded: bool, shift: bool, learning: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of the input and the partial gradients of sine and cosine."""
-    g = g_real if g_spikes is None else g_spikes
-    N, T, C = g.shape
-    gx = [empty(g.shape, torch.float32, g) for _ in range(2)]
-    partials = [g.new_empty(N, C) if learning else None for _ in range(2)]
-    execute(
-        _resonator_bwd_kernel, (N, T, C),
-        (g_spikes, g_real, g_imag, real, imag, distance, *gx, sin_decay, cos_decay, *partials,
-         neurons_a_parameter(C, sin_decay, cos_decay), threshold, height, excess, rate),
-        (phase, graded, shift, learning, surrogate_named(surrogate).shape),
-    )  # fmt: skip
-    return *gx, *partials
+):  # fmt: skip
+    """Walk backward."""
 
 
-def _save(ctx, inputs, output):
-    decays = inputs[2:6]
-    phase, ctx.spiking, _, learning, _, graded, shift, *surrogate, _, _ = inputs[13:]
-    ctx.mark_non_differentiable(*(output[1:] if ctx.spiking else (output[0], *output[3:])))
-    ctx.set_materialize_grads(False)
-    kept = [s if s.numel() and (ctx.spiking or learning) else None for s in output[1:4]]
-    ctx.save_for_backward(*kept, *decays)
-    ctx.constants = *surrogate, phase, graded, shift
+@derivative(resonator_fwd, resonator_bwd, keep_outputs="spiking or learning")
+def _resonator_gradients(back):
+    gx_re, gx_im, a_sin, a_cos = back.run(learning=back.wants("sin_decay", "cos_decay"))
+    rotation = learned_decays(back, 1.0, sin_decay=a_sin, cos_decay=a_cos)
+    return {"x_re": gx_re, "x_im": gx_im, **rotation, **threshold_gradients(back)}
 
-
-def _backward(ctx, g_spikes, g_real, g_imag, *_others):
-    *states, sin_decay, cos_decay, threshold_decay, refractory_decay = ctx.saved_tensors
-    learning = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
-    if ctx.spiking:
-        gradients = contiguous_rows(g_spikes), None, None
-    else:
-        g_real, g_imag = (
-            torch.zeros_like(contiguous_rows(other)) if g is None else contiguous_rows(g)
-            for g, other in ((g_real, g_imag), (g_imag, g_real))
-        )
-        gradients = None, g_real, g_imag
-    gx_re, gx_im, a_sin, a_cos = resonator_bwd(
-        *gradients, *states, sin_decay, cos_decay, *ctx.constants, learning
-    )
-    g_rotation = decay_gradients(1.0, (sin_decay, a_sin), (cos_decay, a_cos), wanted=learning)
-    # the threshold is not differentiated; its decays get zeros, as in lava-dl
-    g_threshold = (
-        torch.zeros_like(d) if wanted else None
-        for d, wanted in (
-            (threshold_decay, ctx.needs_input_grad[4]),
-            (refractory_decay, ctx.needs_input_grad[5]),
-        )
-    )
-    return gx_re, gx_im, *g_rotation, *g_threshold, *(None,) * 21
-
-
-differentiable(resonator_fwd, _backward, _save)
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
 Adaptation = tuple[Tensor, Tensor, float]  # threshold decay, refractory decay, threshold step
@@ -463,16 +379,10 @@ def resonator_states(
 
 @with_reference
 def resonator(
-    x: Pair,
-    sin_decay: Tensor,
-    cos_decay: Tensor,
-    scale: int,
-    *,
-    threshold: float | None = None,
-    state: Pair | None = None,
-    overflow: str = "saturate",
-    count: bool = False,
-) -> tuple[Tensor, ...]:
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, scale: int, *,
+    threshold: float | None = None, state: Pair | None = None,
+    overflow: str = "saturate", count: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Turn the state over time and return it before each reset, real and imaginary part.
 
     Parameters

@@ -17,22 +17,12 @@ from .resonator import Pair, resonate, resonator_states
 
 @with_reference
 def rf_iz(
-    x: Pair,
-    sin_decay: Tensor,
-    cos_decay: Tensor,
-    threshold: float,
-    scale: int,
-    *,
-    tau_rho: float = 1.0,
-    scale_rho: float = 1.0,
-    surrogate: str = DEFAULT,
-    graded: bool = False,
-    shift: bool = False,
-    state: Pair | None = None,
-    return_state: bool = False,
-    overflow: str = "saturate",
-    count: bool = False,
-) -> Any:
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor, threshold: float, scale: int, *,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
+    state: Pair | None = None, return_state: bool = False,
+    overflow: str = "saturate", count: bool = False,
+) -> Any:  # fmt: skip
     """Run RF-Izhikevich neurons over time; their state without spikes is ``resonator``'s.
 
     Parameters and results are those of ``rf`` in rf.py, with the imaginary part in place of the
@@ -48,24 +38,13 @@ def rf_iz(
 
 @with_reference
 def adrf_iz(
-    x: Pair,
-    sin_decay: Tensor,
-    cos_decay: Tensor,
-    threshold_decay: Tensor,
-    refractory_decay: Tensor,
-    threshold: float,
-    threshold_step: float,
-    scale: int,
-    *,
-    tau_rho: float = 1.0,
-    scale_rho: float = 1.0,
-    surrogate: str = DEFAULT,
-    graded: bool = False,
-    shift: bool = False,
-    state: tuple[Tensor, ...] | None = None,
-    return_state: bool = False,
-    count: bool = False,
-) -> Any:
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor,
+    threshold_decay: Tensor, refractory_decay: Tensor,
+    threshold: float, threshold_step: float, scale: int, *,
+    tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
+    graded: bool = False, shift: bool = False,
+    state: tuple[Tensor, ...] | None = None, return_state: bool = False, count: bool = False,
+) -> Any:  # fmt: skip
     """Run ADRF-Izhikevich neurons over time.
 
     Parameters and results are those of ``adrf`` in rf.py, with the imaginary part in place of the
@@ -81,18 +60,11 @@ def adrf_iz(
 
 @with_reference
 def adrf_iz_dynamics(
-    x: Pair,
-    sin_decay: Tensor,
-    cos_decay: Tensor,
-    threshold_decay: Tensor,
-    refractory_decay: Tensor,
-    threshold: float,
-    threshold_step: float,
-    scale: int,
-    *,
-    state: tuple[Tensor, ...] | None = None,
-    count: bool = False,
-) -> tuple[Tensor, ...]:
+    x: Pair, sin_decay: Tensor, cos_decay: Tensor,
+    threshold_decay: Tensor, refractory_decay: Tensor,
+    threshold: float, threshold_step: float, scale: int, *,
+    state: tuple[Tensor, ...] | None = None, count: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Return real and imaginary part, threshold and refractory, the last two before the spike.
 
     All have the shape of each part of ``x``; the first two are differentiable. The parameters are

@@ -14,27 +14,13 @@ as long as the sums stay within 2**24 steps of a fixed grid; weights and events 
 Source: lava-dl dendrite/sigma.py.
 """
 
-import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    from_state_rows,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_or_zero,
-    load_rows,
-    store_row,
-    walk_backward,
-    walk_forward,
-)
-from lapilli.kernels.numbers.language import jit, tl
 from torch import Tensor
+
+from lapilli.kernels.toolkit import (  # isort: skip
+    contiguous_rows, differentiable, from_rows, from_state_rows, jit, kernel_op, lanes,
+    load_or_zero, load_rows, state_rows, store_row, tl, to_rows, walk_backward, walk_forward,
+    with_reference,
+)  # fmt: skip
 
 
 @jit
@@ -83,14 +69,9 @@ def _sigma_kernel(
 # The operator
 
 
-@define_op(samples="x sum0")
-def sigma_sum(x: Tensor, sum0: Tensor | None, reverse: bool, final: bool) -> tuple[Tensor, Tensor]:
-    """Return the running sum and its last value."""
-    N, T, C = x.shape
-    y = empty(x.shape, torch.float32, x)
-    sum1 = x.new_empty(N, C) if final else None
-    execute(_sigma_kernel, (N, T, C), (x, y, sum0, sum1), (reverse,))
-    return y, sum1
+@kernel_op(_sigma_kernel, samples="x sum0", outputs={"y": "[N, T, C]", "sum1": "[N, C] if final"})
+def sigma_sum(x: Tensor, sum0: Tensor | None, reverse: bool, final: bool):
+    """Add up, in either direction."""
 
 
 def _save(ctx, inputs, output):

@@ -18,30 +18,14 @@ Source: lava-dl neuron/sigma_delta.py, dendrite/sigma.py, axon/delta.py.
 """
 
 import torch
-from lapilli.kernels.executors.dispatch import execute, with_reference
-from lapilli.kernels.executors.layout import (
-    contiguous_rows,
-    from_rows,
-    neurons_a_parameter,
-    state_rows,
-    to_rows,
-)
-from lapilli.kernels.executors.memory import empty
-from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
-from lapilli.kernels.executors.rows import (
-    lanes,
-    load_or_zero,
-    load_rows,
-    store_row,
-    walk_backward,
-    walk_forward,
-)
-from lapilli.kernels.numbers.fixed_point import is_power_of_two
-from lapilli.kernels.numbers.language import jit, tl
-from lapilli.kernels.numbers.surrogate import DEFAULT, surrogate_constants, surrogate_named
 from torch import Tensor
 
-from .decays import reduce_to
+from lapilli.kernels.toolkit import (  # isort: skip
+    DEFAULT, derivative, from_rows, is_learned, jit, kernel_op, lanes, load_or_zero, load_rows,
+    reduce_to, state_rows, store_row, tl, to_rows, walk_backward, walk_forward,
+    with_reference,
+)  # fmt: skip
+
 from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
 from .sigma import sigma_step
 
@@ -190,95 +174,62 @@ def _sigma_delta_bwd_kernel(
     store_row(total_ptr, 0, j, total, live)
 
 
-# The operator
+# The operators
 
 
-@define_op(samples="x sum0 pre0 residual0 error0")
+@kernel_op(
+    _sigma_delta_fwd_kernel, samples="x sum0 pre0 residual0 error0",
+    outputs={
+        "y": "[N, T, C]", "saved": "[N, T, C] if save", "mask": "[N, words, C] int32 if words",
+        "sum1 pre1 residual1": "[N, C] if final", "error1": "[N, C] if final and cum_error",
+    },
+    values={"error0": "error0 if cum_error else None", "CUM": "cum_error"},
+)  # fmt: skip
 def sigma_delta_fwd(
     x: Tensor, threshold: Tensor, bias: Tensor | None, sum0: Tensor | None,
     pre0: Tensor | None, residual0: Tensor | None, error0: Tensor | None,
     scale: float, tau_grad: float, scale_grad: float, surrogate: str,
     save: bool, words: int, final: bool, relu: bool, cum_error: bool, shift: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return events, saved d, mask, and the last sum, activation, residual and error.
-
-    The mask has ``words`` words of 32 steps a neuron; 0 where nobody needs it.
-    """
-    N, T, C = x.shape
-    y = empty(x.shape, torch.float32, x)
-    saved = empty(x.shape, torch.float32, x) if save else None
-    mask = empty((N, words, C), torch.int32, x) if words else None
-    sum1, pre1, residual1 = (x.new_empty(N, C) if final else None for _ in range(3))
-    error1 = x.new_empty(N, C) if final and cum_error else None
-    execute(
-        _sigma_delta_fwd_kernel, (N, T, C),
-        (x, y, saved, mask, threshold, bias, sum0, pre0, residual0, error0 if cum_error else None,
-         sum1, pre1, residual1, error1, neurons_a_parameter(C, threshold),
-         1 if bias is None else neurons_a_parameter(C, bias), words, scale, 1 / scale),
-        (relu, cum_error, shift, is_power_of_two(scale)),
-    )  # fmt: skip
-    return y, saved, mask, sum1, pre1, residual1, error1
+):  # fmt: skip
+    """Walk forward; the mask has ``words`` words of 32 steps a neuron, 0 where nobody needs it."""
 
 
-@define_op(samples="g saved mask")
+@kernel_op(
+    _sigma_delta_bwd_kernel, samples="g saved mask",
+    outputs={"gx": "[N, T, C] if wanted", "total": "[N, C] zeros if saved is not None"},
+    values={
+        "rate": "surrogate_named(surrogate).rate(tau_grad)",
+        "words": "1 if mask is None else mask.shape[1]",
+    },
+)  # fmt: skip
 def sigma_delta_bwd(
     g: Tensor, saved: Tensor | None, mask: Tensor | None, threshold: Tensor,
     tau_grad: float, scale_grad: float, surrogate: str, shift: bool, wanted: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the gradient of the input and the partial gradients of the threshold."""
-    N, T, C = g.shape
-    gx = empty(g.shape, torch.float32, g) if wanted else None
-    total = None if saved is None else g.new_zeros(N, C)
-    height, rate = surrogate_constants(tau_grad, scale_grad, True, surrogate)
-    execute(
-        _sigma_delta_bwd_kernel, (N, T, C),
-        (g, saved, mask, gx, threshold, total, neurons_a_parameter(C, threshold),
-         1 if mask is None else mask.shape[1], height, rate),
-        (shift, surrogate_named(surrogate).shape),
+):  # fmt: skip
+    """Walk backward."""
+
+
+@derivative(sigma_delta_fwd, sigma_delta_bwd)
+def _sigma_delta_gradients(back):
+    wanted = back.wants("x", "bias")
+    gx, total = back.run(
+        saved=back.saved if back.wants("threshold") else None,
+        mask=back.mask if wanted else None, wanted=wanted,
     )  # fmt: skip
-    return gx, total
-
-
-def _save(ctx, inputs, output):
-    (_, threshold, bias, _, _, _, _, _, *constants, _, _, _, ctx.relu, _, shift) = inputs
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[1], output[2], threshold, bias)
-    ctx.constants = *constants, shift
-
-
-def _backward(ctx, g, *_states):
-    saved, mask, threshold, bias = ctx.saved_tensors
-    wanted, learning, biased = ctx.needs_input_grad[:3]
-    back = wanted or biased
-    gx, total = sigma_delta_bwd(
-        contiguous_rows(g), saved if learning else None, mask if ctx.relu and back else None,
-        threshold, *ctx.constants, back,
-    )  # fmt: skip
-    g_threshold = reduce_to(threshold, total) if learning else None
-    g_bias = reduce_to(bias, gx[:, 0]) if biased else None
-    return (gx if wanted else None), g_threshold, g_bias, *(None,) * 14
-
-
-differentiable(sigma_delta_fwd, _backward, _save)
+    return {
+        "x": gx if back.wants("x") else None,
+        "threshold": reduce_to(back.threshold, total),
+        "bias": reduce_to(back.bias, gx[:, 0]) if back.wants("bias") else None,
+    }
 
 
 @with_reference
 def sigma_delta(
-    x: Tensor,
-    threshold: Tensor,
-    scale: int,
-    *,
-    bias: Tensor | None = None,
-    relu: bool = True,
-    tau_grad: float = 1.0,
-    scale_grad: float = 1.0,
-    surrogate: str = DEFAULT,
-    cum_error: bool = False,
-    shift: bool = False,
-    state: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
-    return_state: bool = False,
-) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    x: Tensor, threshold: Tensor, scale: int, *, bias: Tensor | None = None, relu: bool = True,
+    tau_grad: float = 1.0, scale_grad: float = 1.0, surrogate: str = DEFAULT,
+    cum_error: bool = False, shift: bool = False,
+    state: tuple[Tensor, Tensor, Tensor, Tensor] | None = None, return_state: bool = False,
+) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Run sigma-delta neurons over time: sum, bias, activation and encoder in one pass.
 
     Equal bit for bit to ``sigma``, ``torch.relu(y + bias)`` and ``delta`` one after the other.

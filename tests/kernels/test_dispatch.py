@@ -4,11 +4,14 @@ import contextlib
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
 from lapilli.kernels.executors import dispatch
+from lapilli.kernels.executors.declaration import kernel_op
 from lapilli.kernels.executors.dispatch import execute, executor, launch_options
+from lapilli.kernels.executors.operators import define_op
 from lapilli.kernels.executors.rows import BLOCK
 from lapilli.kernels.proof.aot import launches
 from lapilli.kernels.recurrences import cuba, sigma
@@ -169,3 +172,69 @@ def test_output_that_is_not_wanted_is_none_or_empty():
     x = torch.randn(2, 5, 3)
     assert sigma.sigma_sum(x, None, False, False)[1] is None
     assert sigma.sigma_sum.op(x, None, False, False)[1].shape == (0,)
+
+
+def _again(factor, module="somewhere", with_offset=False):
+    """Define ``lapilli::defined_again``, as a cell of a notebook does."""
+    if with_offset:
+
+        def defined_again(x: torch.Tensor, offset: float) -> torch.Tensor:
+            return x * factor + offset
+
+    else:
+
+        def defined_again(x: torch.Tensor) -> torch.Tensor:
+            return x * factor
+
+    defined_again.__module__ = module
+    return define_op(defined_again, samples="x")
+
+
+def test_an_operator_defined_again_takes_the_place_of_the_old_one():
+    x = torch.ones(2, 3)
+    old, new = _again(2.0), _again(3.0)
+    for call in (old, new, new.op, torch.ops.lapilli.defined_again):
+        assert torch.equal(call(x), x * 3.0)
+    other = _again(3.0, with_offset=True)
+    for call in (other, other.op, torch.ops.lapilli.defined_again_2):
+        assert torch.equal(call(x, 1.0), x * 4.0)
+    assert torch.equal(_again(5.0).op(x), x * 5.0)
+    torch.library.opcheck(other.op, (x, 1.0))
+
+
+def test_an_operator_of_another_module_keeps_its_name():
+    _again(2.0)
+    with pytest.raises(ValueError, match=r"elsewhere defines an operator 'defined_again', and so"):
+        _again(3.0, module="elsewhere")
+    taken = cuba.cuba_fwd.launch
+    same = types.FunctionType(taken.__code__, taken.__globals__, taken.__name__)
+    same.__annotations__, same.__module__ = taken.__annotations__, "somewhere"
+    with pytest.raises(ValueError, match=r"and so does lapilli\.kernels\.recurrences\.cuba\."):
+        define_op(same)
+
+
+def test_a_declaration_names_what_it_does_not_know():
+    def declared(x: torch.Tensor, sum0: torch.Tensor | None, final: bool):
+        """Do not know REVERSE."""
+
+    outputs = {"y": "[N, T, C]", "sum1": "[N, C] if final"}
+    decorate = kernel_op(sigma._sigma_kernel, samples="x sum0", outputs=outputs)
+    with pytest.raises(TypeError, match="takes REVERSE, which is neither an argument nor"):
+        decorate(declared)
+    for text, problem in (("[N, T, C] float64", "expected a shape"), ("[N, T, C] if lost", "lost")):
+        decorate = kernel_op(
+            sigma._sigma_kernel, samples="x sum0", outputs=outputs | {"y": text},
+            values={"REVERSE": "False"},
+        )  # fmt: skip
+        with pytest.raises(TypeError, match=problem):
+            decorate(declared)
+
+
+def test_a_gradient_that_nobody_gives_is_zero_or_none():
+    x, decay = torch.randn(2, 3, 9), torch.tensor([410.0])
+    leaf = x.clone().requires_grad_()
+    current, voltage = cuba.cuba_dynamics(leaf, decay, decay, 1.0, 4096)
+    (alone,) = torch.autograd.grad(voltage.sum(), leaf, retain_graph=True)
+    (both,) = torch.autograd.grad(voltage.sum() + 0.0 * current.sum(), leaf)
+    assert torch.equal(alone, both)
+    assert alone.abs().max() > 0

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lapilli.kernels.executors.dispatch import run_loop
+from lapilli.kernels.executors.dispatch import execute, run_loop
 from lapilli.kernels.executors.loops import loop_of
 from lapilli.kernels.toolkit import (
     jit,
@@ -180,3 +180,49 @@ def _sorting(carry, ptrs, fixed, base, at, live, t, C, flags, U: tl.constexpr):
 def test_what_a_cpu_cannot_run_is_refused(step, error, message):
     with pytest.raises(error, match=message):
         run(rows_of(step), torch.ones(1, 2, 3))
+
+
+@jit
+def _counting(carry, ptrs, fixed, base, at, live, t, C, flags, U: tl.constexpr):
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    for i in tl.static_range(U):
+        store_row(ptrs[1], base, at + i * C, xs[i] + tl.where(t & fixed > 0, 1.0, 0.0), live)
+    return carry
+
+
+@jit
+def _masked_kernel(
+    x_ptr, y_ptr, bits, T, C, M, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, _ = lanes(T, C, BLOCK)
+    walk_forward(_counting, 0.0, (x_ptr, y_ptr), bits, base, at, j < M, T, C, (), U, STAGES)
+
+
+@jit
+def _scaling(carry, ptrs, fixed, base, at, live, t, C, flags, U: tl.constexpr):
+    xs = load_rows(ptrs[0], base, at, C, live, U)
+    for i in tl.static_range(U):
+        store_row(ptrs[1], base, at + i * C, xs[i] * fixed, live)
+    return carry
+
+
+@jit
+def _limited_kernel(
+    x_ptr, y_ptr, limit, T, C, M, U: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    j, base, at, _ = lanes(T, C, BLOCK)
+    walk_forward(_scaling, 0.0, (x_ptr, y_ptr), limit, base, at, j < M, T, C, (), U, STAGES)
+
+
+def test_a_number_is_what_it_is_given_as_whatever_its_name():
+    x = torch.zeros(2, 4, 3)
+    y = torch.empty_like(x)
+    execute(_masked_kernel, tuple(x.shape), (x, y, 2))
+    assert y[0, :, 0].tolist() == [0.0, 0.0, 1.0, 1.0]
+    x.fill_(1.0)
+    for limit in (0.5, 3):  # a name of a whole number, in lapilli
+        execute(_limited_kernel, tuple(x.shape), (x, y, limit))
+        assert (y == limit).all()
+    whole = loop_of(_limited_kernel).whole((torch.Tensor, torch.Tensor, int))
+    assert whole == ("limit",)
+    assert loop_of(_limited_kernel).whole((torch.Tensor, torch.Tensor, float)) == ()
