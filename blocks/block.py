@@ -139,6 +139,7 @@ class NeuronBlock(Block):
     delay: Delay | None
     neuron_params: dict[str, Any] | None  # until the neuron is there
     synapse_params: dict[str, Any] | None  # of a class that makes its own synapse
+    _new_neuron: Callable[..., Any]  # a family's, see ``family.py``; classes without one have none
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "delay" and not (value is None or isinstance(value, torch.nn.Module)):
@@ -246,7 +247,7 @@ class NeuronBlock(Block):
             if self.delay_shift:
                 y = step_delay(self, y)
         if self.delay is not None:
-            y = self._delayed(y)
+            y = self._delayed(y, self.delay)
         return self._counted(y)
 
     def _synapses(self) -> tuple[Any, ...]:
@@ -270,9 +271,9 @@ class NeuronBlock(Block):
                 self.__dict__["_stream"] = Stream.of(self, x)
         return y
 
-    def _delayed(self, y: Tensor) -> Tensor:
+    def _delayed(self, y: Tensor, delay: Delay) -> Tensor:
         """Apply the axonal delay, which keeps its input as the neuron does its state."""
-        delay, neuron = self.delay, self.neuron
+        neuron = self.neuron
         if delay.persistent_state != neuron.persistent_state:
             delay.persistent_state = neuron.persistent_state
         if neuron.persistent_state and getattr(neuron, "began_at_rest", False):

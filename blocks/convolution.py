@@ -17,6 +17,7 @@ from lapilli.kernels.synapses.events import Events, events_of
 from torch import Tensor
 
 from .maps import (
+    NO_OUTPUT,
     WORTHWHILE,
     Product,
     Weights,
@@ -24,8 +25,8 @@ from .maps import (
     density_limit,
     found_events,
     from_frames,
-    input_again,
     input_rows,
+    input_to_derive_again,
     is_rows,
     keep,
     kept_events,
@@ -96,7 +97,7 @@ def convolution_fwd(
         events, room = found_events(x, most, room)
         outputs, _ = _convolution(x, weights, step, events, options)
         outputs = [y.contiguous() for y in outputs]
-    return outputs[0], outputs[1] if w_im is not None else None, *room
+    return outputs[0], outputs[1] if w_im is not None else NO_OUTPUT, *room
 
 
 @define_op(samples="g g_im", any_layout="w w_im")
@@ -223,8 +224,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx, *gradients):
         count = len(gradients)
         weights, kept = kept_of(ctx, count)
-        twice = torch.is_grad_enabled() and kept is not None
-        x = input_again(ctx, kept) if twice else None
+        x = input_to_derive_again(ctx, kept)
         stride, padding, dilation, transposed, _, groups = ctx.options
         options = stride, padding, dilation, transposed, groups
 

@@ -81,6 +81,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
     """
 
     lazy_sizes = ("delay",)
+    delay: Tensor
     tail: Tensor | None = state_value("tail", "The last steps of the input; None at rest.")
 
     def __init__(
@@ -137,7 +138,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
         if delay is not None:
             if is_to_be_drawn(delay):
                 fill(self, "delay", torch.rand(channels, dtype=torch.float32, device="cpu"))
-            unmark(self._parameters["delay"])
+            unmark(self.delay)
         self.init = True
 
     @property

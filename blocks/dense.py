@@ -47,7 +47,8 @@ class _MaskedBlock(SynapseBlock):
         if self.synapse is not None:
             shape = (self.synapse.out_channels, self.synapse.in_channels)
         else:
-            shape = (self.synapse_params["out_neurons"], self.synapse_params["in_neurons"])
+            params: Any = self.synapse_params  # there, until the synapse is
+            shape = (params["out_neurons"], params["in_neurons"])
         mask = checked_tensor("mask", mask, "0 and 1, [out, in]")
         if tuple(mask.shape) not in (shape, (*shape, 1, 1, 1)):
             raise ValueError(f"mask must be [out, in] = {shape}; got shape {tuple(mask.shape)}")
@@ -75,7 +76,8 @@ class _MaskedBlock(SynapseBlock):
 class AbstractAffine(_MaskedBlock):
     """Affine layer, for readout: a fully connected synapse and the neuron's dynamics.
 
-    Returns the voltage, of resonators the imaginary state; never delayed.
+    The output is the voltage, or for resonators the imaginary part of the state. It is never
+    delayed.
     """
 
     def __init__(
@@ -146,8 +148,8 @@ class AbstractAffine(_MaskedBlock):
 class AbstractDense(_MaskedBlock):
     """Dense layer: a fully connected synapse and its neurons.
 
-    The input may be spikes or any other real numbers, which the weights multiply.
-    ``[N, in, T]`` to ``[N, out, T]``; with a tuple of ``in_neurons``, ``[N, C, H, W, T]`` to
+    The input may be spikes or any other real numbers, which the weights multiply. The block maps
+    ``[N, in, T]`` to ``[N, out, T]``. If ``in_neurons`` is a tuple, it maps ``[N, C, H, W, T]`` to
     ``[N, out, 1, 1, T]``.
     """
 

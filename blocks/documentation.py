@@ -6,29 +6,33 @@ from typing import TypeVar
 
 Class = TypeVar("Class", bound=type)
 
-_PAIR = "Integer, or a pair (height, width)"
+_PAIR = "an integer, or a pair (height, width)"
 
 _PARAMETERS = {
-    "neuron_params": "Arguments of the neuron, by name; the dict is not changed.",
-    "in_neurons": "Number of inputs; or (width, height) or (width, height, channels) of an image.",
+    "neuron_params": "Arguments of the neuron by name, as a dict, which is not changed.",
+    "in_neurons": "Number of inputs; for an image (width, height) or (width, height, channels).",
     "out_neurons": "Number of outputs.",
-    "in_features": "Channels of the input.",
-    "out_features": "Channels of the output.",
-    "kernel_size": f"{_PAIR}.",
-    "stride": f"{_PAIR}.",
-    "padding": f"{_PAIR}; zeros on every side.",
-    "dilation": f"{_PAIR}.",
-    "groups": "Groups of channels that do not see each other; divides both numbers of channels.",
-    "weight_scale": "Factor of the initial weight, uniform within 1 over the root of the fan-in.",
-    "weight_norm": "Learn length and direction of each output's weights separately.",
+    "in_features": "Number of channels of the input.",
+    "out_features": "Number of channels of the output.",
+    "kernel_size": f"Size of the window: {_PAIR}.",
+    "stride": f"How far the window moves at a time: {_PAIR}.",
+    "padding": f"Number of zeros added on every side: {_PAIR}.",
+    "dilation": f"Distance between neighbouring inputs of a window: {_PAIR}.",
+    "groups": (
+        "Number of groups of channels that do not see each other. It must divide both numbers\n"
+        "of channels."
+    ),
+    "weight_scale": "Factor of the initial weights, drawn uniformly within 1 / sqrt(fan-in).",
+    "weight_norm": "Learn the length and the direction of each output's weights separately.",
     "pre_hook_fx": (
         "Function applied to the weight before use, called ``fx(weight)`` and, for export,\n"
-        "``fx(weight, descale=True)``. Left out: the neuron's ``quantize_8bit``. None: no function."
+        "``fx(weight, descale=True)``. If left out, it is the neuron's ``quantize_8bit``.\n"
+        "With None, no function is applied."
     ),
-    "delay": "Learn an axonal delay of each channel, 0 to 62 steps; see ``axon.Delay``.",
-    "delay_shift": "Delay the output by one step, which is what spikes need on the chip to arrive.",
-    "count_log": "Also return the event rate, the share of non-zero outputs.",
-    "num_winners": "Neurons that may be active at once, 1 to ``out_neurons``.",
+    "delay": "Learn an axonal delay for each channel, of 0 to 62 steps; see ``axon.Delay``.",
+    "delay_shift": "Delay the output by one step, which a spike takes to arrive on the chip.",
+    "count_log": "Also return the event rate, which is the share of outputs that are not zero.",
+    "num_winners": "Number of neurons that may be active at once, 1 to ``out_neurons``.",
     "self_excitation": "Initial weight of each neuron on itself, kept within [0, 1].",
     "requires_grad": "Learn the weights of the feedback.",
     "gradient": (
@@ -45,7 +49,7 @@ _PARAMETERS = {
         "which adds the weights of those that are not zero. With groups and transposed, ``dense``\n"
         "always. The result is the same; can be changed as ``block.synapse.product``."
     ),
-    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool; 0 cuts a synapse. None cuts none.",
+    "mask": "Tensor or array ``[out, in]`` of 0 and 1, or bool. A 0 cuts the synapse.",
 }
 
 
@@ -110,7 +114,7 @@ def _shown(cls: type, example: str) -> str:
 
 def continued(cls: type, *kinds: type) -> None:
     """Let the docstring of a class go on with that of the first kind that lists its parameters."""
-    own = vars(cls).get("__doc__")
+    own = vars(cls).get("__doc__") or ""
     for kind in kinds if own else ():
         text = vars(kind).get("__doc__") or ""
         if "\nParameters\n" in text:

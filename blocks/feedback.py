@@ -39,6 +39,7 @@ class FeedbackBlock(NeuronBlock):
         broadcast against ``[N, neurons..., T]``.
     """
 
+    _gradient: Gradient
     spike_state: Tensor = state_value("spike_state", "Spikes of the last step of the last call.")
 
     def _set_feedback(

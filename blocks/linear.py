@@ -20,6 +20,7 @@ from torch import Tensor
 from . import tensor_cores
 from .maps import (
     LEAST,
+    NO_OUTPUT,
     WORTHWHILE,
     Product,
     Weights,
@@ -27,8 +28,8 @@ from .maps import (
     density_limit,
     found_events,
     from_frames,
-    input_again,
     input_rows,
+    input_to_derive_again,
     is_rows,
     keep,
     kept_events,
@@ -104,7 +105,7 @@ def linear_fwd(
         most = _most_of_rows(x, weights, product, has_codes, learning)
         events, room = found_events(x, most, room)
         outputs, _ = _linear(x, weights, step, events, has_codes)
-    return outputs[0], outputs[1] if w_im is not None else None, *room
+    return outputs[0], outputs[1] if w_im is not None else NO_OUTPUT, *room
 
 
 @define_op(samples="g g_im", any_layout="w w_im")
@@ -116,7 +117,7 @@ def linear_input_bwd(
     exact = exact and mode == "split3"
     with true_float32(g.device, "matmul", unless=mode == "tf32"):
         total = _product(g, w, exact)
-        if g_im is None:
+        if g_im is None or w_im is None:
             return total
         if exact and tensor_cores.usable(g.device):
             return total.add_(_product(g_im, w_im, exact))
@@ -219,8 +220,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, *gradients):
         count = len(gradients)
         weights, kept = kept_of(ctx, count)
-        twice = torch.is_grad_enabled() and kept is not None
-        x = input_again(ctx, kept) if twice else None
+        x = input_to_derive_again(ctx, kept)
         if isinstance(kept, Tensor) and kept.shape == ctx.shape:
             kept = input_rows(kept)
 

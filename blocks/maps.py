@@ -106,15 +106,20 @@ def density_limit(
 
 def two_weights(weights: Weights) -> tuple[Tensor, Tensor | None]:
     """Return one weight and None, or two."""
-    if len(weights) > 2:
-        raise ValueError(f"a map takes one weight or two; got {len(weights)}")
-    return weights[0], weights[1] if len(weights) > 1 else None
+    match weights:
+        case (one,):
+            return one, None
+        case (real, imag):
+            return real, imag
+    raise ValueError(f"a map takes one weight or two; got {len(weights)}")
 
 
 def present(*tensors: Tensor | None) -> Weights:
     """Return those that are not None."""
     return tuple([t for t in tensors if t is not None])
 
+
+NO_OUTPUT: Any = None  # of an operator, whose schema has no word for an output that may be missing
 
 # What a map keeps of its input for the gradients of its weights: the input, or what it found in it
 
@@ -210,13 +215,20 @@ def keep(ctx, x: Tensor, weights: Weights, kept: Events | Tensor | None, learnin
     ctx.save_for_backward(*weights, *(parts if learning else ()))
 
 
-def kept_of(ctx, count: int) -> tuple[Weights, Events | Tensor | None]:
+def kept_of(ctx, count: int) -> tuple[Weights, Any]:
     """Return the weights, and what ``keep`` kept: events, rows, an input, or None."""
     saved = ctx.saved_tensors  # read once: activation checkpointing allows no more
     weights, parts = saved[:count], saved[count:]
     if len(parts) > 1:
-        return weights, Events(*parts, ctx.matrix)
-    return weights, parts[0] if parts else None
+        columns, starts, values = parts
+        return weights, Events(columns, starts, values, ctx.matrix)
+    only: Any = parts[0] if parts else None
+    return weights, only
+
+
+def input_to_derive_again(ctx, kept: Any) -> Tensor | None:
+    """Return the input where gradients of gradients are wanted and it was kept, else None."""
+    return input_again(ctx, kept) if torch.is_grad_enabled() and kept is not None else None
 
 
 def input_again(ctx, kept: Events | Tensor) -> Tensor:

@@ -26,7 +26,7 @@ __all__ = [
 
 @documented(
     "For input that is not ``[batch, neurons..., time]``, a weight or bias of several values.",
-    neuron_params="Arguments of the neuron, by name; None: no neuron, the input passes.",
+    neuron_params="Arguments of the neuron by name, or None for no neuron: the input passes.",
     weight=(
         "Factor of the input to start from; it is learned, and quantised when used. None: the\n"
         "input is not multiplied."
@@ -93,12 +93,13 @@ class AbstractInput(NeuronBlock):
         Tensor
             Spikes, of the shape of ``x``; with ``count_log`` also the event rate.
         """
+        one: Any = x
         if self.neuron is None:
-            check_input(x, "Input")
-            self.input_shape = x.shape[1:-1]
-            return self._counted(step_delay(self, x) if self.delay_shift else x)
+            check_input(one, "Input")  # refuses a pair
+            self.input_shape = one.shape[1:-1]
+            return self._counted(step_delay(self, one) if self.delay_shift else one)
         if not self.neuron.complex:
-            z = self._scaled(x)
+            z = self._scaled(one)
         elif isinstance(x, Tensor):
             z = (self._scaled(x),) * 2
         else:
@@ -138,7 +139,7 @@ def _one_value(name: str, value: Any) -> torch.nn.Parameter | None:
     ),
 )
 class AbstractFlatten(Block):
-    """Flatten the neurons: ``[N, C, H, W, T]`` to ``[N, C * H * W, T]``; moves no data."""
+    """Flatten the neurons, ``[N, C, H, W, T]`` to ``[N, C * H * W, T]``, without moving data."""
 
     def __init__(self, count_log: bool = False):
         super().__init__()

@@ -48,13 +48,14 @@ _RAISES = "For arguments out of range, an unknown ``gradient``, or input of anot
 class AbstractRecurrent(FeedbackBlock):
     """Recurrent layer: a fully connected synapse, and another from the layer's spikes back to it.
 
-    ``[N, in, T]`` to ``[N, out, T]``. A spike comes back one step later. Both weights are always
-    quantised: without a ``pre_hook_fx``, as the neuron does. A bias of either synapse is added to
-    the weighted input at every step.
+    The block maps ``[N, in, T]`` to ``[N, out, T]``. A spike comes back one step later. Both
+    weights are always quantised: by ``pre_hook_fx``, or without one by the neuron's
+    ``quantize_8bit``. If a synapse has a bias, it is added to the weighted input at every step.
     """
 
     input_synapse: GenericLayer | ComplexLayer
-    recurrent_synapse: GenericLayer | ComplexLayer
+    recurrent_synapse: Any  # as the other one; None before a class of a user has made it
+    recurrent_params: dict[str, Any]  # until then
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class AbstractRecurrent(FeedbackBlock):
         options["in_neurons"] = out_neurons
         if self.input_synapse is None:
             self.recurrent_synapse = None
-            self.recurrent_params = self.synapse_params | options
+            self.recurrent_params = dict(self.synapse_params or {}) | options
         else:
             self.recurrent_synapse = self._new_synapse("Dense", hook, **options)
         self._set_sizes(self.input_synapse)
@@ -148,11 +149,11 @@ class AbstractRecurrent(FeedbackBlock):
     ),
 )
 class AbstractKWTA(FeedbackBlock):
-    """Competition of which about ``num_winners`` neurons spike at once (k winners take all).
+    """Layer of competing neurons: about ``num_winners`` spike at once (k winners take all).
 
-    A fully connected synapse; each spike inhibits all other neurons one step later with weight -1
-    and excites its own with ``self_excitation``. ``[N, in, T]`` to ``[N, out, T]``; ``[N, in, 1, 1,
-    T]`` to ``[N, out, 1, 1, T]``.
+    The inputs come through a fully connected synapse. One step later, each spike inhibits all other
+    neurons with weight -1, and excites its own neuron with ``self_excitation``. The block maps
+    ``[N, in, T]`` to ``[N, out, T]``, and ``[N, in, 1, 1, T]`` to ``[N, out, 1, 1, T]``.
     """
 
     shown = ("num_winners",)
@@ -199,7 +200,7 @@ class AbstractKWTA(FeedbackBlock):
 
     @property
     def num_winners(self) -> int:
-        """How many neurons spike at once, about; from 1 to ``num_neurons``."""
+        """Approximate number of neurons that spike at once, from 1 to ``num_neurons``."""
         return self._num_winners
 
     @num_winners.setter

@@ -119,7 +119,8 @@ class StoredWeight(KeepsFloat32, torch.nn.Module):
             self._start_from(weight)
             stored.copy_(weight)
             if enabled:
-                self._stored("weight_g").copy_(norms_of_rows(weight))
+                gain: Any = self._stored("weight_g")
+                gain.copy_(norms_of_rows(weight))
             if self.bias is not None:
                 self.bias.zero_()
 

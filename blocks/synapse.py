@@ -32,7 +32,7 @@ __all__ = ["Conv", "ConvTranspose", "Dense", "GenericLayer", "Pool", "Unpool"]
 _RAISES = "For arguments out of range or of a wrong length."
 _HOOK = "Function applied to the weight before use, e.g. a neuron's ``quantize_8bit``; or None."
 _POOLED = {
-    "stride": "Integer, or a pair (height, width); None for ``kernel_size``.",
+    "stride": "How far the window moves at a time: an integer, or a pair; None: ``kernel_size``.",
     "weight_scale": "Every entry of the weight.",
     "weight_norm": "Store direction and length of the weight apart; it stays constant.",
 }
@@ -149,12 +149,12 @@ class _Convolving(GenericLayer):
                 f"groups must divide in_features and out_features; got groups={groups}, "
                 f"in_features={channels[0]}, out_features={channels[1]}"
             )
-        kernel = (*as_pair("kernel_size", kernel_size), 1)
-        stride = (*as_pair("stride", stride), 1)
-        padding = (*as_pair("padding", padding, least=0), 0)
-        dilation = (*as_pair("dilation", dilation), 1)
-        rest = (0, groups, False, dilation) if self._transposes else (dilation, groups, False)
-        arguments = (*channels, kernel, stride, padding, *rest)
+        window = (*as_pair("kernel_size", kernel_size), 1)
+        steps = (*as_pair("stride", stride), 1)
+        margin = (*as_pair("padding", padding, least=0), 0)
+        gaps = (*as_pair("dilation", dilation), 1)
+        rest = (0, groups, False, gaps) if self._transposes else (gaps, groups, False)
+        arguments = (*channels, window, steps, margin, *rest)
         self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
 
     def map(self, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -219,11 +219,11 @@ class _Pooling(GenericLayer):
         pre_hook_fx: Hook | None = None,
     ):
         kernel = as_pair("kernel_size", kernel_size)
-        stride = kernel if stride is None else as_pair("stride", stride)
-        padding = (*as_pair("padding", padding, least=0), 0)
-        dilation = (*as_pair("dilation", dilation), 1)
-        rest = (0, 1, False, dilation) if self._transposes else (dilation, 1, False)
-        arguments = (1, 1, (*kernel, 1), (*stride, 1), padding, *rest)
+        steps = kernel if stride is None else as_pair("stride", stride)
+        margin = (*as_pair("padding", padding, least=0), 0)
+        gaps = (*as_pair("dilation", dilation), 1)
+        rest = (0, 1, False, gaps) if self._transposes else (gaps, 1, False)
+        arguments = (1, 1, (*kernel, 1), (*steps, 1), margin, *rest)
         self._begin(weight_scale, weight_norm, pre_hook_fx, *arguments)
 
     def _start_from(self, weight: Tensor) -> None:

@@ -22,7 +22,7 @@ _SHOWS_POOL = """\
 torch.Size([1, 2, OUT, OUT, 10])"""
 _CONVOLVED = "For arguments out of range or of a wrong length, or input that is not NCHWT."
 _POOLED = {
-    "stride": "Integer, or a pair (height, width); None for ``kernel_size``.",
+    "stride": "How far the window moves at a time: an integer, or a pair; None: ``kernel_size``.",
     "weight_scale": "Every entry of the weight.",
     "weight_norm": "Store direction and length of the weight apart; it stays constant.",
     "neuron_params": "Arguments of the neuron, by name; ``norm`` is not used here.",

@@ -43,13 +43,14 @@ class Neuron(AdaptiveNeuron):
     threshold_step
         What a spike adds to the threshold; rounded toward zero to a multiple of ``1 / scale``.
     current_decay, voltage_decay
-        Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
-        each channel draws. A single number is then widened by 1 %.
+        Share that is lost in each step, in [0, 1]. With ``shared_param=False`` it may also be a
+        pair (min, max), from which each channel draws its own. A single number is then widened by
+        1 %.
     threshold_decay, refractory_decay
         The same for the threshold, which returns to its value at rest, and for the refractory
         state, which returns to 0. A single number is not widened.
     norm
-        Class or function that makes a norm, which is applied to the input; None: no norm.
+        Class or function that makes a norm, which is applied to the input, or None.
     requires_grad
         Learn the current and voltage decay. The gradients of the other two are zero.
     overflow
@@ -139,7 +140,7 @@ class Neuron(AdaptiveNeuron):
             "gradedSpike": self.graded_spike,
         }
 
-    def _arguments(self, input: Tensor) -> tuple[tuple[Any, ...], tuple[Tensor, ...] | None]:
+    def _arguments(self, input: Tensor) -> tuple[tuple[Any, ...], Any]:
         """Return the kernel's arguments for this call and the state before it."""
         x = self._enter(input)
         if self.norm is not None:

@@ -38,8 +38,9 @@ class Neuron(FixedPointNeuron):
     threshold
         Voltage that must be exceeded to spike; at least ``1 / scale``.
     current_decay, voltage_decay
-        Share lost a step, in [0, 1]; with ``shared_param=False`` also a pair (min, max) from which
-        each channel draws. A single number is then widened by 1 %.
+        Share that is lost in each step, in [0, 1]. With ``shared_param=False`` it may also be a
+        pair (min, max), from which each channel draws its own. A single number is then widened by
+        1 %.
     tau_grad, scale_grad
         Width, above 0, and height of the surrogate gradient, which stands in for the derivative of
         a spike while training. By default it is ``0.1 * scale_grad / (2 * w) * exp(-d / w)``, where
@@ -50,18 +51,19 @@ class Neuron(FixedPointNeuron):
         64 times as many. Results equal lava-dl's bit for bit if ``scale`` is a power of two and no
         state passes 2**24 of its units, which is 4096 at the default.
     norm
-        Class or function that makes a norm, which is applied to the current; None: no norm.
+        Class or function that makes a norm, which is applied to the current, or None.
     dropout
-        Module applied to the spikes; None: no dropout.
+        Module applied to the spikes. With None there is no dropout.
     shared_param
-        One decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
+        Whether all neurons share one decay, or each channel has its own; see
+        ``lapilli.neurons.base.Neuron``.
     persistent_state
         Keep current and voltage from one call to the next (detached), from one batch of training to
         the next too: call ``lapilli.reset_state(net)`` between samples. A change of batch size
         returns to rest, and so does ``reset_state()``.
     requires_grad
         Learn the decays. Their gradients are those of the loss, as for every parameter of torch, so
-        that an optimizer lowers it. lava-dl's have the opposite sign, see
+        that an optimizer lowers it. Those of lava-dl have the opposite sign; see
         ``lapilli.set_decay_gradient``.
     graded_spike
         Spikes carry the voltage instead of 1.
@@ -150,16 +152,15 @@ class Neuron(FixedPointNeuron):
     def _tested(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return states[1:]
 
-    def _current(
-        self, x: Tensor, current_decay: Tensor, state: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, Tensor]:
+    def _current(self, x: Tensor, current_decay: Tensor, state: Any) -> tuple[Tensor, Tensor]:
         """Return the current after the norm, and before it."""
         found = leaky(
             x, current_decay, self.s_scale, state=state and state[0], is_current=True,
             **self._care(),
         )  # fmt: skip
         current = self._counted(found)
-        return self.norm(current), current
+        norm: Any = self.norm  # there where this is called
+        return norm(current), current
 
     def dynamics(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return current (after the norm) and voltage before the reset, as ``input``'s shape."""

@@ -185,7 +185,8 @@ class Delta(Stateful):
         """Check an input, learn its shape, and return the threshold as forward uses it."""
         self._check(x)
         if not self.shared_param:
-            channels, *others = self.shape
+            shape: Any = self.shape  # learned from the input
+            channels, *others = shape
             self._settle(channels, (channels, *(1,) * len(others)))
         return self._used()
 
@@ -222,7 +223,7 @@ class Delta(Stateful):
             Events, of the shape of ``input``.
         """
         threshold, keeps = self._enter(input), self._keeps(input)
-        y = kernel.delta(
+        y: Any = kernel.delta(
             input, threshold, self.scale, state=self._state(input.shape[0]), return_state=keeps,
             shift=delay_shift, **self._options,
         )  # fmt: skip

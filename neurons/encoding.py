@@ -1,5 +1,7 @@
 """What the encoder of a sigma-delta neuron holds: threshold, surrogate gradient, state."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from lapilli.kernels.numbers.formula import GivenSurrogate
@@ -10,6 +12,8 @@ from .neuron import Neuron
 
 class EncodingNeuron(Neuron):
     """What the encoder of a sigma-delta neuron holds, as attributes of the neuron."""
+
+    delta: Any  # the encoder, a Delta
 
     @property
     def threshold(self) -> torch.nn.Parameter:
@@ -82,7 +86,8 @@ class EncodingNeuron(Neuron):
     @Neuron.requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
         """Whether threshold and bias are learned."""
-        Neuron.requires_grad.fset(self, requires_grad)
+        set_own: Any = Neuron.requires_grad.fset
+        set_own(self, requires_grad)
         if "delta" in self._modules:
             self.delta.requires_grad = requires_grad
 
@@ -96,7 +101,8 @@ class EncodingNeuron(Neuron):
         self._persistent_state = flag("persistent_state", persistent_state)
         for name in ("sigma", "delta"):
             if name in self._modules:
-                self._modules[name].persistent_state = self._persistent_state
+                part: Any = self._modules[name]
+                part.persistent_state = self._persistent_state
 
     @property
     def cum_error(self) -> bool:

@@ -65,6 +65,8 @@ class FixedPointNeuron(Neuron):
     _has_chip_rule = True  # whether lava's netx simulates such neurons
     phase = False  # whether it is a resonator that spikes by its phase
     _options: Callable[[], dict[str, Any]]  # of the surrogate gradient
+    dynamics: Callable[..., Any]
+    spike: Callable[..., Any]
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
 
 
-def size(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+def size(module: Any, name: str, values: torch.Tensor) -> None:
     """Put a parameter in the place of one without a size, to which nobody refers yet."""
     before = module._parameters[name]
     values = values.to(before.device).clone()  # a copy, into which nothing was written since
@@ -27,13 +27,13 @@ def size(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
     module._unsized.discard(name)
 
 
-def size_provisionally(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+def size_provisionally(module: Any, name: str, values: torch.Tensor) -> None:
     """Do as ``size``; the values are to be drawn at the first call."""
     size(module, name, values)
     mark_provisional(module._parameters[name])
 
 
-def fill(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+def fill(module: Any, name: str, values: torch.Tensor) -> None:
     """Write values into a parameter, and give it their size where it has none."""
     parameter = module._parameters[name]
     # never an inference tensor, which no training call could save
@@ -54,7 +54,7 @@ def resize(entry: torch.Tensor, values: torch.Tensor) -> None:
         entry.data = values.to(device=entry.device, dtype=entry.dtype, copy=True)
 
 
-def assign(module: torch.nn.Module, name: str, values: torch.Tensor) -> None:
+def assign(module: Any, name: str, values: torch.Tensor) -> None:
     """Give a parameter values that are its own, and their size; the object stays the same."""
     if is_lazy(module._parameters[name]):
         fill(module, name, values)
@@ -84,7 +84,7 @@ def is_distributed() -> bool:
 
 def unmark(parameter: torch.Tensor) -> None:
     """Say that the values of a parameter are its own."""
-    parameter.__dict__.pop("_provisional", None)
+    vars(parameter).pop("_provisional", None)
 
 
 class LazySize:
@@ -105,7 +105,8 @@ class LazySize:
     def _register_unsized(self, name: str, requires_grad: bool) -> None:
         """Register a float32 parameter without a size."""
         with unset_fake_temporarily():  # torch cannot make a fake one
-            parameter = UninitializedParameter(requires_grad=requires_grad, dtype=torch.float32)
+            make: Any = UninitializedParameter  # its types do not have dtype
+            parameter = make(requires_grad=requires_grad, dtype=torch.float32)
         self.register_parameter(name, parameter)  # type: ignore[attr-defined]
         self._unsized.add(name)
 

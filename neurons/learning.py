@@ -25,6 +25,11 @@ ANEW = "make another neuron, with the argument"
 class LearningNeuron(Stateful):
     """Parameters of a neuron: their ranges, sizes, first values, and what is learned of them."""
 
+    shared_param: bool
+    p_scale: int
+    requires_grad: bool
+    _ranges: dict[str, tuple[float, float]]
+
     def _add_decay(self, name: str, value: Range, jitter: float = 0.0, learns: bool = True) -> None:
         """Register a decay parameter, in units of ``1 / p_scale``.
 
@@ -39,26 +44,26 @@ class LearningNeuron(Stateful):
         """Check a constructor argument and return the range of its values, to be drawn later."""
         label = name.replace("_", " ")
         expected = f"expected {label} to be a scalar or a pair (min, max)"
-        if isinstance(value, (np.ndarray, Tensor)):
-            value = value.tolist()
+        given: Any = value.tolist() if isinstance(value, (np.ndarray, Tensor)) else value
         if self.shared_param:
             require(
-                np.isscalar(value),
-                f"expected {label} to be a scalar when shared_param is True; got {name}={value}. "
+                np.isscalar(given),
+                f"expected {label} to be a scalar when shared_param is True; got {name}={given}. "
                 f"A range needs shared_param=False.",
             )
-            low = high = number(name, value)
-        elif np.isscalar(value):
-            number(name, value)
-            low, high = (1 - jitter) * value, (1 + jitter) * value
+            low = high = number(name, given)
+        elif np.isscalar(given):
+            number(name, given)
+            one: Any = given
+            low, high = (1 - jitter) * one, (1 + jitter) * one
         else:
-            if not isinstance(value, (tuple, list)):
-                raise ArgumentTypeError(f"{expected}; got {name}={value!r}")
-            require(len(value) == 2, f"{expected}; got {name}={value}")
-            low, high = (number(name, v) for v in value)
+            if not isinstance(given, (tuple, list)):
+                raise ArgumentTypeError(f"{expected}; got {name}={given!r}")
+            require(len(given) == 2, f"{expected}; got {name}={given}")
+            low, high = (number(name, v) for v in given)
         require(
-            all(limits[0] <= v <= limits[1] for v in np.ravel(value)),
-            f"{label} must be in [{limits[0]:g}, {limits[1]:g}]; got {name}={value}",
+            all(limits[0] <= v <= limits[1] for v in np.ravel(given)),
+            f"{label} must be in [{limits[0]:g}, {limits[1]:g}]; got {name}={given}",
         )
         if not self.shared_param:
             self._ranges[name] = (low, high)
@@ -163,7 +168,7 @@ class LearningNeuron(Stateful):
         self._size_updates()
         self.clamp()
         for name in ("norm", "real_norm", "imag_norm"):
-            norm = getattr(self, name, None)
+            norm: Any = getattr(self, name, None)
             if hasattr(norm, "_size"):
                 norm._size(channels)
 

@@ -169,7 +169,7 @@ def confined_together(
     module: torch.nn.Module, names: tuple[str, ...], limit: Callable[..., tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
     """Return parameters that limit each other, as ``confined`` does; ``limit`` takes them all."""
-    own = [own_parameter(module, name) for name in names]
+    own: list[Any] = [own_parameter(module, name) for name in names]
     if any(p is None for p in own) or _is_foreign_code():
         return limit(*(_with_update(module, name, value_of(module, name)) for name in names))
     for name, parameter in zip(names, own, strict=True):
@@ -186,7 +186,7 @@ def confined_together(
     return tuple([used(module, n, p) for n, p in zip(names, own, strict=True)])
 
 
-def require_finite(module: torch.nn.Module, name: str, parameter: Tensor) -> None:
+def require_finite(module: Any, name: str, parameter: Tensor) -> None:
     """Raise ValueError unless a parameter on the CPU is finite; not while a graph is traced."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return

@@ -40,9 +40,9 @@ class Neuron(LearningNeuron):
         How many of the chip's integer units are 1: of decays, weights and states. ``s_scale`` is at
         least ``w_scale``.
     norm
-        Class or function without arguments that makes a norm module; None: no norm.
+        Class or function without arguments that makes a norm module. With None there is no norm.
     dropout
-        Module applied to the spikes; None: no dropout.
+        Module applied to the spikes. With None there is no dropout.
     persistent_state
         Keep the state from one call to the next instead of starting from rest. That is meant for
         a sequence in pieces: training on other samples wants ``lapilli.reset_state(net)`` before
@@ -199,7 +199,7 @@ class Neuron(LearningNeuron):
         function("norm", norm, "a callable that returns a norm, such as its class")
         names = ("real_norm", "imag_norm") if self.complex else ("norm",)
         for name in names:
-            module = None if norm is None else norm()
+            module: Any = None if norm is None else norm()
             if hasattr(module, "pre_hook_fx"):
                 module.pre_hook_fx = self.quantize_8bit
             setattr(self, name, module)

@@ -53,11 +53,12 @@ class ResonatorNeuron(FixedPointNeuron):
         64 times as many. Results equal lava-dl's bit for bit if ``scale`` is a power of two and no
         state passes 2**24 of its units, which is 4096 at the default.
     norm
-        Class or function that makes a norm, one for each part of the input; None: no norm.
+        Class or function that makes a norm, one for each part of the input, or None.
     dropout
-        Module applied to the spikes; None: no dropout.
+        Module applied to the spikes. With None there is no dropout.
     shared_param
-        One period and decay for all neurons, or one a channel; see ``lapilli.neurons.base.Neuron``.
+        Whether all neurons share one period and decay, or each channel has its own; see
+        ``lapilli.neurons.base.Neuron``.
     persistent_state
         Keep the state from one call to the next (detached), from one batch of training to the next
         too: call ``lapilli.reset_state(net)`` between samples. A change of batch size returns to
@@ -282,7 +283,8 @@ class ResonatorNeuron(FixedPointNeuron):
         thresholds = (getattr(self, name) for name in self._thresholds)
         state = self._state(real.shape[0])
         if self._links is not None:
-            real, imag = self._linked((real, imag), *decays[:2], state)
+            sin, cos, *_ = decays
+            real, imag = self._linked((real, imag), sin, cos, state)
         return ((real, imag), *decays, *thresholds, self.s_scale), state
 
     def _linked(self, x: Pair, sin: Tensor, cos: Tensor, state: tuple[Tensor, ...] | None) -> Pair:

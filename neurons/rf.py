@@ -48,7 +48,8 @@ class Neuron(base.ResonatorNeuron):
     def _run_dynamics(
         self, x: base.Pair, sin: Tensor, cos: Tensor, threshold: float, scale: int, **options: Any
     ) -> base.Pair:
-        return resonator(x, sin, cos, scale, **options)
+        found: Any = resonator(x, sin, cos, scale, **options)
+        return found
 
     def _options(self) -> dict[str, Any]:
         return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)

@@ -49,7 +49,8 @@ class Neuron(base.ResonatorNeuron):
         self, x: base.Pair, sin: Tensor, cos: Tensor, threshold: float, scale: int, **options: Any
     ) -> base.Pair:
         reset_from = None if self.no_reset else threshold
-        return resonator(x, sin, cos, scale, threshold=reset_from, **options)
+        found: Any = resonator(x, sin, cos, scale, threshold=reset_from, **options)
+        return found
 
     def _options(self) -> dict[str, Any]:
         return self._surrogate(TAU_RHO_MULT, SCALE_RHO_MULT)

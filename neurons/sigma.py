@@ -56,7 +56,7 @@ class Sigma(Stateful):
         """Return the running sum of ``input`` over its last dimension."""
         self._check(input)
         state, keeps = self._state(input.shape[0]), self._keeps(input)
-        y = kernel.sigma(input, state=state and state[0], return_state=keeps)
+        y: Any = kernel.sigma(input, state=state and state[0], return_state=keeps)
         if keeps:
             y, last = y
             self._keep_state(pre_state=last)

@@ -47,7 +47,7 @@ class Neuron(EncodingNeuron):
         Smallest change that is sent, at least 0; rounded down to a multiple of ``1 / scale``. A
         threshold that this makes 0 becomes ``1 / (64 * scale)``, the smallest event there is.
     activation
-        Callable from tensor to tensor of the same shape, usually ``torch.relu``; None: none.
+        Callable from tensor to tensor of the same shape, usually ``torch.relu``, or None.
     tau_grad, scale_grad
         Width, above 0, in the unit of the signal, and height of the surrogate gradient through
         which the threshold is learned; see ``surrogate`` of ``lapilli.neurons.delta.Delta``.
@@ -57,10 +57,10 @@ class Neuron(EncodingNeuron):
     cum_error
         Compare the changes added up since the last event with the threshold, not the last change.
     norm
-        Class or function that makes a norm, which is applied to the sum before the bias; None: no
-        norm.
+        Class or function that makes a norm, which is applied to the sum before the bias. With None
+        there is no norm.
     dropout
-        Module applied to the events; None: no dropout.
+        Module applied to the events. With None there is no dropout.
     shared_param
         One threshold for all neurons, or one a channel.
     persistent_state
@@ -129,6 +129,7 @@ class Neuron(EncodingNeuron):
             activation is None or callable(activation),
             f"activation must be a callable such as torch.relu, or None; got {activation!r}",
         )
+        scales: dict[str, Any] = fixed_point_scales(scale) | {"p_scale": 1}
         super().__init__(
             threshold=threshold,
             tau_grad=tau_grad,
@@ -139,7 +140,7 @@ class Neuron(EncodingNeuron):
             shared_param=shared_param,
             requires_grad=requires_grad,
             surrogate=surrogate,
-            **fixed_point_scales(scale) | {"p_scale": 1},
+            **scales,
         )
         self.graded_spike = True
         self.overflow = overflow
@@ -179,8 +180,9 @@ class Neuron(EncodingNeuron):
     def _size(self, channels: int, dimensions: int) -> None:
         if not self.shared_param:
             self.delta._size(channels, *(1,) * (dimensions - 1))
-        if hasattr(self.norm, "_size"):
-            self.norm._size(channels)
+        norm: Any = self.norm
+        if hasattr(norm, "_size"):
+            norm._size(channels)
 
     @property
     def began_at_rest(self) -> bool:  # noqa: D102 (the base says it)
@@ -211,11 +213,12 @@ class Neuron(EncodingNeuron):
         self.bias_is_set = True
 
     def _check_bias(self, bias: Tensor) -> None:
-        channels, neurons = self.shape[0], math.prod(self.shape)
+        shape: Any = self.shape  # known by now
+        channels, neurons = shape[0], math.prod(shape)
         require(
             bias.numel() in (1, neurons) or bias.shape == (channels,),
             f"bias must have one value, one a channel ({channels},) or one a neuron "
-            f"{tuple(self.shape)}; got shape {tuple(bias.shape)}",
+            f"{tuple(shape)}; got shape {tuple(bias.shape)}",
         )
 
     def _load_from_state_dict(
@@ -230,8 +233,9 @@ class Neuron(EncodingNeuron):
         """Add the bias to ``[N, neurons..., T]``."""
         if not self.bias_is_set:
             return y
-        whole = self.bias.numel() == math.prod(self.shape)
-        shape = self.shape if whole else (-1, *(1,) * (len(self.shape) - 1))
+        neurons: Any = self.shape  # known by now
+        whole = self.bias.numel() == math.prod(neurons)
+        shape = neurons if whole else (-1, *(1,) * (len(neurons) - 1))
         return y + self.bias.view(1, *shape, 1)
 
     # values
@@ -279,7 +283,7 @@ class Neuron(EncodingNeuron):
         else:
             y = self.sigma(x)
             y = self._biased(y if self.norm is None else self.norm(y))
-            y = y if passes else self.activation(y)
+            y = self.activation(y) if self.activation is not None and not passes else y
             y = self.delta(y, delay_shift)
         if self.requires_grad and not self.bias_is_set:
             y = with_zero_gradients(y, self.bias)
@@ -304,14 +308,13 @@ class Neuron(EncodingNeuron):
         sigma._check(x)
         threshold = delta._enter(x)
         before = [module._state(x.shape[0]) for module in (sigma, delta)]
-        if all(s is None for s in before):
-            state = None
-        else:  # one of them may have been reset alone
+        state: Any = None
+        if any(s is not None for s in before):  # one of them may have been reset alone
             rest = x.new_zeros(x.shape[:-1], dtype=torch.float32)
             total, encoder = before
             state = *(total or (rest,)), *(encoder or (rest,) * 3)
         keeps = self._keeps(x)
-        y = kernel.sigma_delta(
+        y: Any = kernel.sigma_delta(
             x, threshold, delta.scale, bias=self.bias if self.bias_is_set else None,
             relu=relu, shift=shift, state=state, return_state=keeps, **delta._options,
         )  # fmt: skip

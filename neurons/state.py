@@ -198,7 +198,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
     def began_at_rest(self) -> bool:  # noqa: D102 (the class says it)
         return self._last_call["began_at_rest"]
 
-    def _state(self, batch: int) -> tuple[Tensor, ...] | None:
+    def _state(self, batch: int) -> Any:
         """State before this call, each ``[batch, neurons...]``; None at rest."""
         if self.persistent_state:
             refuse_lost_state(self)
@@ -216,7 +216,8 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
             return tuple(given)
         # names are those of state_value, whose reading gives the value at rest
         every = [getattr(self, name) for name in self._rest]
-        return tuple([s if s.ndim > 1 else s.expand(batch, *self.shape) for s in every])
+        neurons: Any = self.shape  # known by now
+        return tuple([s if s.ndim > 1 else s.expand(batch, *neurons) for s in every])
 
     def _keep_state(self, **states: Tensor) -> None:
         """Keep copies, detached: what a call keeps for its backward is never written.
@@ -325,7 +326,7 @@ def refuse_graph(x: Tensor, why: str) -> None:
 
 
 @contextlib.contextmanager
-def stepping(neuron: torch.nn.Module, linked: bool = False) -> Iterator[None]:
+def stepping(neuron: Any, linked: bool = False) -> Iterator[None]:
     """Let a neuron keep its state from step to step of one call, and forget it where it would.
 
     With ``linked`` a resonator also hands the gradient of its state from step to step.

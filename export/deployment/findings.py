@@ -22,7 +22,7 @@ from lapilli.export.file.tables import (
 )
 from lapilli.export.machine.interpreter import passages, prepared
 from lapilli.export.machine.neurons import Limits
-from lapilli.export.network.blocks import blocks_of, kind_of
+from lapilli.export.network.blocks import blocks_of, name_of
 from lapilli.export.network.build import build
 from lapilli.export.network.describe import is_settled, survey
 from lapilli.export.network.probe import Call, ChainError, ProbeError, trace
@@ -175,7 +175,7 @@ def _survey(net: Any, input_shape: Sequence[int] | None) -> tuple[list[Layer], l
         layer, said, faults = survey(block)
         layers.append(layer)
         notes += said
-        name = ".".join(kind_of(block))
+        name = name_of(block)
         if not is_settled(block):
             problem = "does not know its shape or its parameters yet: it has not run forward"
             found.append(Finding(i, name, problem, "known shapes", _RUN_FORWARD))

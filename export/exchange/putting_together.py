@@ -68,8 +68,8 @@ def per_channel(step: Step, what: str, values: Any, shape: tuple[int, ...]) -> n
 class Dynamics:
     """What a neuron's node says, one value each or one a channel."""
 
-    lost_u: np.ndarray  # share of the current that a step loses
-    lost_v: np.ndarray
+    lost_u: np.ndarray | np.floating  # share of the current that a step loses
+    lost_v: np.ndarray | np.floating
     gain: np.ndarray  # of the weights
     bias: np.ndarray  # added to the voltage in each step
     threshold: np.ndarray | None  # None for a readout
@@ -146,7 +146,7 @@ class LayerMaker:
         return rounded.astype(np.int64)
 
     def _add_weights(
-        self, step: Step, layer: Layer, map_: Matrix | Window, gain: np.ndarray
+        self, step: Step, layer: Layer, map_: Any, gain: np.ndarray | np.floating
     ) -> dict[str, np.ndarray]:
         """Put rounded weights into the layer; return the exact ones, where they differ."""
         weights = {"weight": map_.weight}

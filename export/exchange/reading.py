@@ -136,14 +136,13 @@ class _Reader(LayerMaker):
 
     def _output(self, step: Step) -> None:
         if isinstance(self.map, Matrix):
-            self._add_weighted_sum(step)
+            self._add_weighted_sum(step, self.map)
         self._no_map_waits(step)
         if not self.layers[0].params["delay_shift"] and len(self.layers) > 1:
             del self.layers[0], self.exact[0], self.sources[0]  # the Input does nothing
 
-    def _add_weighted_sum(self, step: Step) -> None:
+    def _add_weighted_sum(self, step: Step, map_: Matrix) -> None:
         """Add a last synapse without a neuron: an Affine block without dynamics."""
-        map_ = self.map
         if map_.bias.any():
             refuse(step, "a synapse with a bias and without a neuron stands before it; put an LI "
                     "with tau = dt there")  # fmt: skip
@@ -243,9 +242,10 @@ class _Reader(LayerMaker):
         if self.map is None:
             self.map = window
             return
-        if not (self.map.pools or window.pools):
+        before: Any = self.map  # a Window: what a Matrix gives is flat, and was refused
+        if not (before.pools or window.pools):
             self._no_map_waits(step)
-        both = windows_in_one(self.map, window)
+        both = windows_in_one(before, window)
         if both is None:
             refuse(step, "its padding does not go with the pool or convolution right before it")
         self.map = both
@@ -288,7 +288,7 @@ class _Reader(LayerMaker):
             refuse(step, "a neuron without a synapse before it; put a Linear with the identity "
                     "there")  # fmt: skip
         if step.feedback is not None:
-            self._add_feedback(step)
+            self._add_feedback(step, *step.feedback)
         says = self._dynamics(step, self.map.shape)
         map_ = self.map
         if isinstance(map_, Window) and map_.pools and self._passes_the_pool_block(map_, says):
@@ -312,8 +312,7 @@ class _Reader(LayerMaker):
         sides = zip(pool.before[1:], pool.weight.shape[2:], strict=True)
         return bool(np.ndim(says.gain) or np.any(says.bias) or any(n % k for n, k in sides))
 
-    def _add_feedback(self, step: Step) -> None:
-        name, node = step.feedback
+    def _add_feedback(self, step: Step, name: str, node: Any) -> None:
         back = Step(name, node)
         if back.kind not in ("Linear", "Affine") or not isinstance(self.map, Matrix):
             refuse(back, f"leads back to {step.name}; lapilli has feedback through a Linear or "
@@ -361,7 +360,7 @@ class _Reader(LayerMaker):
                 f"{np.ravel(gain)[0]:g}; without leak use an IF or I node"
             )
         threshold = of("v_threshold", 1.0) if kind.endswith("IF") else None
-        if np.ndim(threshold):
+        if threshold is not None and np.ndim(threshold):
             refuse(step, "thresholds that differ between channels; divide the weights and biases "
                     "of each by its threshold")  # fmt: skip
         gain = per_channel(step, "gain", self._of_neurons(gain, shape), shape)

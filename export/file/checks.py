@@ -93,7 +93,7 @@ def _check_range(layer: Layer, name: str, value: Any) -> None:
 
 
 def _check_neuron(layer: Layer) -> None:
-    module = MODULE_OF_NEURON[layer.neuron]
+    module = MODULE_OF_NEURON[layer.data["neuron/type"]]
     family = FAMILIES[module]
     for name in (*family.decays, *family.required):
         need(

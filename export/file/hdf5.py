@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import NetworkFileError
 
+_UNTYPED: Any = h5py  # its types do not have all of it
 _GROWTH = 10  # bytes that may be read for each byte of the file
 _UNIT = 16  # bytes that a number takes until its layer is built
 _MAX_ITEM = 8  # bytes of a number in the file
@@ -22,6 +23,11 @@ _MAX_TEXT = 256
 _MAX_PARAMS = 1 << 16
 _MAX_DIMENSIONS = 5
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+
+
+def path_of(found: h5py.Group | h5py.Dataset) -> str:
+    """Return the path of what was found in a file; in h5py, only what is in none has no name."""
+    return found.name or ""
 
 
 class CarefulFile:
@@ -41,20 +47,21 @@ class CarefulFile:
     @staticmethod
     def names(group: h5py.Group) -> list[str]:
         """List the members; names that are no text match nothing that is known."""
-        return [n if isinstance(n, str) else n.decode("utf-8", "replace") for n in group]
+        names: Any = group  # iterates over them; those that are no text are bytes
+        return [n if isinstance(n, str) else n.decode("utf-8", "replace") for n in names]
 
     def has(self, group: h5py.Group, name: str) -> bool:
         """Tell whether there is a link, without following it: h5py's ``in`` opens other files."""
         return group.id.links.exists(name.encode())
 
-    def kind(self, group: h5py.Group, name: str) -> type | None:
+    def kind(self, group: h5py.Group, name: str) -> Any:
         """Return the class of a member that is present and reached by a hard link."""
-        where = f"{group.name.rstrip('/')}/{name}"
+        where = f"{path_of(group).rstrip('/')}/{name}"
         self.where = where
         if not self.has(group, name):
             self.fail(where, "is missing")
         link = group.id.links.get_info(name.encode())
-        if link.type != h5py.h5l.TYPE_HARD:
+        if link.type != _UNTYPED.h5l.TYPE_HARD:
             self.fail(where, "is a soft or external link; a network file holds its data itself")
         return group.get(name, getclass=True)
 
@@ -62,7 +69,7 @@ class CarefulFile:
         """Return a member that is present, reached by a hard link, and of the right class."""
         if self.kind(group, name) is not kind:
             self.fail(self.where, f"is not a {what}")
-        found = group[name]
+        found: Any = group[name]
         if kind is h5py.Group:
             if found in self.seen:
                 self.fail(self.where, "is the same group as another one")
@@ -81,7 +88,7 @@ class CarefulFile:
 
     def array(self, dataset: h5py.Dataset) -> np.ndarray:
         """Read a dataset of numbers."""
-        where, dtype, shape = dataset.name, dataset.dtype, dataset.shape
+        where, dtype, shape = path_of(dataset), dataset.dtype, dataset.shape
         if dtype.kind not in "iufb" or dtype.itemsize > _MAX_ITEM:
             self.fail(where, f"has type {dtype}; expected integers or floats")
         self._check_storage(dataset)
@@ -92,7 +99,7 @@ class CarefulFile:
 
     def text(self, dataset: h5py.Dataset) -> str:
         """Read one string, fixed-length or not, scalar or of shape (1,)."""
-        where = dataset.name
+        where = path_of(dataset)
         info = h5py.check_string_dtype(dataset.dtype)
         if info is None:
             self.fail(where, f"has type {dataset.dtype}; expected a string")
@@ -113,7 +120,7 @@ class CarefulFile:
         HDF5 allocates the declared length, up to 4 GiB, before it compares it with the string, and
         walks a damaged heap for ever.
         """
-        where, offset = dataset.name, dataset.id.get_offset()
+        where, offset = path_of(dataset), dataset.id.get_offset()
         if offset is None or dataset.chunks is not None:
             self.fail(where, "is a variable-length string that is not stored contiguously")
         base = dataset.file.userblock_size
@@ -140,18 +147,19 @@ class CarefulFile:
         self.fail(where, "is a string that the file does not hold")
 
     def _check_storage(self, dataset: h5py.Dataset) -> None:
+        where = path_of(dataset)
         if dataset.shape is None:
-            self.fail(dataset.name, "holds no value")
+            self.fail(where, "holds no value")
         if dataset.external or dataset.is_virtual:
-            self.fail(dataset.name, "keeps its data in another file")
+            self.fail(where, "keeps its data in another file")
         filters = dataset.id.get_create_plist()
         for i in range(filters.get_nfilters()):
             if filters.get_filter(i)[0] not in _FILTERS:
-                self.fail(dataset.name, "is packed by a filter that HDF5 would load as a plugin")
+                self.fail(where, "is packed by a filter that HDF5 would load as a plugin")
         if dataset.chunks is not None:  # a chunk can be larger than the dataset
             chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
             if chunk > self.budget:
-                self.fail(dataset.name, f"declares chunks of {chunk} bytes, more than the file has")
+                self.fail(where, f"declares chunks of {chunk} bytes, more than the file has")
 
     def _decode(self, where: str, value: Any, limit: int) -> str:
         if isinstance(value, str):
@@ -167,7 +175,7 @@ class CarefulFile:
         """Read a scalar attribute of a type, or return the default if there is none."""
         if name not in owner.attrs:
             return default
-        where = f"{owner.name.rstrip('/')}@{name}"
+        where = f"{path_of(owner).rstrip('/')}@{name}"
         self.where = where
         info = owner.attrs.get_id(name)
         text = h5py.check_string_dtype(info.dtype)

@@ -27,8 +27,8 @@ class Layer:
 
     type: str
     data: dict[str, Any]
-    module: str | None = None
-    block: str | None = None
+    module: Any = None  # a str, like ``block``; None until a reader has found it
+    block: Any = None
     params: dict[str, Any] = field(default_factory=dict)
     inserted: bool = False
     flattens: int = 0

@@ -16,7 +16,7 @@ import numpy as np
 
 from .checks import check
 from .errors import LayerError, NetworkFileError
-from .hdf5 import CarefulFile
+from .hdf5 import CarefulFile, path_of
 from .layers import Layer
 from .shapes import check_chain
 from .tables import (
@@ -138,7 +138,7 @@ class _Reader(CarefulFile):
         self._read_members(group, known_datasets(type_), "", layer)
         if self.has(group, "neuron"):
             self._read_neuron(self.member(group, "neuron", h5py.Group, "group"), layer)
-        self._settle_shapes(group.name, layer)
+        self._settle_shapes(path_of(group), layer)
         self._read_version(group, layer)
         if self.has(group, "lapilli"):
             self._read_extras(self.member(group, "lapilli", h5py.Group, "group"), layer)
@@ -189,7 +189,7 @@ class _Reader(CarefulFile):
 
     def _value(self, path: str, dataset: h5py.Dataset) -> Any:
         """Read a dataset and bring it into the canonical form of its entry."""
-        form, where = ENTRIES[path].form, dataset.name
+        form, where = ENTRIES[path].form, path_of(dataset)
         if form == "text":
             return self.text(dataset)
         value = self.array(dataset)
@@ -252,7 +252,7 @@ class _Reader(CarefulFile):
         layer.inserted = self.attribute(group, "inserted", bool, False)
         layer.flattens = self.attribute(group, "flattens", int, 0)
         if (layer.module is None) != (layer.block is None):
-            self.fail(group.name, "has only one of the attributes module and block")
+            self.fail(path_of(group), "has only one of the attributes module and block")
         if layer.block is None:
             layer.module, layer.block = _infer(layer)
         if layer.module not in FAMILIES:

@@ -95,7 +95,7 @@ EXTENSIONS = tuple(n for n in ENTRIES if n.startswith(("bias/", "neuron/weight_e
 OLD_NEURON_ENTRIES = ("wgtExp", "theta", "tauRho", "scaleRho")  # of old files; not needed
 
 # The ranges that depend on the layer: (dataset, HDF5 type or neuron type) -> range
-SPECIAL_RANGES = {
+SPECIAL_RANGES: dict[tuple[str, str | None], tuple[int, int]] = {
     ("weight", "input"): WEIGHT_RANGE,
     ("bias", "input"): WEIGHT_RANGE,
     **{(name, "dense_rec"): (-510, 510) for name in ("bias", "bias/real", "bias/imag")},
@@ -104,7 +104,8 @@ SPECIAL_RANGES = {
 }
 
 _COUNTS = {"count_log": bool}
-_FLAGS = {"delay_shift": bool, **_COUNTS}
+_Flags = dict[str, type]  # here: in ``Kind``, ``type`` is a field
+_FLAGS: _Flags = {"delay_shift": bool, **_COUNTS}
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Kind:
     type: str
     attributes: dict[str, str] = field(default_factory=dict)
     synapses: dict[str, str] = field(default_factory=dict)
-    flags: dict[str, type] = field(default_factory=lambda: _FLAGS)
+    flags: _Flags = field(default_factory=lambda: _FLAGS)
 
 
 _FEATURES = {"inFeatures": "in_channels", "outFeatures": "out_channels"}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -51,10 +52,11 @@ def read_back(path: Path, layers: list[Layer]) -> list[Layer]:
     """Return the layers of the file; raise unless they read back as they were meant."""
     read = read_network(path).layers
     for i, (layer, other) in enumerate(zip(layers, read, strict=True)):
-        for name, ours, theirs in (
+        pairs: tuple[tuple[str, Any, Any], ...] = (
             *((n, layer.data.get(n), other.data.get(n)) for n in layer.data | other.data),
             *((n, v, (other.state or {}).get(n)) for n, v in (layer.state or {}).items()),
-        ):
+        )
+        for name, ours, theirs in pairs:
             if type(ours) is not type(theirs) or not np.array_equal(ours, theirs):
                 raise OSError(f"layer {i}: {name} did not reach the disk as it was written")
     return read

@@ -274,7 +274,7 @@ def _mapped(layer: Layer, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
     if layer.type in ("dense", "dense_rec"):
         y = np.matmul(weight, x.reshape(len(x), -1, x.shape[-1]))
         return y.reshape(len(x), *layer.shape, x.shape[-1])
-    window = [tuple(layer.data[n].tolist()) for n in ("stride", "padding", "dilation")]
+    window: list[Any] = [tuple(layer.data[n].tolist()) for n in ("stride", "padding", "dilation")]
     frames = np.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:-1])
     if layer.type in ("conv", "convT"):
         window.append(int(layer.data["groups"]))

@@ -209,8 +209,9 @@ class _Resonator(Neuron):
         super().__init__(*args)
         self.sin, self.cos = self.channels("neuron/sinDecay"), self.channels("neuron/cosDecay")
         self.re, self.im = self.rest(), self.rest()
-        self.by_phase = self.layer.neuron.endswith("PHASE")
-        adapts = self.layer.neuron.startswith("AD")
+        kind: str = self.layer.data["neuron/type"]
+        self.by_phase = kind.endswith("PHASE")
+        adapts = kind.startswith("AD")
         self.adaptation = _Adaptation(self) if adapts else None
         self.resets = not (self.by_phase or adapts)
 
@@ -290,7 +291,8 @@ class _SigmaDelta(Neuron):
 class _Delta(_SigmaDelta):
     """The encoder alone, of Input blocks."""
 
-    step = _SigmaDelta.encoded
+    def step(self, x: Array) -> Array:
+        return self.encoded(x)
 
 
 class _Sigma(_SigmaDelta):

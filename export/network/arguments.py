@@ -17,14 +17,16 @@ from torch import Tensor, nn
 class Arguments:
     """What a block was made with, read from the block."""
 
-    block: nn.Module
+    block: Any
     name: str  # of the kind
     kind: Kind
     family: Family
-    neuron: nn.Module | None
+    neuron: Any  # None for blocks without one
+    channels: int
     data: dict[str, Any]  # the datasets, which are read first
 
-    def _synapse(self) -> nn.Module | None:
+    def _synapse(self) -> Any:
+        """Return the first synapse, or None."""
         first = next(iter(self.kind.synapses.values()), None)
         return None if first is None else getattr(self.block, first)
 
@@ -32,7 +34,7 @@ class Arguments:
         default = self.neuron.quantize_8bit
         return hook == default or getattr(hook, "__func__", None) is default.__func__
 
-    def _norms(self) -> dict[str, nn.Module]:
+    def _norms(self) -> dict[str, Any]:
         pairs = {"": "norm", "/real": "real_norm", "/imag": "imag_norm"}
         if self.name == "Input":  # its ``bias`` is that of the block
             pairs["/norm"] = pairs.pop("")
@@ -69,7 +71,7 @@ class Arguments:
             params["neuron_params"] = self._neuron_params()
         return params
 
-    def _structure_params(self, synapse: nn.Module) -> dict[str, Any]:
+    def _structure_params(self, synapse: Any) -> dict[str, Any]:
         window = {
             attribute: [int(v) for v in self.data[dataset]]
             for dataset, attribute in self.kind.attributes.items()

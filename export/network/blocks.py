@@ -6,7 +6,7 @@ from typing import Any
 from lapilli.export.file.tables import FAMILIES, KINDS
 from torch import nn
 
-__all__ = ["blocks_of", "kind_of"]
+__all__ = ["blocks_of", "kind_of", "name_of"]
 
 
 def kind_of(block: nn.Module) -> tuple[str, str] | None:
@@ -16,6 +16,11 @@ def kind_of(block: nn.Module) -> tuple[str, str] | None:
         if package == "lapilli.blocks" and module in FAMILIES and cls.__name__ in KINDS:
             return module, cls.__name__
     return None
+
+
+def name_of(block: nn.Module) -> str:
+    """Return module and kind of a block as one word, ``cuba.Dense``."""
+    return ".".join(kind_of(block) or ())
 
 
 def blocks_of(net: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:

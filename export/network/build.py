@@ -190,7 +190,8 @@ def _check_same(block: nn.Module, layer: Layer) -> None:
     """Raise unless the block, written again, gives the layer: attributes and datasets agree."""
     again, _ = describe(block, "layer")
     for name in layer.data | again.data:
-        found, expected = layer.data.get(name), again.data.get(name)
+        found: Any = layer.data.get(name)
+        expected: Any = again.data.get(name)
         if ENTRIES[name].form == "channels" and name in layer.data and name in again.data:
             found, expected = np.broadcast_arrays(found, expected)  # one value may stand for all
         if not np.array_equal(found, expected):

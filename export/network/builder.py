@@ -22,7 +22,7 @@ from lapilli.export.file.layers import (
 from lapilli.export.file.shapes import input_channels
 from lapilli.export.file.tables import FAMILIES, FLAGS, KINDS, NEVER_FIRES, NORMS, P_SCALE
 from lapilli.neurons.lazy import assign
-from torch import Tensor, nn
+from torch import Tensor
 
 from lapilli import neurons
 
@@ -45,7 +45,7 @@ class Grid:
         return weight * self.scale if descale else weight
 
 
-def block_class(module: str, name: str) -> type[nn.Module]:
+def block_class(module: str, name: str) -> Any:
     """Return the class of a block; ``LayerError`` where there is none."""
     try:
         return getattr(importlib.import_module(f"lapilli.blocks.{module}"), name)
@@ -55,7 +55,7 @@ def block_class(module: str, name: str) -> type[nn.Module]:
         ) from None
 
 
-def with_shape(block: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def with_shape(block: Any, shape: tuple[int, ...]) -> Any:
     """Tell a block the shape that it would learn at its first forward."""
     size = torch.Size(shape)
     if hasattr(block, "input_shape"):
@@ -300,10 +300,11 @@ class Builder:
             threshold.data = each.reshape(threshold.shape).clone()
         self._set_bias(neuron)
 
-    def _set_bias(self, neuron: nn.Module) -> None:
+    def _set_bias(self, neuron: Any) -> None:
         own = self.data.get("lapilli/bias")
         if own is not None:
-            saved = (self.layer.state or {}).get("neuron.bias", own)  # one value may stand for all
+            # one value may stand for all
+            saved: Any = (self.layer.state or {}).get("neuron.bias", own)
             neuron.set_bias(_tensor(saved))
         real = "/norm" if self.layer.type == "input" else ""
         for part, name in ((real, "norm"), ("/real", "real_norm"), ("/imag", "imag_norm")):

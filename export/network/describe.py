@@ -73,7 +73,7 @@ def survey(block: nn.Module) -> tuple[Layer, list[str], list[LayerError]]:
     The layer of a block that does not know its shape has no ``shape``.
     """
     with torch.no_grad():
-        description = _Description(block, *kind_of(block))
+        description = _Description(block)
     layer, faults = description.layer, description.faults
     return layer, description.notes, [*faults, *problems(layer, complete=not faults)]
 
@@ -81,8 +81,11 @@ def survey(block: nn.Module) -> tuple[Layer, list[str], list[LayerError]]:
 class _Description(Arguments):
     """One pass over a block; fills ``layer`` and ``notes``."""
 
-    def __init__(self, block: nn.Module, module: str, name: str):
-        self.block, self.module, self.name = block, module, name
+    def __init__(self, block: nn.Module):
+        kind = kind_of(block)
+        assert kind is not None  # whoever calls has found a block
+        self.block, (self.module, self.name) = block, kind
+        module, name = kind
         self.kind: Kind = KINDS[name]
         self.family: Family = FAMILIES[module]
         self.neuron = getattr(block, "neuron", None)
@@ -143,7 +146,7 @@ class _Description(Arguments):
         for name, attribute in self.kind.synapses.items():
             self._add_weight(name, getattr(self.block, attribute))
 
-    def _add_weight(self, name: str, synapse: nn.Module) -> None:
+    def _add_weight(self, name: str, synapse: Any) -> None:
         parts = {"": synapse}
         if synapse.complex:
             parts = {"/real": synapse.real, "/imag": synapse.imag}

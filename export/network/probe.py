@@ -20,7 +20,7 @@ from lapilli.export.file.tables import KINDS
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .blocks import blocks_of, kind_of
+from .blocks import blocks_of, kind_of, name_of
 from .build import reset
 from .describe import survey
 from .origins import Origins, tensors_of
@@ -47,8 +47,8 @@ class Call:
     the input went through in the network's forward, if there is one that more than hands it on.
     """
 
-    block: nn.Module
-    twin: nn.Module
+    block: Any
+    twin: Any
     name: str
     input: Any
     output: Tensor
@@ -56,7 +56,7 @@ class Call:
     acted: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} ({'.'.join(kind_of(self.block))})"
+        return f"{self.name} ({name_of(self.block)})"
 
 
 def trace(
@@ -226,7 +226,7 @@ class _Run:
         if self.running is None:
             return "the network's forward"
         block, _ = self.blocks[id(self.running)]
-        return f"layer {len(self.calls)} ({'.'.join(kind_of(block))})"
+        return f"layer {len(self.calls)} ({name_of(block)})"
 
     # hooks
 
@@ -259,7 +259,7 @@ class _Run:
         for block, name in self.blocks.values():
             if id(block) not in ran and id(block) in self.required:
                 raise ChainError(
-                    f"{name} ({'.'.join(kind_of(block))}) does not run in the network's forward, "
+                    f"{name} ({name_of(block)}) does not run in the network's forward, "
                     f"or not by a call of the block; {remedy}"
                 )
         for i, call in enumerate(self.calls):
@@ -322,14 +322,14 @@ def _forward(module: nn.Module, *arguments: Any) -> Any:
     if own:
         return module(*arguments)
     x = _first(arguments)
-    children = module.blocks if hasattr(module, "blocks") else module._modules.values()
+    children: Any = module.blocks if hasattr(module, "blocks") else module._modules.values()
     for child in children:
         if child is not None:
             x = _first(_forward(child, _flattened(child, x)))
     return x
 
 
-def _flattened(block: nn.Module, x: Any) -> Any:
+def _flattened(block: Any, x: Any) -> Any:
     """Flatten an image for a dense block that takes none, as the file does."""
     kind = kind_of(block)
     if kind is None or KINDS[kind[1]].type not in ("dense", "dense_rec") or x.ndim != 5:

@@ -289,15 +289,16 @@ def surrogate(shape: Shape) -> Shape:
     UserWarning
         For a name that has another formula already, which is replaced for all that use it.
     """
-    if not isinstance(shape, types.FunctionType):
-        raise ValueError(f"a surrogate is a function; got {type(shape).__name__}")
-    name = shape.__name__
+    function: Any = shape
+    if not isinstance(function, types.FunctionType):
+        raise ValueError(f"a surrogate is a function; got {type(function).__name__}")
+    name = function.__name__
     if name in BUILT_IN:
         raise ValueError(
             f"surrogate {name!r} is built in; give the function another name. Built in are "
             f"{', '.join(map(repr, BUILT_IN))}"
         )
-    translated, text = _translated(shape)
+    translated, text = _translated(function)
     values = on_tensors(translated.fn)(
         torch.tensor(_PROBES), torch.tensor(_PROBES).abs(), 1.0
     ).tolist()
@@ -312,8 +313,8 @@ def surrogate(shape: Shape) -> Shape:
             f"surrogate {name!r} had another formula, which is replaced for all that use it",
             stacklevel=2,
         )
-    SURROGATES[name] = Surrogate(name, text, translated, lambda tau: 1 / tau, shape)
-    _FORMULAS[shape] = text
+    SURROGATES[name] = Surrogate(name, text, translated, lambda tau: 1 / tau, function)
+    _FORMULAS[function] = text
     return shape
 
 
@@ -343,15 +344,15 @@ def name_of(given: GivenSurrogate) -> str:
                 f"by now; give one of the two functions another name"
             )
         return found.name
-    return surrogate_named(given).name
+    name: Any = given  # the error of ``surrogate_named`` says what else it may be
+    return surrogate_named(name).name
 
 
 class _OnTensors:
     """What stands for the language where a shape is computed by torch."""
 
-    abs, exp2, sqrt, where = (
-        staticmethod(f) for f in (torch.abs, torch.exp2, torch.sqrt, torch.where)
-    )
+    abs, exp2 = staticmethod(torch.abs), staticmethod(torch.exp2)
+    sqrt, where = staticmethod(torch.sqrt), staticmethod(torch.where)
 
     @staticmethod
     def maximum(a: Tensor | float, b: Tensor | float) -> Tensor:

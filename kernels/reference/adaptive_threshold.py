@@ -5,7 +5,7 @@ import torch
 from . import fixed
 
 
-def decided(tested, limit, may=True):
+def decided(tested, limit, may: torch.Tensor | bool = True):
     """Decision to spike, float64: 1 from the limit on, NaN where either is NaN."""
     fires = ((tested >= limit) & may).to(torch.float64)
     return torch.where((tested - limit).isnan(), torch.nan, fires)

@@ -30,11 +30,11 @@ def _integrate(x, current_decay, voltage_decay, scale, state, rule):
     return steps
 
 
-def _adapted(steps, x, decays, threshold, step, scale, state, rule):
+def _adapted(steps, x, threshold_decay, refractory_decay, threshold, step, scale, state, rule):
     tested = [fixed.between_stages(v.detach(), scale) for _, v in steps]
     return adapt(
         lambda t, limit: decided(tested[t], limit),
-        x, *decays, threshold, step, scale, state and state[2:], rule,
+        x, threshold_decay, refractory_decay, threshold, step, scale, state and state[2:], rule,
     )  # fmt: skip
 
 
@@ -46,8 +46,9 @@ def alif(
     """See ``lapilli.kernels.recurrences.alif.alif``."""
     rule = fixed.Rule("saturate")
     steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
-    decays = threshold_decay, refractory_decay
-    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state, rule)
+    adaptation = _adapted(
+        steps, x, threshold_decay, refractory_decay, threshold, threshold_step, scale, state, rule
+    )
     spikes = []
     for _, v in steps:
         th, r, fires = next(adaptation)
@@ -73,9 +74,11 @@ def alif_dynamics(
     """See ``lapilli.kernels.recurrences.alif.alif_dynamics``."""
     rule = fixed.Rule("saturate")
     steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
-    decays = threshold_decay, refractory_decay
     adapted = fixed.Rule("saturate")
-    adaptation = _adapted(steps, x, decays, threshold, threshold_step, scale, state, adapted)
+    adaptation = _adapted(
+        steps, x, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
+        adapted,
+    )  # fmt: skip
     steps = [(u, v, th, r) for (u, v), (th, r, _) in zip(steps, adaptation, strict=True)]
     found = tuple(
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in range(4)

@@ -44,8 +44,9 @@ def cuba(
     x = x.to(torch.float32)
     u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
     spikes, rule = [], fixed.Rule(overflow)
-    decays = fixed.signed(current_decay, voltage_decay)
-    for u, v, w, fires in _run(x, *decays, threshold, scale, state, rule):  # noqa: B007 (read after)
+    current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
+    steps = _run(x, current_decay, voltage_decay, threshold, scale, state, rule)
+    for u, v, w, fires in steps:  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
         limit = threshold + 0.01 / scale
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
@@ -61,9 +62,9 @@ def cuba_dynamics(
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.cuba.cuba_dynamics``."""
     x = x.to(torch.float32)
-    decays = fixed.signed(current_decay, voltage_decay)
+    current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
     rule = fixed.Rule(overflow)
-    steps = list(_run(x, *decays, threshold, scale, state, rule))
+    steps = list(_run(x, current_decay, voltage_decay, threshold, scale, state, rule))
     current, voltage = (
         torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in (0, 1)
     )

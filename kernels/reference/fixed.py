@@ -151,7 +151,7 @@ def signed(*decays: Tensor) -> tuple[Tensor, ...]:
     return tuple(2 * d.detach() - d for d in decays)
 
 
-def answer(out: Tensor, last: tuple[Tensor, ...] | None, rule: Rule, count: bool) -> Any:
+def answer(out: Tensor, last: Tensor | tuple[Tensor, ...] | None, rule: Rule, count: bool) -> Any:
     """Return an output, with the states after the last step and the count where they are wanted."""
     found = [out, *([] if last is None else [last]), *([rule.counted()] if count else [])]
     return tuple(found) if len(found) > 1 else out

@@ -5,6 +5,8 @@ are not; with "bounded" neither, and the spikes that come back have a gradient o
 the surrogate gradient is autograd's own.
 """
 
+from typing import Any
+
 import torch
 
 from . import fixed
@@ -158,7 +160,9 @@ def recurrent(
             back = s.detach() + share * (s - s.detach())
         found.append(s)
     given = (*parts, *decays, *(r for r in weights if r is not None))
-    nothing = sum(fixed.nothing_of(y) for y in given)  # what cannot matter gets a gradient of zero
+    nothing: Any = sum(
+        fixed.nothing_of(y) for y in given
+    )  # what cannot matter gets a gradient of zero
     found[0] = found[0] + nothing.to(torch.float32)
     last = now[2:] if turns else (now[0], *now[2:])
     out = outputs(found, last, scale, shift, return_state, rule, count)

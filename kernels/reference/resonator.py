@@ -130,6 +130,7 @@ def _adapted(
         next(adaptation)
     except StopIteration as end:
         return steps, found, end.value
+    raise AssertionError("the adaptation goes on after the last step")
 
 
 def adaptive_threshold(

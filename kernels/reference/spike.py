@@ -1,6 +1,7 @@
 """Oracles of the spike: its derivative is declared, not derived."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def _of_user(surrogate, distance, tau):
     """Call the function that a user added, on one number after the other."""
     from lapilli.kernels.numbers.surrogate import surrogate_named
 
-    function = surrogate_named(surrogate).own
+    function: Any = surrogate_named(surrogate).own  # every surrogate of a user has it
     values = [function(d / tau) for d in distance.double().flatten().tolist()]
     return (
         torch.tensor(values, dtype=torch.float64, device=distance.device)

@@ -153,6 +153,9 @@ def parser() -> argparse.ArgumentParser:
         "--test-share", type=_number, metavar="SHARE",
         help="of the recordings that is held out, where the split is not given; default: 0.2",
     )  # fmt: skip
+    own.add_argument(
+        "--camera", help="of files of AEDAT 2.0 that do not name theirs, DVS128 for instance"
+    )
     train.set_defaults(command="train")
 
     check = commands.add_parser(

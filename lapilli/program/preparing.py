@@ -55,7 +55,7 @@ class Run:
     kept: dict[str, Any] | None
 
 
-_OWN = ("time_unit", "steps", "bin", "shrink", "merge_polarities", "test_share")
+_OWN = ("time_unit", "steps", "bin", "shrink", "merge_polarities", "test_share", "camera")
 
 
 def _recipe(args: argparse.Namespace) -> tuple[Any, str, Any]:

@@ -4,6 +4,7 @@
     own       recordings of one's own as a data set
     lists     of these, which there are in a folder or a table, and which are held out
     formats   of these, files of cameras, NumPy, HDF5 and lava-dl as events
+    aedat     of these, AEDAT 2.0 and 3.1
     networks  networks for inputs of any size
     errors    what is wrong with the recordings of a user
 

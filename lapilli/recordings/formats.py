@@ -11,17 +11,18 @@ from lapilli.extras import require
 from lapilli.io import Event
 from lapilli.io.files import read_records
 
+from . import aedat
 from .errors import RecordingError
 
 __all__ = ["FORMATS", "UNITS", "read"]
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # milliseconds
-_CAMERAS = (".aedat", ".aedat4", ".dat", ".es", ".raw")  # read by faery
+_CAMERAS = (".aedat", ".aedat4", ".dat", ".es", ".raw")
 FORMATS = (".npy", ".npz", ".h5", ".hdf5", ".bin", ".bs1", *_CAMERAS)
 _NAMES = {"x": ("x",), "y": ("y",), "p": ("p", "on", "polarity"), "t": ("t", "ts", "timestamp")}
 
 
-def read(path: Path, time_unit: str = "us") -> Event:
+def read(path: Path, time_unit: str = "us", camera: str | None = None) -> Event:
     """Read a recording; times in ms from its first event on, polarities 0 and 1.
 
     Parameters
@@ -32,6 +33,8 @@ def read(path: Path, time_unit: str = "us") -> Event:
         one group, or ``spikes/units`` and ``spikes/times``.
     time_unit
         Unit of times in ``.npy``, ``.npz`` and ``.h5``.
+    camera
+        One of ``aedat.CAMERAS``, for files of AEDAT 2.0 that do not name theirs.
 
     Raises
     ------
@@ -47,7 +50,7 @@ def read(path: Path, time_unit: str = "us") -> Event:
             x, y = (high, low) if kind == ".bin" else (high << 8 | low, None)
             return _event(x, y, p, t)
         if kind in _CAMERAS:
-            return _event(*_by_name(_camera(path), path), scale=UNITS["us"])
+            return _event(*_by_name(_camera(path, camera), path), scale=UNITS["us"])
         reader = {".npy": _npy, ".npz": _npz}.get(kind, _h5)
         return _event(*reader(path), scale=UNITS[time_unit])
     except RecordingError:
@@ -119,8 +122,10 @@ def _h5(path: Path) -> tuple[Any, Any, Any, Any]:
 _ALL = [name for names in _NAMES.values() for name in names]
 
 
-def _camera(path: Path) -> np.ndarray:
-    """Read a camera's file; errors of the package are of many kinds."""
+def _camera(path: Path, camera: str | None) -> Any:
+    """Read a camera's file: older AEDAT here, all else by faery, whose errors are of many kinds."""
+    if path.suffix.lower() == ".aedat" and not aedat.version(path).startswith("4."):
+        return aedat.read(path, camera)
     faery = require("faery", "faery", extra="cameras")
     try:
         return faery.events_stream_from_file(path).to_array()

@@ -19,6 +19,7 @@ import torch
 from lapilli.data import Dataset, Recordings
 from lapilli.io import Event
 
+from .aedat import CAMERAS
 from .errors import RecordingError
 from .formats import FORMATS, UNITS, read
 from .lists import File, divide, find
@@ -47,6 +48,9 @@ class Options:
         Put both polarities into one channel.
     test
         Share of the samples that is held out, where the split is not given.
+    camera
+        ``DVS128``, ``DAVIS240``, ``DAVIS346`` or ``DAVIS640``, for files of AEDAT 2.0 that do not
+        name theirs.
     """
 
     time_unit: str = "us"
@@ -55,10 +59,13 @@ class Options:
     shrink: int = 1
     merge: bool = False
     test: float = 0.2
+    camera: str | None = None
 
     def __post_init__(self) -> None:
         if self.time_unit not in UNITS:
             raise ValueError(f"unknown time unit {self.time_unit!r}; there are: {', '.join(UNITS)}")
+        if self.camera not in (None, *CAMERAS):
+            raise ValueError(f"unknown camera {self.camera!r}; there are: {', '.join(CAMERAS)}")
         if not 0 < self.test < 1:
             raise ValueError(f"the share of test samples is {self.test}; expected 0..1, without")
         if self.bin is not None and not 0 < self.bin < math.inf:
@@ -88,7 +95,7 @@ class Own:
         last = {"c": 0, "y": 0, "x": 0}
         longest = 0.0
         for file in (*self.train, *self.test):
-            event = read(file.path, options.time_unit)
+            event = read(file.path, options.time_unit, options.camera)
             if not len(event):
                 raise RecordingError(f"{file.path} has no events")
             for name in last:
@@ -111,7 +118,7 @@ class Own:
 
     def _part(self, files: list[File]) -> Recordings:
         def reader(number: int) -> Event:
-            event = read(files[number].path, self.options.time_unit)
+            event = read(files[number].path, self.options.time_unit, self.options.camera)
             if self.options.merge:
                 event.c = np.zeros_like(event.c)
             return event

@@ -49,9 +49,9 @@ def dynamics(
     """
 
     def kernel(inputs, decays, states):
-        imag_before, *state = states
+        (re, im), (th, ref), (imag_before, *state) = inputs, decays, states
         return adaptive_phase_threshold(
-            *inputs, *decays, th0, th_scale, w_scale, imag_before=imag_before, state=tuple(state)
+            re, im, th, ref, th0, th_scale, w_scale, imag_before=imag_before, state=tuple(state)
         )
 
     threshold, refractory = run(

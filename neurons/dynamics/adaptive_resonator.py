@@ -47,7 +47,8 @@ def dynamics(
     """
 
     def kernel(inputs, decays, states):
-        return adrf_iz_dynamics(inputs, *decays, th0, th_scale, w_scale, state=states)
+        sin, cos, th, ref = decays
+        return adrf_iz_dynamics(inputs, sin, cos, th, ref, th0, th_scale, w_scale, state=states)
 
     real, imag, threshold, refractory = run(
         kernel, (real_input, imag_input), (sin_decay, cos_decay, th_decay, ref_decay),

@@ -47,7 +47,8 @@ def dynamics(
     """
 
     def kernel(inputs, decays, states):
-        return adaptive_threshold(*inputs, *decays, th0, th_scale, w_scale, state=states)
+        (x,), (th, ref) = inputs, decays
+        return adaptive_threshold(x, th, ref, th0, th_scale, w_scale, state=states)
 
     threshold, refractory = run(kernel, (input,), (th_decay, ref_decay), (th_state, ref_state))
     return threshold, refractory

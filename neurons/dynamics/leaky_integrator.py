@@ -48,7 +48,8 @@ def dynamics(
         threshold = (math.ceil(threshold * w_scale) - 1) / w_scale
 
     def kernel(inputs, decays, states):
-        return (leaky(*inputs, *decays, w_scale, threshold=threshold, state=states[0]),)
+        (x,), (rate,) = inputs, decays
+        return (leaky(x, rate, w_scale, threshold=threshold, state=states[0]),)
 
     (y,) = run(kernel, (input,), (decay,), (state,))
     return y

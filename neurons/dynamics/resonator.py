@@ -48,7 +48,8 @@ def dynamics(
         threshold = None
 
     def kernel(inputs, decays, states):
-        return resonator(inputs, *decays, w_scale, threshold=threshold, state=states)
+        sin, cos = decays
+        return resonator(inputs, sin, cos, w_scale, threshold=threshold, state=states)
 
     real, imag = run(
         kernel, (real_input, imag_input), (sin_decay, cos_decay), (real_state, imag_state)

@@ -294,6 +294,7 @@ def test_the_networks_of_recordings(here):
         (["train", "bars", "--data", "."], "leave --data out"),
         (["train", "net.py"], "is no folder and no table"),
         (["train", "bars", "--time-unit", "weeks"], "unknown time unit 'weeks'; there are: us, ms"),
+        (["train", "bars", "--camera", "DVS"], "unknown camera 'DVS'; there are: DVS128, DAVIS240"),
         (["train", "bars", "--test-share", "2"], "share of test samples is 2.0"),
         (["train", "bars", "--bin", "-1"], "is '-1'; expected a number above 0"),
         (["train", "bars", "--net", "net.py"], r"expected FILE\.py:FUNCTION"),
