@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lapilli.blocks.maps import PRODUCTS
 from lapilli.kernels.executors.cache import cache_folder
 
 from lapilli import export, slayer
@@ -133,7 +134,7 @@ def _every_neuron() -> Iterator[Work]:
 
 
 def _run(work: Work) -> None:
-    """Train a network for a step and run it, on inputs of each density; then run its file."""
+    """Train a network for a step and run it, in each way and on each density; then run its file."""
     rng = torch.random.get_rng_state()
     try:
         torch.manual_seed(0)
@@ -142,11 +143,15 @@ def _run(work: Work) -> None:
             (torch.rand(work.batch, *work.shape, _STEPS) < density).float()
             for density in _DENSITIES
         ]
-        for spikes in inputs:
-            if work.trains:
-                net.train()(spikes).sum().backward()
-            with torch.no_grad():
-                net.eval()(spikes)
+        for product in PRODUCTS:  # whatever a synapse will choose at the densities of real data
+            for layer in net.modules():
+                if hasattr(layer, "product"):
+                    layer.product = product
+            for spikes in inputs:
+                if work.trains:
+                    net.train()(spikes).sum().backward()
+                with torch.no_grad():
+                    net.eval()(spikes)
         if work.trains:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "network.net"
