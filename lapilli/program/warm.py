@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lapilli.blocks.maps import PRODUCTS
@@ -144,6 +145,7 @@ def _run(work: Work) -> None:
             for density in _DENSITIES
         ]
         for product in PRODUCTS:  # whatever a synapse will choose at the densities of real data
+            layer: Any
             for layer in net.modules():
                 if hasattr(layer, "product"):
                     layer.product = product
