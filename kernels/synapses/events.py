@@ -365,7 +365,7 @@ def _search(x: Tensor, most: float) -> tuple[Tensor, Tensor, Tensor] | None:
     rows = x.movedim(-1, 1)
     M, K = N * T, math.prod(x.shape[1:-1])
     is_rows = rows.is_contiguous()
-    flat = (rows if is_rows else x).reshape(-1)
+    flat = (rows if is_rows else x).reshape(-1).contiguous()  # a view can be of equal steps
     if most < 1:  # a look at a few pieces settles most cases
         step = max(_PIECE, len(flat) // _PIECES)
         few = flat[: len(flat) // step * step].view(-1, step)[:, :_PIECE]
@@ -392,7 +392,7 @@ def _list(x: Tensor, bits: Tensor, starts: Tensor, graded: bool) -> Events:
     values = flat = None
     if graded:
         values = x.new_empty(found, dtype=torch.float32)
-        flat = x.movedim(-1, 1).reshape(-1)
+        flat = x.movedim(-1, 1).reshape(-1).contiguous()
     run_loop(_list_cpu, -(-M // _ROWS), bits.numel(), (bits, starts, flat, columns, values, M, K))
     return Events(columns, starts, values, (M, K))
 

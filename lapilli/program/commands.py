@@ -226,15 +226,15 @@ def _warm(args: argparse.Namespace) -> int:
         os.environ["LAPILLI_CACHE_DIR"] = str(args.folder.resolve())
     from . import warm
 
-    start = time.perf_counter()
-    with wrong_input(ValueError):
+    start, before = time.perf_counter(), len([*warm.folder().rglob("*.nbc")])
+    with wrong_input(ValueError, OSError):
         for name in warm.warm(args.networks, args.shape, args.classes):
             print(name, flush=True)
     files = [*warm.folder().rglob("*.nbc")]
     size = sum(file.stat().st_size for file in files) / 2**20
     print(
-        f"\n{len(files)} loops, {size:.1f} MiB of machine code, in {warm.folder()}; "
-        f"{time.perf_counter() - start:.1f} s"
+        f"\n{len(files)} loops, {size:.1f} MiB of machine code, in {warm.folder()}; of these "
+        f"{len(files) - before} were compiled now, in {time.perf_counter() - start:.1f} s"
     )
     return DONE
 

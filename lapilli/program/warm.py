@@ -19,7 +19,7 @@ from lapilli.benchmark.neurons import ARGUMENTS
 from lapilli.errors import UsageError
 from lapilli.recordings.errors import MissingDataError
 
-from .given_network import network_of_file
+from .given_network import checked, network_of_file
 from .recipes import RECIPES
 
 EVERYTHING = "neurons"  # stands for small layers of every neuron
@@ -60,11 +60,18 @@ def warm(given: Sequence[str], shape: tuple[int, ...] | None, classes: int) -> I
     ------
     UsageError
         If something given is none of these, or its shape is missing.
+    OSError
+        If the folder cannot be written to.
     """
     works = [work for name in given for work in _works(name, shape, classes)]
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=cache_folder()):
+        pass  # else every loop would be compiled in vain
     for work in works:
         try:
             _run(work)
+        except MissingDataError as error:
+            raise UsageError(str(error).removeprefix("--net ")) from None
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"{work.name}, run on samples {work.shape}: {error}") from None
         yield work.name
@@ -97,7 +104,8 @@ def _works(name: str, shape: tuple[int, ...] | None, classes: int) -> Iterator[W
         except MissingDataError as error:
             raise UsageError(str(error)) from None
         sizes = shape or ()
-        yield Work(name, lambda: make(sizes, classes), sizes, 8)
+        sample = torch.zeros(1, *sizes, _STEPS)
+        yield Work(name, lambda: checked(make, name, sample, classes), sizes, 8)
     else:
         raise UsageError(
             f"{name!r} is nothing that can be compiled; expected {', '.join(RECIPES)}, "

@@ -59,6 +59,30 @@ def test_events_are_what_is_not_zero(shape, density, graded, as_rows):
     assert (events.values is not None) == is_graded
 
 
+VIEWS = {
+    "one step": lambda x: x[..., 3:4],
+    "every other step": lambda x: x[..., ::2],
+    "a step again and again": lambda x: x[..., 3:4].expand(*x.shape[:-1], 5),
+    "every other sample": lambda x: x[::2],
+    "one number": lambda x: x[:1, :1, :1].expand(3, 40, 7),
+    "half of a complex": lambda x: torch.complex(x, x).real,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("most", [1.0, 0.9])
+@pytest.mark.parametrize("graded", [False, True], ids=["binary", "graded"])
+def test_views_have_the_events_of_their_copies(view, most, graded):
+    x = view(spikes((4, 40, 8), 0.3, graded, as_rows=False))
+    got, want = events_of(x, most), events_of(x.clone(memory_format=torch.contiguous_format), most)
+    if want is None:
+        assert got is None
+        return
+    assert torch.equal(got.columns, want.columns)
+    assert torch.equal(got.starts, want.starts)
+    assert got.values is want.values is None or torch.equal(got.values, want.values)
+
+
 @given(data=st.data())
 def test_products_equal_the_dense_ones(data):
     shape = (

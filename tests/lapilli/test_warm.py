@@ -100,4 +100,26 @@ def test_a_network_that_does_not_take_the_shape(capsys, tmp_path, monkeypatch):
         textwrap.dedent(NETWORK).replace("*shape", "5")  # whatever the shape
     )
     assert main(["warm", "model.py:net", "--shape", "3"]) == 2
-    assert "model.py:net, run on samples (3,): " in capsys.readouterr().err
+    assert "error: model.py:net, called with (3,) and 10: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def net(shape, classes): return 3", "returned a int; expected torch.nn.Sequential"),
+        ("def net(): pass", "TypeError: net() takes 0 positional arguments"),
+        ("def net(shape, classes): raise KeyError('x')", "KeyError: 'x'"),
+    ],
+)
+def test_a_function_that_makes_no_network(text, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(text)
+    assert main(["warm", "model.py:net", "--shape", "3"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPILLI_CACHE_DIR", "")  # put back after the test
+    (tmp_path / "file").write_text("")
+    assert main(["warm", "digits", "--folder", str(tmp_path / "file")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
