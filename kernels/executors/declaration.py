@@ -89,6 +89,10 @@ def _launch_function(
     given = inspect.signature(declared, eval_str=True).parameters
     tensors = {n: p.annotation is Tensor for n, p in given.items()
                if p.annotation in (Tensor, Tensor | None)}  # fmt: skip
+    if not samples or not tensors.keys() >= set(samples):
+        raise TypeError(
+            f"{name}: samples are of {samples}; expected some of {[*tensors]}, its tensors"
+        )
     parameters = {n: present for n, present in tensors.items() if n not in samples}
     scope = dict(_SCOPE)
     known = {*given, *outputs, *where, "N", "T", "C"}
@@ -176,6 +180,11 @@ def _allocation(name: str, text: str, like: str, expression: Callable[[str], str
         )
     shape, whole, zeros, condition = found.groups()
     sizes = shape.split(", ")
+    if len(sizes) not in (2, 3) or (sizes[0], sizes[-1]) != ("N", "C"):
+        raise TypeError(
+            f"{name}: an output is [{shape}]; a kernel that walks over time writes [N, T, C] or "
+            "[N, C]: samples first, neurons last"
+        )
     kind = "int32" if whole else "float32"
     if zeros or len(sizes) < 3:
         of_kind = ", dtype=int32" if whole else ""

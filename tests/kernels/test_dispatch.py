@@ -221,13 +221,21 @@ def test_a_declaration_names_what_it_does_not_know():
     decorate = kernel_op(sigma._sigma_kernel, samples="x sum0", outputs=outputs)
     with pytest.raises(TypeError, match="takes REVERSE, which is neither an argument nor"):
         decorate(declared)
-    for text, problem in (("[N, T, C] float64", "expected a shape"), ("[N, T, C] if lost", "lost")):
+    for text, problem in (
+        ("[N, T, C] float64", "expected a shape"),
+        ("[N, T, C] if lost", "lost"),
+        ("[N, C, T]", "samples first, neurons last"),
+        ("[C]", "samples first, neurons last"),
+    ):
         decorate = kernel_op(
             sigma._sigma_kernel, samples="x sum0", outputs=outputs | {"y": text},
             values={"REVERSE": "False"},
         )  # fmt: skip
         with pytest.raises(TypeError, match=problem):
             decorate(declared)
+    decorate = kernel_op(sigma._sigma_kernel, samples="z sum0", outputs=outputs)
+    with pytest.raises(TypeError, match="expected some of .*, its tensors"):
+        decorate(declared)
 
 
 def test_a_gradient_that_nobody_gives_is_zero_or_none():
