@@ -77,40 +77,33 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 NEURONS = tuple(ARGUMENTS)
 SUMMARY = (
-    "neuron", "forward, AVX-512", "forward, AVX2", "training, AVX-512", "training, AVX2",
-    "times torch", "kept",
+    "neuron", "forward", "of a copy", "times torch", "training", "of a copy", "times torch", "kept",
 )  # fmt: skip
 
 
-def summary(
-    with_avx512: dict[str, Any], with_avx2: dict[str, Any], shape: str = "dense"
-) -> list[str]:
-    """Return the lines of the README's table: the neurons at one shape on two processors."""
-    both = with_avx512, with_avx2
+def summary(document: dict[str, Any], shape: str = "dense") -> list[str]:
+    """Return the lines of the README's table: the neurons at one shape."""
     lines = ["| " + " | ".join(SUMMARY) + " |", "|" + " --- |" * len(SUMMARY)]
     for neuron in NEURONS:
         cells = [neuron]
         for mode in ("forward", "training"):
-            rows = [document["cases"][f"{neuron}-{shape}-{mode}"] for document in both]
+            row = document["cases"][f"{neuron}-{shape}-{mode}"]
             cells += [
-                f"{row['neuron_steps_per_clock_s'] / 1e6:.0f} ({row['bandwidth_share']:.0%})"
-                for row in rows
+                f"{row['neuron_steps_per_clock_s'] / 1e6:.0f}",
+                f"{row['bandwidth_share']:.0%}",
+                f"{row['speedup']:.0f}",
             ]
-        cells.append(", ".join(f"{row['speedup']:.0f}" for row in rows))
-        cells.append(f"{rows[0]['saved_bytes'] / rows[0]['neuron_steps']:.2g} B")
+        cells.append(f"{row['saved_bytes'] / row['neuron_steps']:.2g} B")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def step_sentence(with_avx512: dict[str, Any], with_avx2: dict[str, Any]) -> str:
+def step_sentence(document: dict[str, Any]) -> str:
     """Return the README's words on a call that is a single step."""
-    times = [
-        f"{document['cases']['cuba-step-forward']['clock_s'] * 1e6:.0f}"
-        for document in (with_avx512, with_avx2)
-    ]
+    row = document["cases"]["cuba-step-forward"]
     return (
         "One call of `cuba` in `kernels/recurrences/cuba.py` on a single step of 128 neurons takes "
-        f"{times[0]} us of processor time on the first and {times[1]} us on the second."
+        f"{row['clock_s'] * 1e6:.0f} us of processor time."
     )
 
 
@@ -124,7 +117,7 @@ def demo_sentence(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    stored = [results.read(BENCH / "results" / f"cpu{end}.json") for end in (AVX512, AVX2)]
-    lines = [*summary(*stored), "", step_sentence(*stored), ""]
+    stored = results.read(BENCH / "results" / "cpu.json")
+    lines = [*summary(stored), "", step_sentence(stored), ""]
     lines.append(demo_sentence(results.read(BENCH / "results" / "demo-cpu.json")))
     sys.stdout.write("\n".join(lines) + "\n")

@@ -30,6 +30,8 @@ __all__ = ["CAMERAS", "read", "version"]
 _END_2 = re.compile(rb"#\s*end of ascii header", re.IGNORECASE)
 _END_3 = b"#!END-HEADER"
 _CHIP = re.compile(rb"#\s*AEChip:\s*(.*)")
+_SOURCE = re.compile(rb"#\s*Source\s+\d+:\s*(\S+)")
+_LARGEST = 4096, 4096  # pixels that a camera of an unknown name may have
 _EVENT_2 = np.dtype([("address", ">u4"), ("time", ">u4")])
 _EVENT_3 = np.dtype([("data", "<u4"), ("time", "<i4")])
 _PLACES = (8, 4)  # of this, its size and the byte where the time starts
@@ -253,7 +255,23 @@ def _read_3(content: bytes) -> dict[str, np.ndarray]:
     if (t < 0).any():
         raise ValueError("it has an event at a time below 0; the file is damaged")
     x, y = _field(address, _X_3), _field(address, _Y_3)
+    name, width, height = _source(lines)
+    wrong = (x >= width) | (y >= height)
+    if wrong.any():
+        raise ValueError(
+            f"it has an event at column {x[wrong][0]} and row {y[wrong][0]}; expected less than "
+            f"the {width} x {height} pixels of {name}. The file is damaged"
+        )
     return {"x": x, "y": y, "p": address >> 1 & 1 == 1, "t": _ascending(t)}
+
+
+def _source(lines: list[bytes]) -> tuple[str, int, int]:
+    """Return the camera that the header names, and its size; of an unknown one a generous one."""
+    named = [found[1].decode("latin-1") for line in lines if (found := _SOURCE.match(line))]
+    for camera in CAMERAS.values() if len(named) == 1 else ():
+        if named[0].lower() in camera.chips:
+            return f"a {named[0]}", camera.width, camera.height
+    return "any camera", *_LARGEST
 
 
 def _packet(content: bytes, at: int) -> tuple[int, int, int, np.ndarray, int]:

@@ -12,23 +12,13 @@ def stored(name):
     return results.read(report.BENCH / "results" / name)
 
 
-def both():
-    return stored("cpu.json"), stored("cpu-avx2.json")
-
-
-def test_results_of_both_processors_are_of_one_suite():
-    with_avx512, with_avx2 = both()
-    assert with_avx512["cases"].keys() == with_avx2["cases"].keys()
-    assert with_avx512["machine"]["processor"] != with_avx2["machine"]["processor"]
-
-
 def test_readme_has_the_figures_of_the_results():
-    assert "\n".join(report.summary(*both())) in README.read_text()
+    assert "\n".join(report.summary(stored("cpu.json"))) in README.read_text()
 
 
 def test_readme_has_the_figures_of_a_step_and_of_the_demo():
     text = " ".join(README.read_text().split())
-    assert report.step_sentence(*both()) in text
+    assert report.step_sentence(stored("cpu.json")) in text
     assert report.demo_sentence(stored("demo-cpu.json")) in text
 
 

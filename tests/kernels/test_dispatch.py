@@ -234,7 +234,7 @@ def test_a_declaration_names_what_it_does_not_know():
         with pytest.raises(TypeError, match=problem):
             decorate(declared)
     decorate = kernel_op(sigma._sigma_kernel, samples="z sum0", outputs=outputs)
-    with pytest.raises(TypeError, match="expected some of .*, its tensors"):
+    with pytest.raises(TypeError, match=r"expected some of .*, its tensors"):
         decorate(declared)
 
 

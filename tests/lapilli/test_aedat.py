@@ -119,7 +119,7 @@ def test_each_camera_round_trips(camera, end, data, path):
 
 
 PIXEL_3 = st.tuples(
-    st.booleans(), st.integers(0, 2**15 - 1), st.integers(0, 2**15 - 1), st.booleans(),
+    st.booleans(), st.integers(0, 4095), st.integers(0, 4095), st.booleans(),
     st.integers(0, 2**31 - 1),
 )  # fmt: skip
 PACKETS = st.lists(
@@ -132,7 +132,7 @@ PACKETS = st.lists(
 @given(packets=PACKETS)
 def test_packets_round_trip(packets, path):
     packets = [(kind, sorted(events, key=lambda e: e[-1]), room) for kind, events, room in packets]
-    content, expected = HEADER_3, []
+    content, expected = HEADER_3.replace(b"DVS128", b"Unknown"), []
     for overflow, (kind, events, room) in enumerate(packets):
         capacity = len(events) + room
         content += packet(events, kind, overflow=overflow, capacity=capacity)
@@ -259,6 +259,12 @@ def test_the_camera_is_named_or_given(parsed):
         (HEADER_3 + packet([], capacity=3)[:28], "takes 52 bytes and the file has 28 there"),
         (HEADER_3 + packet([], kind=2, size=2**31 - 1, capacity=0)[:20], "has 20 bytes, its"),
         (HEADER_3 + packet([(1, 0, 0, 0, -1)]), "an event at a time below 0"),
+        (HEADER_3 + packet([(1, 128, 3, 0, 1)]), "column 128 and row 3; .* 128 x 128 pixels of a"),
+        (HEADER_3 + packet([(1, 3, 128, 0, 1)]), "column 3 and row 128"),
+        (
+            HEADER_3.replace(b"DVS128", b"New") + packet([(1, 4096, 3, 0, 1)]),
+            "pixels of any camera",
+        ),
         (HEADER_3 + packet([]) + packet([], source=2), r"2 cameras \(sources \[1, 2\]\)"),
     ],
 )

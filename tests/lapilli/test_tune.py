@@ -41,7 +41,7 @@ def test_reset_forgets_it(folder, capsys):
     tuned.store(tuned.Tuned({"float32": {16: (0.5, 0.5)}}, "before"))
     assert main(["tune", "--reset"]) == 0
     assert tuned.stored() is None
-    assert crossover.limits() == crossover.MEASURED[crossover.vectors()]
+    assert crossover.limits().items() >= crossover.MEASURED[crossover.vectors()].items()
     assert main(["info"]) == 0
     assert "lapilli tune measures this one" in capsys.readouterr().out
 
