@@ -41,19 +41,30 @@ def network_of_file(given: str) -> Network:
     return cast(Network, make)
 
 
-def checked(make: Network, given: str, sample: torch.Tensor, classes: int) -> torch.nn.Sequential:
+def checked(
+    make: Network, given: str, sample: torch.Tensor, classes: int, streams: bool = False
+) -> torch.nn.Sequential:
     """Make the network of a user and run it on a sample ``[1, channels..., T]``.
+
+    Unless it ``streams``, its states may not go on from one call to the next.
 
     Raises
     ------
     RecordingError
-        If it cannot be made, is no chain, or gives something else than ``[1, classes, T]``.
+        If it cannot be made, is no chain, keeps its states, or gives something else than
+        ``[1, classes, T]``.
     """
     shape = tuple(sample.shape[1:-1])
     try:
         net = make(shape, classes)
         if not isinstance(net, torch.nn.Sequential):
             raise TypeError(f"returned a {type(net).__name__}; expected torch.nn.Sequential")
+        kept = [n for n, m in net.named_modules() if getattr(m, "persistent_state", False)]
+        if kept and not streams:
+            raise ValueError(
+                f"{', '.join(kept)}: keeps its state from one call to the next, which here would "
+                "be other samples; build it with persistent_state=False"
+            )
         net.to(sample.device)
         with torch.no_grad():
             output = net.eval()(sample)

@@ -105,7 +105,7 @@ def _works(name: str, shape: tuple[int, ...] | None, classes: int) -> Iterator[W
             raise UsageError(str(error)) from None
         sizes = shape or ()
         sample = torch.zeros(1, *sizes, _STEPS)
-        yield Work(name, lambda: checked(make, name, sample, classes), sizes, 8)
+        yield Work(name, lambda: checked(make, name, sample, classes, True), sizes, 8)
     else:
         raise UsageError(
             f"{name!r} is nothing that can be compiled; expected {', '.join(RECIPES)}, "

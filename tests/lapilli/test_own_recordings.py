@@ -247,6 +247,10 @@ def wrong(shape, classes):
 
 def other(shape, classes):
     return block.cuba.Dense(neuron, 128, classes)
+
+def streaming(shape, classes):
+    kept = neuron | dict(persistent_state=True)
+    return torch.nn.Sequential(block.cuba.Flatten(), block.cuba.Dense(kept, 128, classes))
 """
 
 
@@ -302,6 +306,7 @@ def test_the_networks_of_recordings(here):
         (["train", "bars", "--net", "net.py:none"], "has no function 'none'"),
         (["train", "bars", "--net", "net.py:wrong"], r"expected \[1, 2, time\]"),
         (["train", "bars", "--net", "net.py:other"], "expected torch.nn.Sequential"),
+        (["train", "bars", "--net", "net.py:streaming"], "1.neuron: keeps its state from one call"),
         (["train", "digits", "--net", "net.py:make"], r"AssertionError: \(64,\)"),
         (["train", "bars", "--batch-size", "17"], "too few for a batch of 17"),
     ],
