@@ -200,8 +200,11 @@ class Interrupts:
         self._told = asked, torch.distributed.all_reduce(asked, async_op=True)
 
     def __enter__(self) -> "Interrupts":
-        self._listens = threading.current_thread() is threading.main_thread()
-        if self._listens:  # Python tells no other thread
+        # Python tells no other thread; a process in the background may have been told to ignore it
+        self._listens = threading.current_thread() is threading.main_thread() and (
+            self._group.size > 1 or signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._listens:
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
 

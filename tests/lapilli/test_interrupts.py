@@ -11,6 +11,14 @@ from lapilli.processes import Interrupts, Processes
 ALONE = Processes(rank=0, size=1, local_rank=0, local_size=1)
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Hear of ctrl-C, which processes in the background may ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupted:
     """Is interrupted while it is destroyed, where an exception goes no further."""
 
@@ -71,3 +79,9 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_what_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trained(lambda: os.kill(os.getpid(), signal.SIGINT), lambda: None)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
