@@ -15,13 +15,14 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
 from lapilli.kernels.numbers.fixed_point import is_power_of_two
 from lapilli.kernels.numbers.language import tl
 from lapilli.kernels.numbers.surrogate import surrogate_named
 from torch import Tensor
 
-from .dispatch import execute  # noqa: F401 (launch functions call it)
+from .dispatch import execute, has_no_memory  # noqa: F401 (launch functions call execute)
 from .layout import contiguous_rows, neurons_a_parameter
 from .memory import empty
 from .operators import Operator, define_op, differentiable, is_absent
@@ -40,6 +41,7 @@ _SCOPE = {
 def kernel_op(
     kernel: Any, *, samples: str, outputs: dict[str, str],
     values: dict[str, str] | None = None, where: dict[str, str] | None = None,
+    at_rest: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Operator]:  # fmt: skip
     """Register an operator that runs a kernel; the function under it has a signature and no body.
 
@@ -61,17 +63,38 @@ def kernel_op(
         Of what the kernel calls in another way, or computes with, an expression.
     where
         Names that the expressions use, each an expression of the arguments.
+    at_rest
+        Of states after the last step, as ``threshold1``, that are not 0 at rest, an expression.
+        Where there are no steps, such a state is the one before, ``threshold0``, or at rest.
 
     Raises
     ------
     TypeError
-        If the kernel takes what is neither an argument nor an output, or an expression names such.
+        If the kernel takes what is neither an argument nor an output, if an expression names such,
+        or if there is an output or an expression that nothing uses. An operator from outside of
+        lapilli raises at a call with an argument of another type, dtype or device.
+    ValueError
+        At such a call for a tensor of another shape.
     """
+    if not callable(getattr(kernel, "fn", None)):
+        raise TypeError(
+            f"the kernel is {kernel!r}; expected a function decorated with jit of "
+            "lapilli.kernels.toolkit"
+        )
+    for name, given, kind in (
+        ("samples", samples, str), ("outputs", outputs, dict), ("values", values or {}, dict),
+        ("where", where or {}, dict), ("at_rest", at_rest or {}, dict),
+    ):  # fmt: skip
+        if not isinstance(given, kind):
+            raise TypeError(
+                f"{name} of the operator of {kernel.fn.__name__} is {given!r}; expected a "
+                f"{kind.__name__}, as in the docstring of kernel_op"
+            )
 
     def define(declared: Callable[..., Any]) -> Operator:
         each = {n: text for several, text in outputs.items() for n in several.split()}
         launch = _launch_function(
-            declared, kernel, samples.split(), each, values or {}, where or {}
+            declared, kernel, samples.split(), each, values or {}, where or {}, at_rest or {}
         )
         operator = define_op(launch, samples=samples)
         operator.outputs = list(each)
@@ -82,7 +105,7 @@ def kernel_op(
 
 def _launch_function(
     declared: Callable[..., Any], kernel: Any, samples: list[str], outputs: dict[str, str],
-    values: dict[str, str], where: dict[str, str],
+    values: dict[str, str], where: dict[str, str], at_rest: dict[str, str],
 ) -> Callable[..., Any]:  # fmt: skip
     """Write the launch function of an operator."""
     name = declared.__name__
@@ -96,11 +119,16 @@ def _launch_function(
     parameters = {n: present for n, present in tensors.items() if n not in samples}
     scope = dict(_SCOPE)
     known = {*given, *outputs, *where, "N", "T", "C"}
+    used: set[str] = set()  # of all that is declared
 
     def expression(text: str) -> str:
-        names = (node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name))
-        for n in names:
+        try:
+            tree = ast.parse(text, mode="eval")
+        except (SyntaxError, TypeError) as problem:
+            raise TypeError(f"{name}: {text!r} is no expression: {problem}") from None
+        for n in (node.id for node in ast.walk(tree) if isinstance(node, ast.Name)):
             if n in known or n in scope:
+                used.add(n)
                 continue
             if n not in declared.__globals__:
                 raise TypeError(
@@ -126,6 +154,7 @@ def _launch_function(
     def source(argument: str) -> str:
         short = argument.removesuffix("_ptr")
         if short in values:
+            used.add(short)
             return expression(values[short])
         if short in _DERIVED:
             return expression(_DERIVED[short])
@@ -139,6 +168,7 @@ def _launch_function(
                 f"the kernel of {name} takes {argument}, which is neither an argument nor an "
                 "output of it; call one so, or say in values what it is"
             )
+        used.add(place)
         return place
 
     like = next((n for n in samples if tensors[n]), None)
@@ -146,6 +176,10 @@ def _launch_function(
     if like is None:
         like = "like"
         lines.append(f" like = {' '.join(f'{n} if {n} is not None else' for n in samples)} None")
+    if not declared.__module__.startswith("lapilli."):  # whose functions make what they hand on
+        shown = ", ".join(f"{n!r}: {n}" for n in given)
+        lines.append(f" here.check_call({name!r}, kinds, samples, {like}, {{{shown}}})")
+        lines += [f" {n} = {n} if {n} is None else {n}.contiguous()" for n in tensors]
     lines.append(f" N, T, C = {like}.shape")
     lines += [f" {n} = {expression(text)}" for n, text in where.items()]
     for output, text in outputs.items():
@@ -156,12 +190,27 @@ def _launch_function(
         "".join(f"{source(a)}, " for a in names)
         for names in ([a for a in arguments if a not in flags], flags)
     )
-    lines.append(f" here.execute(kernel, (N, T, C), ({args}), ({flag_values}))")
+    lines.append(f" if here.execute(kernel, (N, T, C), ({args}), ({flag_values})):")
+    for output in outputs:
+        before = f"{output[:-1]}0" if output.endswith("1") and f"{output[:-1]}0" in given else None
+        rest = expression(at_rest[output]) if output in at_rest else "0"
+        lines.append(f"  here.without_steps({output}, {before}, {rest})")
     lines.append(f" return {', '.join(outputs)}")
+    for kind, names in (
+        ("values", values.keys() - used), ("where", where.keys() - used),
+        ("outputs", outputs.keys() - used), ("at_rest", at_rest.keys() - outputs),
+    ):  # fmt: skip
+        for n in sorted(names):
+            raise TypeError(
+                f"{name}: {kind} names {n!r}, which nothing uses. The kernel takes "
+                f"{', '.join(a.removesuffix('_ptr') for a in arguments)}; the outputs are "
+                f"{', '.join(outputs)}. Correct the name, or leave it out."
+            )
     text, file = "\n".join(lines), f"<{declared.__module__}.{name}>"
     linecache.cache[file] = len(text), None, text.splitlines(True), file  # for tracebacks
     # looked up at each call: kernels are counted and compiled by what takes the place of execute
-    scope |= {"kernel": kernel, "here": sys.modules[__name__]}
+    scope |= {"kernel": kernel, "here": sys.modules[__name__], "samples": samples}
+    scope["kinds"] = {n: p.annotation for n, p in given.items()}
     exec(compile(text, file, "exec"), scope)
     launch = scope[name]
     returned = Tensor if len(outputs) == 1 else tuple[(Tensor,) * len(outputs)]
@@ -169,6 +218,69 @@ def _launch_function(
     launch.__annotations__ = {**annotations, "return": returned}
     launch.__module__, launch.__doc__ = declared.__module__, declared.__doc__
     return launch
+
+
+_KINDS: dict[Any, tuple[type, ...]] = {
+    int: (int, np.integer), float: (int, float, np.integer, np.floating), bool: (bool, np.bool_),
+    str: (str,),
+}  # fmt: skip
+
+
+def check_call(
+    name: str, kinds: dict[str, Any], samples: list[str], like: Tensor | None, given: dict[str, Any]
+) -> None:
+    """Raise unless an operator's arguments are what it declares; ``like`` is ``[N, T, C]``."""
+    for n, value in given.items():
+        kind = kinds[n]
+        if kind in _KINDS:
+            if not isinstance(value, _KINDS[kind]) or (kind is not bool and value is True):
+                raise TypeError(
+                    f"{name}: {n} is {value!r}; expected {kind.__name__}, as {name} declares it"
+                )
+        elif kind is Tensor and not isinstance(value, Tensor):
+            raise TypeError(f"{name}: {n} is {value!r}; expected a tensor, as {name} declares it")
+        elif value is not None and value.dtype not in (torch.float32, torch.int32):
+            raise TypeError(
+                f"{name}: {n} is of {value.dtype}; kernels read torch.float32, and torch.int32 "
+                f"where a kernel stored that. Use {n}.float(), and leave the module in float32."
+            )
+    if like is None:
+        raise TypeError(f"{name}: all of {', '.join(samples)} are None; expected one of them")
+    if has_no_memory(like):
+        return
+    if like.ndim != 3:
+        raise ValueError(
+            f"{name}: the first of {', '.join(samples)} has shape {tuple(like.shape)}; expected "
+            "[N, T, C]: samples, steps, neurons. to_rows(x) makes that of [N, neurons..., T]."
+        )
+    N, _, C = like.shape
+    for n, value in given.items():
+        if not isinstance(value, Tensor):
+            continue
+        if value.device != like.device:
+            raise TypeError(
+                f"{name}: {n} is on {value.device}, the samples are on {like.device}; expected "
+                "one device. Move the module and its input with .to()."
+            )
+        shape = tuple(value.shape)
+        if n in samples and (len(shape) not in (2, 3) or (shape[0], shape[-1]) != (N, C)):
+            raise ValueError(
+                f"{name}: {n} has shape {shape}; expected [{N}, T, {C}] or [{N}, {C}]: as many "
+                "samples and neurons as the others. state_rows(s) makes that of [N, neurons...]."
+            )
+        if n not in samples and (len(shape) != 1 or not shape[0] or C % shape[0]):
+            raise ValueError(
+                f"{name}: {n} has shape {shape} for {C} neurons; expected [1], or [channels] where "
+                "each channel has as many neurons. If it is one value a sample, name it in samples."
+            )
+
+
+def without_steps(output: Tensor | None, before: Tensor | None, rest: float) -> None:
+    """Write what a kernel leaves in an output if there are no steps."""
+    if output is not None and before is not None:
+        output.copy_(before)
+    elif output is not None:
+        output.fill_(rest)
 
 
 def _allocation(name: str, text: str, like: str, expression: Callable[[str], str]) -> str:
@@ -204,13 +316,20 @@ class Backward:
         self._plan, self._ctx, self._kept = plan, ctx, kept
 
     def __getattr__(self, name: str) -> Any:
-        return self._kept[self._plan.places[name]]
+        try:
+            return self._kept[self._plan.places[name]]
+        except KeyError:
+            raise AttributeError(
+                f"backward of {self._plan.forward.__name__} keeps no {name!r}; it keeps "
+                f"{', '.join(self._plan.places)}. Name it in keep of derivative, if it is an "
+                "argument."
+            ) from None
 
     def wants(self, *names: str) -> bool:
         """Whether the gradient of one of the arguments is asked for."""
         wanted, places = self._ctx.needs_input_grad, self._plan.arguments
-        for name in names:  # noqa: SIM110 (any() takes longer)
-            if wanted[places[name]]:
+        for name in names:
+            if wanted[places[name] if name in places else self._plan.position(name)]:
                 return True
         return False
 
@@ -229,7 +348,7 @@ class _Plan:
 
     def __init__(self, forward: Operator, backward: Operator, further: list[str]):
         outputs = {n: k for k, n in enumerate(forward.outputs)}
-        self.backward = backward
+        self.forward, self.backward = forward, backward
         self.arguments = {n: k for k, n in enumerate(forward.names)}
         named = [n for n in backward.names if n[:2] == "g_" and n[2:] in outputs]
         of_gradients = named or backward.names[:1]
@@ -248,8 +367,45 @@ class _Plan:
     def arrange(self, given: tuple[str, ...]) -> Callable[[Any], Any]:
         """Return what takes the arguments of the backward operator from kept and given values."""
         places = self.places | {n: len(self.places) + k for k, n in enumerate(given)}
-        self.arrangements[given] = found = _taker([places[n] for n in self.backward.names])
+        name, names = self.backward.__name__, self.backward.names
+        for n in given:
+            if n not in names:
+                raise TypeError(
+                    f"run is given {n!r}, which {name} does not take; it takes {', '.join(names)}"
+                )
+        for n in names:
+            if n not in places:
+                raise TypeError(
+                    f"{name} takes {n!r}, which is neither an argument nor an output of "
+                    f"{self.forward.__name__}; give it to run: back.run({n}=...)"
+                )
+        self.arrangements[given] = found = _taker([places[n] for n in names])
         return found
+
+    def position(self, name: str) -> int:
+        """Return where an argument of the forward operator stands."""
+        if name not in self.arguments:
+            raise TypeError(
+                f"{self.forward.__name__} has no argument {name!r} whose gradient could be wanted "
+                f"or given; its tensors are {', '.join(self.forward.tensors)}"
+            )
+        return self.arguments[name]
+
+    def refuse_left_out(self, found: Any, wanted: tuple[bool, ...]) -> None:
+        """Raise unless ``found`` has, by name, all gradients that are wanted."""
+        name = self.forward.__name__
+        if not isinstance(found, dict):
+            raise TypeError(
+                f"the function under derivative of {name} returns {type(found).__name__}; expected "
+                "a dict of gradients by the names of arguments"
+            )
+        for n in self.forward.tensors:
+            if wanted[self.arguments[n]] and n not in found:
+                raise TypeError(
+                    f"the function under derivative of {name} returns gradients of "
+                    f"{', '.join(map(str, found)) or 'nothing'}, and that of {n!r} is wanted. "
+                    f"Return it too, or {n!r}: None if {name} has none, and give {n}.detach()."
+                )
 
 
 def _taker(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
@@ -280,6 +436,19 @@ def derivative(
     keep_outputs
         Expression of arguments: whether outputs are kept.
     """
+    for operator in (forward, backward):
+        if not isinstance(operator, Operator) or not operator.outputs:
+            raise TypeError(
+                f"derivative joins two operators that kernel_op declared; got {operator!r}. "
+                "Others have differentiable, of lapilli.kernels.toolkit."
+            )
+    names = (n.id for n in ast.walk(ast.parse(keep_outputs)) if isinstance(n, ast.Name))
+    for what, n in (*(("keep", n) for n in keep.split()), *(("keep_outputs", n) for n in names)):
+        if n not in forward.names:
+            raise TypeError(
+                f"{what} of the derivative of {forward.__name__} names {n!r}; expected some of its "
+                f"arguments {', '.join(forward.names)}"
+            )
     kept = [n for n in forward.names if n in keep.split() or n == "decay_sign"
             or (n in forward.tensors and n not in forward.of_samples)]  # fmt: skip
     plan = _Plan(forward, backward, kept)
@@ -322,8 +491,10 @@ def derivative(
                     return tuple(result)
                 found = (None, *[torch.zeros_like(one) if g is None else g for g in some])
             kept = (*found, *ctx.saved_tensors, *ctx.numbers)
-            for name, g in gradients(Backward(plan, ctx, kept)).items():
-                result[plan.arguments[name]] = g
+            by_name = gradients(Backward(plan, ctx, kept))
+            plan.refuse_left_out(by_name, ctx.needs_input_grad)
+            for name, g in by_name.items():
+                result[plan.position(name)] = g
             return tuple(result)
 
         differentiable(forward, back, save)
