@@ -284,9 +284,9 @@ def define_op(
     ------
     ValueError
         If another module has an operator of that name; of those of lapilli itself, none is in the
-        way: torch knows an operator from outside as ``own__<name>``. In the same module, as when a cell of a
-        notebook runs again, the new operator takes the place of the old one; if its schema is
-        another, torch knows it as ``<name>_2``.
+        way: torch knows an operator from outside as ``own__<name>``. In the same module, as when a
+        cell of a notebook runs again, the new operator takes the place of the old one; if its
+        schema is another, torch knows it as ``<name>_2``.
     """
     if launch is None:
         return functools.partial(define_op, samples=samples, any_layout=any_layout)
