@@ -197,7 +197,7 @@ class MovingWindow(torch.nn.Module):
         time_window = whole_number("time_window", time_window)
         finite("eps", eps)
         self.filter = FIR(torch.full((time_window,), 1 / time_window))
-        self.mode = _known(mode)
+        self.mode: Mode = _known(mode)
         self.eps = eps
 
     def rate(self, spikes: Tensor) -> Tensor:

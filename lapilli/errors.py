@@ -22,7 +22,10 @@ _REASONS = {
     errno.ENOSPC: "the disk has no room for {name}; free some, or choose another place",
     errno.ENAMETOOLONG: "the name {name} is too long for a file; give a shorter one",
 }
-_WITHOUT_WORDS = {EOFError: "it ends before all of it is read", MemoryError: "memory is full"}
+_WITHOUT_WORDS: dict[type[Exception], str] = {
+    EOFError: "it ends before all of it is read",
+    MemoryError: "memory is full",
+}
 _REASONS[errno.EPERM] = _REASONS[errno.EACCES]
 
 

@@ -219,7 +219,7 @@ class Neuron(LearningNeuron):
         function("norm", norm, "a callable that returns a norm, such as its class")
         names = ("real_norm", "imag_norm") if self.complex else ("norm",)
         for name in names:
-            module = None if norm is None else _made_by(norm)
+            module: Any = None if norm is None else _made_by(norm)
             if hasattr(module, "pre_hook_fx"):
                 module.pre_hook_fx = self.quantize_8bit
             setattr(self, name, module)

@@ -16,7 +16,7 @@ def _initial(x, scale, state):
     return (rest, rest) if state is None else [fixed.to_fixed(s.detach(), scale) for s in state]
 
 
-def _run(x, current_decay, voltage_decay, threshold, scale, state, rule):
+def _run(x, decays, threshold, scale, state, rule):
     """Yield current, voltage before and after reset, spike decision of each step.
 
     States are in units, float64.
@@ -24,11 +24,7 @@ def _run(x, current_decay, voltage_decay, threshold, scale, state, rule):
     u, w = _initial(x, scale, state)
     v = w
     for t in range(x.shape[-1]):
-        rates = (
-            fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x)
-            for p in (current_decay, voltage_decay)
-        )
-        rate_u, rate_v = rates
+        rate_u, rate_v = (fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x) for p in decays)
         rule.t = t
         u = rule.current(fixed.decayed(u, u, rate_u) + rule.given(x[..., t], scale))
         v = rule.state(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
@@ -50,7 +46,7 @@ def cuba(
     u, w = _initial(x, scale, state)
     spikes, rule = [], fixed.Rule(overflow)
     decays = fixed.signed(current_decay, voltage_decay)
-    steps = _run(x, *decays, threshold, scale, state, rule)
+    steps = _run(x, decays, threshold, scale, state, rule)
     for u, v, w, fires in steps:  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
         limit = threshold + 0.01 / scale
@@ -69,7 +65,7 @@ def cuba_dynamics(
     x = x.to(torch.float32)
     decays = fixed.signed(current_decay, voltage_decay)
     rule = fixed.Rule(overflow)
-    steps = list(_run(x, *decays, threshold, scale, state, rule))
+    steps = list(_run(x, decays, threshold, scale, state, rule))
     current, voltage = (
         fixed.over_time([fixed.to_float(step[k], scale) for step in steps], x, x, *decays)
         for k in (0, 1)
