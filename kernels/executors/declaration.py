@@ -1,9 +1,8 @@
-"""Operators of one kernel each, declared: what they make, and what backward keeps of that.
+"""Operators of one kernel each, declared: what they make.
 
 A kernel says in its signature what it takes, in which order. An operator that calls its arguments
 and outputs as the kernel does needs no body: ``kernel_op`` writes the launch function, once, when
-the module is imported. ``derivative`` joins two such operators, forward and backward: what of the
-first the second takes by name is kept for it, and gradients are given by the argument's name.
+the module is imported. derivation.py joins two such operators, forward and backward.
 """
 
 import ast
@@ -12,20 +11,19 @@ import linecache
 import re
 import sys
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import torch
 from lapilli.kernels.numbers.fixed_point import is_power_of_two
 from lapilli.kernels.numbers.language import tl
 from lapilli.kernels.numbers.surrogate import surrogate_named
 from torch import Tensor
 
-from .dispatch import execute, has_no_memory  # noqa: F401 (launch functions call execute)
-from .layout import contiguous_rows, neurons_a_parameter
+from .dispatch import execute  # noqa: F401 (launch functions call it)
+from .given import check_call, without_steps  # noqa: F401 (as these)
+from .layout import neurons_a_parameter
 from .memory import empty
-from .operators import Operator, define_op, differentiable, is_absent
+from .operators import Operator, define_op
 
 _OUTPUT = re.compile(r"\[([^\]]+)\]( int32)?( zeros)?(?: if (.+))?")
 _DERIVED = {"unit": "1 / scale", "EXACT": "is_power_of_two(scale)",
@@ -220,69 +218,6 @@ def _launch_function(
     return launch
 
 
-_KINDS: dict[Any, tuple[type, ...]] = {
-    int: (int, np.integer), float: (int, float, np.integer, np.floating), bool: (bool, np.bool_),
-    str: (str,),
-}  # fmt: skip
-
-
-def check_call(
-    name: str, kinds: dict[str, Any], samples: list[str], like: Tensor | None, given: dict[str, Any]
-) -> None:
-    """Raise unless an operator's arguments are what it declares; ``like`` is ``[N, T, C]``."""
-    for n, value in given.items():
-        kind = kinds[n]
-        if kind in _KINDS:
-            if not isinstance(value, _KINDS[kind]) or (kind is not bool and value is True):
-                raise TypeError(
-                    f"{name}: {n} is {value!r}; expected {kind.__name__}, as {name} declares it"
-                )
-        elif kind is Tensor and not isinstance(value, Tensor):
-            raise TypeError(f"{name}: {n} is {value!r}; expected a tensor, as {name} declares it")
-        elif value is not None and value.dtype not in (torch.float32, torch.int32):
-            raise TypeError(
-                f"{name}: {n} is of {value.dtype}; kernels read torch.float32, and torch.int32 "
-                f"where a kernel stored that. Use {n}.float(), and leave the module in float32."
-            )
-    if like is None:
-        raise TypeError(f"{name}: all of {', '.join(samples)} are None; expected one of them")
-    if has_no_memory(like):
-        return
-    if like.ndim != 3:
-        raise ValueError(
-            f"{name}: the first of {', '.join(samples)} has shape {tuple(like.shape)}; expected "
-            "[N, T, C]: samples, steps, neurons. to_rows(x) makes that of [N, neurons..., T]."
-        )
-    N, _, C = like.shape
-    for n, value in given.items():
-        if not isinstance(value, Tensor):
-            continue
-        if value.device != like.device:
-            raise TypeError(
-                f"{name}: {n} is on {value.device}, the samples are on {like.device}; expected "
-                "one device. Move the module and its input with .to()."
-            )
-        shape = tuple(value.shape)
-        if n in samples and (len(shape) not in (2, 3) or (shape[0], shape[-1]) != (N, C)):
-            raise ValueError(
-                f"{name}: {n} has shape {shape}; expected [{N}, T, {C}] or [{N}, {C}]: as many "
-                "samples and neurons as the others. state_rows(s) makes that of [N, neurons...]."
-            )
-        if n not in samples and (len(shape) != 1 or not shape[0] or C % shape[0]):
-            raise ValueError(
-                f"{name}: {n} has shape {shape} for {C} neurons; expected [1], or [channels] where "
-                "each channel has as many neurons. If it is one value a sample, name it in samples."
-            )
-
-
-def without_steps(output: Tensor | None, before: Tensor | None, rest: float) -> None:
-    """Write what a kernel leaves in an output if there are no steps."""
-    if output is not None and before is not None:
-        output.copy_(before)
-    elif output is not None:
-        output.fill_(rest)
-
-
 def _allocation(name: str, text: str, like: str, expression: Callable[[str], str]) -> str:
     found = _OUTPUT.fullmatch(text)
     if found is None:
@@ -305,198 +240,3 @@ def _allocation(name: str, text: str, like: str, expression: Callable[[str], str
         same = f"{like}.shape" if sizes == ["N", "T", "C"] else f"({expression(shape)})"
         made = f"empty({same}, {kind}, {like})"
     return f"{made} if {expression(condition)} else None" if condition else made
-
-
-class Backward:
-    """One call of ``derivative``'s function: what was kept, by name, as attributes."""
-
-    __slots__ = ("_ctx", "_kept", "_plan")
-
-    def __init__(self, plan: "_Plan", ctx: Any, kept: tuple[Any, ...]):
-        self._plan, self._ctx, self._kept = plan, ctx, kept
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._kept[self._plan.places[name]]
-        except KeyError:
-            raise AttributeError(
-                f"backward of {self._plan.forward.__name__} keeps no {name!r}; it keeps "
-                f"{', '.join(self._plan.places)}. Name it in keep of derivative, if it is an "
-                "argument."
-            ) from None
-
-    def wants(self, *names: str) -> bool:
-        """Whether the gradient of one of the arguments is asked for."""
-        wanted, places = self._ctx.needs_input_grad, self._plan.arguments
-        for name in names:
-            if wanted[places[name] if name in places else self._plan.position(name)]:
-                return True
-        return False
-
-    def run(self, **given: Any) -> Any:
-        """Return the outputs of the backward operator; its arguments are ``given`` or kept."""
-        plan = self._plan
-        arrange = plan.arrangements.get(tuple(given)) or plan.arrange(tuple(given))
-        outputs = plan.backward(*arrange((*self._kept, *given.values())))
-        if type(outputs) is tuple:
-            return [None if o is None or is_absent(o) else o for o in outputs]
-        return outputs
-
-
-class _Plan:
-    """Where what a backward pass needs stands among what it is given."""
-
-    def __init__(self, forward: Operator, backward: Operator, further: list[str]):
-        outputs = {n: k for k, n in enumerate(forward.outputs)}
-        self.forward, self.backward = forward, backward
-        self.arguments = {n: k for k, n in enumerate(forward.names)}
-        named = [n for n in backward.names if n[:2] == "g_" and n[2:] in outputs]
-        of_gradients = named or backward.names[:1]
-        self.series = [outputs[n[2:]] for n in named] or [0]  # outputs that have a gradient
-        names = [n for n in backward.names if n not in of_gradients]
-        names += [n for n in further if n not in names]
-        self.kept_outputs = [outputs[n] for n in names if n in outputs]
-        of_inputs = [n for n in names if n in forward.tensors]
-        numbers = [n for n in names if n in self.arguments and n not in forward.tensors]
-        self.kept_inputs = _taker([self.arguments[n] for n in of_inputs])
-        self.kept_numbers = _taker([self.arguments[n] for n in numbers])
-        tensors = of_inputs + [n for n in names if n in outputs]
-        self.places = {n: k for k, n in enumerate((*of_gradients, *tensors, *numbers))}
-        self.arrangements: dict[tuple[str, ...], Callable[[Any], Any]] = {}
-
-    def arrange(self, given: tuple[str, ...]) -> Callable[[Any], Any]:
-        """Return what takes the arguments of the backward operator from kept and given values."""
-        places = self.places | {n: len(self.places) + k for k, n in enumerate(given)}
-        name, names = self.backward.__name__, self.backward.names
-        for n in given:
-            if n not in names:
-                raise TypeError(
-                    f"run is given {n!r}, which {name} does not take; it takes {', '.join(names)}"
-                )
-        for n in names:
-            if n not in places:
-                raise TypeError(
-                    f"{name} takes {n!r}, which is neither an argument nor an output of "
-                    f"{self.forward.__name__}; give it to run: back.run({n}=...)"
-                )
-        self.arrangements[given] = found = _taker([places[n] for n in names])
-        return found
-
-    def position(self, name: str) -> int:
-        """Return where an argument of the forward operator stands."""
-        if name not in self.arguments:
-            raise TypeError(
-                f"{self.forward.__name__} has no argument {name!r} whose gradient could be wanted "
-                f"or given; its tensors are {', '.join(self.forward.tensors)}"
-            )
-        return self.arguments[name]
-
-    def refuse_left_out(self, found: Any, wanted: tuple[bool, ...]) -> None:
-        """Raise unless ``found`` has, by name, all gradients that are wanted."""
-        name = self.forward.__name__
-        if not isinstance(found, dict):
-            raise TypeError(
-                f"the function under derivative of {name} returns {type(found).__name__}; expected "
-                "a dict of gradients by the names of arguments"
-            )
-        for n in self.forward.tensors:
-            if wanted[self.arguments[n]] and n not in found:
-                raise TypeError(
-                    f"the function under derivative of {name} returns gradients of "
-                    f"{', '.join(map(str, found)) or 'nothing'}, and that of {n!r} is wanted. "
-                    f"Return it too, or {n!r}: None if {name} has none, and give {n}.detach()."
-                )
-
-
-def _taker(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return a function that takes what stands at some places."""
-    if len(places) > 1:
-        return itemgetter(*places)  # quicker than a list
-    return lambda values: tuple([values[k] for k in places])
-
-
-def derivative(
-    forward: Operator, backward: Operator, *, keep: str = "", keep_outputs: str = "True"
-) -> Callable[[Callable[[Backward], dict[str, Any]]], None]:
-    """Give an operator its derivative: the function below returns gradients by argument.
-
-    It is handed a ``Backward``. The backward operator's arguments are, by name, arguments and
-    outputs of the forward operator and, as ``g_<output>``, gradients (``g``: of the first); what
-    else it takes is given to ``run``. An output that was not wanted is None. Of the outputs that
-    have a gradient the first is differentiated where it is wanted, else the others, of which a
-    gradient that nobody gives is zero; all others are not differentiable.
-
-    Parameters
-    ----------
-    forward, backward
-        Operators of ``kernel_op``.
-    keep
-        Further arguments of the forward operator that the function reads. Parameters and
-        ``decay_sign`` are kept anyway.
-    keep_outputs
-        Expression of arguments: whether outputs are kept.
-    """
-    for operator in (forward, backward):
-        if not isinstance(operator, Operator) or not operator.outputs:
-            raise TypeError(
-                f"derivative joins two operators that kernel_op declared; got {operator!r}. "
-                "Others have differentiable, of lapilli.kernels.toolkit."
-            )
-    names = (n.id for n in ast.walk(ast.parse(keep_outputs)) if isinstance(n, ast.Name))
-    for what, n in (*(("keep", n) for n in keep.split()), *(("keep_outputs", n) for n in names)):
-        if n not in forward.names:
-            raise TypeError(
-                f"{what} of the derivative of {forward.__name__} names {n!r}; expected some of its "
-                f"arguments {', '.join(forward.names)}"
-            )
-    kept = [n for n in forward.names if n in keep.split() or n == "decay_sign"
-            or (n in forward.tensors and n not in forward.of_samples)]  # fmt: skip
-    plan = _Plan(forward, backward, kept)
-    series, first, count = plan.series, plan.series[0], len(forward.names)
-    keeps = eval(f"lambda {', '.join(forward.names)}: {keep_outputs}")
-    always = keep_outputs == "True"
-    places = range(len(forward.outputs))
-    beside_first = _taker([k for k in places if k != first])
-    beside_others = _taker([k for k in places if k not in series[1:]])
-    alone = (None,) * (len(series) - 1)
-
-    def save(ctx: Any, given: Any, output: Any) -> None:
-        if type(output) is not tuple:
-            output = (output,)
-        ctx.of_first = not (alone and is_absent(output[first]))
-        ctx.mark_non_differentiable(*(beside_first if ctx.of_first else beside_others)(output))
-        ctx.set_materialize_grads(False)
-        outputs = [output[k] for k in plan.kept_outputs]
-        if outputs:
-            made = always or keeps(*given)
-            outputs = [o if made and not is_absent(o) else None for o in outputs]
-        ctx.save_for_backward(*plan.kept_inputs(given), *outputs)
-        ctx.numbers = plan.kept_numbers(given)
-
-    def define(gradients: Callable[[Backward], dict[str, Any]]) -> None:
-        def back(ctx: Any, *g_outputs: Tensor | None) -> Any:
-            result: list[Tensor | None] = [None] * count
-            if ctx.of_first:
-                g = g_outputs[first]
-                if g is None:
-                    return tuple(result)
-                found = (contiguous_rows(g), *alone)
-            else:
-                some = [
-                    g if g is None else contiguous_rows(g)
-                    for g in map(g_outputs.__getitem__, series[1:])
-                ]
-                one = next((g for g in some if g is not None), None)
-                if one is None:
-                    return tuple(result)
-                found = (None, *[torch.zeros_like(one) if g is None else g for g in some])
-            kept = (*found, *ctx.saved_tensors, *ctx.numbers)
-            by_name = gradients(Backward(plan, ctx, kept))
-            plan.refuse_left_out(by_name, ctx.needs_input_grad)
-            for name, g in by_name.items():
-                result[plan.position(name)] = g
-            return tuple(result)
-
-        differentiable(forward, back, save)
-
-    return define
