@@ -21,6 +21,7 @@ import torch
 from lapilli.kernels.executors.dispatch import run_loop
 from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.processor import second_level_cache
 from lapilli.kernels.executors.transpose import transpose
 from torch import Tensor
 
@@ -55,7 +56,8 @@ _SIDE = 64  # columns whose sums are turned at once
 # sums are read again for every part of the frames but the first (measured).
 _A_FRAME, _A_COLUMN = 9, 24
 _IN_FIRST_CACHE = 1 << 15  # sums, which are quick to add to as they come
-_CACHED = 3 << 19  # bytes of a block of weights, to stay in the second-level cache
+_CACHED = 3 << 19  # bytes of what is to stay close by, where the second-level cache is large
+_SMALL_CACHE = 1 << 20  # bytes; in a smaller one no block is worth reading the events once more
 
 
 @dataclass(frozen=True)
@@ -412,11 +414,19 @@ def column_bits(events: Events) -> int:
     return _UNSIGNED if events.columns.dtype == torch.int16 else (1 << 31) - 1
 
 
-def _width(K: int, O: int, parts: int, size: int = 4) -> int:
-    """Width of a block of columns: a divisor of ``O`` in ``parts`` blocks or more, if it can be."""
-    most = max(1, min(_CACHED // (size * K), O // parts))
+def _width(K: int, O: int, parts: int, size: int = 4, room: int = _CACHED) -> int:
+    """Width of a block of columns: a divisor of ``O`` in ``parts`` blocks or more, if it can be.
+
+    Such a block of ``K`` rows, of entries of ``size`` bytes, takes no more than ``room``.
+    """
+    most = max(1, min(room // (size * K), O // parts))
     fits = [b for b in range(16, most + 1, 16) if O % b == 0]
     return fits[-1] if fits else O
+
+
+def _kept_close() -> int:
+    """Bytes of a block that stays in the second-level cache, beside what passes through it."""
+    return second_level_cache() * 3 // 4
 
 
 def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
@@ -443,7 +453,7 @@ def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
     work = (len(events.columns) + M) * O
     mask = column_bits(events)
     if step and events.values is None:
-        width = _width(K, O, 1, size=1)
+        width = _width(K, O, 1, size=1, room=_kept_close())
         codes = codes_of(weight.contiguous().view(-1, width, K), step, turn=True, biased=True)
         if codes is not None:
             run_loop(
@@ -470,7 +480,8 @@ def scatter(events: Events, g: Tensor) -> Tensor:
     worth_sorting = len(events.columns) > _A_FRAME * M + _A_COLUMN * (chunks - 1) * K
     if worth_sorting and K * O >= _IN_FIRST_CACHE:
         return _scatter_sorted(events, g, chunks)
-    width = _width(K, O, torch.get_num_threads())
+    small = second_level_cache() < _SMALL_CACHE
+    width = _width(K, O, torch.get_num_threads(), room=4 * K * O if small else _CACHED)
     sums = empty((O // width, K, width), torch.float32, g)
     run_loop(
         _scatter_cpu, len(sums), (len(events.columns) + M + K) * O,
@@ -489,7 +500,8 @@ def _scatter_sorted(events: Events, g: Tensor, chunks: int) -> Tensor:
     M, K = events.shape
     O = g.shape[1]
     chunk = -(-M // chunks)
-    width = min(_LANES, _FEW * -(-O // (_FEW * torch.get_num_threads())))
+    fits = max(_FEW, _kept_close() // (4 * chunk) // _FEW * _FEW)  # to be read once an event
+    width = min(_LANES, fits, _FEW * -(-O // (_FEW * torch.get_num_threads())))
     parts = -(-O // width)
     places = torch.empty(chunks, K + 2, dtype=torch.int32)
     rows = torch.empty(len(events.columns), dtype=torch.int16)

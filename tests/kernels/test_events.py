@@ -185,6 +185,33 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, shape, density):
         assert_close(g_w, results[0][1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("density", [0.002, 0.1])
+def test_results_do_not_depend_on_the_cache(monkeypatch, density):
+    x, w = spikes((2, 700, 1700), density), weight(256, 700)
+    g = torch.randn(2 * 1700, 256)
+    events, results = events_of(x), []
+    for size in (1 << 18, 1 << 19, 1 << 21, 1 << 23):
+        monkeypatch.setattr(kernel, "second_level_cache", lambda size=size: size)
+        results.append((gather(events, w, 1 / CODES), gather(events, w), scatter(events, g)))
+    for others in results[1:]:
+        assert_close(others, results[0], rtol=0, atol=0)
+
+
+def test_rows_that_many_events_read_stay_in_the_cache(monkeypatch):
+    taken = []
+    run_loop = kernel.run_loop
+    monkeypatch.setattr(kernel, "run_loop", lambda *a: (taken.append(a), run_loop(*a)))
+    events = events_of(spikes((2, 2000, 1200), 0.02))
+    for size in (1 << 19, 1 << 21):
+        monkeypatch.setattr(kernel, "second_level_cache", lambda size=size: size)
+        gather(events, weight(512, 2000), 1 / CODES)
+        *_, inputs, _, width, _ = taken.pop()[3]
+        assert inputs * width <= size < 4 * inputs * width
+        scatter(events, torch.randn(2400, 512))
+        *_, chunk, _, _, _, width, _ = taken.pop()[3]
+        assert 4 * chunk * width <= size < 16 * chunk * width
+
+
 def test_not_a_number_passes_through():
     x = torch.zeros(1, 40, 3)
     x[0, 5, 1] = float("nan")
