@@ -11,6 +11,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .loop_ops import scratch
+
 __all__ = [
     "add_row",
     "aligned",
@@ -20,7 +22,7 @@ __all__ = [
     "pack_words",
     "prefetch",
     "reciprocal",
-    "sum_codes",
+    "sum_frame_of_codes",
     "sum_rows",
     "transpose_piece",
     "transpose_rows",
@@ -34,6 +36,7 @@ _SIDE = 16  # of a block of ``_transpose_block``
 _STAGES = 4  # its logarithm
 _LANES = 128  # sums at once, in registers
 _ROWS = 8  # of a block of ``collect_bits``
+_MOST_OF_16_BITS = 256  # rows of codes of 8 bits
 
 
 def _vector_at(context, builder, array_type, array, at, lanes):
@@ -293,7 +296,7 @@ def _column(context, builder, array_type, columns, e, mask):
 
 
 @intrinsic(prefer_literal=True)
-def sum_codes(
+def _sum_codes(
     typingctx, target, target_at, codes, at, stride, columns, mask, e, end, step, first, lanes
 ):
     """Write the sum of the rows of codes that ``columns[e:end]`` name, times ``step``.
@@ -358,6 +361,43 @@ def sum_codes(
     return signature, codegen
 
 
+@njit(inline="always")
+def sum_frame_of_codes(target, target_at, codes, at, stride, columns, mask, begin, last, step, n):
+    """Write the sum of the rows of codes that ``columns[begin:last]`` name, times ``step``.
+
+        target[target_at + i] = step sum_j (codes[at + stride (columns[j] & mask) + i] - 128),  i < n
+
+    Rows are read up to a multiple of 16.
+    """
+    whole, lanes = n // _LANES * _LANES, n // _SIDE * _SIDE
+    rest = scratch(_SIDE, np.float32)
+    e, end = begin, min(begin + _MOST_OF_16_BITS, last)
+    for i in range(0, whole, _LANES):
+        _sum_codes(
+            target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 1, _LANES
+        )
+    for i in range(whole, lanes, _SIDE):
+        _sum_codes(
+            target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 1, _SIDE
+        )
+    if lanes < n:
+        _sum_codes(rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, 1, _SIDE)
+    while end < last:
+        e, end = end, min(end + _MOST_OF_16_BITS, last)
+        for i in range(0, whole, _LANES):
+            _sum_codes(
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 0, _LANES
+            )
+        for i in range(whole, lanes, _SIDE):
+            _sum_codes(
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 0, _SIDE
+            )
+        if lanes < n:
+            _sum_codes(rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, 0, _SIDE)
+    for i in range(n - lanes):
+        target[target_at + lanes + i] = rest[i]
+
+
 @intrinsic(prefer_literal=True)
 def _sum_lanes(
     typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, lanes
@@ -409,7 +449,7 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
 
         target[target_at + i] = sum_j values[j] rows[at + stride (columns[j] & mask) + i],  i < n
 
-    ``values`` is None for 1.
+    ``values`` is None for 1. Rows are read up to a multiple of 16.
     """
     whole, lanes = n // _LANES * _LANES, n // _SIDE * _SIDE
     for i in range(0, whole, _LANES):
@@ -420,12 +460,11 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
         _sum_lanes(
             target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _SIDE
         )
-    for i in range(lanes, n):
-        total = np.float32(0)
-        for j in range(e, end):
-            term = rows[at + i + np.int64(columns[j] & mask) * stride]
-            total += term if values is None else term * values[j]
-        target[target_at + i] = total
+    if lanes < n:
+        rest = scratch(_SIDE, np.float32)
+        _sum_lanes(rest, 0, rows, at + lanes, stride, columns, mask, values, e, end, _SIDE)
+        for i in range(n - lanes):
+            target[target_at + lanes + i] = rest[i]
 
 
 @intrinsic

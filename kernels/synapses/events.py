@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         lowest_bit,
         pack_words,
         prefetch,
-        sum_codes,
+        sum_frame_of_codes,
         sum_rows,
         transpose_piece,
         unequal_bits,
@@ -48,7 +48,6 @@ _AHEAD = 1 << 10
 _ROWS = 16  # of a tile of the search
 _PIECES, _PIECE = 64, 256  # entries that tell how many events to expect
 _SLACK = 1.25  # how many times as many events may be found as were to be expected
-_MOST_OF_16_BITS = 256  # codes of 8 bits
 _LANES, _FEW = 128, 16  # sums at once
 _LINE = 16  # float32 of a cache line
 _SIDE = 64  # columns whose sums are turned at once
@@ -182,40 +181,24 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
 
 @cpu_loop
 def _gather_cpu(first, last, columns, starts, values, weight, y, M, K, O, B, mask):
-    # weight [O / B, K, B] flat, y [M, O] flat
+    # weight [blocks, K, B] flat, y [M, O] flat
     for o0 in range(0, O, B):  # outermost: a block of weights stays in the cache
-        w = np.int64(o0) * K
+        w, outputs = np.int64(o0) * K, min(B, O - o0)
         for m in range(first * _ROWS, min(last * _ROWS, M)):
             at = np.int64(m) * O + o0
             e, end = starts[m], starts[m + 1]
             factors = values if values is not None else None
-            sum_rows(y, at, weight, w, B, columns, mask, factors, e, end, B)
+            sum_rows(y, at, weight, w, B, columns, mask, factors, e, end, outputs)
 
 
 @cpu_loop
 def _gather_codes_cpu(first, last, columns, starts, codes, y, step, M, K, O, B, mask):
-    whole, lanes = B // _LANES * _LANES, B // _FEW * _FEW
     for o0 in range(0, O, B):
-        w = np.int64(o0) * K
+        w, outputs = np.int64(o0) * K, min(B, O - o0)
         for m in range(first * _ROWS, min(last * _ROWS, M)):
             at = np.int64(m) * O + o0
-            e = starts[m]
-            end = min(e + _MOST_OF_16_BITS, starts[m + 1])
-            for o in range(0, whole, _LANES):
-                sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 1, _LANES)
-            for o in range(whole, lanes, _FEW):
-                sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 1, _FEW)
-            while end < starts[m + 1]:
-                e, end = end, min(end + _MOST_OF_16_BITS, starts[m + 1])
-                for o in range(0, whole, _LANES):
-                    sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 0, _LANES)
-                for o in range(whole, lanes, _FEW):
-                    sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 0, _FEW)
-            for o in range(lanes, B):
-                total = np.int32(0)
-                for j in range(starts[m], starts[m + 1]):
-                    total += codes[w + o + np.int64(columns[j] & mask) * B] - 128
-                y[at + o] = np.float32(total) * step
+            e, end = starts[m], starts[m + 1]
+            sum_frame_of_codes(y, at, codes, w, B, columns, mask, e, end, step, outputs)
 
 
 @cpu_loop
@@ -452,8 +435,11 @@ def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
     y = empty((M, O), torch.float32, weight)
     work = (len(events.columns) + M) * O
     mask = column_bits(events)
+    whole = -(-O // _FEW) * _FEW  # rows of the weight that lanes are full of
+    if whole > O:
+        weight = torch.nn.functional.pad(weight.detach(), (0, 0, 0, whole - O))
     if step and events.values is None:
-        width = _width(K, O, 1, size=1, room=_kept_close())
+        width = _width(K, whole, 1, size=1, room=_kept_close())
         codes = codes_of(weight.contiguous().view(-1, width, K), step, turn=True, biased=True)
         if codes is not None:
             run_loop(
@@ -462,7 +448,7 @@ def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
                  mask),
             )  # fmt: skip
             return y
-    width = _width(K, O, 1)
+    width = _width(K, whole, 1)
     blocks = transpose(weight.contiguous().view(-1, width, K))
     run_loop(
         _gather_cpu, -(-M // _ROWS), work,
