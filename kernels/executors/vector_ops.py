@@ -18,6 +18,7 @@ __all__ = [
     "aligned",
     "collect_bits",
     "count_bits",
+    "list_bits",
     "lowest_bit",
     "pack_words",
     "prefetch",
@@ -365,7 +366,8 @@ def _sum_codes(
 def sum_frame_of_codes(target, target_at, codes, at, stride, columns, mask, begin, last, step, n):
     """Write the sum of the rows of codes that ``columns[begin:last]`` name, times ``step``.
 
-        target[target_at + i] = step sum_j (codes[at + stride (columns[j] & mask) + i] - 128),  i < n
+        target[target_at + i] = step sum_j (codes[at + stride (columns[j] & mask) + i] - 128),
+                                i < n
 
     Rows are read up to a multiple of 16.
     """
@@ -599,6 +601,45 @@ def lowest_bit(typingctx, word):
         return builder.zext(builder.cttz(args[0], ir.Constant(ir.IntType(1), 1)), _LONG)
 
     return types.int64(types.uint32), codegen
+
+
+# of each byte, the places of the bits that are set, a byte each, lowest first
+_PLACES = [
+    sum(place << 8 * k for k, place in enumerate(p for p in range(8) if byte >> p & 1))
+    for byte in range(256)
+]
+
+
+@intrinsic
+def list_bits(typingctx, word, base, target, at):
+    """Write ``base`` plus the place of each bit of a uint32 that is set to ``target[at]`` on.
+
+    ``target`` is int16 or int32, and needs room for 32 from ``at`` on: of what follows the places,
+    some is overwritten. Returns how many there are.
+    """
+
+    def codegen(context, builder, signature, args):
+        word, base, target, at = args
+        table = ir.Constant(ir.ArrayType(_LONG, 256), _PLACES)
+        table = cgutils.global_constant(builder.module, "places_of_bits", table)
+        element = context.get_data_type(signature.args[2].dtype)
+        each = ir.VectorType(element, 8)
+        bytes_of = ir.VectorType(ir.IntType(8), 8)
+        whole = builder.zext(word, _LONG)
+        end = at
+        for shift in range(0, 32, 8):
+            byte = builder.lshr(whole, ir.Constant(_LONG, shift))
+            byte = builder.and_(byte, ir.Constant(_LONG, 255))
+            packed = builder.load(builder.gep(table, [ir.Constant(_LONG, 0), byte]))
+            places = builder.zext(builder.bitcast(packed, bytes_of), each)
+            first = builder.trunc(builder.add(base, ir.Constant(_LONG, shift)), element)
+            places = builder.add(places, _same(builder, first, 8))
+            pointer = _vector_at(context, builder, signature.args[2], target, end, 8)
+            builder.store(places, pointer).align = _align(element)
+            end = builder.add(end, builder.ctpop(byte))
+        return builder.sub(end, at)
+
+    return types.int64(types.uint32, types.int64, target, types.int64), codegen
 
 
 @intrinsic

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lapilli.kernels.executors.vector_ops import (
         collect_bits,
         count_bits,
+        list_bits,
         lowest_bit,
         pack_words,
         prefetch,
@@ -148,8 +149,8 @@ def _count_cpu(first, last, bits, counts, M):
 @cpu_loop
 def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
     end = min(last * _ROWS, M)
-    # two places at once, as long as what follows is not another thread's
-    room = starts[end] - 2 if values is None else -1
+    # several places at once, as long as what follows is not another thread's
+    room = np.int64(starts[end]) - _WORD if values is None else np.int64(-1)
     top = np.uint32(1 << 31)
     words = bits.shape[1]
     flat = bits.reshape(-1)
@@ -162,11 +163,15 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
         for w in range(words // 16 * 16, words):
             packed[some], places[some] = bits[m, w], w
             some += np.int64(bits[m, w] != 0)
+        crowded = 2 * (starts[m + 1] - starts[m]) > 3 * some  # else few words have more than two
         for i in range(some):
             word = packed[i]
             w = places[i] * _WORD
-            if np.int64(e) <= room:  # without a branch: most words have no more than two
-                for _ in range(2):
+            if np.int64(e) <= room and crowded:
+                e = np.uint32(e + np.uint32(list_bits(word, np.int64(w), columns, np.int64(e))))
+                continue
+            if np.int64(e) <= room:
+                for _ in range(2):  # without a branch
                     columns[e] = w + lowest_bit(np.uint32(word | top))
                     e = np.uint32(e + np.uint32(word != 0))
                     word = np.uint32(word & np.uint32(word - np.uint32(1)))

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -142,6 +143,33 @@ def test_weights_that_are_no_codes_are_added_as_they_are():
         w[3, 7] = odd
         y = gather(events_of(x), w, 1 / CODES)
         assert_close(y, gather(events_of(x), w), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("inputs", [40, 700, (1 << 16) + 40])
+@pytest.mark.parametrize("density", [0.01, 0.3, 1.0])
+def test_a_thread_lists_what_is_its_own(monkeypatch, inputs, density):
+    x = spikes((1, inputs, 70), density)
+    want = events_of(x)
+    run_loop = kernel.run_loop
+
+    def backwards(loop, tiles, work, args):
+        """Run one tile after another, the last first: each may write to what is its own alone."""
+        if loop is not kernel._list_cpu:
+            return run_loop(loop, tiles, work, args)
+        given = [
+            None if a is None else a.numpy() if isinstance(a, torch.Tensor) else a for a in args
+        ]
+        compiled = loop.for_call(tuple(type(a) for a in args), ())
+        for tile in reversed(range(tiles)):
+            compiled(tile, tile + 1, *(np.int32(a) if isinstance(a, int) else a for a in given
+                                       if a is not None))  # fmt: skip
+
+    monkeypatch.setattr(kernel, "run_loop", backwards)
+    got = events_of(x)
+    assert torch.equal(got.columns, want.columns)
+    rows = torch.repeat_interleave(torch.arange(70), want.starts.diff())
+    columns = want.columns.to(torch.int64) & kernel.column_bits(want)
+    assert torch.equal(torch.stack((rows, columns), 1), matrix(x).nonzero())
 
 
 def test_too_many_events_are_none():
