@@ -77,10 +77,10 @@ def convolution(
     })  # fmt: skip
 
 
-def training(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
-    """Return a step of training of a network."""
+def training(net: torch.nn.Module, x: torch.Tensor, rate: float = 1e-4) -> Callable[[], None]:
+    """Return a step of training of a network, which learns at a ``rate``."""
     net(x)  # draws what waits for the first call
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()

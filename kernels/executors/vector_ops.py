@@ -11,16 +11,19 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .loop_ops import scratch
+
 __all__ = [
     "add_row",
     "aligned",
     "collect_bits",
     "count_bits",
+    "list_bits",
     "lowest_bit",
     "pack_words",
     "prefetch",
     "reciprocal",
-    "sum_codes",
+    "sum_frame_of_codes",
     "sum_rows",
     "transpose_piece",
     "transpose_rows",
@@ -34,6 +37,7 @@ _SIDE = 16  # of a block of ``_transpose_block``
 _STAGES = 4  # its logarithm
 _LANES = 128  # sums at once, in registers
 _ROWS = 8  # of a block of ``collect_bits``
+_MOST_OF_16_BITS = 256  # rows of codes of 8 bits
 
 
 def _vector_at(context, builder, array_type, array, at, lanes):
@@ -293,7 +297,7 @@ def _column(context, builder, array_type, columns, e, mask):
 
 
 @intrinsic(prefer_literal=True)
-def sum_codes(
+def _sum_codes(
     typingctx, target, target_at, codes, at, stride, columns, mask, e, end, step, first, lanes
 ):
     """Write the sum of the rows of codes that ``columns[e:end]`` name, times ``step``.
@@ -358,6 +362,44 @@ def sum_codes(
     return signature, codegen
 
 
+@njit(inline="always")
+def sum_frame_of_codes(target, target_at, codes, at, stride, columns, mask, begin, last, step, n):
+    """Write the sum of the rows of codes that ``columns[begin:last]`` name, times ``step``.
+
+        target[target_at + i] = step sum_j (codes[at + stride (columns[j] & mask) + i] - 128),
+                                i < n
+
+    Rows are read up to a multiple of 16.
+    """
+    whole, lanes = n // _LANES * _LANES, n // _SIDE * _SIDE
+    rest = scratch(_SIDE, np.float32)
+    e, end = begin, min(begin + _MOST_OF_16_BITS, last)
+    for i in range(0, whole, _LANES):
+        _sum_codes(
+            target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 1, _LANES
+        )
+    for i in range(whole, lanes, _SIDE):
+        _sum_codes(
+            target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 1, _SIDE
+        )
+    if lanes < n:
+        _sum_codes(rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, 1, _SIDE)
+    while end < last:
+        e, end = end, min(end + _MOST_OF_16_BITS, last)
+        for i in range(0, whole, _LANES):
+            _sum_codes(
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 0, _LANES
+            )
+        for i in range(whole, lanes, _SIDE):
+            _sum_codes(
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 0, _SIDE
+            )
+        if lanes < n:
+            _sum_codes(rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, 0, _SIDE)
+    for i in range(n - lanes):
+        target[target_at + lanes + i] = rest[i]
+
+
 @intrinsic(prefer_literal=True)
 def _sum_lanes(
     typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, lanes
@@ -409,7 +451,7 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
 
         target[target_at + i] = sum_j values[j] rows[at + stride (columns[j] & mask) + i],  i < n
 
-    ``values`` is None for 1.
+    ``values`` is None for 1. Rows are read up to a multiple of 16.
     """
     whole, lanes = n // _LANES * _LANES, n // _SIDE * _SIDE
     for i in range(0, whole, _LANES):
@@ -420,12 +462,11 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
         _sum_lanes(
             target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _SIDE
         )
-    for i in range(lanes, n):
-        total = np.float32(0)
-        for j in range(e, end):
-            term = rows[at + i + np.int64(columns[j] & mask) * stride]
-            total += term if values is None else term * values[j]
-        target[target_at + i] = total
+    if lanes < n:
+        rest = scratch(_SIDE, np.float32)
+        _sum_lanes(rest, 0, rows, at + lanes, stride, columns, mask, values, e, end, _SIDE)
+        for i in range(n - lanes):
+            target[target_at + lanes + i] = rest[i]
 
 
 @intrinsic
@@ -560,6 +601,45 @@ def lowest_bit(typingctx, word):
         return builder.zext(builder.cttz(args[0], ir.Constant(ir.IntType(1), 1)), _LONG)
 
     return types.int64(types.uint32), codegen
+
+
+# of each byte, the places of the bits that are set, a byte each, lowest first
+_PLACES = [
+    sum(place << 8 * k for k, place in enumerate(p for p in range(8) if byte >> p & 1))
+    for byte in range(256)
+]
+
+
+@intrinsic
+def list_bits(typingctx, word, base, target, at):
+    """Write ``base`` plus the place of each bit of a uint32 that is set to ``target[at]`` on.
+
+    ``target`` is int16 or int32, and needs room for 32 from ``at`` on: of what follows the places,
+    some is overwritten. Returns how many there are.
+    """
+
+    def codegen(context, builder, signature, args):
+        word, base, target, at = args
+        table = ir.Constant(ir.ArrayType(_LONG, 256), _PLACES)
+        table = cgutils.global_constant(builder.module, "places_of_bits", table)
+        element = context.get_data_type(signature.args[2].dtype)
+        each = ir.VectorType(element, 8)
+        bytes_of = ir.VectorType(ir.IntType(8), 8)
+        whole = builder.zext(word, _LONG)
+        end = at
+        for shift in range(0, 32, 8):
+            byte = builder.lshr(whole, ir.Constant(_LONG, shift))
+            byte = builder.and_(byte, ir.Constant(_LONG, 255))
+            packed = builder.load(builder.gep(table, [ir.Constant(_LONG, 0), byte]))
+            places = builder.zext(builder.bitcast(packed, bytes_of), each)
+            first = builder.trunc(builder.add(base, ir.Constant(_LONG, shift)), element)
+            places = builder.add(places, _same(builder, first, 8))
+            pointer = _vector_at(context, builder, signature.args[2], target, end, 8)
+            builder.store(places, pointer).align = _align(element)
+            end = builder.add(end, builder.ctpop(byte))
+        return builder.sub(end, at)
+
+    return types.int64(types.uint32, types.int64, target, types.int64), codegen
 
 
 @intrinsic

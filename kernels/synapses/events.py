@@ -21,6 +21,7 @@ import torch
 from lapilli.kernels.executors.dispatch import run_loop
 from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
+from lapilli.kernels.executors.processor import second_level_cache
 from lapilli.kernels.executors.transpose import transpose
 from torch import Tensor
 
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     from lapilli.kernels.executors.vector_ops import (
         collect_bits,
         count_bits,
+        list_bits,
         lowest_bit,
         pack_words,
         prefetch,
-        sum_codes,
+        sum_frame_of_codes,
         sum_rows,
         transpose_piece,
         unequal_bits,
@@ -47,7 +49,6 @@ _AHEAD = 1 << 10
 _ROWS = 16  # of a tile of the search
 _PIECES, _PIECE = 64, 256  # entries that tell how many events to expect
 _SLACK = 1.25  # how many times as many events may be found as were to be expected
-_MOST_OF_16_BITS = 256  # codes of 8 bits
 _LANES, _FEW = 128, 16  # sums at once
 _LINE = 16  # float32 of a cache line
 _SIDE = 64  # columns whose sums are turned at once
@@ -55,7 +56,8 @@ _SIDE = 64  # columns whose sums are turned at once
 # sums are read again for every part of the frames but the first (measured).
 _A_FRAME, _A_COLUMN = 9, 24
 _IN_FIRST_CACHE = 1 << 15  # sums, which are quick to add to as they come
-_CACHED = 3 << 19  # bytes of a block of weights, to stay in the second-level cache
+_CACHED = 3 << 19  # bytes of what is to stay close by, where the second-level cache is large
+_SMALL_CACHE = 1 << 20  # bytes; in a smaller one no block is worth reading the events once more
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,8 @@ def _count_cpu(first, last, bits, counts, M):
 @cpu_loop
 def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
     end = min(last * _ROWS, M)
-    # two places at once, as long as what follows is not another thread's
-    room = starts[end] - 2 if values is None else -1
+    # several places at once, as long as what follows is not another thread's
+    room = np.int64(starts[end]) - _WORD if values is None else np.int64(-1)
     top = np.uint32(1 << 31)
     words = bits.shape[1]
     flat = bits.reshape(-1)
@@ -161,11 +163,15 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
         for w in range(words // 16 * 16, words):
             packed[some], places[some] = bits[m, w], w
             some += np.int64(bits[m, w] != 0)
+        crowded = 2 * (starts[m + 1] - starts[m]) > 3 * some  # else few words have more than two
         for i in range(some):
             word = packed[i]
             w = places[i] * _WORD
-            if np.int64(e) <= room:  # without a branch: most words have no more than two
-                for _ in range(2):
+            if np.int64(e) <= room and crowded:
+                e = np.uint32(e + np.uint32(list_bits(word, np.int64(w), columns, np.int64(e))))
+                continue
+            if np.int64(e) <= room:
+                for _ in range(2):  # without a branch
                     columns[e] = w + lowest_bit(np.uint32(word | top))
                     e = np.uint32(e + np.uint32(word != 0))
                     word = np.uint32(word & np.uint32(word - np.uint32(1)))
@@ -180,40 +186,24 @@ def _list_cpu(first, last, bits, starts, x, columns, values, M, K):
 
 @cpu_loop
 def _gather_cpu(first, last, columns, starts, values, weight, y, M, K, O, B, mask):
-    # weight [O / B, K, B] flat, y [M, O] flat
+    # weight [blocks, K, B] flat, y [M, O] flat
     for o0 in range(0, O, B):  # outermost: a block of weights stays in the cache
-        w = np.int64(o0) * K
+        w, outputs = np.int64(o0) * K, min(B, O - o0)
         for m in range(first * _ROWS, min(last * _ROWS, M)):
             at = np.int64(m) * O + o0
             e, end = starts[m], starts[m + 1]
             factors = values if values is not None else None
-            sum_rows(y, at, weight, w, B, columns, mask, factors, e, end, B)
+            sum_rows(y, at, weight, w, B, columns, mask, factors, e, end, outputs)
 
 
 @cpu_loop
 def _gather_codes_cpu(first, last, columns, starts, codes, y, step, M, K, O, B, mask):
-    whole, lanes = B // _LANES * _LANES, B // _FEW * _FEW
     for o0 in range(0, O, B):
-        w = np.int64(o0) * K
+        w, outputs = np.int64(o0) * K, min(B, O - o0)
         for m in range(first * _ROWS, min(last * _ROWS, M)):
             at = np.int64(m) * O + o0
-            e = starts[m]
-            end = min(e + _MOST_OF_16_BITS, starts[m + 1])
-            for o in range(0, whole, _LANES):
-                sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 1, _LANES)
-            for o in range(whole, lanes, _FEW):
-                sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 1, _FEW)
-            while end < starts[m + 1]:
-                e, end = end, min(end + _MOST_OF_16_BITS, starts[m + 1])
-                for o in range(0, whole, _LANES):
-                    sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 0, _LANES)
-                for o in range(whole, lanes, _FEW):
-                    sum_codes(y, at + o, codes, w + o, B, columns, mask, e, end, step, 0, _FEW)
-            for o in range(lanes, B):
-                total = np.int32(0)
-                for j in range(starts[m], starts[m + 1]):
-                    total += codes[w + o + np.int64(columns[j] & mask) * B] - 128
-                y[at + o] = np.float32(total) * step
+            e, end = starts[m], starts[m + 1]
+            sum_frame_of_codes(y, at, codes, w, B, columns, mask, e, end, step, outputs)
 
 
 @cpu_loop
@@ -412,11 +402,19 @@ def column_bits(events: Events) -> int:
     return _UNSIGNED if events.columns.dtype == torch.int16 else (1 << 31) - 1
 
 
-def _width(K: int, O: int, parts: int, size: int = 4) -> int:
-    """Width of a block of columns: a divisor of ``O`` in ``parts`` blocks or more, if it can be."""
-    most = max(1, min(_CACHED // (size * K), O // parts))
+def _width(K: int, O: int, parts: int, size: int = 4, room: int = _CACHED) -> int:
+    """Width of a block of columns: a divisor of ``O`` in ``parts`` blocks or more, if it can be.
+
+    Such a block of ``K`` rows, of entries of ``size`` bytes, takes no more than ``room``.
+    """
+    most = max(1, min(room // (size * K), O // parts))
     fits = [b for b in range(16, most + 1, 16) if O % b == 0]
     return fits[-1] if fits else O
+
+
+def _kept_close() -> int:
+    """Bytes of a block that stays in the second-level cache, beside what passes through it."""
+    return second_level_cache() * 3 // 4
 
 
 def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
@@ -442,8 +440,11 @@ def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
     y = empty((M, O), torch.float32, weight)
     work = (len(events.columns) + M) * O
     mask = column_bits(events)
+    whole = -(-O // _FEW) * _FEW  # rows of the weight that lanes are full of
+    if whole > O:
+        weight = torch.nn.functional.pad(weight.detach(), (0, 0, 0, whole - O))
     if step and events.values is None:
-        width = _width(K, O, 1, size=1)
+        width = _width(K, whole, 1, size=1, room=_kept_close())
         codes = codes_of(weight.contiguous().view(-1, width, K), step, turn=True, biased=True)
         if codes is not None:
             run_loop(
@@ -452,7 +453,7 @@ def gather(events: Events, weight: Tensor, step: float = 0.0) -> Tensor:
                  mask),
             )  # fmt: skip
             return y
-    width = _width(K, O, 1)
+    width = _width(K, whole, 1)
     blocks = transpose(weight.contiguous().view(-1, width, K))
     run_loop(
         _gather_cpu, -(-M // _ROWS), work,
@@ -470,7 +471,8 @@ def scatter(events: Events, g: Tensor) -> Tensor:
     worth_sorting = len(events.columns) > _A_FRAME * M + _A_COLUMN * (chunks - 1) * K
     if worth_sorting and K * O >= _IN_FIRST_CACHE:
         return _scatter_sorted(events, g, chunks)
-    width = _width(K, O, torch.get_num_threads())
+    small = second_level_cache() < _SMALL_CACHE
+    width = _width(K, O, torch.get_num_threads(), room=4 * K * O if small else _CACHED)
     sums = empty((O // width, K, width), torch.float32, g)
     run_loop(
         _scatter_cpu, len(sums), (len(events.columns) + M + K) * O,
@@ -489,7 +491,8 @@ def _scatter_sorted(events: Events, g: Tensor, chunks: int) -> Tensor:
     M, K = events.shape
     O = g.shape[1]
     chunk = -(-M // chunks)
-    width = min(_LANES, _FEW * -(-O // (_FEW * torch.get_num_threads())))
+    fits = max(_FEW, _kept_close() // (4 * chunk) // _FEW * _FEW)  # to be read once an event
+    width = min(_LANES, fits, _FEW * -(-O // (_FEW * torch.get_num_threads())))
     parts = -(-O // width)
     places = torch.empty(chunks, K + 2, dtype=torch.int32)
     rows = torch.empty(len(events.columns), dtype=torch.int16)

@@ -24,8 +24,9 @@ from lapilli.kernels.synapses import codes
 from .counters import OneThread
 
 STEP = 1 / 32  # of the weights
-OUTPUTS = (16, 32, 64, 128, 256, 512, 1024)
+OUTPUTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 INPUTS = 1024
+_OF_CONVOLUTIONS = 16  # outputs, at least
 DENSITIES = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 _IN_A_ROW = 3  # calls before it is another's turn: in a network, too, the input was just written
 _QUICKER = 1.05
@@ -107,11 +108,12 @@ def measured(
             call = functools.partial(linear, step=STEP)
             for kind, pair in zip(dense, _limits(call, w, xs, dense, effort), strict=True):
                 found[kind][out] = pair
-            kernel = torch.randint(-128, 128, (out, 16, 3, 3)) * STEP
-            xs = [spikes(density, effort.images, 16, 32, 32) for density in DENSITIES]
-            call = functools.partial(convolve, **options)
-            (pair,) = _limits(call, kernel, xs, ("convolution",), effort)
-            found["convolution"][out * 9] = pair
+            if out >= _OF_CONVOLUTIONS:
+                kernel = torch.randint(-128, 128, (out, 16, 3, 3)) * STEP
+                xs = [spikes(density, effort.images, 16, 32, 32) for density in DENSITIES]
+                call = functools.partial(convolve, **options)
+                (pair,) = _limits(call, kernel, xs, ("convolution",), effort)
+                found["convolution"][out * 9] = pair
             if done is not None:
                 done(out)
     return found

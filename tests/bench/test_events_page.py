@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lapilli.blocks.crossover import MEASURED
 
-from bench import events, report
+from bench import events, mlp, report
 from lapilli.benchmark.results import read
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -60,3 +60,13 @@ def test_a_measurement_has_what_the_table_shows(tmp_path):
     pytest.importorskip("matplotlib")
     events.plot({"cases": rows}, tmp_path / "picture.svg")
     assert "<svg" in (tmp_path / "picture.svg").read_text()
+
+
+def test_a_network_of_three_layers_is_measured(monkeypatch):
+    monkeypatch.setattr(mlp, "DENSITIES", (0.1,))
+    [(density, rates, times)] = mlp.rows(samples=1, steps=10)
+    assert density == 0.1
+    assert len(rates) == len(mlp.SIZES) - 1
+    assert rates[0] > 0
+    assert times.keys() == set(mlp.HEADER[2:])
+    assert times["training"] > times["forward"] > 0

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -144,6 +145,33 @@ def test_weights_that_are_no_codes_are_added_as_they_are():
         assert_close(y, gather(events_of(x), w), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("inputs", [40, 700, (1 << 16) + 40])
+@pytest.mark.parametrize("density", [0.01, 0.3, 1.0])
+def test_a_thread_lists_what_is_its_own(monkeypatch, inputs, density):
+    x = spikes((1, inputs, 70), density)
+    want = events_of(x)
+    run_loop = kernel.run_loop
+
+    def backwards(loop, tiles, work, args):
+        """Run one tile after another, the last first: each may write to what is its own alone."""
+        if loop is not kernel._list_cpu:
+            return run_loop(loop, tiles, work, args)
+        given = [
+            None if a is None else a.numpy() if isinstance(a, torch.Tensor) else a for a in args
+        ]
+        compiled = loop.for_call(tuple(type(a) for a in args), ())
+        for tile in reversed(range(tiles)):
+            compiled(tile, tile + 1, *(np.int32(a) if isinstance(a, int) else a for a in given
+                                       if a is not None))  # fmt: skip
+
+    monkeypatch.setattr(kernel, "run_loop", backwards)
+    got = events_of(x)
+    assert torch.equal(got.columns, want.columns)
+    rows = torch.repeat_interleave(torch.arange(70), want.starts.diff())
+    columns = want.columns.to(torch.int64) & kernel.column_bits(want)
+    assert torch.equal(torch.stack((rows, columns), 1), matrix(x).nonzero())
+
+
 def test_too_many_events_are_none():
     assert events_of(spikes((2, 64, 40), 0.5), most=0.1) is None
     busy_later = torch.zeros(1, 64, 4096)
@@ -183,6 +211,33 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, shape, density):
     for y, g_w in results[1:]:
         assert_close(y, results[0][0], rtol=0, atol=0)
         assert_close(g_w, results[0][1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("density", [0.002, 0.1])
+def test_results_do_not_depend_on_the_cache(monkeypatch, density):
+    x, w = spikes((2, 700, 1700), density), weight(256, 700)
+    g = torch.randn(2 * 1700, 256)
+    events, results = events_of(x), []
+    for size in (1 << 18, 1 << 19, 1 << 21, 1 << 23):
+        monkeypatch.setattr(kernel, "second_level_cache", lambda size=size: size)
+        results.append((gather(events, w, 1 / CODES), gather(events, w), scatter(events, g)))
+    for others in results[1:]:
+        assert_close(others, results[0], rtol=0, atol=0)
+
+
+def test_rows_that_many_events_read_stay_in_the_cache(monkeypatch):
+    taken = []
+    run_loop = kernel.run_loop
+    monkeypatch.setattr(kernel, "run_loop", lambda *a: (taken.append(a), run_loop(*a)))
+    events = events_of(spikes((2, 2000, 1200), 0.02))
+    for size in (1 << 19, 1 << 21):
+        monkeypatch.setattr(kernel, "second_level_cache", lambda size=size: size)
+        gather(events, weight(512, 2000), 1 / CODES)
+        *_, inputs, _, width, _ = taken.pop()[3]
+        assert inputs * width <= size < 4 * inputs * width
+        scatter(events, torch.randn(2400, 512))
+        *_, chunk, _, _, _, width, _ = taken.pop()[3]
+        assert 4 * chunk * width <= size < 16 * chunk * width
 
 
 def test_not_a_number_passes_through():

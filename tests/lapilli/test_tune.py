@@ -15,7 +15,7 @@ SMALL = limits.Effort(8, 2, 1, 0.0)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LAPILLI_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(crossover, "_alike", False)
-    monkeypatch.setattr(limits, "OUTPUTS", (16, 64))
+    monkeypatch.setattr(limits, "OUTPUTS", (8, 16, 64))
     monkeypatch.setattr(limits, "QUICK", SMALL)
     crossover.forget()
     yield tmp_path
@@ -28,11 +28,11 @@ def test_what_is_measured_is_stored_and_used(folder, capsys):
     found = tuned.stored().limits
     kinds = ["codes"] * codes.usable() + ["convolution", "float32"]
     assert sorted(found) == kinds
-    assert list(found["float32"]) == [16, 64]
+    assert list(found["float32"]) == [8, 16, 64]
     assert list(found["convolution"]) == [144, 576]
     assert crossover.limits()["float32"] == found["float32"]
     assert str(folder / "limits.json") in printed.out
-    assert "measured 2 of 2 sizes" in printed.err
+    assert "measured 3 of 3 sizes" in printed.err
     assert main(["info"]) == 0
     assert "limits    of events as measured on this processor" in capsys.readouterr().out
 
