@@ -1,10 +1,11 @@
-"""What the loops of a tile call beside operations on numbers: its arrays, its states, its marks.
+"""What the loops of a tile call beside operations on numbers: its arrays, states, marks, places.
 
 Imported by the generated modules only; importing it loads Numba.
 """
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
@@ -13,6 +14,7 @@ from numba.np.arrayobj import populate_array
 __all__ = [
     "clear",
     "note",
+    "reciprocal",
     "scratch",
     "state_at",
     "widest_vectors",
@@ -126,3 +128,12 @@ def widest_vectors(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@njit(inline="always")
+def reciprocal(n, most):
+    """Return r and s such that ``k * r >> s`` is ``k // n`` for whole numbers up to ``most``."""
+    shift = np.int64(0)
+    while np.int64(1) << shift <= np.int64(most) * n:
+        shift += 1
+    return (np.int64(1) << shift) // n + 1, shift

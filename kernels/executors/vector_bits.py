@@ -1,0 +1,117 @@
+"""Vector instructions that find what is not zero, 32 entries in a word; see vector_ops.py."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .vectors import _LONG, _SIDE, _load, _same, _unequal, _vector_at
+
+_ROWS = 8  # of a block of ``collect_bits``
+
+
+@intrinsic(prefer_literal=True)
+def unequal_bits(typingctx, array, at, value):
+    """Compare 32 elements from ``at`` on with a literal; bit i is set where element i differs."""
+
+    def codegen(context, builder, signature, args):
+        vector = _load(context, builder, signature.args[0], *args[:2], 32)
+        return builder.bitcast(_unequal(builder, vector, value.literal_value), ir.IntType(32))
+
+    return types.uint32(array, types.int64, value), codegen
+
+
+@intrinsic
+def collect_bits(typingctx, array, at, stride, words, t, first):
+    """Set bit ``first + r`` of ``words[t + i]`` where ``array[at + r stride + i]`` is not 0.
+
+    For 8 rows r and 16 entries i. Returns a uint32, not 0 if one of those is neither 0 nor 1.
+    """
+
+    def codegen(context, builder, signature, args):
+        array, at, stride, words, t, first = args
+        bits = ir.VectorType(ir.IntType(32), _SIDE)
+        pointer = _vector_at(context, builder, signature.args[3], words, t, _SIDE)
+        word = builder.load(pointer)
+        word.align = 4
+        one = ir.Constant(ir.IntType(32), 1)
+        bit = _same(builder, builder.shl(one, builder.trunc(first, ir.IntType(32))), _SIDE)
+        other = ir.Constant(ir.VectorType(ir.IntType(1), _SIDE), [0] * _SIDE)
+        for r in range(_ROWS):
+            place = builder.add(at, builder.mul(stride, ir.Constant(_LONG, r)))
+            row = _load(context, builder, signature.args[0], array, place, _SIDE)
+            differs = _unequal(builder, row, 0)
+            mark = builder.shl(bit, ir.Constant(bits, [r] * _SIDE))
+            word = builder.or_(word, builder.select(differs, mark, ir.Constant(bits, [0] * _SIDE)))
+            other = builder.or_(other, builder.and_(differs, _unequal(builder, row, 1)))
+        builder.store(word, pointer).align = 4
+        return builder.zext(builder.bitcast(other, ir.IntType(_SIDE)), ir.IntType(32))
+
+    place = types.int64
+    return types.uint32(array, place, place, words, place, place), codegen
+
+
+@intrinsic
+def pack_words(typingctx, words, at, first, packed, places, target_at):
+    """Copy those of 16 uint32 from ``words[at]`` on that are not 0 to ``packed[target_at]`` on.
+
+    ``places`` gets ``first`` and up, the number of each. Both need room for 16. Returns how many
+    there are.
+    """
+
+    def codegen(context, builder, signature, args):
+        at, first, target_at = args[1], args[2], args[5]
+        kind = ir.VectorType(ir.IntType(32), _SIDE)
+
+        def pointer(k, place, lanes):
+            return _vector_at(context, builder, signature.args[k], args[k], place, lanes)
+
+        word = builder.load(pointer(0, at, _SIDE))
+        word.align = 4
+        chosen = builder.icmp_unsigned("!=", word, ir.Constant(kind, [0] * _SIDE))
+        number = _same(builder, builder.trunc(first, ir.IntType(32)), _SIDE)
+        number = builder.add(number, ir.Constant(kind, list(range(_SIDE))))
+        # the features are private to Numba; stores of AVX-512 that compress are slow on AMD
+        if "+avx512f" in (getattr(context.codegen(), "_tm_features", None) or ""):
+            compress = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(kind, [kind, kind, chosen.type]),
+                "llvm.x86.avx512.mask.compress.v16i32",
+            )
+            for k, value in ((3, word), (4, number)):
+                dense = builder.call(compress, [value, value, chosen])
+                builder.store(dense, pointer(k, target_at, _SIDE)).align = 4
+            count = builder.ctpop(builder.bitcast(chosen, ir.IntType(_SIDE)))
+            return builder.zext(count, _LONG)
+        end = target_at
+        for lane in range(_SIDE):
+            lane = ir.Constant(_LONG, lane)
+            for k, value in ((3, word), (4, number)):
+                entry = builder.extract_element(value, lane)
+                place = builder.bitcast(pointer(k, end, 1), entry.type.as_pointer())
+                builder.store(entry, place).align = 4
+            end = builder.add(end, builder.zext(builder.extract_element(chosen, lane), _LONG))
+        return builder.sub(end, target_at)
+
+    place = types.int64
+    return types.int64(words, place, place, packed, places, place), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, word):
+    """Place of the lowest bit that is set in a uint32, which is not 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.zext(builder.cttz(args[0], ir.Constant(ir.IntType(1), 1)), _LONG)
+
+    return types.int64(types.uint32), codegen
+
+
+@intrinsic
+def count_bits(typingctx, word):
+    """How many bits are set in a uint32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int32(types.uint32), codegen
