@@ -6,7 +6,8 @@
 On a CPU, ``loops`` are what Numba compiles and ``cache`` keeps. The loop of a neuron is made from
 its Triton kernel: ``trace`` runs the kernel on ``symbols``, which gives a ``graph``, and ``walk``
 writes that down. Other loops are written by hand; ``lift`` reads them and the steps that they call,
-with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` hold the instructions,
+with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` name what loops call;
+of the last, ``vector_transpose``, ``vector_sums`` and ``vector_bits`` are built with ``vectors``.
 ``workers`` shares a loop among threads.
 
 ``operators`` registers operators of torch, ``declaration`` those that run one kernel; ``sequence``

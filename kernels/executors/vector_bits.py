@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import _LONG, _SIDE, _load, _same, _unequal, _vector_at
+from .vectors import LONG, SIDE, load, pointer_to, repeated, unequal
 
 _ROWS = 8  # of a block of ``collect_bits``
 
@@ -15,8 +15,8 @@ def unequal_bits(typingctx, array, at, value):
     """Compare 32 elements from ``at`` on with a literal; bit i is set where element i differs."""
 
     def codegen(context, builder, signature, args):
-        vector = _load(context, builder, signature.args[0], *args[:2], 32)
-        return builder.bitcast(_unequal(builder, vector, value.literal_value), ir.IntType(32))
+        vector = load(context, builder, signature.args[0], *args[:2], 32)
+        return builder.bitcast(unequal(builder, vector, value.literal_value), ir.IntType(32))
 
     return types.uint32(array, types.int64, value), codegen
 
@@ -30,22 +30,22 @@ def collect_bits(typingctx, array, at, stride, words, t, first):
 
     def codegen(context, builder, signature, args):
         array, at, stride, words, t, first = args
-        bits = ir.VectorType(ir.IntType(32), _SIDE)
-        pointer = _vector_at(context, builder, signature.args[3], words, t, _SIDE)
+        bits = ir.VectorType(ir.IntType(32), SIDE)
+        pointer = pointer_to(context, builder, signature.args[3], words, t, SIDE)
         word = builder.load(pointer)
         word.align = 4
         one = ir.Constant(ir.IntType(32), 1)
-        bit = _same(builder, builder.shl(one, builder.trunc(first, ir.IntType(32))), _SIDE)
-        other = ir.Constant(ir.VectorType(ir.IntType(1), _SIDE), [0] * _SIDE)
+        bit = repeated(builder, builder.shl(one, builder.trunc(first, ir.IntType(32))), SIDE)
+        other = ir.Constant(ir.VectorType(ir.IntType(1), SIDE), [0] * SIDE)
         for r in range(_ROWS):
-            place = builder.add(at, builder.mul(stride, ir.Constant(_LONG, r)))
-            row = _load(context, builder, signature.args[0], array, place, _SIDE)
-            differs = _unequal(builder, row, 0)
-            mark = builder.shl(bit, ir.Constant(bits, [r] * _SIDE))
-            word = builder.or_(word, builder.select(differs, mark, ir.Constant(bits, [0] * _SIDE)))
-            other = builder.or_(other, builder.and_(differs, _unequal(builder, row, 1)))
+            place = builder.add(at, builder.mul(stride, ir.Constant(LONG, r)))
+            row = load(context, builder, signature.args[0], array, place, SIDE)
+            differs = unequal(builder, row, 0)
+            mark = builder.shl(bit, ir.Constant(bits, [r] * SIDE))
+            word = builder.or_(word, builder.select(differs, mark, ir.Constant(bits, [0] * SIDE)))
+            other = builder.or_(other, builder.and_(differs, unequal(builder, row, 1)))
         builder.store(word, pointer).align = 4
-        return builder.zext(builder.bitcast(other, ir.IntType(_SIDE)), ir.IntType(32))
+        return builder.zext(builder.bitcast(other, ir.IntType(SIDE)), ir.IntType(32))
 
     place = types.int64
     return types.uint32(array, place, place, words, place, place), codegen
@@ -61,16 +61,16 @@ def pack_words(typingctx, words, at, first, packed, places, target_at):
 
     def codegen(context, builder, signature, args):
         at, first, target_at = args[1], args[2], args[5]
-        kind = ir.VectorType(ir.IntType(32), _SIDE)
+        kind = ir.VectorType(ir.IntType(32), SIDE)
 
         def pointer(k, place, lanes):
-            return _vector_at(context, builder, signature.args[k], args[k], place, lanes)
+            return pointer_to(context, builder, signature.args[k], args[k], place, lanes)
 
-        word = builder.load(pointer(0, at, _SIDE))
+        word = builder.load(pointer(0, at, SIDE))
         word.align = 4
-        chosen = builder.icmp_unsigned("!=", word, ir.Constant(kind, [0] * _SIDE))
-        number = _same(builder, builder.trunc(first, ir.IntType(32)), _SIDE)
-        number = builder.add(number, ir.Constant(kind, list(range(_SIDE))))
+        chosen = builder.icmp_unsigned("!=", word, ir.Constant(kind, [0] * SIDE))
+        number = repeated(builder, builder.trunc(first, ir.IntType(32)), SIDE)
+        number = builder.add(number, ir.Constant(kind, list(range(SIDE))))
         # the features are private to Numba; stores of AVX-512 that compress are slow on AMD
         if "+avx512f" in (getattr(context.codegen(), "_tm_features", None) or ""):
             compress = cgutils.get_or_insert_function(
@@ -80,17 +80,17 @@ def pack_words(typingctx, words, at, first, packed, places, target_at):
             )
             for k, value in ((3, word), (4, number)):
                 dense = builder.call(compress, [value, value, chosen])
-                builder.store(dense, pointer(k, target_at, _SIDE)).align = 4
-            count = builder.ctpop(builder.bitcast(chosen, ir.IntType(_SIDE)))
-            return builder.zext(count, _LONG)
+                builder.store(dense, pointer(k, target_at, SIDE)).align = 4
+            count = builder.ctpop(builder.bitcast(chosen, ir.IntType(SIDE)))
+            return builder.zext(count, LONG)
         end = target_at
-        for lane in range(_SIDE):
-            lane = ir.Constant(_LONG, lane)
+        for lane in range(SIDE):
+            lane = ir.Constant(LONG, lane)
             for k, value in ((3, word), (4, number)):
                 entry = builder.extract_element(value, lane)
                 place = builder.bitcast(pointer(k, end, 1), entry.type.as_pointer())
                 builder.store(entry, place).align = 4
-            end = builder.add(end, builder.zext(builder.extract_element(chosen, lane), _LONG))
+            end = builder.add(end, builder.zext(builder.extract_element(chosen, lane), LONG))
         return builder.sub(end, target_at)
 
     place = types.int64
@@ -102,7 +102,7 @@ def lowest_bit(typingctx, word):
     """Place of the lowest bit that is set in a uint32, which is not 0."""
 
     def codegen(context, builder, signature, args):
-        return builder.zext(builder.cttz(args[0], ir.Constant(ir.IntType(1), 1)), _LONG)
+        return builder.zext(builder.cttz(args[0], ir.Constant(ir.IntType(1), 1)), LONG)
 
     return types.int64(types.uint32), codegen
 

@@ -5,7 +5,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .vectors import _FLOAT, _LINE, _LONG, _SIDE, _align, _load, _loop, _same, _vector_at
+from .vectors import FLOAT, LINE, LONG, SIDE, alignment, load, loop, pointer_to, repeated
 
 _LANES = 128  # sums at once, in registers
 
@@ -20,25 +20,25 @@ def _add_blocks(typingctx, target, target_at, source, at, n, factor):
     def codegen(context, builder, signature, args):
         target, target_at, source, at, n, factor = args
         is_float = signature.args[0].dtype == types.float32
-        lanes = _LINE * 8 // signature.args[0].dtype.bitwidth
-        count = ir.Constant(_LONG, lanes)
+        lanes = LINE * 8 // signature.args[0].dtype.bitwidth
+        count = ir.Constant(LONG, lanes)
         if signature.args[5] is not types.none:
-            factor = _same(builder, factor, lanes)
+            factor = repeated(builder, factor, lanes)
 
         def add(i, _):
             skip = builder.mul(i, count)
             here, there = builder.add(target_at, skip), builder.add(at, skip)
-            old = _load(context, builder, signature.args[0], target, here, lanes)
-            term = _load(context, builder, signature.args[2], source, there, lanes)
+            old = load(context, builder, signature.args[0], target, here, lanes)
+            term = load(context, builder, signature.args[2], source, there, lanes)
             if signature.args[5] is not types.none:
                 term = builder.fmul(term, factor)
             total = builder.fadd(old, term) if is_float else builder.add(old, term)
-            pointer = _vector_at(context, builder, signature.args[0], target, here, lanes)
-            builder.store(total, pointer).align = _align(total.type.element)
+            pointer = pointer_to(context, builder, signature.args[0], target, here, lanes)
+            builder.store(total, pointer).align = alignment(total.type.element)
             return []
 
         blocks = builder.udiv(n, count)
-        _loop(builder, ir.Constant(_LONG, 0), blocks, [], add)
+        loop(builder, ir.Constant(LONG, 0), blocks, [], add)
         return builder.mul(blocks, count)
 
     place = types.int64
@@ -59,8 +59,8 @@ def add_row(target, target_at, source, at, n, factor):
 @njit(inline="always")
 def aligned(n, dtype):
     """Return ``n`` entries that begin with a cache line: vectors would straddle two."""
-    room = np.empty(n + _LINE, dtype)
-    start = (-room.ctypes.data & (_LINE - 1)) // room.itemsize
+    room = np.empty(n + LINE, dtype)
+    start = (-room.ctypes.data & (LINE - 1)) // room.itemsize
     return room[start : start + n]
 
 
@@ -68,8 +68,8 @@ def _column(context, builder, array_type, columns, e, mask):
     """Load column ``e``, which ``mask`` reads as unsigned."""
     data = context.make_array(array_type)(context, builder, columns).data
     column = builder.load(builder.gep(data, [e]))
-    if column.type.width < _LONG.width:
-        column = builder.sext(column, _LONG)
+    if column.type.width < LONG.width:
+        column = builder.sext(column, LONG)
     return builder.and_(column, mask)
 
 
@@ -90,7 +90,7 @@ def sum_codes(
 
     def codegen(context, builder, signature, args):
         target, target_at, codes, at, stride, columns, mask, e, end, step, *_ = args
-        count = min(lanes.literal_value, _LINE)
+        count = min(lanes.literal_value, LINE)
         half = ir.IntType(16)
         each = ir.VectorType(half, count // 2)
         places = range(0, lanes.literal_value, count)
@@ -101,8 +101,8 @@ def sum_codes(
             row = builder.add(at, builder.mul(stride, column))
             added = []
             for k, place in enumerate(places):
-                here = builder.add(row, ir.Constant(_LONG, place))
-                pointer = _vector_at(context, builder, signature.args[2], codes, here, count)
+                here = builder.add(row, ir.Constant(LONG, place))
+                pointer = pointer_to(context, builder, signature.args[2], codes, here, count)
                 pair = builder.load(builder.bitcast(pointer, each.as_pointer()))
                 pair.align = 1
                 added.append(builder.add(sums[2 * k], pair))
@@ -110,9 +110,9 @@ def sum_codes(
             return added
 
         zeros = [ir.Constant(each, [0] * each.count)] * (2 * len(places))
-        sums = _loop(builder, e, end, zeros, add)
+        sums = loop(builder, e, end, zeros, add)
         events = builder.trunc(builder.sub(end, e), half)
-        bias = _same(builder, builder.shl(events, ir.Constant(half, 7)), each.count)
+        bias = repeated(builder, builder.shl(events, ir.Constant(half, 7)), each.count)
         order = [k // 2 + k % 2 * each.count for k in range(count)]
         for k, place in enumerate(places):
             both, upper = sums[2 * k : 2 * k + 2]
@@ -121,13 +121,13 @@ def sum_codes(
             total = builder.shuffle_vector(
                 *parts, ir.Constant(ir.VectorType(ir.IntType(32), count), order)
             )
-            real = builder.sitofp(total, ir.VectorType(_FLOAT, count))
-            real = builder.fmul(real, _same(builder, step, count))
-            here = builder.add(target_at, ir.Constant(_LONG, place))
+            real = builder.sitofp(total, ir.VectorType(FLOAT, count))
+            real = builder.fmul(real, repeated(builder, step, count))
+            here = builder.add(target_at, ir.Constant(LONG, place))
             if not first.literal_value:
-                old = _load(context, builder, signature.args[0], target, here, count)
+                old = load(context, builder, signature.args[0], target, here, count)
                 real = builder.fadd(old, real)
-            pointer = _vector_at(context, builder, signature.args[0], target, here, count)
+            pointer = pointer_to(context, builder, signature.args[0], target, here, count)
             builder.store(real, pointer).align = 4
         return context.get_dummy_value()
 
@@ -153,8 +153,8 @@ def _sum_lanes(
 
     def codegen(context, builder, signature, args):
         target, target_at, rows, at, stride, columns, mask, values, e, end, _ = args
-        count = min(lanes.literal_value, _SIDE)
-        each = ir.VectorType(_FLOAT, count)
+        count = min(lanes.literal_value, SIDE)
+        each = ir.VectorType(FLOAT, count)
         places = range(0, lanes.literal_value, count)
 
         def add(j, sums):
@@ -162,18 +162,18 @@ def _sum_lanes(
             row = builder.add(at, builder.mul(stride, column))
             terms = []
             for place in places:
-                here = builder.add(row, ir.Constant(_LONG, place))
-                terms.append(_load(context, builder, signature.args[2], rows, here, count))
+                here = builder.add(row, ir.Constant(LONG, place))
+                terms.append(load(context, builder, signature.args[2], rows, here, count))
             if signature.args[7] is not types.none:
                 data = context.make_array(signature.args[7])(context, builder, values).data
-                value = _same(builder, builder.load(builder.gep(data, [j])), count)
+                value = repeated(builder, builder.load(builder.gep(data, [j])), count)
                 terms = [builder.fmul(value, term) for term in terms]
             return [builder.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
 
-        totals = _loop(builder, e, end, [ir.Constant(each, [0.0] * count)] * len(places), add)
+        totals = loop(builder, e, end, [ir.Constant(each, [0.0] * count)] * len(places), add)
         for place, total in zip(places, totals, strict=True):
-            here = builder.add(target_at, ir.Constant(_LONG, place))
-            pointer = _vector_at(context, builder, signature.args[0], target, here, count)
+            here = builder.add(target_at, ir.Constant(LONG, place))
+            pointer = pointer_to(context, builder, signature.args[0], target, here, count)
             builder.store(total, pointer).align = 4
         return context.get_dummy_value()
 
@@ -192,15 +192,13 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
 
     ``values`` is None for 1.
     """
-    whole, lanes = n // _LANES * _LANES, n // _SIDE * _SIDE
+    whole, lanes = n // _LANES * _LANES, n // SIDE * SIDE
     for i in range(0, whole, _LANES):
         _sum_lanes(
             target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _LANES
         )
-    for i in range(whole, lanes, _SIDE):
-        _sum_lanes(
-            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _SIDE
-        )
+    for i in range(whole, lanes, SIDE):
+        _sum_lanes(target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, SIDE)
     for i in range(lanes, n):
         total = np.float32(0)
         for j in range(e, end):

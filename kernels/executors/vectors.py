@@ -5,41 +5,41 @@ These are functions for the builder of an intrinsic's code; what they return is 
 
 from llvmlite import ir
 
-_LONG = ir.IntType(64)
-_FLOAT = ir.FloatType()
-_SIDE = 16  # of a block of ``_transpose_block``
+LONG, FLOAT = ir.IntType(64), ir.FloatType()
+SIDE = 16  # of the blocks that are turned, and lanes of most vectors
+LINE = 64  # bytes of a cache line
 
 
-def _vector_at(context, builder, array_type, array, at, lanes):
+def pointer_to(context, builder, array_type, array, at, lanes):
     """Point to ``lanes`` elements of an array from ``at`` on."""
     data = context.make_array(array_type)(context, builder, array).data
     vector = ir.VectorType(data.type.pointee, lanes)
     return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
 
 
-def _same(builder, value, lanes):
+def repeated(builder, value, lanes):
     """Return a vector of ``lanes`` times ``value``."""
     one = builder.insert_element(
-        ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, ir.Constant(_LONG, 0)
+        ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, ir.Constant(LONG, 0)
     )
     places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     return builder.shuffle_vector(one, one, places)
 
 
-def _loop(builder, start, end, carried, step):
+def loop(builder, start, end, carried, step):
     """Build a loop that carries values: ``step(i, carried)`` returns the next ones."""
     before = builder.block
     head, body, done = (builder.append_basic_block() for _ in range(3))
     builder.branch(head)
     builder.position_at_end(head)
-    i = builder.phi(_LONG)
+    i = builder.phi(LONG)
     held = [builder.phi(value.type) for value in carried]
     for phi, value in zip((i, *held), (start, *carried), strict=True):
         phi.add_incoming(value, before)
     builder.cbranch(builder.icmp_signed("<", i, end), body, done)
     builder.position_at_end(body)
     updated = step(i, held)
-    following = builder.add(i, ir.Constant(_LONG, 1))
+    following = builder.add(i, ir.Constant(LONG, 1))
     for phi, value in zip((i, *held), (following, *updated), strict=True):
         phi.add_incoming(value, builder.block)
     builder.branch(head)
@@ -47,24 +47,21 @@ def _loop(builder, start, end, carried, step):
     return held
 
 
-_LINE = 64  # bytes
-
-
-def _align(element):
+def alignment(element):
     """Bytes that an element begins at a multiple of."""
-    return 4 if element == _FLOAT else max(1, element.width // 8)
+    return 4 if element == FLOAT else max(1, element.width // 8)
 
 
-def _load(context, builder, array_type, array, at, lanes):
+def load(context, builder, array_type, array, at, lanes):
     """Load ``lanes`` elements of an array of float32, integers or bool."""
-    loaded = builder.load(_vector_at(context, builder, array_type, array, at, lanes))
-    loaded.align = _align(loaded.type.element)
+    loaded = builder.load(pointer_to(context, builder, array_type, array, at, lanes))
+    loaded.align = alignment(loaded.type.element)
     return loaded
 
 
-def _unequal(builder, vector, value):
+def unequal(builder, vector, value):
     """Compare a vector with a constant, lane by lane; what is not a number differs."""
     constant = ir.Constant(vector.type, [value] * vector.type.count)
-    if vector.type.element == _FLOAT:
+    if vector.type.element == FLOAT:
         return builder.fcmp_unordered("!=", vector, constant)
     return builder.icmp_signed("!=", vector, constant)
