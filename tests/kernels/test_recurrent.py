@@ -18,7 +18,7 @@ from lapilli.kernels.proof.aot import (
     recurrent_launches,
     resources,
 )
-from lapilli.kernels.recurrences import recurrent_triton
+from lapilli.kernels.recurrences import recurrent_kernels, recurrent_triton
 from lapilli.kernels.recurrences.recurrent import recurrent
 from lapilli.kernels.reference.recurrent import recurrent as oracle
 from operator_calls import record_gradients
@@ -254,7 +254,7 @@ def test_forms_equal_oracle(name, form, monkeypatch):
 @pytest.mark.parametrize("name", ["alif", "adrf"])
 def test_a_scan_in_place_of_a_watch_equals_oracle(name, value, monkeypatch):
     """As layers of many neurons with four states do it."""
-    monkeypatch.setattr(recurrent_triton, "_WATCHED", 8)
+    monkeypatch.setattr(recurrent_kernels, "_WATCHED", 8)
     assert_equals_oracle(spoilt(name, value, gradient="full"), equal_nan=True)
 
 
