@@ -30,11 +30,9 @@ from lapilli.kernels.numbers.surrogate import (
 from lapilli.kernels.numbers.threshold import EPSILON, lowest_spiking
 from torch import Tensor
 
-from . import recurrent_triton
+from . import recurrent_dense, recurrent_numba, recurrent_triton
 from .adaptive_threshold import NO_CHIP_RULE
 from .decays import decay_gradients, decay_sign
-from .recurrent_dense import _backward_loop, _room
-from .recurrent_numba import _forward_loop
 
 GRADIENTS = ("lava-dl", "full", "bounded")
 
@@ -82,8 +80,9 @@ def recurrent_fwd(
         z.new_full((N, C), rest) if given is None and used is not None else given
         for (given, rest), used in zip(at_rest, last, strict=True)
     ]
-    run = _forward_loop if executor(z.device) == "numba" else recurrent_triton.forward
-    run(
+    on_cpu = executor(z.device) == "numba"
+    forward = recurrent_numba.forward if on_cpu else recurrent_triton.forward
+    forward(
         (z, z_im), (feedback, feedback_im), (spikes, *rows), decays, state, last, lost, numbers,
         (turns, phase, adapt, graded, is_power_of_two(scale), surrogate_named(surrogate).shape,
          care),
@@ -112,12 +111,12 @@ def recurrent_bwd(
             [f for f in (slope_re, slope) if f is not None],
             [y for y in (series_a, series_b) if y is not None],
             [decay_a, decay_b], gx, partials,
-            _room(parts, [decay_a, decay_b], C) if bounded else None,
+            recurrent_dense.room_for(parts, [decay_a, decay_b], C) if bounded else None,
             phase, shift, GRADIENTS[gradient] != "lava-dl",
         )  # fmt: skip
         on_cpu = executor(g_spikes.device) == "numba"
         if on_cpu or not recurrent_triton.backward(*arguments, quantum):
-            _backward_loop(*arguments)
+            recurrent_dense.backward(*arguments)
     return *gx, *(None,) * (1 - turns), *(partials or (None, None))
 
 

@@ -59,7 +59,7 @@ def _spectral_norm(parts: list[Tensor]) -> Tensor:
     return square.sqrt()
 
 
-def _room(feedback: list[Tensor | None], decays: list[Tensor], neurons: int) -> Tensor:
+def room_for(feedback: list[Tensor | None], decays: list[Tensor], neurons: int) -> Tensor:
     """Return the slope that feedback may meet, one value a neuron, see recurrent_steps.py."""
     turns = len(feedback) == 2
     a, b = _fractions(decays, neurons, turns)
@@ -69,7 +69,7 @@ def _room(feedback: list[Tensor | None], decays: list[Tensor], neurons: int) -> 
     return (LOOP_GAIN * memory / norm.clamp(min=_TINY)).clamp(min=_TINY)
 
 
-def _backward_loop(
+def backward(
     g: Tensor, feedback: list[Tensor | None], slope: list[Tensor], series: list[Tensor],
     decays: list[Tensor], gx: list[Tensor], partials: list[Tensor], room: Tensor | None,
     phase: bool, shift: bool, full: bool,

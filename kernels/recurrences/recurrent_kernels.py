@@ -30,17 +30,17 @@ from .recurrent_tiles import (
     OUTSIDE,
     RESIDENT,
     STREAMED,
-    _first_state,
-    _lost,
-    _nothing,
-    _operand_of,
-    _pairs,
-    _product,
-    _scan,
-    _square,
-    _store,
-    _store_state,
-    _streamed,
+    add_product,
+    add_streamed,
+    bound_of_inputs,
+    first_state,
+    largest_of_pairs,
+    load_feedback,
+    lost_samples,
+    operand_of,
+    store_state,
+    store_tile,
+    tile_of_zeros,
 )
 from .resonator_steps import after_spike, rotate_bwd
 
@@ -93,40 +93,40 @@ def _recurrent_fwd_walk(
         rest += rest_of(k_c, k_d)
         k_c, k_d = keep_of(k_c), keep_of(k_d)
     rest = tl.broadcast_to(rest, [BLOCK_M, BLOCK_N])
-    a, a0 = _first_state(first_ptrs[0], j, live, rest, scale, RULE)
-    b, b0 = _first_state(first_ptrs[1], j, live, rest, scale, RULE)
+    a, a0 = first_state(first_ptrs[0], j, live, rest, scale, RULE)
+    b, b0 = first_state(first_ptrs[1], j, live, rest, scale, RULE)
     top = larger(both(a0, b0), rest + after_spike(theta, scale))
     c, d = a, a
     if ADAPT:
-        c, c0 = _first_state(first_ptrs[2], j, live, rest, scale, RULE)
-        d, d0 = _first_state(first_ptrs[3], j, live, rest, scale, RULE)
+        c, c0 = first_state(first_ptrs[2], j, live, rest, scale, RULE)
+        d, d0 = first_state(first_ptrs[3], j, live, rest, scale, RULE)
         reach = threshold_reach(c0, d0, theta, step, k_c, k_d, scale, T)
     top = larger(larger(top, rest + one_unit(scale)), calm_or_infinite(reach))
     if RULE != PLAIN and FORM != OUTSIDE and not WATCH:
-        most = _scan(
+        most = bound_of_inputs(
             top, z_ptr + base, at, live, bias, r_ptr, quantum, T, C, BLOCK_N, BLOCK_K
         )  # fmt: skip
         if COMPLEX:
-            most = larger(most, _scan(
+            most = larger(most, bound_of_inputs(
                 top, ptrs[1] + base, at, live, bias_im, r_im_ptr, quantum, T, C, BLOCK_N, BLOCK_K,
             ))  # fmt: skip
         wanted = not_calm(most, gain_of(k_a, k_b, T, COMPLEX), scale, CARE)
         steps *= wanted  # or nothing is done, and nothing stored
         live = live & (m[:, None] * 0 + wanted > 0)
-    top = _pairs(top)
+    top = largest_of_pairs(top)
     if RULE and count_ptr is not None:
         lost_steps = tl.load(count_ptr + j, mask=live, other=0)
     s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
-    lost = _lost(s_out, LOST)
-    last = _operand_of(s_out, DOT)
+    lost = lost_samples(s_out, LOST)
+    last = operand_of(s_out, DOT)
     if FORM == RESIDENT:
         # contiguous in the input, then turned: int8 would be read byte by byte
         if r_ptr is not None:
-            r = tl.trans(_square(r_ptr, BLOCK_N))
+            r = tl.trans(load_feedback(r_ptr, BLOCK_N))
         if r_im_ptr is not None:
-            r_im = tl.trans(_square(r_im_ptr, BLOCK_N))
+            r_im = tl.trans(load_feedback(r_im_ptr, BLOCK_N))
     if lag > 0:
-        _store(spike_ptr, base + at, s_out * 0.0, live)
+        store_tile(spike_ptr, base + at, s_out * 0.0, live)
     for t in tl.range(steps, num_stages=STAGES):
         row = at + t * C
         x = tl.load(z_ptr + base + row, mask=live, other=0.0)
@@ -139,22 +139,22 @@ def _recurrent_fwd_walk(
             before = here & (m[:, None] * 0 + t > 0)
         if FORM != OUTSIDE:
             if r_ptr is not None:
-                fed = _nothing(BLOCK_M, BLOCK_N, DOT)
+                fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
                 if FORM == RESIDENT:
-                    fed = _product(last, r, fed, DOT)
+                    fed = add_product(last, r, fed, DOT)
                 else:
-                    fed = _streamed(
+                    fed = add_streamed(
                         fed, spike_ptr + base, rows, before, r_ptr, C, DOT, True, BLOCK_N, BLOCK_K
                     )
                 x += fed.to(tl.float32) * quantum
                 if LOST:
                     x += lost
             if r_im_ptr is not None:
-                fed = _nothing(BLOCK_M, BLOCK_N, DOT)
+                fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
                 if FORM == RESIDENT:
-                    fed = _product(last, r_im, fed, DOT)
+                    fed = add_product(last, r_im, fed, DOT)
                 else:
-                    fed = _streamed(
+                    fed = add_streamed(
                         fed, spike_ptr + base, rows, before, r_im_ptr, C, DOT, True,
                         BLOCK_N, BLOCK_K)  # fmt: skip
                 x_im += fed.to(tl.float32) * quantum
@@ -162,9 +162,9 @@ def _recurrent_fwd_walk(
                     x_im += lost
         x, x_im = x + bias, x_im + bias_im
         if RULE == PLAIN and WATCH:
-            top = larger(top, _pairs(x))
+            top = larger(top, largest_of_pairs(x))
             if COMPLEX:
-                top = larger(top, _pairs(x_im))
+                top = larger(top, largest_of_pairs(x_im))
         x, x_im = to_state(x, scale, RULE), to_state(x_im, scale, RULE)
         a_was, b_was = a, b
         a, b, c_next, d_next, before_a, before_b, tested, above, s = advance(
@@ -177,33 +177,33 @@ def _recurrent_fwd_walk(
         if ADAPT:
             c, d = c_next, d_next
         s_out = spike_value(s, tested, scale, GRADED, EXACT, RULE)
-        lost = _lost(s_out, LOST)
-        last = _operand_of(s_out, DOT)
-        _store(spike_ptr, base + (row + lag * C), s_out, live & (m[:, None] * 0 + t + lag < T))
+        lost = lost_samples(s_out, LOST)
+        last = operand_of(s_out, DOT)
+        store_tile(spike_ptr, base + (row + lag * C), s_out, live & (m[:, None] * 0 + t + lag < T))
         if row_ptrs[2] is not None:
             f_re, f = slopes(
                 above.to(tl.float32) * unit + offset, before_b.to(tl.float32) * unit,
                 height, excess, rate, PHASE, GRADED, SHAPE)  # fmt: skip
             if RULE:
                 f_re, f = f_re + gradient_after(above), f + gradient_after(above)
-            _store(row_ptrs[2], base + row, f, live)
+            store_tile(row_ptrs[2], base + row, f, live)
             if PHASE:
-                _store(row_ptrs[1], base + row, f_re, live)
-        _store(row_ptrs[3], base + row, to_real(before_a, scale, EXACT, RULE), live)
-        _store(row_ptrs[4], base + row, to_real(before_b, scale, EXACT, RULE), live)
-    _store_state(last_ptrs[0], j, a, live, scale, EXACT, RULE)
-    _store_state(last_ptrs[1], j, b, live, scale, EXACT, RULE)
+                store_tile(row_ptrs[1], base + row, f_re, live)
+        store_tile(row_ptrs[3], base + row, to_real(before_a, scale, EXACT, RULE), live)
+        store_tile(row_ptrs[4], base + row, to_real(before_b, scale, EXACT, RULE), live)
+    store_state(last_ptrs[0], j, a, live, scale, EXACT, RULE)
+    store_state(last_ptrs[1], j, b, live, scale, EXACT, RULE)
     if ADAPT:
-        _store_state(last_ptrs[2], j, c, live, scale, EXACT, RULE)
-        _store_state(last_ptrs[3], j, d, live, scale, EXACT, RULE)
+        store_state(last_ptrs[2], j, c, live, scale, EXACT, RULE)
+        store_state(last_ptrs[3], j, d, live, scale, EXACT, RULE)
     if RULE and count_ptr is not None:
         tl.store(count_ptr + j, lost_steps, mask=live)
     if not LOST:  # or they would stay in registers twice
         s_out = last.to(tl.float32)
-    _store(last_ptrs[4], j, s_out, live)
+    store_tile(last_ptrs[4], j, s_out, live)
     if RULE == PLAIN and WATCH:
         gain = tl.broadcast_to(gain_of(k_a, k_b, T, COMPLEX), [BLOCK_M, BLOCK_N])
-        return not_calm(top, _pairs(gain), scale, CARE)
+        return not_calm(top, largest_of_pairs(gain), scale, CARE)
     else:
         return 0
 
@@ -285,9 +285,9 @@ def _recurrent_bwd_kernel(
     g_a, g_b, p_a, p_b, fed = zero, zero, zero, zero, zero
     if FORM == RESIDENT:
         if r_ptr is not None:
-            r = _square(r_ptr, BLOCK_N)
+            r = load_feedback(r_ptr, BLOCK_N)
         if r_im_ptr is not None:
-            r_im = _square(r_im_ptr, BLOCK_N)
+            r_im = load_feedback(r_im_ptr, BLOCK_N)
     for back in tl.range(T, num_stages=STAGES):
         t = T - 1 - back
         row = at + t * C
@@ -315,29 +315,29 @@ def _recurrent_bwd_kernel(
             if FULL:
                 g_a, g_b = rotate_bwd(g_a, g_b, k_a, k_b, gx, gx_im)
                 gx, gx_im = g_a, g_b
-            _store(gx_im_ptr, base + row, gx_im, live)
+            store_tile(gx_im_ptr, base + row, gx_im, live)
         else:
             gx = f * g
             if FULL:
                 g_a, g_b = cuba_step_dynamics_bwd(g_a, g_b, gx, 0.0, k_a, k_b)
                 gx = g_b
-        _store(gx_ptr, base + row, gx, live)
+        store_tile(gx_ptr, base + row, gx, live)
         fed = zero
         if FORM == STREAMED:
             tl.debug_barrier()  # what this program has just written is read again
             rows = m[:, None] * (T * C) + t * C
             if r_ptr is not None:
-                fed = _streamed(
+                fed = add_streamed(
                     fed, gx_ptr + base, rows, here, r_ptr, C, DOT, False, BLOCK_N, BLOCK_K
                 )
             if r_im_ptr is not None:
-                fed = _streamed(
+                fed = add_streamed(
                     fed, gx_im_ptr + base, rows, here, r_im_ptr, C, DOT, False, BLOCK_N, BLOCK_K
                 )
         else:
             if r_ptr is not None:
-                fed = _product(gx, r, fed, DOT)
+                fed = add_product(gx, r, fed, DOT)
             if r_im_ptr is not None:
-                fed = _product(gx_im, r_im, fed, DOT)
-    _store(partial_a_ptr, j, p_a, live)
-    _store(partial_b_ptr, j, p_b, live)
+                fed = add_product(gx_im, r_im, fed, DOT)
+    store_tile(partial_a_ptr, j, p_a, live)
+    store_tile(partial_b_ptr, j, p_b, live)

@@ -164,9 +164,7 @@ def _recurrent_fwd_cpu(
             note(suspect, n, top, gain, scale, calm_of(CARE))
 
 
-def _forward_loop(
-    z, feedback, rows, decays, state, last, count, numbers, flags, _quantum, _has_spikes
-):
+def forward(z, feedback, rows, decays, state, last, count, numbers, flags, _quantum, _has_spikes):
     """Run the CPU loop, which is compiled once for each neuron: it takes 3 s."""
     N, T, C = z[0].shape
     fed = [r for r in feedback if r is not None]

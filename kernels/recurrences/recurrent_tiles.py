@@ -7,21 +7,21 @@ OUTSIDE, RESIDENT, STREAMED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 
 @jit
-def _store(ptr, offset, value, live):
+def store_tile(ptr, offset, value, live):
     """Store a tile, where the tensor is wanted."""
     if ptr is not None:
         tl.store(ptr + offset, value, mask=live)
 
 
 @jit
-def _square(r_ptr, BLOCK_N: tl.constexpr):
+def load_feedback(r_ptr, BLOCK_N: tl.constexpr):
     """Load R ``[to, from]``, which is filled up with zeros."""
     n = tl.arange(0, BLOCK_N)
     return tl.load(r_ptr + n[:, None] * BLOCK_N + n[None, :])
 
 
 @jit
-def _streamed(
+def add_streamed(
     total, from_ptr, rows, here, r_ptr, C,
     DOT: tl.constexpr, TRANSPOSED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -34,13 +34,13 @@ def _streamed(
             r = tl.trans(tl.load(r_ptr + n[:, None] * BLOCK_N + k[None, :]))
         else:
             r = tl.load(r_ptr + k[:, None] * BLOCK_N + n[None, :])
-        total = _product(_operand_of(s, DOT), r, total, DOT)
+        total = add_product(operand_of(s, DOT), r, total, DOT)
     return total
 
 
 @jit
-def _operand_of(x, DOT: tl.constexpr):
-    """Convert a float32 tile to what ``_product`` multiplies; bfloat16 splits it there."""
+def operand_of(x, DOT: tl.constexpr):
+    """Convert a float32 tile to what ``add_product`` multiplies; bfloat16 splits it there."""
     if DOT == "int8":
         return x.to(tl.int8)
     else:
@@ -48,7 +48,7 @@ def _operand_of(x, DOT: tl.constexpr):
 
 
 @jit
-def _product(a, b, total, DOT: tl.constexpr):
+def add_product(a, b, total, DOT: tl.constexpr):
     """Add ``a b`` to a tile, exact in the type ``DOT`` of ``b``; int8 adds up in int32."""
     if DOT == "bfloat16":  # a float32 is the sum of three
         for _ in tl.static_range(3):
@@ -63,7 +63,7 @@ def _product(a, b, total, DOT: tl.constexpr):
 
 
 @jit
-def _nothing(BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr):
+def tile_of_zeros(BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr):
     """Tile of zeros that products of the type ``DOT`` add to."""
     if DOT == "int8":
         return tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
@@ -72,7 +72,7 @@ def _nothing(BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, DOT: tl.constexpr):
 
 
 @jit
-def _pairs(x):
+def largest_of_pairs(x):
     """Return the largest magnitude of every two neurons: half as many registers."""
     bits = x.to(tl.int32, bitcast=True) & MAGNITUDE
     bits = tl.reshape(bits, [x.shape[0], x.shape[1] // 2, 2])
@@ -80,7 +80,7 @@ def _pairs(x):
 
 
 @jit
-def _scan(
+def bound_of_inputs(
     top, z_ptr, at, live, bias, r_ptr, quantum, T, C,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -99,7 +99,7 @@ def _scan(
 
 
 @jit
-def _first_state(ptr, j, live, rest, scale, RULE: tl.constexpr):
+def first_state(ptr, j, live, rest, scale, RULE: tl.constexpr):
     """Load a state before the first step: as an integer, and real for the watch, if it is real."""
     y = tl.load(ptr + j, mask=live, other=0)
     if ptr.dtype.element_ty == tl.int32:
@@ -110,7 +110,7 @@ def _first_state(ptr, j, live, rest, scale, RULE: tl.constexpr):
 
 
 @jit
-def _store_state(ptr, j, y, live, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
+def store_state(ptr, j, y, live, scale, EXACT: tl.constexpr, RULE: tl.constexpr):
     """Store a state after the last step: real, or as an integer for the next launch."""
     if ptr is not None:
         if ptr.dtype.element_ty == tl.int32:
@@ -120,7 +120,7 @@ def _store_state(ptr, j, y, live, scale, EXACT: tl.constexpr, RULE: tl.constexpr
 
 
 @jit
-def _lost(spikes, LOST: tl.constexpr):
+def lost_samples(spikes, LOST: tl.constexpr):
     """Return NaN for each sample in which a spike is not a number, else 0; 0 unless ``LOST``."""
     if LOST:
         return tl.sum(spikes - spikes, 1)[:, None]

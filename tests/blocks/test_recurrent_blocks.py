@@ -443,7 +443,8 @@ def test_bounded_gradient_of_single_steps_goes_through_the_state(family, kind, m
     """It is that of the kernel where no gradient comes back through the feedback."""
     block = make(family, kind, neuron={"requires_grad": family != "rf_iz"})
     monkeypatch.setattr(
-        "lapilli.kernels.recurrences.recurrent._room", lambda *args: torch.full((5,), 1e-30)
+        "lapilli.kernels.recurrences.recurrent_dense.room_for",
+        lambda *args: torch.full((5,), 1e-30),
     )
     y, gradients = run(block, events())
     block.neuron.register_forward_hook(lambda *_: None)
