@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ptx.machine import TENSOR_BITS, Counts, Schedule
 from ptx.memory import Fault, Watched
+from ptx.schedule import TENSOR_BITS, Counts, Schedule
 
-from gcn import arithmetic, machine
-from gcn.machine import Machine, Program
+from gcn import arithmetic, machine, program
+from gcn.machine import Machine
+from gcn.program import Program
 from gcn.text import GcnError, parse
 
-SETTINGS = {**machine._SETTINGS, "user_sgpr_count": 16, "user_sgpr_kernarg_preload_length": 0}
+SETTINGS = {**program._SETTINGS, "user_sgpr_count": 16, "user_sgpr_kernarg_preload_length": 0}
 HEAD = """\t.type\tkernel,@function
 kernel:
 	s_load_dwordx4 s[4:7], s[0:1], 0x0
@@ -271,7 +272,7 @@ def test_every_instruction_has_a_row():
     others = {"v_div_fmas_f32"}  # below
     assert {*arithmetic.VECTOR, *arithmetic.SCALAR} == rows | others
     text = Path(__file__).read_text()
-    assert all(op in text for op in (*arithmetic.PACKED, *machine._LOADS, *machine._ACCESSES))
+    assert all(op in text for op in (*arithmetic.PACKED, *program._LOADS, *program._ACCESSES))
 
 
 DIVIDE = """
@@ -529,7 +530,7 @@ def test_waits_let_the_last_accesses_fly():
      ("s_load_dwordx8", "s[13:20]")],
 )  # fmt: skip
 def test_loads_of_arguments(op, registers):
-    count = machine._LOADS[op]
+    count = program._LOADS[op]
     out = run(f"""
 	{op} {registers}, s[0:1], {32 - 4 * count}
 	s_waitcnt lgkmcnt(0)

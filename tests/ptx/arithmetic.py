@@ -284,3 +284,15 @@ _define("cvt.rmi.ftz.f32.f32", "f32", "f32", _float(lambda x: np.floor(flushed(x
 _define("cvt.f32.bf16", "f32", "bf16", from_bfloat16)
 _define("cvt.rn.bf16.f32", "bf16", "f32", to_bfloat16)
 _define("cvt.rn.bf16x2.f32", "bf16x2", "f32 f32", _pair)
+
+# Lanes of a warp: what one of them reads of the others
+
+_REDUCTIONS = {"redux.sync.max.s32": np.max, "redux.sync.min.s32": np.min}
+_SHUFFLES: dict[str, Callable[..., Any]] = {
+    "shfl.sync.up.b32": lambda own, b, last, _: (own - b, own - b >= last),
+    "shfl.sync.down.b32": lambda own, b, last, _: (own + b, own + b <= last),
+    "shfl.sync.bfly.b32": lambda own, b, last, _: (own ^ b, (own ^ b) <= last),
+    "shfl.sync.idx.b32": lambda own, b, last, segment: (
+        (own & segment) | (b & ~segment), ((own & segment) | (b & ~segment)) <= last,
+    ),
+}  # fmt: skip

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ptx import arithmetic, machine, products
+from ptx import arithmetic, products, program
 from ptx.launcher import program_of
-from ptx.machine import Counts, Machine, Schedule
+from ptx.machine import Machine
 from ptx.memory import Fault, Watched
+from ptx.schedule import TENSOR_BITS, Counts, Schedule
 from ptx.text import PtxError, parse
 
 HEAD = """//
@@ -55,7 +56,7 @@ def run(body, given=(), threads=32, schedule=None, shared=4096, counting=False):
     counts = Counts()
     Machine(
         program_of(text), (1, 1, 1), range(1),
-        [np.uint64(k << machine.TENSOR_BITS) for k in (1, 2)],
+        [np.uint64(k << TENSOR_BITS) for k in (1, 2)],
         tensors, shared, schedule or Schedule(), counts, counting,
     ).run()  # fmt: skip
     return out, counts
@@ -306,7 +307,7 @@ def test_sums_of_wide_products():
 def test_every_instruction_has_a_row():
     text = Path(__file__).read_text()
     known = {
-        *arithmetic.OPERATIONS, *products.PRODUCTS, *machine._SHUFFLES, *machine._REDUCTIONS,
+        *arithmetic.OPERATIONS, *products.PRODUCTS, *arithmetic._SHUFFLES, *arithmetic._REDUCTIONS,
     }  # fmt: skip
     rows = {op for op, *_ in ROWS}
     assert {op for op in known if op not in rows and op not in text} == set()
@@ -395,7 +396,7 @@ def test_matrices_are_loaded_by_the_layout_of_fragments(many, trans):
 
 def test_names_of_matrix_accesses():
     """Those that the parametrised tests run."""
-    assert set(machine._MATRIX) == {
+    assert set(program._MATRIX) == {
         f"{way}.sync.aligned.m8n8.x{n}{t}.shared.b16"
         for way in ("ldmatrix", "stmatrix") for n in (1, 2, 4) for t in ("", ".trans")
     }  # fmt: skip

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ptx.launcher import Emulation, emulated
-from ptx.machine import Schedule
+from ptx.schedule import Schedule
 
 Answer = tuple[list[Tensor], list[Tensor]]  # outputs, gradients
 
