@@ -9,7 +9,7 @@ from gcn.machine import Machine
 from gcn.program import Program
 from gcn.text import parse
 
-SETTINGS = {**program._SETTINGS, "user_sgpr_count": 16, "user_sgpr_kernarg_preload_length": 0}
+SETTINGS = {**program.SETTINGS, "user_sgpr_count": 16, "user_sgpr_kernarg_preload_length": 0}
 HEAD = """\t.type\tkernel,@function
 kernel:
 	s_load_dwordx4 s[4:7], s[0:1], 0x0

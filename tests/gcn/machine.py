@@ -12,9 +12,9 @@ from ptx.memory import Fault, Watched
 from ptx.schedule import LONGEST, TENSOR_BITS, Counts, Schedule
 
 from .arithmetic import TYPES
-from .program import _LOADS, Program
+from .program import LOADS, Program
 from .text import EXEC, VCC, GcnError, Operand
-from .waves import _LANES, ARGUMENTS, FILL, WAVE, Array, from_bits
+from .waves import ARGUMENTS, FILL, LANES, WAVE, Array, from_bits
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Machine:
         self.live = np.ones((count, WAVE), bool)
         self.wave_of, self.slot = np.divmod(np.arange(count), self.programs)
         first = np.asarray(programs)[self.slot] * threads + self.wave_of * WAVE
-        self.threads = (first[:, None] + _LANES).astype(np.int32)
-        self.V[0] = self.wave_of[:, None] * WAVE + _LANES
+        self.threads = (first[:, None] + LANES).astype(np.int32)
+        self.V[0] = self.wave_of[:, None] * WAVE + LANES
         self.S[EXEC : EXEC + 2] = 0xFFFFFFFF
         settings = program.kernel.settings
         self.S[0], self.S[1] = 0, ARGUMENTS << TENSOR_BITS - 32
@@ -80,7 +80,7 @@ class Machine:
         for step in self.program.steps:
             if step.instruction.op == "s_branch":
                 return step.target
-            if step.instruction.op not in ("s_waitcnt", *_LOADS):
+            if step.instruction.op not in ("s_waitcnt", *LOADS):
                 break
         raise GcnError("arguments are preloaded, and the code does not begin with their loads")
 

@@ -10,20 +10,20 @@ from ptx.schedule import TENSOR_BITS
 
 from .arithmetic import PACKED, SCALAR, VECTOR, rounded
 from .text import EXEC, VCC, GcnError, Instruction, Kernel, Operand
-from .waves import _LANES, ARGUMENTS, Array, to_bits
+from .waves import ARGUMENTS, LANES, Array, to_bits
 
 if TYPE_CHECKING:
     from .machine import Machine
 
-_SETTINGS = {  # of the processor, with which instructions mean what they do here
+SETTINGS = {  # of the processor, with which instructions mean what they do here
     "float_round_mode_32": 0, "float_denorm_mode_32": 3, "ieee_mode": 1, "dx10_clamp": 1,
     "private_segment_fixed_size": 0, "system_sgpr_workgroup_id_x": 1,
     "system_vgpr_workitem_id": 0,
 }  # fmt: skip
 _BRANCHES = ("s_branch", "s_cbranch_execz", "s_cbranch_execnz", "s_cbranch_scc0",
              "s_cbranch_scc1", "s_cbranch_vccz", "s_cbranch_vccnz")  # fmt: skip
-_LOADS = {"s_load_dword": 1, "s_load_dwordx2": 2, "s_load_dwordx4": 4, "s_load_dwordx8": 8}
-_ACCESSES = ("global_load_dword", "global_store_dword", "ds_read_b32", "ds_write_b32")
+LOADS = {"s_load_dword": 1, "s_load_dwordx2": 2, "s_load_dwordx4": 4, "s_load_dwordx8": 8}
+ACCESSES = ("global_load_dword", "global_store_dword", "ds_read_b32", "ds_write_b32")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Program:
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
-        for name, value in _SETTINGS.items():
+        for name, value in SETTINGS.items():
             if kernel.settings[name] != value:
                 raise GcnError(f".amdhsa_{name} is {kernel.settings[name]}; expected {value}")
         self.text = "\n".join([*(i.text for i in kernel.code), *map(str, kernel.labels.items())])
@@ -66,9 +66,9 @@ class Program:
         name = i.op.removesuffix("_e32").removesuffix("_e64")
         if i.op == "s_waitcnt":
             return lambda m, rows: m.wait(rows, i.modifiers)
-        if i.op in _LOADS:
+        if i.op in LOADS:
             return _scalar_load(i)
-        if i.op in _ACCESSES:
+        if i.op in ACCESSES:
             return _access(i)
         if i.op.endswith("saveexec_b64"):
             return _save_mask(i)
@@ -140,7 +140,7 @@ def _save_mask(i: Instruction) -> Callable[["Machine", Any], None]:
 
 def _scalar_load(i: Instruction) -> Callable[["Machine", Any], None]:
     _allow(i)
-    count = _LOADS[i.op]
+    count = LOADS[i.op]
     to, base, offset = i.operands
     if to.count != count or base.count != 2 or offset.kind != "constant":
         raise GcnError(f"operands of: {i}")
@@ -203,20 +203,20 @@ def _vector(
 
 def _lanes_of(i: Instruction) -> tuple[Array, Array]:
     """Return the lane that each reads, -1 for none, and whether it is written."""
-    row = _LANES // 16
+    row = LANES // 16
     m = i.modifiers
     if "row_shr" in m:
-        other = np.where(m["row_shr"][0] <= _LANES % 16, _LANES - m["row_shr"][0], -1)
+        other = np.where(m["row_shr"][0] <= LANES % 16, LANES - m["row_shr"][0], -1)
     elif m.get("row_bcast") == (15,):
         other = np.where(row > 0, 16 * row - 1, -1)
     elif m.get("row_bcast") == (31,):
-        other = np.where(_LANES > 31, 31, -1)
+        other = np.where(LANES > 31, 31, -1)
     elif "quad_perm" in m:
-        other = _LANES // 4 * 4 + np.array(m["quad_perm"])[_LANES % 4]
+        other = LANES // 4 * 4 + np.array(m["quad_perm"])[LANES % 4]
     else:
         raise GcnError(f"lanes of: {i}")
     rows, banks = m["row_mask"][0], m["bank_mask"][0]
-    return other, (rows >> row & 1 == 1) & (banks >> (_LANES % 16 // 4) & 1 == 1)
+    return other, (rows >> row & 1 == 1) & (banks >> (LANES % 16 // 4) & 1 == 1)
 
 
 def _packed(i: Instruction, name: str) -> Callable[["Machine", Any], None]:

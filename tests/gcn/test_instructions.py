@@ -160,7 +160,7 @@ def test_every_instruction_has_a_row():
     others = {"v_div_fmas_f32"}  # below
     assert {*arithmetic.VECTOR, *arithmetic.SCALAR} == rows | others
     text = Path(__file__).read_text() + Path(__file__).with_name("test_waves.py").read_text()
-    assert all(op in text for op in (*arithmetic.PACKED, *program._LOADS, *program._ACCESSES))
+    assert all(op in text for op in (*arithmetic.PACKED, *program.LOADS, *program.ACCESSES))
 
 
 DIVIDE = """

@@ -169,7 +169,7 @@ def test_waits_let_the_last_accesses_fly():
      ("s_load_dwordx8", "s[13:20]")],
 )  # fmt: skip
 def test_loads_of_arguments(op, registers):
-    count = program._LOADS[op]
+    count = program.LOADS[op]
     out = run(f"""
 	{op} {registers}, s[0:1], {32 - 4 * count}
 	s_waitcnt lgkmcnt(0)

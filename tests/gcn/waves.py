@@ -10,7 +10,7 @@ Array = NDArray[Any]
 WAVE = 64
 ARGUMENTS = 1 << 20  # number of the allocation that holds the arguments
 FILL = 0xDEADBEEF  # what registers hold before they are written
-_LANES = np.arange(WAVE)
+LANES = np.arange(WAVE)
 
 
 def to_bits(mask: Array) -> Array:

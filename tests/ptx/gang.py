@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Copies:
+class Copies:
     """Asynchronous copies of one instruction that are on their way."""
 
     rows: Array
@@ -270,7 +270,7 @@ class Gang:
         shared.in_flight[found] = True
         wanted = np.flatnonzero(sizes)
         own = self.rows[rows]
-        copies = _Copies(own, machine.groups[own], [], offsets, width, found,
+        copies = Copies(own, machine.groups[own], [], offsets, width, found,
                          sizes)  # fmt: skip
         if len(wanted):
             picked = np.arange(self.count)[rows][wanted]
@@ -308,14 +308,14 @@ class Gang:
         machine.pending = kept
 
 
-def _left(copies: _Copies, some: Array) -> _Copies:
+def _left(copies: Copies, some: Array) -> Copies:
     """Return some of the copies of an instruction."""
     place = np.cumsum(some) - 1
     source = [
         (memory, place[which[some[which]]], places[some[which]])
         for memory, which, places in copies.source
     ]
-    return _Copies(
+    return Copies(
         copies.rows[some], copies.groups[some], source, copies.offsets[some], copies.width,
         copies.found[some], copies.sizes[some],
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arithmetic import TYPES
-from .gang import Gang, _Copies
+from .gang import Copies, Gang
 from .memory import Fault, Watched
 from .program import Program
 from .schedule import LONGEST, WARP, Array, Counts, Schedule
@@ -49,7 +49,7 @@ class Machine:
         self.shared = Watched(data, granule, "shared memory", self.threads)
         self.times = np.zeros(len(programs), np.int32)
         self.groups = np.zeros(rows, np.int64)
-        self.pending: list[_Copies] = []
+        self.pending: list[Copies] = []
         self.executed = [0] * len(program.steps)
         self.at = 0
         self.left = LONGEST
@@ -64,7 +64,7 @@ class Machine:
         """Return the time of the programs of rows."""
         return self.times[rows // WARP % len(self.programs)]
 
-    def arrive(self, copies: _Copies, some: Array) -> None:
+    def arrive(self, copies: Copies, some: Array) -> None:
         """Carry out some of the copies of an instruction."""
         size = min(copies.width, 8)
         for k in range(0, copies.width, size):

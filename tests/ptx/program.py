@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import products
-from .arithmetic import _REDUCTIONS, _SHUFFLES, OPERATIONS, TYPES, neighbour
+from .arithmetic import OPERATIONS, REDUCTIONS, SHUFFLES, TYPES, neighbour
 from .schedule import SHARED_BASE, WARP, Mask
 from .text import SIZES, Address, Instruction, Kernel, Operand, PtxError
 
@@ -99,7 +99,7 @@ class Program:
             run = self._matrix_access(i)
         elif base == "shfl":
             run = self._shuffle(i)
-        elif i.op in _REDUCTIONS:
+        elif i.op in REDUCTIONS:
             run = self._reduce(i)
         elif i.op in ("cp.async.ca.shared.global", "cp.async.cg.shared.global"):
             run = self._copy(i)
@@ -276,7 +276,7 @@ class Program:
         return run
 
     def _matrix_access(self, i: Instruction) -> Callable[..., Any]:
-        found = _MATRIX.get(i.op)
+        found = MATRIX_ACCESSES.get(i.op)
         if found is None:
             raise PtxError(f"unknown instruction: {i}")
         many, transposed = found
@@ -312,7 +312,7 @@ class Program:
         return run
 
     def _shuffle(self, i: Instruction) -> Callable[..., Any]:
-        found = _SHUFFLES.get(i.op)
+        found = SHUFFLES.get(i.op)
         if found is None:
             raise PtxError(f"unknown instruction: {i}")
         target, value, lane, clamp, members = i.operands
@@ -344,7 +344,7 @@ class Program:
     def _reduce(self, i: Instruction) -> Callable[..., Any]:
         target, value, members = i.operands
         at, everybody = self._read(value, "s32"), self._read(members, "u32")
-        to, function = self._slot("register", target, np.int32), _REDUCTIONS[i.op]
+        to, function = self._slot("register", target, np.int32), REDUCTIONS[i.op]
 
         def run(gang: Any, mask: Mask) -> None:
             gang.whole_warps(mask)
@@ -382,7 +382,7 @@ _SPECIAL = {
 }  # fmt: skip
 # where a cache keeps what was accessed: nothing that a result depends on
 _HINTS = ("L1::evict_first", "L1::evict_last", "L1::no_allocate", "ca", "cg", "cs", "wb")
-_MATRIX = {
+MATRIX_ACCESSES = {
     f"{way}.sync.aligned.m8n8.x{n}{t}.shared.b16": (n, bool(t))
     for way in ("ldmatrix", "stmatrix")
     for n in (1, 2, 4)

@@ -204,7 +204,7 @@ def test_sums_of_wide_products():
 def test_every_instruction_has_a_row():
     text = Path(__file__).read_text() + Path(__file__).with_name("test_warps.py").read_text()
     known = {
-        *arithmetic.OPERATIONS, *products.PRODUCTS, *arithmetic._SHUFFLES, *arithmetic._REDUCTIONS,
+        *arithmetic.OPERATIONS, *products.PRODUCTS, *arithmetic.SHUFFLES, *arithmetic.REDUCTIONS,
     }  # fmt: skip
     rows = {op for op, *_ in ROWS}
     assert {op for op in known if op not in rows and op not in text} == set()

@@ -74,7 +74,7 @@ def test_matrices_are_loaded_by_the_layout_of_fragments(many, trans):
 
 def test_names_of_matrix_accesses():
     """Those that the parametrised tests run."""
-    assert set(program._MATRIX) == {
+    assert set(program.MATRIX_ACCESSES) == {
         f"{way}.sync.aligned.m8n8.x{n}{t}.shared.b16"
         for way in ("ldmatrix", "stmatrix") for n in (1, 2, 4) for t in ("", ".trans")
     }  # fmt: skip
