@@ -44,8 +44,8 @@ def _write(text: str, name: str) -> Path:
 
     from . import loop_ops, scalar_ops, vector_bits, vector_sums, vector_transpose, vectors
 
-    modules = loop_ops, scalar_ops, vectors, vector_bits, vector_sums, vector_transpose
-    called = (inspect.getsource(module) for module in modules)
+    read = (loop_ops, scalar_ops, vector_bits, vector_sums, vector_transpose, vectors)
+    called = map(inspect.getsource, read)
     key = "\n".join((text, *called, numba_version, sys.version))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:

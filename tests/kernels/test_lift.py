@@ -273,9 +273,20 @@ def test_edit_of_a_helper_changes_the_folder(cache, monkeypatch):
     assert lift(_nested)(np.int32(4), np.int32(6)) == ((4 * 6 + (4 << 12)) >> 2) + 4
 
 
-def test_edit_of_the_scalar_operations_changes_the_folder(cache, monkeypatch):
+EXECUTORS = Path(dispatch.__file__).parent
+CALLED = {*EXECUTORS.glob("*_ops.py"), *EXECUTORS.glob("vector*.py")}
+CALLED.remove(EXECUTORS / "vector_ops.py")  # names what is in others
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CALLED))
+def test_edit_of_what_loops_call_changes_the_folder(name, cache, monkeypatch):
     lift(_cast)
     source = inspect.getsource
-    monkeypatch.setattr(inspect, "getsource", lambda obj: source(obj) + "\n# edited")
+
+    def edited_source(obj):
+        edited = getattr(obj, "__name__", "") == f"lapilli.kernels.executors.{name}"
+        return source(obj) + "\n# edited" if edited else source(obj)
+
+    monkeypatch.setattr(inspect, "getsource", edited_source)
     lift(_cast)
     assert len(list(cache.iterdir())) == 2
