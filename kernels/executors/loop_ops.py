@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from .intrinsics import intrinsic
 from .vectors import FLOAT, LINE, LONG
 
 __all__ = [

@@ -3,8 +3,8 @@
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from .intrinsics import intrinsic
 from .vectors import LONG, SIDE, load, pointer_to, repeated, unequal
 
 _ROWS = 8  # of a block of ``collect_bits``

@@ -3,8 +3,8 @@
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
+from .intrinsics import intrinsic
 from .vectors import FLOAT, LINE, LONG, SIDE, alignment, load, loop, pointer_to, repeated
 
 _LANES = 128  # sums at once, in registers

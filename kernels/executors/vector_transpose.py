@@ -3,8 +3,8 @@
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
+from .intrinsics import intrinsic
 from .vectors import FLOAT, LONG, SIDE, load, pointer_to, repeated
 
 _STAGES = 4  # logarithm of SIDE

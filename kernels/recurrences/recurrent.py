@@ -66,9 +66,10 @@ def recurrent_fwd(
     rows = [empty(z.shape, torch.float32, z) if w else None for w in wanted]
     last = [z.new_empty(N, C) if w else None for w in (True, True, adapt, adapt, True)]
     lost = z.new_zeros(N, C, dtype=torch.int32) if count else None
+    # None where it is not wanted, see define_op
     outputs = (spikes, *rows, *(last if final else [None] * 5), lost)
     if has_no_memory(z) or N * T * C == 0:
-        return outputs
+        return outputs  # pyright: ignore[reportReturnType]
     decays = decay_a, decay_b, decay_c, decay_d
     numbers = (
         neurons_a_parameter(C, *(d for d in decays if d is not None)), int(shift),
@@ -88,7 +89,7 @@ def recurrent_fwd(
          care),
         quantum, s0 is not None,
     )  # fmt: skip
-    return outputs
+    return outputs  # pyright: ignore[reportReturnType]
 
 
 @define_op(samples="g_spikes slope_re slope series_a series_b")
@@ -117,7 +118,8 @@ def recurrent_bwd(
         on_cpu = executor(g_spikes.device) == "numba"
         if on_cpu or not recurrent_triton.backward(*arguments, quantum):
             recurrent_dense.backward(*arguments)
-    return *gx, *(None,) * (1 - turns), *(partials or (None, None))
+    outputs = *gx, *(None,) * (1 - turns), *(partials or (None, None))
+    return outputs  # pyright: ignore[reportReturnType]
 
 
 def _save(ctx, inputs, output):
@@ -179,7 +181,10 @@ differentiable(recurrent_fwd, _backward, _save)
 
 
 def _pair(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
-    return (parts, None) if isinstance(parts, Tensor) else tuple(parts)
+    if isinstance(parts, Tensor):
+        return parts, None
+    real, imaginary = parts
+    return real, imaginary
 
 
 @with_reference
@@ -270,9 +275,9 @@ def recurrent(
         raise ValueError(
             f"gradient is {gradient!r}; expected one of {', '.join(map(repr, GRADIENTS))}"
         )
-    parts, weights = _pair(z), _pair(feedback)
-    shape = parts[0].shape
-    rows = [None if part is None else to_rows(part) for part in parts]
+    z, z_im = (z, None) if isinstance(z, Tensor) else z
+    weights, shape = _pair(feedback), z.shape
+    rows = to_rows(z), None if z_im is None else to_rows(z_im)
     neurons = rows[0].shape[2]
     for weight in weights:
         if weight is not None and weight.shape != (neurons, neurons):
@@ -280,7 +285,7 @@ def recurrent(
                 f"feedback of {neurons} neurons must have shape ({neurons}, {neurons}); got "
                 f"{tuple(weight.shape)}"
             )
-    turns, adapts = parts[1] is not None, len(decays) == 4
+    turns, adapts = z_im is not None, len(decays) == 4
     care = rule_of(overflow)
     if adapts and overflow == "loihi":
         raise ValueError(NO_CHIP_RULE)
@@ -293,7 +298,7 @@ def recurrent(
     if not turns and not adapts:
         theta = lowest_spiking(threshold, scale)
         offset = (1 - EPSILON) / scale  # from the lowest state that spikes to the threshold
-    learned = *decays, *(w for w in weights if w is not None), *(p for p in parts if p is not None)
+    learned = *decays, *(x for x in (*weights, z, z_im) if x is not None)
     saving = is_learned(*learned)
     learning = gradient != "lava-dl" and is_learned(*decays[:2])
     initial = [None if s is None else state_rows(s) for s in state or ()]

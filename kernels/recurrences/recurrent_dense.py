@@ -4,6 +4,7 @@ Equations: recurrent_steps.py.
 """
 
 import functools
+from typing import cast
 
 import torch
 from lapilli.kernels.executors.dispatch import has_no_memory
@@ -54,7 +55,7 @@ def _spectral_norm(parts: list[Tensor]) -> Tensor:
     square = v.new_zeros(())
     for _ in range(_REPEATS):
         v = v / v.norm(dim=0).clamp(min=_TINY)
-        v = sum(torch.mm(r.t(), torch.mm(r, v)) for r in parts)
+        v = cast(Tensor, sum(torch.mm(r.t(), torch.mm(r, v)) for r in parts))
         square = v.norm(dim=0).max()
     return square.sqrt()
 
@@ -105,7 +106,8 @@ def backward(
                 torch.mul(g_s, f[t], out=part[t])
             continue
         if partials:  # carried still belongs to the step after
-            terms = _terms(*carried, *(y[t] for y in series_rows), turns)
+            (g_a, g_b), (a, b) = carried, (y[t] for y in series_rows)
+            terms = _terms(g_a, g_b, a, b, turns)
             for partial, term in zip(partials, terms, strict=True):
                 partial += term
         d = [f[t] * g_s for f in slope_rows]

@@ -2,6 +2,9 @@
 
 A program owns 16 samples and all neurons of a layer, and walks over time with the feedback product
 inside its loop, so nothing crosses programs. recurrent_triton.py says where R is, and launches.
+
+To pyright ``tl.constexpr`` is a class; where a constant is assigned to a name of that type, which
+Triton wants, it is told to look away.
 """
 
 from lapilli.kernels.numbers.fixed_point import (
@@ -65,9 +68,9 @@ def _recurrent_fwd_walk(
     EXACT: tl.constexpr = flags[4]
     SHAPE: tl.constexpr = flags[5]
     CARE: tl.constexpr = flags[6]
-    WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)
+    WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)  # pyright: ignore[reportAssignmentType]
     # with care alone: a spike that is not a number has no 8-bit integer
-    LOST: tl.constexpr = RULE != PLAIN and DOT == "int8"
+    LOST: tl.constexpr = RULE != PLAIN and DOT == "int8"  # pyright: ignore[reportAssignmentType]
     m = tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     first = tl.program_id(0) * BLOCK_M
@@ -233,9 +236,10 @@ def _recurrent_fwd_kernel(
     first_ptrs = (a0_ptr, b0_ptr, c0_ptr, d0_ptr, s0_ptr)
     last_ptrs = (a1_ptr, b1_ptr, c1_ptr, d1_ptr, s1_ptr)
     numbers = (per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate)
-    flags: tl.constexpr = (COMPLEX, PHASE, ADAPT, GRADED, EXACT, SHAPE, CARE)
+    flags: tl.constexpr = (  # pyright: ignore[reportAssignmentType]
+        COMPLEX, PHASE, ADAPT, GRADED, EXACT, SHAPE, CARE)  # fmt: skip
     wanted = 1
-    WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)
+    WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)  # pyright: ignore[reportAssignmentType]
     if RULE != PLAIN and mark_ptr is not None and WATCH:
         wanted = tl.load(mark_ptr + tl.program_id(0))
     if wanted != 0:

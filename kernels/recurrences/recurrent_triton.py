@@ -118,13 +118,17 @@ def forward(
         _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags)
         return
     if form is STREAMED and has_spikes:  # the kernel reads back what it wrote, nothing earlier
-        z = tuple(
-            part if r is None else _with_first(part, state[-1], r)
-            for part, r in zip(z, feedback, strict=True)
+        spikes, z_im = state[-1], z[1]
+        assert spikes is not None
+        z = (
+            _with_first(z[0], spikes, feedback[0]),
+            None if z_im is None else _with_first(z_im, spikes, feedback[1]),
         )
     if operand == torch.int8:  # has no NaN and no infinity: their neurons are NaN from the start
         spoilt = [(r - r).sum(1) for r in feedback if r is not None]
-        state = [state[0] + sum(spoilt), *state[1:]]
+        first, *others = state
+        assert first is not None
+        state = [first + sum(spoilt), *others]
     quantum = quantum if operand == torch.int8 else 1.0
     codes = [_filled(r, quantum, operand) for r in feedback]
     marks = z[0].new_empty(-(-N // SAMPLES), dtype=torch.int32)
@@ -136,8 +140,10 @@ def forward(
         _launch(_recurrent_fwd_kernel, args, (*flags, rule), form, operand)
 
 
-def _with_first(z: Tensor, spikes: Tensor, r: Tensor) -> Tensor:
-    """Add the feedback of earlier spikes to the first step of a copy of ``z``."""
+def _with_first(z: Tensor, spikes: Tensor, r: Tensor | None) -> Tensor:
+    """Add the feedback of earlier spikes, if there is any, to the first step of a copy of ``z``."""
+    if r is None:
+        return z
     z = z.clone()
     z[:, 0].addmm_(spikes, r.t())
     return z
