@@ -15,7 +15,7 @@ def unequal_bits(typingctx, array, at, value):
     """Compare 32 elements from ``at`` on with a literal; bit i is set where element i differs."""
 
     def codegen(context, builder, signature, args):
-        vector = load(context, builder, signature.args[0], *args[:2], 32)
+        vector = load(context, builder, signature.args[0], args[0], args[1], 32)
         return builder.bitcast(unequal(builder, vector, value.literal_value), ir.IntType(32))
 
     return types.uint32(array, types.int64, value), codegen
