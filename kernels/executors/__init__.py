@@ -11,13 +11,14 @@ of the last, ``vector_transpose``, ``vector_sums`` and ``vector_bits`` are built
 ``workers`` shares a loop among threads.
 
 ``operators`` registers operators of torch, ``declaration`` those that run one kernel; ``sequence``
-joins them in compiled graphs. ``layout``,
-``transpose``, ``memory`` and ``sums`` are about tensors: their order in memory, where large ones
-come from, their sums over samples.
+joins them in compiled graphs. ``layout``, ``transpose``, ``memory`` and ``sums`` are about tensors:
+their order in memory, where large ones come from, their sums over samples. ``processor`` names the
+CPU.
 
 Short names that recur: ``N, T, C`` are samples, steps and neurons of a sample; ``at`` is the offset
 of a row, ``live`` tells the lanes that have a neuron; a ``tile`` is a group of neurons of one
-sample that one thread of a CPU walks over.
+sample, or a whole sample, that one thread of a CPU walks over, and ``first, last`` are those of a
+call. ``carry`` is what a step hands to the next, ``fixed`` what stays, ``U`` the steps of a chunk.
 """
 
 from . import sequence as _sequence  # noqa: F401 (it registers itself with operators)
