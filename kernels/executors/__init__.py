@@ -10,10 +10,10 @@ with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` na
 of the last, ``vector_transpose``, ``vector_sums`` and ``vector_bits`` are built with ``vectors``.
 ``workers`` shares a loop among threads.
 
-``operators`` registers operators of torch, ``declaration`` those that run one kernel; ``sequence``
-joins them in compiled graphs. ``layout``, ``transpose``, ``memory`` and ``sums`` are about tensors:
-their order in memory, where large ones come from, their sums over samples. ``processor`` names the
-CPU.
+``operators`` registers operators of torch, ``declaration`` those that run one kernel, whose calls
+``given`` checks and which ``derivation`` differentiates; ``sequence`` joins them in compiled
+graphs. ``layout``, ``transpose``, ``memory`` and ``sums`` are about tensors: their order in memory,
+where large ones come from, their sums over samples. ``processor`` names the CPU.
 
 Short names that recur: ``N, T, C`` are samples, steps and neurons of a sample; ``at`` is the offset
 of a row, ``live`` tells the lanes that have a neuron; a ``tile`` is a group of neurons of one

@@ -61,8 +61,10 @@ def execute(
     args: tuple[Tensor | float | int | None, ...],
     constants: tuple[Any, ...] = (),
     loop: CpuLoop | None = None,
-) -> None:
+) -> bool:
     """Run a recurrence over ``[N, T, C]`` on the executor that its tensors need.
+
+    Returns whether there was nothing to run, for want of steps: then nothing was written.
 
     Parameters
     ----------
@@ -82,17 +84,26 @@ def execute(
     first = args[0]
     if first is None:
         first = next(a for a in args if isinstance(a, Tensor))
-    if has_no_memory(first) or N * C == 0 or T == 0:
-        return
+    if has_no_memory(first) or N * C == 0:
+        return False
+    if T == 0:
+        return True
     device = first.device
-    if executor(device) == "numba":
+    chosen = executor(device)
+    if chosen == "numba":
         loop = loop or loop_of(kernel)
         tiles = N * -(-C // TILE)
         if loop.is_watched:
             run_watched(loop, tiles, sizes, args, constants)
         else:
             run_loop(loop, tiles, N * T * C, (*args, N, T, C), constants)
-        return
+        return False
+    if chosen == "reference":
+        raise RuntimeError(
+            f"{kernel.fn.__name__} has no reference in plain torch, and LAPILLI_BACKEND is "
+            "'reference', which runs only what has one: the neurons of lapilli. Unset "
+            "LAPILLI_BACKEND to run a neuron of your own."
+        )
     span = -(-BLOCK // C) + 1  # samples that one program can touch
     if span * T * C >= 2**31:
         raise ValueError(
@@ -107,6 +118,7 @@ def execute(
     grid, given = (-(-N * C // BLOCK),), (*args, T, C, N * C)
     with without_coalescing:
         launch(kernel, grid, given, (*constants, *shape), stages=shape[1])
+    return False
 
 
 def walk_constants(lanes: int, gpu: str) -> tuple[int, int, int]:
@@ -355,7 +367,12 @@ def array_of(x: Tensor) -> Any:
 
 def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:
     address, shape, dtype = place
-    kind = _NUMPY[dtype]
+    kind = _NUMPY.get(dtype)
+    if kind is None:
+        raise TypeError(
+            f"a CPU loop is given a tensor of shape {tuple(shape)} and {dtype}; expected one of "
+            f"{', '.join(map(str, _NUMPY))}. Use .float() where it is a parameter or an input."
+        )
     size = math.prod(shape) * dtype.itemsize
     array = np.ndarray(shape, kind, (ctypes.c_char * size).from_address(address))
     if len(_arrays) >= _MOST_ARRAYS:
@@ -368,9 +385,10 @@ def with_reference(function: Function) -> Function:
     """Send the calls of a public kernel function to its reference when that is asked for.
 
     A function of ``kernels/recurrences/cuba.py`` is replaced by that of the same name in
-    ``kernels/reference/cuba.py``, which takes the same arguments.
+    ``kernels/reference/cuba.py``, which takes the same arguments. One of another package than
+    lapilli has none.
     """
-    if BACKEND != "reference":
+    if BACKEND != "reference" or not function.__module__.startswith("lapilli."):
         return function
 
     @functools.wraps(function)

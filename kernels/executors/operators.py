@@ -74,6 +74,11 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Call the operator, or its launch function."""
+        if len(args) != len(self.names):
+            raise TypeError(
+                f"{self.__name__} takes {len(self.names)} arguments, {', '.join(self.names)}; got "
+                f"{len(args)}"
+            )
         recording = False
         values = list(args)
         for k in self._tensors:  # written out: this comes before every launch
@@ -279,13 +284,17 @@ def define_op(
     Raises
     ------
     ValueError
-        If another module has an operator of that name. In the same module, as when a cell of a
-        notebook runs again, the new operator takes the place of the old one; if its schema is
-        another, torch knows it as ``<name>_2``.
+        If another module has an operator of that name; of those of lapilli itself, none is in the
+        way: torch knows an operator from outside as ``own__<name>``. In the same module, as when a
+        cell of a notebook runs again, the new operator takes the place of the old one; if its
+        schema is another, torch knows it as ``<name>_2``.
     """
     if launch is None:
         return functools.partial(define_op, samples=samples, any_layout=any_layout)
     own = name = launch.__name__.lstrip("_")
+    if not launch.__module__.startswith("lapilli."):
+        name = f"own__{own}"
+    first = name
     schema = torch.library.infer_schema(launch, mutates_args=())
     versions = 1
     while (known := OPERATORS.get(name)) is not None:
@@ -299,7 +308,7 @@ def define_op(
             known.__init__(launch, known.op, known.bare, schema, samples, any_layout)
             return known
         versions += 1  # torch cannot take back a schema
-        name = f"{own}_{versions}"
+        name = f"{first}_{versions}"
     for overload in (name, f"{name}.bare"):
         _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
     packet = getattr(torch.ops.lapilli, name)

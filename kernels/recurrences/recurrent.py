@@ -68,7 +68,7 @@ def recurrent_fwd(
     lost = z.new_zeros(N, C, dtype=torch.int32) if count else None
     # None where it is not wanted, see define_op
     outputs = (spikes, *rows, *(last if final else [None] * 5), lost)
-    if has_no_memory(z) or N * T * C == 0:
+    if has_no_memory(z) or N * C == 0:
         return outputs  # pyright: ignore[reportReturnType]
     decays = decay_a, decay_b, decay_c, decay_d
     numbers = (
@@ -81,6 +81,11 @@ def recurrent_fwd(
         z.new_full((N, C), rest) if given is None and used is not None else given
         for (given, rest), used in zip(at_rest, last, strict=True)
     ]
+    if T == 0:
+        for after, before in zip(last, state, strict=True):
+            if after is not None and before is not None:
+                after.copy_(before)
+        return outputs  # pyright: ignore[reportReturnType]
     on_cpu = executor(z.device) == "numba"
     forward = recurrent_numba.forward if on_cpu else recurrent_triton.forward
     forward(
