@@ -50,8 +50,9 @@ def over_time(frames: list[Tensor], like: Tensor, *given: Tensor) -> Tensor:
     What is ``given`` has a gradient, also where it cannot matter: zero.
     """
     out = torch.stack(frames, -1) if frames else like.detach().to(torch.float32)
-    nothing: Any = sum(nothing_of(y) for y in given)
-    return out + nothing.to(torch.float32)
+    for y in given:
+        out = out + nothing_of(y).to(torch.float32)
+    return out
 
 
 def later(frames: list[Tensor]) -> list[Tensor]:
