@@ -6,7 +6,7 @@ import torch
 from lapilli import slayer
 from lapilli.benchmark.counters import OneThread
 
-from . import peers
+from . import libraries, peers
 
 ROUNDS, SHORT_ROUNDS = 9, 3
 
@@ -21,7 +21,7 @@ def test_peers(case, run):
         run.absent[peer.name] = f"{peer.name} is absent ({error}); get it with: {how}"
         pytest.skip(run.absent[peer.name])
     with OneThread():
-        ours = case.build(peers.Lapilli(slayer), run.device)
+        ours = case.build(libraries.Lapilli(slayer), run.device)
         theirs = case.build(library, run.device)
         assert 0 < ours.activity[-1] < 1, "nothing spikes"
         assert 0 < theirs.activity[-1] < 1, f"nothing spikes in {peer.name}"

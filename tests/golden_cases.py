@@ -1,9 +1,8 @@
-"""The golden vectors of ``golden/`` as modules and tensors; golden/README.md describes them.
+"""The golden vectors of ``golden/`` as cases; golden/README.md describes them.
 
-``cases`` gives what lapilli can run, ``run`` builds and calls the module of a case, ``compare``
-holds the results against lava-dl's. A target that lapilli does not have yet is left out by
+``cases`` gives what lapilli can run. A target that lapilli does not have yet is left out by
 ``available`` and nowhere else; where lapilli means to differ stands in ``DEVIATIONS`` and nowhere
-else.
+else. golden_runs.py runs them.
 """
 
 import functools
@@ -11,7 +10,6 @@ import importlib
 import importlib.util
 import json
 import lzma
-import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,7 +19,6 @@ import numpy as np
 import tolerances
 import torch
 from golden.pack import group_of
-from lapilli.kernels.recurrences.decays import decay_gradient, set_decay_gradient
 from torch import Tensor, nn
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -229,7 +226,7 @@ class Case:
 
     @property
     def learns_decays(self) -> bool:
-        return any(map(_is_leaky_decay, self.of_role("grad_parameter")))
+        return any(map(is_leaky_decay, self.of_role("grad_parameter")))
 
 
 @functools.cache
@@ -272,14 +269,14 @@ def way_name(value: Any) -> str:
     return {False: "as-given", True: "fused"}.get(value, value)
 
 
-def _is_leaky_decay(key: str) -> bool:
+def is_leaky_decay(key: str) -> bool:
     """Whether ``set_decay_gradient`` chooses the sign of a gradient."""
     return key.endswith(("current_decay", "voltage_decay"))
 
 
-def _decode(value: Any, arrays: dict[str, Tensor]) -> Any:
+def decode(value: Any, arrays: dict[str, Tensor]) -> Any:
     if isinstance(value, list):
-        return tuple(_decode(v, arrays) for v in value)
+        return tuple(decode(v, arrays) for v in value)
     if not isinstance(value, dict):
         return value
     if "$norm" in value:
@@ -290,158 +287,4 @@ def _decode(value: Any, arrays: dict[str, Tensor]) -> Any:
         return getattr(nn.functional, value["$activation"])
     if "$array" in value:
         return arrays[value["$array"]]
-    return {k: _decode(v, arrays) for k, v in value.items()}
-
-
-def construct(target: str, kwargs: dict[str, Any], arrays: dict[str, Tensor] | None = None) -> Any:
-    """Build the module of a target from encoded constructor arguments."""
-    return find(target)(**_decode(kwargs, arrays or {}))
-
-
-class Network(nn.Module):
-    """The blocks of an export case, under the names that its state dict has."""
-
-    def __init__(self, blocks: list[nn.Module]):
-        super().__init__()
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x)
-
-
-def build(case: Case, device: torch.device = CPU, *, warm: bool = True) -> nn.Module:
-    """Build the module of a case and set it up; without ``warm``, skip the warm-up call."""
-    if case.kind == "export":
-        module = Network([construct(b["target"], b["kwargs"]) for b in case.blocks])
-    else:
-        module = construct(case.target, case.arguments, case.arrays)
-    module.to(device)
-    for step in case.setup:
-        if step == "warmup_zeros":
-            if warm:
-                with torch.no_grad():
-                    module(_one([torch.zeros_like(x) for x in case.input(0, device)]))
-        elif step == "load_state":
-            state = {k.removeprefix("state/"): case.arrays[k] for k in case.of_role("parameter")}
-            module.load_state_dict(state, strict=True)
-        elif step != "refresh_weight_norm":  # lapilli normalises a weight whenever it uses it
-            getattr(module, step["call"])(case.arrays[step["array"]].to(device))
-    return module.train(case.mode == "train")
-
-
-def _one(tensors: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
-    """A pair for complex neurons, else a tensor."""
-    return tensors[0] if len(tensors) == 1 else tuple(tensors)
-
-
-def _call(case: Case, module: nn.Module, x: Any, fused: bool) -> dict[str, Tensor | None]:
-    """Call a module once and return its outputs by name."""
-    if case.method == "forward" or fused:
-        y = module(x)
-        if case.kind == "neuron":
-            return {"spike": y}
-        return {"y": y[0], "count": y[1]} if isinstance(y, tuple) else {"y": y}
-    states = dict(zip(case.outputs, module.dynamics(x), strict=True))
-    if case.method == "dynamics":
-        return states
-    return states | {"spike": module.spike(*(states[name] for name in case.spike_args))}
-
-
-def _watch(case: Case, module: nn.Module, results: dict[str, Any], i: int) -> list[Any]:
-    """Record the intermediate values of call ``i``, which tell where an error begins."""
-
-    def watch(submodule: nn.Module, *names: str) -> Any:
-        def hook(_module: Any, _args: Any, y: Any) -> None:
-            values = y if isinstance(y, tuple) else (y,)
-            results.update(zip((f"c{i}/mid/{n}" for n in names), values, strict=True))
-
-        return submodule.register_forward_hook(hook)
-
-    if case.kind == "export":
-        return [watch(block, f"block{k}") for k, block in enumerate(module.blocks)]
-    wanted = [key.rsplit("/", 1)[1] for key in case.of_role("intermediate") if f"c{i}/" in key]
-    return [watch(module.synapse, *wanted)] if wanted and hasattr(module, "synapse") else []
-
-
-def run(
-    case: Case,
-    device: torch.device = CPU,
-    *,
-    fused: bool = False,
-    sign: str = "lava-dl",
-    warm: bool = True,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Build and call the module of a case; return it and the results by their keys.
-
-    ``fused`` calls ``forward()`` where the case calls ``dynamics()`` and ``spike()``; ``sign`` is
-    the mode of ``set_decay_gradient``.
-    """
-    module = build(case, device, warm=warm)
-    results: dict[str, Any] = {}
-    before = decay_gradient()
-    set_decay_gradient(sign)
-    try:
-        with torch.set_grad_enabled(not case.no_grad):
-            for i in range(case.calls):
-                inputs = [x.requires_grad_(not case.no_grad) for x in case.input(i, device)]
-                hooks = _watch(case, module, results, i)
-                outputs = _call(case, module, _one(inputs), fused)
-                for hook in hooks:
-                    hook.remove()
-                results |= {f"c{i}/out/{name}": y for name, y in outputs.items()}
-                results |= {f"c{i}/in/{n}": x for n, x in zip(case.inputs, inputs, strict=True)}
-        seeds = list(case.of_role("grad_seed"))
-        if seeds:
-            outputs = [results[key.replace("/grad_out/", "/out/")] for key in seeds]
-            torch.autograd.backward(outputs, [case.arrays[key].to(device) for key in seeds])
-    finally:
-        set_decay_gradient(before)
-    for key in [*results]:
-        if "/in/" in key:
-            results[key.replace("/in/", "/grad_in/")] = results.pop(key).grad
-    learned = {name: p.grad for name, p in module.named_parameters()}
-    for name in [n for n in learned if n.endswith("_update")]:  # of a decay, as its own gradient
-        update, decay = learned.pop(name), learned[name.removesuffix("_update")]
-        if update is not None:  # the functions of a neuron know the decay alone
-            torch.testing.assert_close(update, decay, rtol=0, atol=0)
-    results |= {f"grad/{name}": gradient for name, gradient in learned.items()}
-    return module, results
-
-
-def compare(
-    case: Case, module: nn.Module, results: dict[str, Any], *, fused: bool = False, sign: str
-) -> None:
-    """Hold the results of ``run``, called with the same arguments, against lava-dl's."""
-    deviation = case.deviation
-    roles = ("intermediate", "output", "after", "grad_input", "grad_parameter")
-    for key in sorted(case.of_role(*roles), key=lambda k: roles.index(case.entries[k]["role"])):
-        role = case.entries[key]["role"]
-        name = key.rsplit("/", 1)[1]
-        if fused and role == "output" and name in case.outputs:
-            continue
-        if role == "intermediate" and key not in results:
-            continue  # a fused block computes it inside a kernel
-        want = case.arrays[key]
-        if deviation.expected is not None:
-            want = deviation.expected(case, key, want)
-        if role == "grad_parameter" and _is_leaky_decay(key) and sign == "descent":
-            want = -want
-        got = operator.attrgetter(name)(module) if role == "after" else results[key]
-        assert got is not None, f"{case.name}: {key} is None"
-        tolerance = deviation.tolerances.get(key, case.entries[key]["tolerance"])
-        if tolerance == "exact":
-            tolerance = {"rtol": 0.0, "atol": 0.0}
-        torch.testing.assert_close(
-            got.detach().cpu(), want, **tolerance,
-            msg=lambda m, key=key: f"{case.name}: {key} differs from lava-dl's. {m}",
-        )  # fmt: skip
-    # zeros, which DDP asks for, are the same to an optimizer
-    learning = {
-        k for k, g in results.items() if k.startswith("grad/") and g is not None and g.any()
-    }
-    for key in case.grad_none:
-        assert key not in learning, f"{case.name}: {key} has a gradient; lava-dl's is None"
-    learnt = set(case.of_role("grad_parameter"))
-    if any(case.of_role("grad_seed")):
-        extra = learning - learnt
-        assert not extra, f"{case.name}: {sorted(extra)} have gradients, in lava-dl they have none"
+    return {k: decode(v, arrays) for k, v in value.items()}

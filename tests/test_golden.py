@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from golden_cases import all_cases, cases, compare, construct, find, index, run, way_name, ways
+from golden_cases import all_cases, cases, find, index, way_name, ways
+from golden_runs import compare, construct, run
 from tolerances import RESONATOR_PROPERTY
 
 MODULES = cases("neuron", "axon", "dendrite")

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from golden_cases import build, cases, compare, run, way_name, ways
+from golden_cases import cases, way_name, ways
+from golden_runs import build, compare, run
 
 BLOCKS = cases("block")
 NETWORKS = cases("export")

@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from golden_cases import GOLDEN, build, cases, run, way_name
+from golden_cases import GOLDEN, cases, way_name
+from golden_runs import build, run
 from lapilli.export import load, save
 
 pytestmark = [

@@ -85,6 +85,7 @@ def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
     outside = {n: f for n, f in files.items() if not Path(f).is_relative_to(site)}
     assert not outside
     assert (site / "lapilli" / "py.typed").is_file()
+    assert (site / "lapilli" / "kernels" / "numbers" / "language.pyi").is_file()
 
 
 def test_command_is_installed(environment, tmp_path):

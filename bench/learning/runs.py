@@ -14,7 +14,7 @@ from lapilli.kernels.numbers.surrogate import BUILT_IN, DEFAULT
 from torch import nn
 
 import lapilli
-from bench import peers, report
+from bench import libraries, report
 from lapilli.benchmark import results
 from lapilli.extras import MissingExtraError
 
@@ -106,7 +106,7 @@ def train(cell: Cell, library: str, task: data.Task, seed: int) -> dict[str, Any
     if library == "lapilli":
         return training.train(net, task, form, budget, gain, seed, _nothing, as_images)
     namespace = importlib.import_module("lava.lib.dl.slayer")
-    rest = peers.LavaDl(namespace).rest
+    rest = libraries.LavaDl(namespace).rest
     try:
         theirs = networks.build(namespace, cell.family, cell.kind, inputs.shape[1], outputs)
         theirs(first)  # it learns its sizes

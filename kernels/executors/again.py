@@ -32,10 +32,11 @@ def _hooks_of_triton() -> Callable[[], tuple[Any, Any]] | None:
     if not (3, 3) <= tuple(map(int, triton.__version__.split(".")[:2])) <= (3, 7):
         return None
     try:
-        runtime = triton.knobs.runtime
-    except AttributeError:  # before 3.4 they were the compiled kernel's
-        kernel = triton.compiler.CompiledKernel
+        from triton import knobs
+    except ImportError:  # before 3.4 they were the compiled kernel's
+        kernel: Any = triton.compiler.CompiledKernel
         return lambda: (kernel.launch_enter_hook, kernel.launch_exit_hook)
+    runtime = knobs.runtime
     return lambda: (runtime.launch_enter_hook, runtime.launch_exit_hook)
 
 
@@ -87,7 +88,7 @@ def launched(
     if found is None or _is_watched() or kernel.pre_run_hooks:
         return False
     run, function, metadata, _ = found
-    active = driver.active
+    active: Any = driver.active
     stream = active.get_current_stream(active.get_current_device())
     x, y, z = (*grid, 1, 1)[:3]
     run(x, y, z, stream, function, metadata, None, None, None, *args)
@@ -108,4 +109,7 @@ def keep(kernel: Any, key: tuple[Any, ...] | None, compiled: Any) -> None:
 
 def is_current(device: int | None) -> bool:
     """Whether launches go to a device anyway; without an index there is one only."""
-    return device is None or device == driver.active.get_current_device()
+    if device is None:
+        return True
+    active: Any = driver.active  # there is none without a GPU
+    return device == active.get_current_device()

@@ -42,9 +42,10 @@ def _write(text: str, name: str) -> Path:
     """Write the module where it can be cached; else in a temporary folder, without caching."""
     from numba import __version__ as numba_version
 
-    from . import loop_ops, scalar_ops, vector_ops
+    from . import loop_ops, scalar_ops, vector_bits, vector_sums, vector_transpose, vectors
 
-    called = (inspect.getsource(module) for module in (loop_ops, scalar_ops, vector_ops))
+    read = (loop_ops, scalar_ops, vector_bits, vector_sums, vector_transpose, vectors)
+    called = map(inspect.getsource, read)
     key = "\n".join((text, *called, numba_version, sys.version))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:

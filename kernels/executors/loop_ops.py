@@ -1,30 +1,31 @@
-"""What the loops of a tile call beside operations on numbers: its arrays, its states, its marks.
+"""What the loops of a tile call beside operations on numbers: its arrays, states, marks, places.
 
 Imported by the generated modules only; importing it loads Numba.
 """
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+
+from .intrinsics import intrinsic
+from .vectors import FLOAT, LINE, LONG
 
 __all__ = [
     "clear",
     "note",
+    "reciprocal",
     "scratch",
     "state_at",
     "widest_vectors",
     "zeroed_scratch",
 ]
 
-_FLOAT = ir.FloatType()
-_LONG = ir.IntType(64)
-_LINE = 64  # bytes of a cache line
 # bytes between arrays on the stack: a load waits for a store before it to an address that differs
 # by a multiple of 4096, which the size of a tile is
-_APART = 6 * _LINE
+_APART = 6 * LINE
 
 
 @intrinsic
@@ -38,10 +39,10 @@ def note(typingctx, suspect, tile, top, gain, scale, calm):
     def codegen(context, builder, signature, args):
         suspect, tile, top, gain, scale, calm = args
         marks = context.make_array(signature.args[0])(context, builder, suspect).data
-        reach = builder.fmul(builder.bitcast(top, _FLOAT), scale)
-        reach = builder.fmul(reach, builder.bitcast(gain, _FLOAT))
+        reach = builder.fmul(builder.bitcast(top, FLOAT), scale)
+        reach = builder.fmul(reach, builder.bitcast(gain, FLOAT))
         with builder.if_then(builder.fcmp_unordered(">=", reach, calm)):  # or not a number
-            for place in (_LONG(0), builder.add(tile, _LONG(1))):  # threads may do so at once
+            for place in (LONG(0), builder.add(tile, LONG(1))):  # threads may do so at once
                 builder.store(ir.Constant(ir.IntType(32), 1), builder.gep(marks, [place]))
         return context.get_dummy_value()
 
@@ -80,13 +81,13 @@ def _scratch(is_zero):
             width, size = context.get_abi_sizeof(element), n.literal_value
             with builder.goto_entry_block():
                 room = builder.alloca(ir.ArrayType(element, size + _APART // width))
-            room.align = _LINE
+            room.align = LINE
             if is_zero:
-                cgutils.memset(builder, room, _LONG(size * width), 0)
+                cgutils.memset(builder, room, LONG(size * width), 0)
             array = context.make_array(kind)(context, builder)
             populate_array(
-                array, builder.bitcast(room, element.as_pointer()), [_LONG(size)], [_LONG(width)],
-                _LONG(width), None,
+                array, builder.bitcast(room, element.as_pointer()), [LONG(size)], [LONG(width)],
+                LONG(width), None,
             )  # fmt: skip
             return array._getvalue()
 
@@ -126,3 +127,12 @@ def widest_vectors(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@njit(inline="always")
+def reciprocal(n, most):
+    """Return r and s such that ``k * r >> s`` is ``k // n`` for whole numbers up to ``most``."""
+    shift = np.int64(0)
+    while np.int64(1) << shift <= np.int64(most) * n:
+        shift += 1
+    return (np.int64(1) << shift) // n + 1, shift

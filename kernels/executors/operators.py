@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import unwrap_if_dead
+from torch._C._functorch import peek_interpreter_stack, unwrap_if_dead
 from torch.autograd import forward_ad
 
 from .dispatch import OWN
@@ -223,7 +223,8 @@ def is_observed(args: tuple[Any, ...]) -> bool:
         or torch._C._get_tracing_state() is not None
         or is_transformed()
         or _has_tangents()
-        or torch.autograd._profiler_enabled()
+        # torch says so nowhere else
+        or torch.autograd._profiler_enabled()  # pyright: ignore[reportPrivateImportUsage]
     ):
         return True
     for a in args:  # noqa: SIM110 (any() takes longer, and this comes before every launch)
@@ -234,7 +235,7 @@ def is_observed(args: tuple[Any, ...]) -> bool:
 
 def is_transformed() -> bool:
     """Whether a transform of ``torch.func`` is at work."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return peek_interpreter_stack() is not None
 
 
 def _has_tangents() -> bool:
@@ -332,7 +333,8 @@ def differentiable(
     operator.recorded = operator._function(
         forward=operator._forward_of(operator._in_order), backward=backward
     )
-    operator.record = super(torch.autograd.Function, operator.recorded).apply
+    parent: Any = super(torch.autograd.Function, operator.recorded)
+    operator.record = parent.apply
 
 
 def define_sequence(run: Callable[..., Any]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
+
+from .intrinsics import intrinsic
 
 __all__ = [
     "abs",
@@ -53,7 +54,7 @@ OPERATIONS = {}  # how each operation is typed and written, by name: what expres
 def _narrowed(kind):
     """Return the type of 32 bits that stands for one of 64."""
     kind = types.unliteral(kind)
-    if isinstance(kind, types.Integer) and kind.bitwidth == 64:
+    if kind in (types.int64, types.uint64):
         return types.int32
     return types.float32 if kind is types.float64 else kind
 
@@ -260,8 +261,10 @@ def expression(text):
 
     # Numba binds arguments to parameters by this, and knows no starred ones
     define.__signature__ = inspect.Signature(
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for name in ("typingctx", *parameters)
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            for name in ("typingctx", *parameters)
+        ]
     )
     return intrinsic(define)
 
@@ -272,9 +275,12 @@ def _typed(typingctx, node, kinds):
         return kinds[node.id], lambda context, builder, values: values[node.id]
     if isinstance(node, ast.Compare):
         return _compared(typingctx, node, kinds)
-    if isinstance(node, ast.Call) and node.func.id in OPERATIONS:
-        return _called(typingctx, node, kinds)
-    value = float(node.args[0].value) if isinstance(node, ast.Call) else ast.literal_eval(node)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id in OPERATIONS:
+            return _called(typingctx, node, kinds)
+        value = float(ast.literal_eval(node.args[0]))
+    else:
+        value = ast.literal_eval(node)
     kind = types.float64 if isinstance(value, float) else types.int64
     return kind, lambda context, builder, values: context.get_constant(kind, value)
 

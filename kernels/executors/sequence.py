@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Graph, Node
+from torch.utils import _pytree
 
 from .operators import BEFORE_TRACES, OPERATORS, define_sequence
 
 # Bytes of a tensor whose loops take so much longer than a call that its memory matters more: within
 # a sequence no input is given back before the end.
 _LARGE = 1 << 22
-_VIEWS = {
+_VIEWS: dict[Any, str] = {
     torch.ops.aten.view.default: "view",
     torch.ops.aten.reshape.default: "reshape",
     torch.ops.aten.permute.default: "permute",
@@ -85,7 +86,7 @@ def _joins(node: Node) -> bool:
     if target._overloadname != "bare":
         return False
     values = [n.meta["val"] for n in node.all_input_nodes] + [node.meta["val"]]
-    return all(_bytes(v) < _LARGE for v in torch.utils._pytree.tree_leaves(values))
+    return all(_bytes(v) < _LARGE for v in _pytree.tree_leaves(values))
 
 
 def _bytes(value: Any) -> int:
@@ -165,6 +166,7 @@ def _replace(graph: Graph, run: list[Node], behind: list[Node]) -> None:
         elif node.target in _VIEWS:
             value = f"{written(first)}.{_VIEWS[node.target]}({', '.join(map(written, rest))})"
         else:
+            assert isinstance(node.target, torch._ops.OpOverload)
             name, ordered = node.target._opname, OPERATORS[node.target._opname].in_order
             given = [
                 written(a) + ".contiguous()" * (i in ordered and isinstance(a, Node))
@@ -197,6 +199,7 @@ def _replace(graph: Graph, run: list[Node], behind: list[Node]) -> None:
         """Make a view again: an operator must not return the same memory twice."""
         if node not in outside:
             source, *arguments = node.args
+            assert isinstance(source, Node)
             outside[node] = add(node.target, (seen_outside(source), *arguments), node)
         return outside[node]
 
@@ -218,7 +221,9 @@ def _bases_used_outside(node: Node, within: set[Node]) -> list[Node]:
     if all(user in within for user in node.users):
         return []
     while node.target in _VIEWS:
-        node = node.args[0]
+        source = node.args[0]
+        assert isinstance(source, Node)
+        node = source
     return [node]
 
 

@@ -3,6 +3,8 @@
 On a CPU numbers are added in float64, in one order, and the sum is rounded once.
 """
 
+from typing import overload
+
 import numpy as np
 from torch import Tensor
 
@@ -75,6 +77,14 @@ def _backward(ctx, g):
 
 
 differentiable(sum_of_samples, _backward, _save)
+
+
+@overload
+def reduce_to(parameter: Tensor, partials: Tensor) -> Tensor: ...
+
+
+@overload
+def reduce_to(parameter: Tensor, partials: None) -> None: ...
 
 
 def reduce_to(parameter: Tensor, partials: Tensor | None) -> Tensor | None:

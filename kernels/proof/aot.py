@@ -261,7 +261,8 @@ def resources(compiled: Any, code: Code | None = None) -> Resources:
     """Read the resources from a compiled kernel, and its machine code unless that was read."""
     code = read(compiled) if code is None else code
     ops = [instruction.op for instruction in code.instructions]
-    body = [code.instructions[k] for k in sorted(code.loops.get(code.main, ()))]
+    main = () if code.main is None else code.loops.get(code.main, ())
+    body = [code.instructions[k] for k in sorted(main)]
     if code.amd:
         text = compiled.asm["amdgcn"]
         registers = _field(text, "vgpr_count")

@@ -44,7 +44,7 @@ class Layer:
         ]
         weight = torch.zeros(self.neurons, self.neurons)
         y = recurrent(
-            z[0] if self.parts == 1 else tuple(z),
+            z[0] if self.parts == 1 else (z[0], z[1]),
             weight if self.parts == 1 else (weight, weight),
             tuple(torch.tensor([d], requires_grad=learn) for d in self.decays),
             1.0, 4096,

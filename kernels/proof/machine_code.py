@@ -361,7 +361,7 @@ def _amd_ends(trace: list[Instruction], memory: float) -> list[float]:
             elif op.startswith(("ds_", "s_load")):
                 pending["lgkmcnt"].append(time + _SHARED)
             if op == "s_nop":
-                time += int(operands or 0, 0) + 1
+                time += int(operands or "0", 0) + 1
             else:
                 time += _amd_issue(instruction)
         ends.append(time)

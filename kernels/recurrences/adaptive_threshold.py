@@ -203,11 +203,12 @@ def adaptive_threshold_fwd(
     threshold0: Tensor | None, refractory0: Tensor | None, scale: float, theta: int, step: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return threshold and refractory."""
+    N, T, C = x.shape
     threshold, refractory = (empty(x.shape, torch.float32, x) for _ in range(2))
     execute(
-        _adaptive_threshold_kernel, x.shape,
+        _adaptive_threshold_kernel, (N, T, C),
         (x, threshold, refractory, threshold_decay, refractory_decay, threshold0, refractory0,
-         neurons_a_parameter(x.shape[2], threshold_decay, refractory_decay), scale, theta, step),
+         neurons_a_parameter(C, threshold_decay, refractory_decay), scale, theta, step),
         (is_power_of_two(scale),),
     )  # fmt: skip
     return threshold, refractory

@@ -204,7 +204,8 @@ def _alif_bwd_rows(
     for i in tl.static_range(U - 1, -1, -1):
         if DECAYS:  # g_v and g_u still belong to the step after
             a_v += g_v * vs[i].to(tl.float32)
-            a_u += g_u * us[i].to(tl.float32)
+            # pyright takes the tuple for empty, which it is not where DECAYS holds
+            a_u += g_u * us[i].to(tl.float32)  # pyright: ignore[reportAttributeAccessIssue]
         g_s = gs[i]
         if SHIFT:
             g_s = g_later

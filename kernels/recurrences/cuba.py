@@ -194,7 +194,8 @@ def _cuba_bwd_rows(
     for i in tl.static_range(U - 1, -1, -1):
         if DECAYS:  # g_v and g_u still belong to the step after
             a_v += g_v * vs[i].to(tl.float32)
-            a_u += g_u * us[i].to(tl.float32)
+            # pyright takes the tuple for empty, which it is not where DECAYS holds
+            a_u += g_u * us[i].to(tl.float32)  # pyright: ignore[reportAttributeAccessIssue]
         if ptrs[0] is not None:
             g_s = gs[i]
             if SHIFT:
@@ -347,8 +348,8 @@ def cuba(
         rule_of(overflow), count,
     )  # fmt: skip
     spikes = from_rows(spikes, x.shape[1:-1])
-    state = tuple(from_state_rows(s, x) for s in (current1, voltage1)) if return_state else None
-    return results(spikes, state, from_state_rows(misfits, x) if count else None)
+    last = tuple(from_state_rows(s, x) for s in (current1, voltage1)) if return_state else None
+    return results(spikes, last, from_state_rows(misfits, x) if count else None)
 
 
 @with_reference

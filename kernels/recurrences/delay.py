@@ -252,7 +252,8 @@ def delay_bwd(
     per = 1 if delay is None else neurons_a_parameter(C, delay)
     args = g, y, gx, delay, slope, per, sampling_time
     execute(_delay_bwd_kernel, (N, T, C), args, loop=_delay_bwd_cpu)
-    return gx, slope
+    # None where it is not wanted, see define_op
+    return gx, slope  # pyright: ignore[reportReturnType]
 
 
 def _save(ctx, inputs, output):

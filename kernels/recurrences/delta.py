@@ -258,7 +258,10 @@ def delta(
         saving, return_state, cum_error, shift,
     )  # fmt: skip
     y = from_rows(y, x.shape[1:-1])
-    return (y, named_state(after, x)) if return_state else y
+    if not return_state:
+        return y
+    pre, residual, error = named_state(after, x)
+    return y, (pre, residual, error)
 
 
 def named_state(rows: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:

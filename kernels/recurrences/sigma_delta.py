@@ -268,4 +268,7 @@ def sigma_delta(
         return_state, relu, cum_error, shift,
     )  # fmt: skip
     y = from_rows(y, x.shape[1:-1])
-    return (y, named_state(after, x)) if return_state else y
+    if not return_state:
+        return y
+    total, pre, residual, error = named_state(after, x)
+    return y, (total, pre, residual, error)

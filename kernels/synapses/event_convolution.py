@@ -27,7 +27,8 @@ from .codes import codes_of
 from .events import Events, column_bits
 
 if TYPE_CHECKING:
-    from lapilli.kernels.executors.vector_ops import add_row, aligned, reciprocal, transpose_piece
+    from lapilli.kernels.executors.loop_ops import reciprocal
+    from lapilli.kernels.executors.vector_ops import add_row, aligned, transpose_piece
 
 _WORTH_CODES = 1 << 10  # events an input channel
 _WIDE = 32  # outputs that are added at once as codes

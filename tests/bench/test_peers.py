@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bench import peers
-from bench.peers import Lapilli, LavaDl, OverTime, Side
+from bench.libraries import PEERS, Lapilli, LavaDl, OverTime
+from bench.peers import Side
 from lapilli import slayer
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ def test_names_of_cases_differ():
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("peer", peers.PEERS, ids=lambda p: p.name)
+@pytest.mark.parametrize("peer", PEERS, ids=lambda p: p.name)
 def test_every_library_has_a_neuron_and_the_networks(peer):
     works = {(c.work, c.mode) for c in peers.cases() if c.peer is peer}
     assert {("neuron cuba", "forward"), ("neuron cuba", "training")} < works
@@ -103,7 +104,7 @@ def test_libraries_that_are_absent_are_listed_with_how_to_get_them(tmp_path):
     before = path.read_bytes()
     done = run(tmp_path, "--peers", "-k", "test_peers")
     assert done.returncode == 0, done.stdout + done.stderr
-    for peer in peers.PEERS:
+    for peer in PEERS:
         assert f"{peer.name} is absent" in done.stdout
         assert f"pip install {peer.install}" in done.stdout
     assert "was not written" in done.stdout

@@ -1,66 +1,29 @@
-"""Recurrent and KWTA: numbers of the specification, state between calls, both gradients, errors."""
+"""Recurrent and KWTA: numbers of the specification, state between calls, gradients."""
 
 import functools
 import importlib
 
 import pytest
 import torch
-from golden_cases import build, cases
+from golden_cases import cases
+from golden_runs import build
 from lapilli.blocks import base
+from recurrent_kinds import (
+    FAMILIES,
+    LEAKY,
+    each_family,
+    each_kind,
+    events,
+    example_input,
+    make,
+    pattern,
+    ramp,
+    spikes_of,
+)
 from tolerances import FLOAT32, SIX_DIGITS
 from torch.testing import assert_close
 
 from lapilli import neurons
-
-LEAKY = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.125}
-TURNS = {"threshold": 0.5, "period": 8, "decay": 0.1}
-ADAPTS = {"threshold_step": 0.25, "threshold_decay": 0.1, "refractory_decay": 0.25}
-FAMILIES = {
-    "cuba": LEAKY,
-    "alif": LEAKY | ADAPTS,
-    "rf": TURNS,
-    "rf_iz": TURNS,
-    "adrf": TURNS | ADAPTS | {"threshold": 0.25},
-    "adrf_iz": TURNS | ADAPTS,
-}
-each_family = pytest.mark.parametrize("family", FAMILIES)
-each_kind = pytest.mark.parametrize("kind", ["Recurrent", "KWTA"])
-
-
-def make(family, kind, inputs=6, outputs=5, neuron=None, **options):
-    """Block of a kind with weights that make some neurons spike."""
-    if kind == "KWTA":
-        options.setdefault("num_winners", 2)
-    params = FAMILIES[family] | (neuron or {})
-    torch.manual_seed(3)
-    block = getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)(
-        params, inputs, outputs, weight_scale=3, **options
-    )
-    return block
-
-
-def events(batch=3, channels=6, steps=40, share=0.4):
-    torch.manual_seed(5)
-    return (torch.rand(batch, channels, steps) < share).float()
-
-
-def pattern(*shape):
-    """Weight of the specification's examples."""
-    rows = torch.arange(shape[0])[:, None] * 7 + torch.arange(shape[1])[None, :] * 3
-    return (rows % 11 - 4).float().div(8).view(*shape, 1, 1, 1)
-
-
-def example_input(channels=6, steps=16):
-    j, t = torch.arange(channels)[:, None], torch.arange(steps)[None, :]
-    return ((3 * j + 5 * t) % 7 < 3).float()[None]
-
-
-def spikes_of(text):
-    return torch.tensor([[float(c) for c in row] for row in text.split()])[None]
-
-
-def ramp(y):
-    return (y * torch.arange(1.0, y.shape[-1] + 1)).sum()
 
 
 def test_recurrent_equals_the_example_of_the_specification(device):
@@ -353,56 +316,6 @@ def test_self_excitation_is_clamped():
     assert block.self_excitation.item() == 0
 
 
-ERRORS = [
-    ("KWTA", {"num_winners": 6}, "num_winners must be between 1 and out_neurons = 5; got 6"),
-    ("KWTA", {"num_winners": 0}, "num_winners must be an integer of at least 1; got 0"),
-    ("KWTA", {"num_winners": 1.5}, "num_winners must be an integer of at least 1; got 1.5"),
-    ("Recurrent", {"inputs": (2, 3)}, r"in_neurons must be an integer of at least 1; got \(2, 3\)"),
-    ("Recurrent", {"gradient": "all"}, "gradient must be one of 'lava-dl', 'full', 'bounded'; got"),
-    ("Recurrent", {"gradient": "full", "neuron": {"norm": neurons.norm.MeanOnlyBatchNorm}},
-     "gradient='full' cannot go through what acts step by step; got a norm"),
-    ("KWTA", {"gradient": "full", "neuron": {"dropout": neurons.Dropout()}},
-     "gradient='full' cannot go through what acts step by step; got dropout"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("kind", "options", "message"), ERRORS)
-def test_wrong_arguments_raise(kind, options, message):
-    with pytest.raises(ValueError, match=message):
-        make("cuba", kind, **options)
-
-
-def test_wrong_inputs_raise():
-    with pytest.raises(ValueError, match=r"Recurrent takes \[batch, channels, time\]; got shape"):
-        make("cuba", "Recurrent")(torch.zeros(1, 6, 1, 1, 4))
-    with pytest.raises(ValueError, match="one competition of 5 neurons; got input of shape"):
-        make("cuba", "KWTA")(torch.zeros(1, 6, 2, 2, 4))
-    with pytest.raises(ValueError, match="expects 6 channels; got 7"):
-        make("cuba", "Recurrent")(torch.zeros(1, 7, 4))
-    block = make("cuba", "Recurrent", gradient="full")
-    block.neuron.register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="got a forward hook of the neuron"):
-        block(events())
-    block = make("cuba", "Recurrent", gradient="full")
-    block.recurrent_synapse.register_full_backward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="got a hook or a forward that the recurrent synapse"):
-        block(events())
-
-
-def test_what_is_set_later_is_checked_like_an_argument():
-    block = make("cuba", "KWTA")
-    with pytest.raises(ValueError, match="num_winners must be between 1 and out_neurons = 5"):
-        block.num_winners = 6
-    with pytest.raises(ValueError, match=r"gradient must be one of .*; got 'none'"):
-        block.gradient = "none"
-    assert (block.num_winners, block.gradient) == (2, "lava-dl")
-    coarse, x = {"scale": 2, "threshold": 3.0}, events()
-    block, fewer = (make("cuba", "KWTA", neuron=coarse, num_winners=k) for k in (5, 1))
-    assert not torch.equal(block(x), fewer(x))
-    block.num_winners = 1
-    assert_close(block(x), fewer(x), rtol=0, atol=0)
-
-
 def test_training_lowers_the_loss_through_the_feedback_alone():
     block = make("cuba", "Recurrent")
     block.input_synapse.requires_grad_(False)
@@ -443,7 +356,8 @@ def test_bounded_gradient_of_single_steps_goes_through_the_state(family, kind, m
     """It is that of the kernel where no gradient comes back through the feedback."""
     block = make(family, kind, neuron={"requires_grad": family != "rf_iz"})
     monkeypatch.setattr(
-        "lapilli.kernels.recurrences.recurrent._room", lambda *args: torch.full((5,), 1e-30)
+        "lapilli.kernels.recurrences.recurrent_dense.room_for",
+        lambda *args: torch.full((5,), 1e-30),
     )
     y, gradients = run(block, events())
     block.neuron.register_forward_hook(lambda *_: None)

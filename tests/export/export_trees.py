@@ -3,6 +3,8 @@
 import h5py
 import numpy as np
 
+from lapilli import export
+
 
 def datasets(group):
     """Every dataset below a group, by path."""
@@ -28,3 +30,10 @@ def assert_same_tree(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], name, strict=True)
+
+
+def saved(net, tmp_path, **options):
+    """Save a network and return the datasets of the file."""
+    export.save(net, tmp_path / "a.net", **options)
+    with h5py.File(tmp_path / "a.net") as file:
+        return datasets(file)

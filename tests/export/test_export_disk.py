@@ -1,10 +1,12 @@
 """A save that is killed or runs out of room leaves the file that was there."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 from export_networks import network, settled_dense
 
@@ -78,3 +80,76 @@ def test_what_was_written_has_reached_the_disk(tmp_path, monkeypatch):
     export.save(net, tmp_path / "a.net")
     file, rename, folder = steps
     assert (Path(file).suffix, rename, folder) == (".tmp", "rename", str(tmp_path))
+
+
+def old_file(tmp_path):
+    path = tmp_path / "a.net"
+    export.save([settled_dense()], path)
+    return path, path.read_bytes()
+
+
+@pytest.mark.parametrize("where", ["file_image", "read_back", "os.fsync", "os.replace"])
+def test_a_failure_leaves_the_old_file(where, tmp_path, monkeypatch):
+    path, before = old_file(tmp_path)
+
+    def fail(*_args):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(f"lapilli.export.network.saving.{where}", fail)
+    with pytest.raises(OSError, match="no space left"):
+        export.save([settled_dense(delay=True)], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_reads_back_otherwise_is_not_kept(tmp_path, monkeypatch):
+    path, before = old_file(tmp_path)
+    write = h5py.Group.__setitem__
+
+    def corrupt(group, name, value):
+        write(group, name, value + 2 if name == "weight" else value)
+
+    monkeypatch.setattr(h5py.Group, "__setitem__", corrupt)
+    with pytest.raises(OSError, match="layer 0: weight did not reach the disk"):
+        export.save([settled_dense()], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_open_elsewhere_is_replaced(tmp_path):
+    path, _ = old_file(tmp_path)
+    with h5py.File(path) as held:
+        export.save([settled_dense(delay=True)], path)
+        assert "delay" not in held["layer/0"]
+    with h5py.File(path) as file:
+        assert "delay" in file["layer/0"]
+
+
+def test_new_files_have_the_usual_permissions(tmp_path):
+    path, _ = old_file(tmp_path)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_link_stays_a_link(tmp_path):
+    path, before = old_file(tmp_path)
+    (tmp_path / "link.net").symlink_to(path)
+    export.save([settled_dense(delay=True)], tmp_path / "link.net")
+    assert (tmp_path / "link.net").is_symlink()
+    assert path.read_bytes() != before
+
+
+def test_folders_that_cannot_take_the_file(tmp_path, monkeypatch):
+    net = [settled_dense()]
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
+        export.save(net, tmp_path / "absent" / "a.net")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        export.save(net, tmp_path)
+
+    def refuse(*_args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("lapilli.export.network.saving.os.open", refuse)  # root may write anywhere
+    with pytest.raises(PermissionError, match=f"cannot write into the folder.*{tmp_path.name}"):
+        export.save(net, tmp_path / "a.net")
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,8 @@ from export_networks import (
     settle,
     spikes,
 )
-from golden_cases import cases, run
+from golden_cases import cases
+from golden_runs import run
 from lapilli.blocks import cuba, rf, sigma_delta
 
 from lapilli import export

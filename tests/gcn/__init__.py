@@ -2,7 +2,9 @@
 
     text.py          assembly as instructions
     arithmetic.py    what instructions without memory compute
-    machine.py       a grid of programs: waves, masks of lanes, barriers, accesses in flight
+    waves.py         the lanes of a wave, and masks of them
+    program.py       a kernel made ready: instructions as functions of a machine
+    machine.py       a grid of programs: waves, barriers, accesses in flight
 
 Tensors, shared memory and the launches of operators are those of ``tests/ptx``.
 

@@ -6,7 +6,7 @@ import pytest
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.proof.aot import can_compile
 from lapilli.kernels.proof.calls import RECURRENCES
-from ptx.machine import Schedule
+from ptx.schedule import Schedule
 from ptx.work import SCHEDULES, SHAPES, listed, modes, walk, walks
 from recurrences import TABLE, most_of
 

@@ -2,6 +2,13 @@ import pytest
 
 
 @pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Folder of compiled loops, empty at first."""
+    monkeypatch.setenv("LAPILLI_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
 def note_kernel(record_property):
     """Put a compiled kernel into the table that is printed at the end."""
 

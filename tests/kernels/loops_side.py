@@ -28,13 +28,14 @@ from lapilli.kernels.executors.sums import sum_of_samples
 from lapilli.kernels.executors.transpose import transpose
 from lapilli.kernels.numbers.language import is_jit
 from lapilli.kernels.numbers.surrogate import DEFAULT, SURROGATES
+from lapilli.kernels.recurrences.recurrent import recurrent
 from lapilli.kernels.synapses import codes, event_convolution, events
 from lapilli.kernels.synapses.event_convolution import Geometry
 from lapilli.kernels.synapses.normalize import normalized_8bit
 from lapilli.kernels.synapses.quantize import quantize_8bit
 from problems import fixed_problem
 from recurrences import FULL, TABLE
-from test_recurrent import Layer, recurrent
+from recurrent_layers import Layer
 from torch import Tensor
 
 Calls = Iterator[Callable[[], object]]

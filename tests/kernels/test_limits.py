@@ -21,7 +21,7 @@ from lapilli.kernels.recurrences import recurrent_triton
 from lapilli.kernels.recurrences.cuba import cuba
 from lapilli.kernels.recurrences.recurrent import recurrent
 from lapilli.kernels.synapses.quantize import quantize_8bit
-from test_recurrent import Layer
+from recurrent_layers import Layer
 from triton._C.libtriton import llvm
 from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend

@@ -18,7 +18,8 @@ from lapilli.kernels.recurrences import recurrent_triton
 from lapilli.kernels.recurrences.recurrent import recurrent
 from problems import fixed_problem
 from recurrences import TABLE, most_of
-from test_recurrent import Layer, used_form
+from recurrent_layers import Layer
+from test_recurrent import used_form
 
 _NAME = re.compile(r"%[\w-]+(?:#\d+)?")
 _OPERATION = re.compile(r'(?:(%[\w-]+)(?::\d+)? = )?"?([a-z]\w*\.[\w.]+)"?(.*)')

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_cases import cases, construct
+from golden_cases import cases
+from golden_runs import construct
 
 SIDE = Path(__file__).with_name("processor_side.py")
 # torch's own loops, its products (MKL) and its convolutions (oneDNN)

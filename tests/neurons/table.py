@@ -8,6 +8,7 @@ import pytest
 import torch
 
 BIT = 1 / 8  # byte
+NCT = (2, 3, 20)  # of most inputs
 
 
 @dataclass(frozen=True, repr=False)

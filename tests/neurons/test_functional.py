@@ -1,9 +1,10 @@
 """The functional forms give lava-dl's results: neurons put together from them run golden cases."""
 
-import golden_cases
+import golden_runs
 import pytest
 import torch
-from golden_cases import cases, compare, run, way_name
+from golden_cases import cases, way_name
+from golden_runs import compare, run
 from lapilli.neurons import dynamics as d
 from torch import nn
 
@@ -176,9 +177,9 @@ CASES = [case for case in cases("neuron") if runs(case)]
 
 @pytest.mark.parametrize("case", CASES, ids=way_name)
 def test_functions_equal_lava_dl(case, monkeypatch):
-    build = golden_cases.build
+    build = golden_runs.build
     functional = FAMILIES[case.target.split(".")[1]]
-    monkeypatch.setattr(golden_cases, "build", lambda *a, **kw: functional(build(*a, **kw)))
+    monkeypatch.setattr(golden_runs, "build", lambda *a, **kw: functional(build(*a, **kw)))
     module, results = run(case)
     compare(case, module, results, sign="lava-dl")
 

@@ -1,6 +1,7 @@
 """What instructions compute that touch no memory and no other thread, on arrays of all threads.
 
-``OPERATIONS`` lists every one of them; what is not listed is unknown. Registers are bits: a result
+``OPERATIONS`` lists every one of them; what is not listed is unknown. ``SHUFFLES`` and
+``REDUCTIONS`` are what lanes of a warp read of each other. Registers are bits: a result
 that is not a number has the bits that PTX gives it, 0x7fffffff, and no subnormal is lost unless
 ``.ftz`` says so.
 """
@@ -284,3 +285,13 @@ _define("cvt.rmi.ftz.f32.f32", "f32", "f32", _float(lambda x: np.floor(flushed(x
 _define("cvt.f32.bf16", "f32", "bf16", from_bfloat16)
 _define("cvt.rn.bf16.f32", "bf16", "f32", to_bfloat16)
 _define("cvt.rn.bf16x2.f32", "bf16x2", "f32 f32", _pair)
+
+REDUCTIONS = {"redux.sync.max.s32": np.max, "redux.sync.min.s32": np.min}
+SHUFFLES: dict[str, Callable[..., Any]] = {
+    "shfl.sync.up.b32": lambda own, b, last, _: (own - b, own - b >= last),
+    "shfl.sync.down.b32": lambda own, b, last, _: (own + b, own + b <= last),
+    "shfl.sync.bfly.b32": lambda own, b, last, _: (own ^ b, (own ^ b) <= last),
+    "shfl.sync.idx.b32": lambda own, b, last, segment: (
+        (own & segment) | (b & ~segment), ((own & segment) | (b & ~segment)) <= last,
+    ),
+}  # fmt: skip

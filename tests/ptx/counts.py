@@ -13,7 +13,7 @@ from lapilli.kernels.proof import catalogue
 from torch import Tensor
 
 from .launcher import launch_on
-from .machine import WARP, Counts, Schedule
+from .schedule import WARP, Counts, Schedule
 
 NAMES = ("executed", "touched", "conflicts")
 _STEPS = {"recurrent": (4, 6)}  # the first fills what is in flight

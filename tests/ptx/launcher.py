@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import gcn.machine
+import gcn.program
 import gcn.text
 import numpy as np
 import torch
@@ -27,8 +28,10 @@ from torch import Tensor
 from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend
 
-from .machine import TENSOR_BITS, Counts, Machine, Program, Schedule
+from .machine import Machine
 from .memory import Watched
+from .program import Program
+from .schedule import TENSOR_BITS, Counts, Schedule
 from .text import parse
 
 # A word that torch.empty leaves in what the executor runs: a float32 that is not a number, with
@@ -118,10 +121,10 @@ def _text_only(launch: aot.Launch, target: str, unaligned: tuple[str, ...]) -> A
 
 
 @functools.lru_cache(maxsize=256)
-def program_of(text: str) -> Program | gcn.machine.Program:
+def program_of(text: str) -> Program | gcn.program.Program:
     """Parse compiled code and make its instructions ready."""
     if text.lstrip().startswith(".amdgcn_target"):
-        return gcn.machine.Program(gcn.text.parse(text))
+        return gcn.program.Program(gcn.text.parse(text))
     return Program(parse(text))
 
 
@@ -235,7 +238,7 @@ def _launch(emulation: Emulation, launch: aot.Launch, grid: tuple[int, ...]) -> 
 
 
 def _run(
-    program: Program | gcn.machine.Program, grid: tuple[int, int, int], parameters: list[Any],
+    program: Program | gcn.program.Program, grid: tuple[int, int, int], parameters: list[Any],
     tensors: dict[int, Watched], shared: int, threads: int, emulation: Emulation,
 ) -> Counts:  # fmt: skip
     """Run all programs of a launch, or repeat what the same launch did."""
@@ -277,7 +280,7 @@ def _in_memory(parameters: list[Any], places: list[tuple[int, int]]) -> Any:
 
 
 def _kept(
-    program: Program | gcn.machine.Program, grid: tuple[int, int, int], parameters: list[Any],
+    program: Program | gcn.program.Program, grid: tuple[int, int, int], parameters: list[Any],
     tensors: dict[int, Watched], shared: int, emulation: Emulation,
 ) -> Path:  # fmt: skip
     """Return where the results of a launch are kept: by all that they depend on."""

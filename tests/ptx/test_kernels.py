@@ -16,7 +16,7 @@ from lapilli.kernels.proof.calls import RECURRENCES
 from recurrences import TABLE, most_of
 
 from ptx.launcher import key_of
-from ptx.machine import Schedule
+from ptx.schedule import Schedule
 from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")

@@ -9,7 +9,7 @@ from lapilli.kernels.proof.aot import Launch
 from torch.testing import assert_close
 
 from ptx.launcher import launch_on
-from ptx.machine import Schedule
+from ptx.schedule import Schedule
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 targets = pytest.mark.parametrize(

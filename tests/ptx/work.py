@@ -15,13 +15,13 @@ from lapilli.kernels.synapses.bfloat16 import terms
 from lapilli.kernels.synapses.quantize import quantize_8bit
 from problems import Problem, fixed_problem, shared_parameters
 from recurrences import TABLE, Recurrence
-from test_recurrent import Layer
+from recurrent_layers import Layer
 from tolerances import EXECUTED_GRADIENT, FUSED_GRADIENT
 from torch import Tensor
 from torch.testing import assert_close
 
 from ptx.launcher import Emulation, emulated
-from ptx.machine import Schedule
+from ptx.schedule import Schedule
 
 Answer = tuple[list[Tensor], list[Tensor]]  # outputs, gradients
 
