@@ -30,8 +30,9 @@ __all__ = [
 
 _LONG = ir.IntType(64)
 _FLOAT = ir.FloatType()
-_SIDE = 16  # of a block of ``_transpose_block``
-_STAGES = 4  # its logarithm
+_SIDE = 16  # lanes of most vectors
+_EDGE = 8  # of a block of ``_transpose_block``: no more vectors than an AVX2 processor holds
+_QUARTER = 4  # lanes within which AVX2 moves entries by one instruction
 _LANES = 128  # sums at once, in registers
 _ROWS = 8  # of a block of ``collect_bits``
 
@@ -52,39 +53,54 @@ def _same(builder, value, lanes):
     return builder.shuffle_vector(one, one, places)
 
 
-def _transposed(builder, rows):
-    """Transpose 16 vectors of 16: interleaving rows i and i + 8 does, four times."""
-    places = ir.VectorType(ir.IntType(32), _SIDE)
-    halves = [
-        ir.Constant(places, [h + i // 2 + i % 2 * _SIDE for i in range(_SIDE)])
-        for h in (0, _SIDE // 2)
-    ]
-    for _ in range(_STAGES):
-        pairs = zip(rows[: _SIDE // 2], rows[_SIDE // 2 :], strict=True)
-        rows = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in halves]
-    return rows
+def _transposed(builder, half):
+    """Transpose a block of 8 x 8; ``half(i, k)`` gives entries ``4 k`` to ``4 k + 3`` of row i.
+
+    Rows i and i + 4 lie side by side, so that all else stays within four lanes: an instruction
+    each, on vectors of 256 bits as on narrower ones.
+    """
+    columns = []
+    for k in range(_EDGE // _QUARTER):
+        pairs = [_shuffled(builder, half(i, k), half(i + _QUARTER, k), range(_EDGE))
+                 for i in range(_QUARTER)]  # fmt: skip
+        low, high = ([p + q for p in (0, _QUARTER) for q in (h, _EDGE + h, h + 1, _EDGE + h + 1)]
+                     for h in (0, 2))  # fmt: skip
+        even, odd = ([p + q for p in (0, _QUARTER) for q in (h, h + 1, _EDGE + h, _EDGE + h + 1)]
+                     for h in (0, 2))  # fmt: skip
+        upper = [_shuffled(builder, *pairs[:2], places) for places in (low, high)]
+        lower = [_shuffled(builder, *pairs[2:], places) for places in (low, high)]
+        columns += [_shuffled(builder, a, b, places)
+                    for a, b in zip(upper, lower, strict=True) for places in (even, odd)]  # fmt: skip
+    return columns
+
+
+def _shuffled(builder, a, b, places):
+    kind = ir.VectorType(ir.IntType(32), len(places))
+    return builder.shuffle_vector(a, b, ir.Constant(kind, list(places)))
 
 
 @intrinsic
 def _transpose_block(typingctx, source, at, stride, target, target_at, target_stride, factor):
-    """Transpose a block of 16 x 16: rows at ``at + i stride`` become columns.
+    """Transpose a block of 8 x 8: rows at ``at + i stride`` become columns.
 
     Both are float32, and ``factor`` None; or ``source`` is int16 and is multiplied by it.
     """
 
     def codegen(context, builder, signature, args):
         source, at, stride, target, target_at, target_stride, factor = args
-        real = ir.VectorType(_FLOAT, _SIDE)
-        rows = []
-        for i in range(_SIDE):
+        real = ir.VectorType(_FLOAT, _QUARTER)
+
+        def half(i, k):
             place = builder.add(at, builder.mul(stride, ir.Constant(_LONG, i)))
-            row = _load(context, builder, signature.args[0], source, place, _SIDE)
+            place = builder.add(place, ir.Constant(_LONG, k * _QUARTER))
+            part = _load(context, builder, signature.args[0], source, place, _QUARTER)
             if signature.args[6] is not types.none:
-                row = builder.fmul(builder.sitofp(row, real), _same(builder, factor, _SIDE))
-            rows.append(row)
-        for i, turned in enumerate(_transposed(builder, rows)):
+                part = builder.fmul(builder.sitofp(part, real), _same(builder, factor, _QUARTER))
+            return part
+
+        for i, turned in enumerate(_transposed(builder, half)):
             place = builder.add(target_at, builder.mul(target_stride, ir.Constant(_LONG, i)))
-            pointer = _vector_at(context, builder, signature.args[3], target, place, _SIDE)
+            pointer = _vector_at(context, builder, signature.args[3], target, place, _EDGE)
             builder.store(turned, pointer).align = 4
         return context.get_dummy_value()
 
@@ -98,7 +114,7 @@ def transpose_piece(source, at, stride, R, C, target, target_at, target_stride, 
 
     ``source`` is float32, or int16 and multiplied by ``factor``.
     """
-    if R < _SIDE or C < _SIDE:
+    if R < _EDGE or C < _EDGE:
         for c in range(C):
             for r in range(R):
                 entry = source[at + r * stride + c]
@@ -106,10 +122,10 @@ def transpose_piece(source, at, stride, R, C, target, target_at, target_stride, 
                     entry = np.float32(entry) * factor
                 target[target_at + c * target_stride + r] = entry
         return
-    for c0 in range(0, C, _SIDE):  # outermost: the target is written line by line
-        c = min(c0, C - _SIDE)  # the last block overlaps the one before
-        for r0 in range(0, R, _SIDE):
-            r = min(r0, R - _SIDE)
+    for c0 in range(0, C, _EDGE):  # outermost: the target is written line by line
+        c = min(c0, C - _EDGE)  # the last block overlaps the one before
+        for r0 in range(0, R, _EDGE):
+            r = min(r0, R - _EDGE)
             _transpose_block(
                 source, at + r * stride + c, stride,
                 target, target_at + c * target_stride + r, target_stride, factor,
