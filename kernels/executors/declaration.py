@@ -21,8 +21,8 @@ from lapilli.kernels.numbers.language import tl
 from lapilli.kernels.numbers.surrogate import surrogate_named
 from torch import Tensor
 
-from .dispatch import execute  # noqa: F401 (launch functions call it)
-from .layout import contiguous_rows, neurons_a_parameter
+from .dispatch import execute, is_time_last  # noqa: F401 (launch functions call execute)
+from .layout import gradient_rows, neurons_a_parameter
 from .memory import empty
 from .operators import Operator, define_op, differentiable, is_absent
 
@@ -37,6 +37,17 @@ _SCOPE = {
 }  # fmt: skip
 
 
+def empty_as(shape: tuple[int, ...], like: Tensor, time_last: bool) -> Tensor:
+    """Return an uninitialised float32 tensor ``[N, T, C]``, which may lie time last."""
+    if not time_last:
+        return empty(shape, torch.float32, like)
+    N, T, C = shape
+    return empty((N, C, T), torch.float32, like).transpose(1, 2)
+
+
+_SCOPE["empty_as"] = empty_as
+
+
 def kernel_op(
     kernel: Any, *, samples: str, outputs: dict[str, str],
     values: dict[str, str] | None = None, where: dict[str, str] | None = None,
@@ -45,7 +56,8 @@ def kernel_op(
 
     The kernel's tensors, numbers and flags (in small letters) are the operator's arguments and
     outputs of the same names. Some follow from these: ``per``, how many neurons share an entry of
-    the parameters, ``per_<name>``, of one of them, ``unit``, ``EXACT`` and ``SHAPE``.
+    the parameters, ``per_<name>``, of one of them, ``unit``, ``EXACT`` and ``SHAPE``. With a last
+    argument ``time_last``, False if not given, float32 outputs ``[N, T, C]`` lie as ``[N, C, T]``.
 
     Parameters
     ----------
@@ -75,6 +87,8 @@ def kernel_op(
         )
         operator = define_op(launch, samples=samples)
         operator.outputs = list(each)
+        operator.names.remove("time_last")  # declared by nobody, given by ``derivative`` alone
+        operator.takes_time_last = True
         return operator
 
     return define
@@ -142,7 +156,7 @@ def _launch_function(
         return place
 
     like = next((n for n in samples if tensors[n]), None)
-    lines = [f"def {name}({', '.join(given)}):"]
+    lines = [f"def {name}({', '.join(given)}, time_last=False):"]
     if like is None:
         like = "like"
         lines.append(f" like = {' '.join(f'{n} if {n} is not None else' for n in samples)} None")
@@ -166,7 +180,7 @@ def _launch_function(
     launch = scope[name]
     returned = Tensor if len(outputs) == 1 else tuple[(Tensor,) * len(outputs)]
     annotations = {n: p.annotation for n, p in given.items()}
-    launch.__annotations__ = {**annotations, "return": returned}
+    launch.__annotations__ = {**annotations, "time_last": bool, "return": returned}
     launch.__module__, launch.__doc__ = declared.__module__, declared.__doc__
     return launch
 
@@ -192,6 +206,8 @@ def _allocation(name: str, text: str, like: str, expression: Callable[[str], str
     else:
         same = f"{like}.shape" if sizes == ["N", "T", "C"] else f"({expression(shape)})"
         made = f"empty({same}, {kind}, {like})"
+        if same.endswith(".shape") and not whole:
+            made = f"empty_as({same}, {like}, time_last)"
     return f"{made} if {expression(condition)} else None" if condition else made
 
 
@@ -218,7 +234,8 @@ class Backward:
         """Return the outputs of the backward operator; its arguments are ``given`` or kept."""
         plan = self._plan
         arrange = plan.arrangements.get(tuple(given)) or plan.arrange(tuple(given))
-        outputs = plan.backward(*arrange((*self._kept, *given.values())))
+        args = arrange((*self._kept, *given.values()))
+        outputs = plan.backward(*args, True) if self._ctx.time_last else plan.backward(*args)
         if type(outputs) is tuple:
             return [None if o is None or is_absent(o) else o for o in outputs]
         return outputs
@@ -239,6 +256,8 @@ class _Plan:
         self.kept_outputs = [outputs[n] for n in names if n in outputs]
         of_inputs = [n for n in names if n in forward.tensors]
         numbers = [n for n in names if n in self.arguments and n not in forward.tensors]
+        of_samples = [n for n in forward.tensors if n in forward.of_samples]
+        self.sequences = _taker([self.arguments[n] for n in of_samples])
         self.kept_inputs = _taker([self.arguments[n] for n in of_inputs])
         self.kept_numbers = _taker([self.arguments[n] for n in numbers])
         tensors = of_inputs + [n for n in names if n in outputs]
@@ -301,6 +320,7 @@ def derivative(
         if outputs:
             made = always or keeps(*given)
             outputs = [o if made and not is_absent(o) else None for o in outputs]
+        ctx.time_last = any(is_time_last(a) for a in plan.sequences(given) if a is not None)
         ctx.save_for_backward(*plan.kept_inputs(given), *outputs)
         ctx.numbers = plan.kept_numbers(given)
 
@@ -311,10 +331,10 @@ def derivative(
                 g = g_outputs[first]
                 if g is None:
                     return tuple(result)
-                found = (contiguous_rows(g), *alone)
+                found = (gradient_rows(g), *alone)
             else:
                 some = [
-                    g if g is None else contiguous_rows(g)
+                    g if g is None else gradient_rows(g)
                     for g in map(g_outputs.__getitem__, series[1:])
                 ]
                 one = next((g for g in some if g is not None), None)

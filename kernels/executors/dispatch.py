@@ -22,9 +22,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import again
-from .loops import CpuLoop, loop_of
+from .loops import CpuLoop, TimeLast, loop_of
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
+from .walk import CannotTurnError
 from .workers import run_tiles
 
 LOOP = "lapilli loop "  # before the name of a CPU loop, in a profile
@@ -71,7 +72,8 @@ def execute(
     sizes
         ``N, T, C``.
     args
-        Contiguous tensors (None where absent), then scalars: the first arguments of the kernel.
+        Contiguous tensors (None where absent), then scalars: the first arguments of the kernel. A
+        float32 tensor ``[N, T, C]`` on the CPU may lie as ``[N, C, T]``, see ``is_time_last``.
     constants
         Values of the compile-time flags, in the kernel's order.
     loop
@@ -175,8 +177,8 @@ def run_loop(
     args, constants
         As for ``execute``; the loop takes some of the latter as arguments (loops.py).
     """
-    read, constants = loop.divided(constants)
-    args = (*args, *read)
+    read, compiled_for = loop.divided(constants)
+    rows, args = args, (*args, *read)
     types = [type(a) for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
@@ -188,7 +190,18 @@ def run_loop(
             assert state.dtype is torch.float32, state.dtype
             assert state.is_contiguous(), state.stride()
             values[k] = _Address(state.data_ptr())
-    compiled = loop.for_call(tuple(types), constants)
+    for k, a in enumerate(args):
+        if isinstance(a, Tensor) and not a.is_contiguous():
+            types[k], values[k] = TimeLast, a.transpose(1, 2)
+    try:
+        compiled = loop.for_call(tuple(types), compiled_for)
+    except CannotTurnError as error:
+        copies = tuple([a.contiguous() if isinstance(a, Tensor) else a for a in rows])
+        run_loop(loop, tiles, work, copies, constants)
+        for name, a, copy in zip(loop.arguments, rows, copies, strict=False):
+            if name in error.written and a is not copy:
+                a.copy_(copy)
+        return
     given: list[Any] = []
     for a in values:  # written out: a call for each takes longer than a small loop
         cast = _CASTS.get(type(a))
@@ -296,6 +309,22 @@ def has_no_memory(x: Tensor) -> bool:
 
 
 OWN = (Tensor, torch.nn.Parameter)
+
+
+def turns_tiles(x: Tensor) -> bool:
+    """Whether the loops that are made from kernels run on the device of ``x``."""
+    return x.device.type == "cpu" and executor(x.device) == "numba"
+
+
+def is_time_last(rows: Tensor) -> bool:
+    """Whether ``[N, T, C]`` lies as ``[N, C, T]``, and loops made from kernels turn it by tiles."""
+    return (
+        rows.ndim == 3
+        and not rows.is_contiguous()
+        and rows.dtype == torch.float32
+        and turns_tiles(rows)
+        and rows.transpose(1, 2).is_contiguous()
+    )
 
 
 def runs_loops(x: Tensor) -> bool:
