@@ -1,4 +1,4 @@
-"""Compiled steps of training beside those of eager mode, in turn: a compiled one is not slower."""
+"""Steps of training of whole networks: their time, and that a compiled one is not slower."""
 
 import itertools
 import shutil
@@ -46,6 +46,26 @@ def step_of(sizes, batch, steps, options, density, compiled):
         optimiser.step()
 
     return step
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_step_of_training(name, benchmark):
+    step = step_of(*NETS[name], compiled=False)
+    for _ in range(3):
+        step()
+    calls, found = 1 if name == "MLP" else 10, []
+
+    def several():
+        start = time.process_time()
+        for _ in range(calls):
+            step()
+        found.append((time.process_time() - start) / calls)
+
+    with OneThread():
+        benchmark.pedantic(several, rounds=ROUNDS)
+    milliseconds = statistics.median(found) * 1e3
+    benchmark.extra_info["milliseconds"] = milliseconds
+    print(f"\na step of training, {name}: {milliseconds:.2f} ms")  # noqa: T201
 
 
 @pytest.mark.skipif(not compilers, reason="torch's default backend needs a C++ compiler")

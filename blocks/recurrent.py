@@ -224,6 +224,7 @@ class AbstractKWTA(FeedbackBlock):
         return confined(self, "self_excitation", 0, 1)
 
     def _dendrite(self, x: Tensor) -> Any:
+        check_input(x, "KWTA")
         if self.synapse is None:
             raise self._missing("synapse")
         z = self.synapse(x)

@@ -4,31 +4,19 @@ It is a parameter of torch, or under weight norm two: direction and length.
 """
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from lapilli.kernels.synapses.normalize import normalized_weight, norms_of_rows
-from lapilli.neurons.errors import finite, flag, function
+from lapilli.neurons.errors import finite, flag, function, whole_number
 from lapilli.neurons.precision import KeepsFloat32
 from torch import Tensor
 from torch.nn.utils.weight_norm import WeightNorm
 
 Pair = int | tuple[int, int]
 Hook = Callable[..., Tensor]
-
-
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """Check an integer argument; NumPy's integers count."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
-    return number
 
 
 def entries(value: Any) -> tuple[Any, ...] | None:

@@ -4,7 +4,8 @@ A kernel that walks over time runs on a GPU as Triton compiles it, and on a CPU 
 made from it. docs/adding-a-neuron.md shows a whole neuron.
 """
 
-from .executors.declaration import derivative, kernel_op
+from .executors.declaration import kernel_op
+from .executors.derivation import derivative
 from .executors.dispatch import execute, with_reference
 from .executors.layout import (
     contiguous_rows,

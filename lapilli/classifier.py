@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .filter import FIR, real
 from .kernels.executors.operators import is_transformed
+from .neurons.errors import finite, whole_number
 
 __all__ = ["Mode", "MovingWindow", "Rate"]
 
@@ -67,15 +68,19 @@ def whole_rate(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
     return sums / lengths.to(sums.device).view(-1, *[1] * (sums.ndim - 1))
 
 
-def _confidence(rate: Tensor, mode: str, eps: float) -> Tensor:
+def _confidence(rate: Tensor, mode: Mode, eps: float) -> Tensor:
     """Turn rates ``[N, K]`` or ``[N, K, T]`` into confidences over the classes."""
-    if mode == "probability":
+    if _known(mode) == "probability":
         return rate / (rate.sum(1, keepdim=True) + eps)
     if mode == "softmax":
         return rate.softmax(1)
-    if mode == "logsoftmax":
-        return rate.log_softmax(1)
-    raise ValueError(f"mode is {mode!r}; expected one of {', '.join(get_args(Mode))}")
+    return rate.log_softmax(1)
+
+
+def _known(mode: Mode) -> Mode:
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is {mode!r}; expected one of {', '.join(get_args(Mode))}")
+    return mode
 
 
 class Rate(torch.nn.Module):
@@ -189,10 +194,10 @@ class MovingWindow(torch.nn.Module):
 
     def __init__(self, time_window: int, mode: Mode = "probability", eps: float = 1e-6) -> None:
         super().__init__()
-        if time_window < 1:
-            raise ValueError(f"time_window is {time_window}; expected at least 1 step")
+        time_window = whole_number("time_window", time_window)
+        finite("eps", eps)
         self.filter = FIR(torch.full((time_window,), 1 / time_window))
-        self.mode = mode
+        self.mode: Mode = _known(mode)
         self.eps = eps
 
     def rate(self, spikes: Tensor) -> Tensor:

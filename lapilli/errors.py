@@ -22,13 +22,18 @@ _REASONS = {
     errno.ENOSPC: "the disk has no room for {name}; free some, or choose another place",
     errno.ENAMETOOLONG: "the name {name} is too long for a file; give a shorter one",
 }
+_WITHOUT_WORDS: dict[type[Exception], str] = {
+    EOFError: "it ends before all of it is read",
+    MemoryError: "memory is full",
+}
 _REASONS[errno.EPERM] = _REASONS[errno.EACCES]
 
 
 def in_plain_words(error: Exception) -> str:
     """Say in one line what is wrong; of a file that cannot be used, also what to do."""
     if not isinstance(error, OSError) or error.errno is None:
-        return " ".join(str(error).split())
+        told = " ".join(str(error).split())
+        return told or _WITHOUT_WORDS.get(type(error), f"{type(error).__name__}, without a reason")
     name = "the file" if error.filename is None else repr(os.fsdecode(error.filename))
     if error.errno not in _REASONS:
         return f"{name} cannot be used: {error.strerror}"

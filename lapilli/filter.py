@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .neurons.errors import ArgumentTypeError, finite, whole_number, width
+
 __all__ = ["FIR", "FIRBank", "conv", "corr", "fast_conv", "real"]
 
 _LONG = 16  # taps from which the transform is quicker than the sum
@@ -175,8 +177,18 @@ class FIR(torch.nn.Module):
     ) -> None:
         super().__init__()
         if fir_response is None:
-            fir_response = torch.tensor([math.exp(-k / time_constant) for k in range(length)])
-        self.register_buffer("filter", torch.as_tensor(fir_response).detach().clone())
+            decay, steps = width("time_constant", time_constant), whole_number("length", length)
+            fir_response = torch.tensor([math.exp(-k / decay) for k in range(steps)])
+        finite("sampling_time", sampling_time)
+        try:
+            response = torch.as_tensor(fir_response)
+        except (TypeError, ValueError, RuntimeError):
+            response = torch.empty(0)
+        if not response.numel():
+            raise ArgumentTypeError(
+                f"fir_response must be a tensor of one number or more; got {fir_response!r}"
+            )
+        self.register_buffer("filter", response.detach().clone())
         self.sampling_time = sampling_time
 
     def _load_from_state_dict(
@@ -228,7 +240,10 @@ class FIRBank(torch.nn.Conv3d):
     def __init__(
         self, num_filter: int, filter_length: float, sampling_time: float = 1, scale: float = 1
     ) -> None:
-        length = int(filter_length / sampling_time)
+        num_filter = whole_number("num_filter", num_filter, 0)
+        given = finite("filter_length", filter_length), width("sampling_time", sampling_time)
+        length = int(given[0] / given[1])
+        finite("scale", scale)
         if num_filter < 1 or length < 1:
             raise ValueError(
                 f"{num_filter} filters of {length} steps (filter_length={filter_length}, "

@@ -1,6 +1,7 @@
 """The exceptions of wrong arguments, and the checks that several modules share."""
 
 import math
+import operator
 from numbers import Real
 from typing import Any
 
@@ -76,3 +77,14 @@ def function(name: str, value: Any, example: str) -> Any:
     raise ArgumentTypeError(
         f"{name} must be {example}, or None; got {value!r} ({type(value).__name__})"
     )
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """Check an integer argument; NumPy's integers count."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+    return number

@@ -3,6 +3,7 @@
 Source: lava-dl neuron/base.py.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from lapilli.kernels.numbers.surrogate import DEFAULT
 from lapilli.kernels.synapses.quantize import quantize_8bit
 from torch import Tensor
 
-from .errors import finite, flag, function, number, require, width
+from .errors import ArgumentTypeError, finite, flag, function, number, require, width
 from .learning import ANEW, LearningNeuron
 from .limits import settle_update
 
@@ -23,6 +24,25 @@ __all__ = ["Neuron"]
 _STAGES = ("dynamics", "spike")
 _METHODS = ("forward", *_STAGES)  # what a subclass may replace
 _SCALE = f"{ANEW} scale"
+
+
+def _made_by(norm: Callable[[], torch.nn.Module]) -> Any:
+    """Return the norm that ``norm`` gives; raise where it takes arguments, or gives none."""
+    name = getattr(norm, "__name__", repr(norm))
+    ours = "a norm of lapilli.neurons.norm, such as MeanOnlyBatchNorm"
+    try:
+        inspect.signature(norm).bind()
+    except TypeError as problem:
+        raise ArgumentTypeError(
+            f"norm is {name}, which is called without arguments: {problem}. Give {ours}, or a "
+            f"function without arguments that makes a norm: lambda: {name}(...)"
+        ) from None
+    except ValueError:  # of what has no signature
+        pass
+    module = norm()
+    if not isinstance(module, torch.nn.Module):
+        raise ArgumentTypeError(f"norm {name} gives {module!r}; expected a module: {ours}")
+    return module
 
 
 class Neuron(LearningNeuron):
@@ -199,7 +219,7 @@ class Neuron(LearningNeuron):
         function("norm", norm, "a callable that returns a norm, such as its class")
         names = ("real_norm", "imag_norm") if self.complex else ("norm",)
         for name in names:
-            module: Any = None if norm is None else norm()
+            module: Any = None if norm is None else _made_by(norm)
             if hasattr(module, "pre_hook_fx"):
                 module.pre_hook_fx = self.quantize_8bit
             setattr(self, name, module)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from guarded import guard
+from hastened import hasten
 from hypothesis import HealthCheck, settings
 from lapilli.blocks import crossover
 from lapilli.kernels.executors import memory
@@ -102,5 +103,5 @@ def _guarded_memory():
     if language.BACKEND != "interpret":
         yield
         return
-    with guard():
+    with guard(), hasten():
         yield

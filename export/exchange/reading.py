@@ -55,6 +55,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scale: int = W_SCALE) -> Ne
     ------
     ImportError
         If nir is not installed.
+    TypeError
+        If ``graph`` is no graph.
     NotImplementedError
         For a node or an option that lapilli does not have; names it.
     ValueError
@@ -78,7 +80,11 @@ def from_nir(graph: Any, *, dt: float | None = None, scale: int = W_SCALE) -> Ne
     >>> torch.equal(again(x), output)
     True
     """
-    load_nir()
+    nir = load_nir()
+    if not isinstance(graph, nir.NIRGraph):
+        raise TypeError(
+            f"from_nir takes a nir.NIRGraph; got {graph!r}. Read a file with nir.read(path) first."
+        )
     metadata = graph.metadata if isinstance(graph.metadata, dict) else {}
     dt = dt if dt is not None else metadata.get("dt")
     if dt is None:

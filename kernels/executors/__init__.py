@@ -9,10 +9,10 @@ writes that down. Other loops are written by hand; ``lift`` reads them and the s
 with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` hold the instructions,
 ``workers`` shares a loop among threads.
 
-``operators`` registers operators of torch, ``declaration`` those that run one kernel; ``sequence``
-joins them in compiled graphs. ``layout``,
-``transpose``, ``memory`` and ``sums`` are about tensors: their order in memory, where large ones
-come from, their sums over samples.
+``operators`` registers operators of torch, ``declaration`` those that run one kernel, whose calls
+``given`` checks and which ``derivation`` differentiates; ``sequence`` joins them in compiled
+graphs. ``layout``, ``transpose``, ``memory`` and ``sums`` are about tensors: their order in memory,
+where large ones come from, their sums over samples.
 
 Short names that recur: ``N, T, C`` are samples, steps and neurons of a sample; ``at`` is the offset
 of a row, ``live`` tells the lanes that have a neuron; a ``tile`` is a group of neurons of one

@@ -3,6 +3,8 @@
 CUDA, HIP, XPU tensor    the Triton kernel
 CPU tensor               the CPU loop, compiled by Numba
 LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, CPU tensors only)
+
+410 lines, since it is one place.
 """
 
 import ctypes
@@ -62,8 +64,10 @@ def execute(
     args: tuple[Tensor | float | int | None, ...],
     constants: tuple[Any, ...] = (),
     loop: CpuLoop | None = None,
-) -> None:
+) -> bool:
     """Run a recurrence over ``[N, T, C]`` on the executor that its tensors need.
+
+    Returns whether there was nothing to run, for want of steps: then nothing was written.
 
     Parameters
     ----------
@@ -73,7 +77,7 @@ def execute(
         ``N, T, C``.
     args
         Contiguous tensors (None where absent), then scalars: the first arguments of the kernel. A
-        float32 tensor ``[N, T, C]`` on the CPU may lie as ``[N, C, T]``, see ``is_time_last``.
+        float32 tensor ``[N, T, C]`` on the CPU may lie as ``[N, C, T]`` (order.py).
     constants
         Values of the compile-time flags, in the kernel's order.
     loop
@@ -84,17 +88,26 @@ def execute(
     first = args[0]
     if first is None:
         first = next(a for a in args if isinstance(a, Tensor))
-    if has_no_memory(first) or N * C == 0 or T == 0:
-        return
+    if has_no_memory(first) or N * C == 0:
+        return False
+    if T == 0:
+        return True
     device = first.device
-    if executor(device) == "numba":
+    chosen = executor(device)
+    if chosen == "numba":
         loop = loop or loop_of(kernel)
         tiles = N * -(-C // TILE)
         if loop.is_watched:
             run_watched(loop, tiles, sizes, args, constants)
         else:
             run_loop(loop, tiles, N * T * C, (*args, N, T, C), constants)
-        return
+        return False
+    if chosen == "reference":
+        raise RuntimeError(
+            f"{kernel.fn.__name__} has no reference in plain torch, and LAPILLI_BACKEND is "
+            "'reference', which runs only what has one: the neurons of lapilli. Unset "
+            "LAPILLI_BACKEND to run a neuron of your own."
+        )
     span = -(-BLOCK // C) + 1  # samples that one program can touch
     if span * T * C >= 2**31:
         raise ValueError(
@@ -109,6 +122,7 @@ def execute(
     grid, given = (-(-N * C // BLOCK),), (*args, T, C, N * C)
     with without_coalescing:
         launch(kernel, grid, given, (*constants, *shape), stages=shape[1])
+    return False
 
 
 def walk_constants(lanes: int, gpu: str) -> tuple[int, int, int]:
@@ -311,22 +325,6 @@ def has_no_memory(x: Tensor) -> bool:
 OWN = (Tensor, torch.nn.Parameter)
 
 
-def turns_tiles(x: Tensor) -> bool:
-    """Whether the loops that are made from kernels run on the device of ``x``."""
-    return x.device.type == "cpu" and executor(x.device) == "numba"
-
-
-def is_time_last(rows: Tensor) -> bool:
-    """Whether ``[N, T, C]`` lies as ``[N, C, T]``, and loops made from kernels turn it by tiles."""
-    return (
-        rows.ndim == 3
-        and not rows.is_contiguous()
-        and rows.dtype == torch.float32
-        and turns_tiles(rows)
-        and rows.transpose(1, 2).is_contiguous()
-    )
-
-
 def runs_loops(x: Tensor) -> bool:
     """Whether compiled CPU loops can work on the memory of ``x``."""
     return type(x) in OWN and x.device.type == "cpu" and executor(x.device) == "numba"
@@ -384,7 +382,12 @@ def array_of(x: Tensor) -> Any:
 
 def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:
     address, shape, dtype = place
-    kind = _NUMPY[dtype]
+    kind = _NUMPY.get(dtype)
+    if kind is None:
+        raise TypeError(
+            f"a CPU loop is given a tensor of shape {tuple(shape)} and {dtype}; expected one of "
+            f"{', '.join(map(str, _NUMPY))}. Use .float() where it is a parameter or an input."
+        )
     size = math.prod(shape) * dtype.itemsize
     array = np.ndarray(shape, kind, (ctypes.c_char * size).from_address(address))
     if len(_arrays) >= _MOST_ARRAYS:
@@ -397,9 +400,10 @@ def with_reference(function: Function) -> Function:
     """Send the calls of a public kernel function to its reference when that is asked for.
 
     A function of ``kernels/recurrences/cuba.py`` is replaced by that of the same name in
-    ``kernels/reference/cuba.py``, which takes the same arguments.
+    ``kernels/reference/cuba.py``, which takes the same arguments. One of another package than
+    lapilli has none.
     """
-    if BACKEND != "reference":
+    if BACKEND != "reference" or not function.__module__.startswith("lapilli."):
         return function
 
     @functools.wraps(function)

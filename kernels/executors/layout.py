@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dispatch import is_time_last, turns_tiles
+from .order import is_time_last, turns_tiles
 from .transpose import turned
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch._C._functorch import unwrap_if_dead
 from torch.autograd import forward_ad
 
-from .dispatch import OWN, is_time_last
+from .dispatch import OWN
+from .order import is_time_last
 
 _library = torch.library.Library("lapilli", "DEF")
 OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
@@ -75,6 +76,11 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Call the operator, or its launch function."""
+        if len(args) not in (len(self.names), len(self.names) + self.takes_time_last):
+            raise TypeError(
+                f"{self.__name__} takes {len(self.names)} arguments, {', '.join(self.names)}; got "
+                f"{len(args)}"
+            )
         recording = False
         values = list(args)
         for k in self._tensors:  # written out: this comes before every launch
@@ -281,13 +287,17 @@ def define_op(
     Raises
     ------
     ValueError
-        If another module has an operator of that name. In the same module, as when a cell of a
-        notebook runs again, the new operator takes the place of the old one; if its schema is
-        another, torch knows it as ``<name>_2``.
+        If another module has an operator of that name; of those of lapilli itself, none is in the
+        way: torch knows an operator from outside as ``own__<name>``. In the same module, as when a
+        cell of a notebook runs again, the new operator takes the place of the old one; if its
+        schema is another, torch knows it as ``<name>_2``.
     """
     if launch is None:
         return functools.partial(define_op, samples=samples, any_layout=any_layout)
     own = name = launch.__name__.lstrip("_")
+    if not launch.__module__.startswith("lapilli."):
+        name = f"own__{own}"
+    first = name
     schema = torch.library.infer_schema(launch, mutates_args=())
     versions = 1
     while (known := OPERATORS.get(name)) is not None:
@@ -301,7 +311,7 @@ def define_op(
             known.__init__(launch, known.op, known.bare, schema, samples, any_layout)
             return known
         versions += 1  # torch cannot take back a schema
-        name = f"{own}_{versions}"
+        name = f"{first}_{versions}"
     for overload in (name, f"{name}.bare"):
         _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
     packet = getattr(torch.ops.lapilli, name)

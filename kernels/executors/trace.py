@@ -170,6 +170,7 @@ def _bound(fn: Function) -> Function:
                 return _with_or_without(body, *args)
             return body(*args, **options)
 
+        run.__name__ = fn.__name__
         _bodies[fn] = run  # before its names: it may be among them
         names = fn.__globals__
         scope.update({n: _translated(names[n]) for n in fn.__code__.co_names if n in names})
@@ -215,6 +216,7 @@ def _walk(backward: bool) -> Function:
             found.stores.clear()
             given = tuple(handed) if several else handed[0]
             after = step(given, ptrs, fixed, base, Row(0), live, t, C, flags, 1)
+            _check_carry(step, carry, after)
             settled = True
             for k, c in enumerate(carried):
                 c.after = after[k] if several else after
@@ -233,6 +235,18 @@ def _walk(backward: bool) -> Function:
         return last if several else last[0]
 
     return walk
+
+
+def _check_carry(step: Function, carry: Any, after: Any) -> None:
+    """Raise unless what a step hands on is of the form that the walk began with."""
+    before, now = (
+        f"{len(c)} values" if isinstance(c, tuple) else "one value" for c in (carry, after)
+    )
+    if now != before:
+        raise TypeError(
+            f"{step.__name__} returns {now}, and the walk began with {before}; expected as many: "
+            "what it returns is the carry of the next step"
+        )
 
 
 def _without_carrying(c: Carried, backward: bool) -> Any:

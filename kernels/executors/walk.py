@@ -10,6 +10,8 @@ States stay in the first-level cache, rows are read and written contiguously, an
 computed that no tensor of the call asks for. Of a tensor that lies time last, ``[N, C, T]``, some
 steps of a tile are turned to rows at once, in an array that stays in the cache, or turned back.
 The bound of the states is one number a tile, see ``note`` of loop_ops.py.
+
+500 lines, since all parts of a loop are written from one list of values.
 """
 
 import math

@@ -8,11 +8,16 @@ function and records, instead of running, what it launches.
 """
 
 import contextlib
+import functools
+import os
 import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -25,6 +30,7 @@ from lapilli.kernels.executors.rows import BLOCK
 from lapilli.kernels.recurrences import recurrent, recurrent_triton
 from lapilli.kernels.synapses import bfloat16
 from torch import Tensor
+from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -194,10 +200,46 @@ def compile_kernel(
     }
     gpu = architecture(target)
     return triton.compile(
-        ASTSource(kernel, types, constants, aligned),
+        _Source(kernel, types, constants, aligned),
         target=gpu,
         options=launch_options(gpu.backend, threads, kernel, constants.get("STAGES", 1)),
     )
+
+
+# Options that say what an architecture has; Triton reads them after it has read the kernel
+_OF_ARCHITECTURE = frozenset((
+    "arch", "extern_libs", "supported_fp8_dtypes", "deprecated_fp8_dot_operand_dtypes",
+    "max_num_imprecise_acc_default",
+))  # fmt: skip
+
+
+class _Source(ASTSource):
+    """A kernel that is read once for all architectures of a maker: a quarter of a compilation.
+
+    The code is the same; names of variables of loops, which only debuggers show, are lost.
+    """
+
+    def make_ir(
+        self, target: Any, options: Any, codegen_fns: Any, module_map: Any, context: Any
+    ) -> Any:
+        rest = {n: v for n, v in asdict(options).items() if n not in _OF_ARCHITECTURE}
+        key = f"{self.hash()} {target.backend} {rest}"
+        known = Path(_folder().name) / f"{sha256(key.encode()).hexdigest()}.ttir"
+        if known.exists():
+            module = ir.parse_mlir_module(str(known), context)
+            module.context = context
+            return module
+        module = super().make_ir(target, options, codegen_fns, module_map, context)
+        with tempfile.NamedTemporaryFile("w", dir=known.parent, delete=False) as file:
+            file.write(str(module))
+        os.replace(file.name, known)  # whole, whatever other threads compile
+        return module
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return where this process keeps the first representation of kernels."""
+    return tempfile.TemporaryDirectory(prefix="lapilli-")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ Source: lava-dl neuron/dynamics/adaptive_threshold.py, neuron/dynamics/adaptive_
 """
 
 import torch
-from lapilli.kernels.executors.declaration import Backward
+from lapilli.kernels.executors.derivation import Backward
 from lapilli.kernels.executors.dispatch import execute, with_reference
 from lapilli.kernels.executors.layout import from_rows, neurons_a_parameter, state_rows, to_rows
 from lapilli.kernels.executors.memory import empty

@@ -257,6 +257,7 @@ def _alif_bwd_kernel(
         "misfits": "[N, C] int32 zeros if count",
     },
     values={"spike": "spikes", "count": "misfits"},
+    at_rest={"threshold1": "theta / scale"},
 )  # fmt: skip
 def alif_fwd(
     x: Tensor, current_decay: Tensor, voltage_decay: Tensor,

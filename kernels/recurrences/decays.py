@@ -8,7 +8,7 @@ lava-dl's gradient of ``current_decay`` and ``voltage_decay`` is that of what re
 the true direction; ``set_decay_gradient("lava-dl")`` restores the other to reproduce an old run.
 """
 
-from lapilli.kernels.executors.declaration import Backward
+from lapilli.kernels.executors.derivation import Backward
 from lapilli.kernels.executors.sums import reduce_to
 from torch import Tensor
 

@@ -336,7 +336,7 @@ def recurrent_fwd(
     last = [z.new_empty(N, C) if w else None for w in (True, True, adapt, adapt, True)]
     lost = z.new_zeros(N, C, dtype=torch.int32) if count else None
     outputs = (spikes, *rows, *(last if final else [None] * 5), lost)
-    if has_no_memory(z) or N * T * C == 0:
+    if has_no_memory(z) or N * C == 0:
         return outputs
     decays = decay_a, decay_b, decay_c, decay_d
     numbers = (
@@ -349,6 +349,11 @@ def recurrent_fwd(
         z.new_full((N, C), rest) if given is None and used is not None else given
         for (given, rest), used in zip(at_rest, last, strict=True)
     ]
+    if T == 0:
+        for after, before in zip(last, state, strict=True):
+            if after is not None:
+                after.copy_(before)
+        return outputs
     run = _forward_loop if executor(z.device) == "numba" else recurrent_triton.forward
     run(
         (z, z_im), (feedback, feedback_im), (spikes, *rows), decays, state, last, lost, numbers,

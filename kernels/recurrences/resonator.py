@@ -266,6 +266,7 @@ _resonator_bwd_kernel.registers = 88
         "th1": "threshold1", "r1": "refractory1", "count": "misfits",
     },
     where={"adapt": "threshold_decay is not None"},
+    at_rest={"threshold1": "theta / scale"},
 )  # fmt: skip
 def resonator_fwd(
     x_re: Tensor, x_im: Tensor, sin_decay: Tensor, cos_decay: Tensor,

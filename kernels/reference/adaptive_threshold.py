@@ -23,7 +23,7 @@ def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, s
         for p in (threshold_decay, refractory_decay)
     )
     if state is None:
-        r = torch.zeros(shape_of[..., 0].shape, dtype=torch.float64, device=shape_of.device)
+        r = torch.zeros(shape_of.shape[:-1], dtype=torch.float64, device=shape_of.device)
         th = r + rest
     else:
         th, r = (fixed.to_fixed(s.detach(), scale) for s in state)
@@ -40,10 +40,11 @@ def adapt(fires, shape_of, threshold_decay, refractory_decay, threshold, step, s
     return th, r
 
 
-def _series(steps, scale):
-    steps = [(fixed.to_float(th, scale), fixed.to_float(r, scale)) for th, r, _ in steps]
-    thresholds, refractories = zip(*steps, strict=True)
-    return torch.stack(thresholds, -1), torch.stack(refractories, -1)
+def _series(steps, like, scale):
+    steps = list(steps)
+    return tuple(
+        fixed.over_time([fixed.to_float(step[k], scale) for step in steps], like) for k in (0, 1)
+    )
 
 
 def adaptive_threshold(
@@ -56,7 +57,7 @@ def adaptive_threshold(
         units, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
         fixed.Rule("saturate"),
     )  # fmt: skip
-    return _series(steps, scale)
+    return _series(steps, units, scale)
 
 
 def adaptive_phase_threshold(
@@ -65,7 +66,7 @@ def adaptive_phase_threshold(
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.adaptive_threshold.adaptive_phase_threshold``."""
     re, im = (fixed.to_fixed(x.detach(), scale) for x in (real, imag))
-    before = torch.zeros_like(im[..., 0])
+    before = im.new_zeros(im.shape[:-1])
     if imag_before is not None:
         before = fixed.to_fixed(imag_before.detach(), scale)
 
@@ -77,4 +78,4 @@ def adaptive_phase_threshold(
         fires, re, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
         fixed.Rule("saturate"),
     )  # fmt: skip
-    return _series(steps, scale)
+    return _series(steps, re, scale)

@@ -12,10 +12,13 @@ from .spike import spike
 
 
 def _integrate(x, current_decay, voltage_decay, scale, state, rule):
-    """Return current and voltage of every step, in units (float64), differentiable."""
+    """Return current and voltage of every step, and the last ones; units (float64), differentiable.
+
+    Without steps the last ones are those before the first.
+    """
     current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
     x = x.to(torch.float32)
-    rest = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
+    rest = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
     u, v = (rest, rest) if state is None else (fixed.to_fixed(s.detach(), scale) for s in state[:2])
     steps = []
     for t in range(x.shape[-1]):
@@ -27,7 +30,7 @@ def _integrate(x, current_decay, voltage_decay, scale, state, rule):
         u = rule.current(fixed.decayed(u, u, rate_u) + rule.given(x[..., t], scale))
         v = rule.state(fixed.decayed(v, v, rate_v) + fixed.between_stages(u, scale))
         steps.append((u, v))
-    return steps
+    return steps, (u, v)
 
 
 def _adapted(steps, x, threshold_decay, refractory_decay, threshold, step, scale, state, rule):
@@ -45,7 +48,7 @@ def alif(
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.alif.alif``."""
     rule = fixed.Rule("saturate")
-    steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
+    steps, last = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     adaptation = _adapted(
         steps, x, threshold_decay, refractory_decay, threshold, threshold_step, scale, state, rule
     )
@@ -56,13 +59,13 @@ def alif(
         voltage = fixed.to_float(v, scale)
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
-        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    out = torch.stack(spikes, -1)
-    out = out + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of zero
+        spikes = fixed.later(spikes)
+    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
+    out = fixed.over_time(spikes, x, x, *decays)
     try:
         next(adaptation)
     except StopIteration as end:
-        last = (*steps[-1], *end.value)
+        last = (*last, *end.value)
     last = tuple(fixed.to_float(y.detach(), scale) for y in last) if return_state else None
     return fixed.answer(out, last, rule, count)
 
@@ -73,14 +76,16 @@ def alif_dynamics(
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.alif.alif_dynamics``."""
     rule = fixed.Rule("saturate")
-    steps = _integrate(x, current_decay, voltage_decay, scale, state, rule)
+    steps, _ = _integrate(x, current_decay, voltage_decay, scale, state, rule)
     adapted = fixed.Rule("saturate")
     adaptation = _adapted(
         steps, x, threshold_decay, refractory_decay, threshold, threshold_step, scale, state,
         adapted,
     )  # fmt: skip
     steps = [(u, v, th, r) for (u, v), (th, r, _) in zip(steps, adaptation, strict=True)]
+    decays = current_decay, voltage_decay, threshold_decay, refractory_decay
     found = tuple(
-        torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in range(4)
+        fixed.over_time([fixed.to_float(step[k], scale) for step in steps], x, x, *decays)
+        for k in range(4)
     )
-    return (*found, rule.counted()) if count else found
+    return (*found, rule.counted(found[0])) if count else found

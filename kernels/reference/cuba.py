@@ -10,20 +10,21 @@ from . import fixed
 from .spike import spike
 
 
-def _run(x, current_decay, voltage_decay, threshold, scale, state, rule):
+def _initial(x, scale, state):
+    """Return current and voltage before the first step."""
+    rest = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
+    return (rest, rest) if state is None else [fixed.to_fixed(s.detach(), scale) for s in state]
+
+
+def _run(x, decays, threshold, scale, state, rule):
     """Yield current, voltage before and after reset, spike decision of each step.
 
     States are in units, float64.
     """
-    rest = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
-    u, w = (rest, rest) if state is None else (fixed.to_fixed(s.detach(), scale) for s in state)
+    u, w = _initial(x, scale, state)
     v = w
     for t in range(x.shape[-1]):
-        rates = (
-            fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x)
-            for p in (current_decay, voltage_decay)
-        )
-        rate_u, rate_v = rates
+        rate_u, rate_v = (fixed.per_neuron(fixed.decay_rate(p, learning=t > 0), x) for p in decays)
         rule.t = t
         u = rule.current(fixed.decayed(u, u, rate_u) + rule.given(x[..., t], scale))
         v = rule.state(fixed.decayed(w, v, rate_v) + fixed.between_stages(u, scale))
@@ -42,18 +43,18 @@ def cuba(
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.cuba.cuba``."""
     x = x.to(torch.float32)
-    u = w = torch.zeros(x[..., 0].shape, dtype=torch.float64)
+    u, w = _initial(x, scale, state)
     spikes, rule = [], fixed.Rule(overflow)
-    current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
-    steps = _run(x, current_decay, voltage_decay, threshold, scale, state, rule)
+    decays = fixed.signed(current_decay, voltage_decay)
+    steps = _run(x, decays, threshold, scale, state, rule)
     for u, v, w, fires in steps:  # noqa: B007 (read after)
         voltage = fixed.to_float(v, scale)
         limit = threshold + 0.01 / scale
         spikes.append(spike(voltage, fires, limit, tau_rho, scale_rho, graded, surrogate))
     if shift:
-        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
+        spikes = fixed.later(spikes)
     last = tuple(fixed.to_float(y.detach(), scale) for y in (u, w)) if return_state else None
-    return fixed.answer(torch.stack(spikes, -1), last, rule, count)
+    return fixed.answer(fixed.over_time(spikes, x, x, *decays), last, rule, count)
 
 
 def cuba_dynamics(
@@ -62,10 +63,11 @@ def cuba_dynamics(
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.cuba.cuba_dynamics``."""
     x = x.to(torch.float32)
-    current_decay, voltage_decay = fixed.signed(current_decay, voltage_decay)
+    decays = fixed.signed(current_decay, voltage_decay)
     rule = fixed.Rule(overflow)
-    steps = list(_run(x, current_decay, voltage_decay, threshold, scale, state, rule))
+    steps = list(_run(x, decays, threshold, scale, state, rule))
     current, voltage = (
-        torch.stack([fixed.to_float(step[k], scale) for step in steps], -1) for k in (0, 1)
+        fixed.over_time([fixed.to_float(step[k], scale) for step in steps], x, x, *decays)
+        for k in (0, 1)
     )
-    return (current, voltage, rule.counted()) if count else (current, voltage)
+    return (current, voltage, rule.counted(voltage)) if count else (current, voltage)

@@ -9,7 +9,7 @@ from torch import Tensor
 def _later(x: Tensor, steps: int, first: Tensor | None = None) -> Tensor:
     """Move ``x`` to later times by ``steps``, with zeros or one frame in front."""
     steps = min(steps, x.shape[-1])
-    front = torch.zeros_like(x[..., :steps]) if first is None else first.unsqueeze(-1)
+    front = torch.zeros_like(x[..., :steps]) if first is None else first.unsqueeze(-1)[..., :steps]
     return torch.cat((front, x[..., : x.shape[-1] - steps]), -1)
 
 

@@ -36,7 +36,7 @@ def delta(
     """See ``lapilli.kernels.recurrences.delta.delta``."""
     x = x.to(torch.float32)
     theta = fixed.per_neuron(threshold, x)
-    zero = torch.zeros_like(x[..., 0]).detach()
+    zero = x.new_zeros(x.shape[:-1])
     before, residual, error = (
         (zero,) * 3 if state is None else (s.detach().to(torch.float32) for s in state)
     )
@@ -53,7 +53,7 @@ def delta(
         quantized = (event.detach() / step).floor() * step
         events.append(fixed.straight_through(quantized, event))
     if shift:
-        events = [torch.zeros_like(events[0]), *events[:-1]]
-    y = torch.stack(events, -1)
+        events = fixed.later(events)
+    y = fixed.over_time(events, x, x, threshold)
     after = before.detach(), residual, error if cum_error else zero
     return (y, after) if return_state else y

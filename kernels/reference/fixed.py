@@ -44,6 +44,22 @@ def nothing_of(y: Tensor) -> Tensor:
     return _Nothing.apply(y)
 
 
+def over_time(frames: list[Tensor], like: Tensor, *given: Tensor) -> Tensor:
+    """Stack the frames ``[N, neurons...]`` of all steps, float32; without steps ``like`` has none.
+
+    What is ``given`` has a gradient, also where it cannot matter: zero.
+    """
+    out = torch.stack(frames, -1) if frames else like.detach().to(torch.float32)
+    for y in given:
+        out = out + nothing_of(y).to(torch.float32)
+    return out
+
+
+def later(frames: list[Tensor]) -> list[Tensor]:
+    """Move frames to later times by one step, with zeros in front."""
+    return [torch.zeros_like(frames[0]), *frames[:-1]] if frames else []
+
+
 def saturated(units: Tensor) -> Tensor:
     """Keep a state within its range; its gradient knows nothing of that."""
     return straight_through(units.clamp(-MOST, MOST), units)
@@ -87,9 +103,10 @@ class Rule:
         most = 2**23 - 1
         return straight_through(self._noted(units, most + 1).clamp(-most, most), units)
 
-    def counted(self) -> Tensor:
-        """Return how many steps of each neuron did not fit, int32."""
-        return torch.stack([*self._lost.values()]).sum(0, dtype=torch.int32)
+    def counted(self, series: Tensor) -> Tensor:
+        """Return how many steps of each neuron of ``[N, neurons..., T]`` did not fit, int32."""
+        count = torch.zeros(series.shape[:-1], dtype=torch.int32, device=series.device)
+        return sum(self._lost.values(), start=count)
 
 
 def units(value: float, scale: float) -> int:
@@ -153,5 +170,5 @@ def signed(*decays: Tensor) -> tuple[Tensor, ...]:
 
 def answer(out: Tensor, last: Tensor | tuple[Tensor, ...] | None, rule: Rule, count: bool) -> Any:
     """Return an output, with the states after the last step and the count where they are wanted."""
-    found = [out, *([] if last is None else [last]), *([rule.counted()] if count else [])]
+    found = [out, *([] if last is None else [last]), *([rule.counted(out)] if count else [])]
     return tuple(found) if len(found) > 1 else out

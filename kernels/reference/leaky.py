@@ -6,14 +6,17 @@ from . import fixed
 from .spike import spike
 
 
+def _initial(x, scale, state):
+    """Return the state before the first step."""
+    if state is None:
+        return torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
+    return fixed.to_fixed(state.detach(), scale)
+
+
 def _run(x, decay, scale, threshold, state, rule, is_current=False):
     """Yield the state before the reset, after it, and the spike decision of each step."""
     (decay,) = fixed.signed(decay)
-    if state is None:
-        w = torch.zeros(x[..., 0].shape, dtype=torch.float64, device=x.device)
-    else:
-        w = fixed.to_fixed(state.detach(), scale)
-    y = w
+    y = w = _initial(x, scale, state)
     for t in range(x.shape[-1]):
         rate = fixed.per_neuron(fixed.decay_rate(decay, learning=t > 0), x)
         rule.t = t
@@ -32,9 +35,9 @@ def leaky(
     count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.leaky.leaky``."""
-    rule = fixed.Rule(overflow)
-    steps = _run(x.to(torch.float32), decay, scale, threshold, state, rule, is_current)
-    out = torch.stack([fixed.to_float(y, scale) for y, _, _ in steps], -1)
+    rule, x = fixed.Rule(overflow), x.to(torch.float32)
+    steps = _run(x, decay, scale, threshold, state, rule, is_current)
+    out = fixed.over_time([fixed.to_float(y, scale) for y, _, _ in steps], x, x, decay)
     return fixed.answer(out, None, rule, count)
 
 
@@ -44,14 +47,15 @@ def leaky_spike(
     overflow="saturate", count=False,
 ):  # fmt: skip
     """See ``lapilli.kernels.recurrences.leaky.leaky_spike``."""
-    rule = fixed.Rule(overflow)
-    steps = list(_run(x.to(torch.float32), decay, scale, threshold, state, rule))
+    rule, x = fixed.Rule(overflow), x.to(torch.float32)
+    steps = list(_run(x, decay, scale, threshold, state, rule))
     limit = threshold + 0.01 / scale
     spikes = [
         spike(fixed.to_float(y, scale), fires, limit, tau_rho, scale_rho, graded, surrogate)
         for y, _, fires in steps
     ]
     if shift:
-        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    last = fixed.to_float(steps[-1][1].detach(), scale) if return_state else None
-    return fixed.answer(torch.stack(spikes, -1), last, rule, count)
+        spikes = fixed.later(spikes)
+    after = steps[-1][1].detach() if steps else _initial(x, scale, state)
+    last = fixed.to_float(after, scale) if return_state else None
+    return fixed.answer(fixed.over_time(spikes, x, x, decay), last, rule, count)

@@ -5,8 +5,6 @@ are not; with "bounded" neither, and the spikes that come back have a gradient o
 the surrogate gradient is autograd's own.
 """
 
-from typing import Any
-
 import torch
 
 from . import fixed
@@ -125,10 +123,10 @@ def recurrent(
     parts = [part.to(torch.float32) for part in (z if turns else (z,))]
     weights = feedback if turns else (feedback,)
     biases = (0.0, bias) if turns and not phase else (bias, 0.0)
-    one = parts[0][..., 0]
+    shape, device = parts[0].shape[:-1], parts[0].device
     rates = decays if turns else fixed.signed(*decays[:2]) + tuple(decays[2:])
-    now = _initial(state, one.shape, threshold, scale, turns, adapts, one.device)
-    back = s = torch.zeros_like(one) if spikes is None else spikes.detach().to(torch.float32)
+    now = _initial(state, shape, threshold, scale, turns, adapts, device)
+    back = s = parts[0].new_zeros(shape) if spikes is None else spikes.detach().to(torch.float32)
     found, rule = [], fixed.Rule(overflow)
     for t in range(parts[0].shape[-1]):
         x = [
@@ -160,10 +158,6 @@ def recurrent(
             back = s.detach() + share * (s - s.detach())
         found.append(s)
     given = (*parts, *decays, *(r for r in weights if r is not None))
-    nothing: Any = sum(
-        fixed.nothing_of(y) for y in given
-    )  # what cannot matter gets a gradient of zero
-    found[0] = found[0] + nothing.to(torch.float32)
     last = now[2:] if turns else (now[0], *now[2:])
-    out = outputs(found, last, scale, shift, return_state, rule, count)
-    return (*out[:2], found[-1].detach(), *out[2:]) if return_state else out
+    out = outputs(found, last, given, scale, shift, return_state, rule, count)
+    return (*out[:2], s.detach(), *out[2:]) if return_state else out

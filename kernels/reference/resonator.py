@@ -32,11 +32,10 @@ def states(x, sin_decay, cos_decay, scale, rule, state=None, threshold=None):
     """
     real, imag = (part.to(torch.float32) for part in x)
     if state is None:
-        re = im = torch.zeros(real[..., 0].shape, dtype=torch.float64, device=real.device)
+        re = im = torch.zeros(real.shape[:-1], dtype=torch.float64, device=real.device)
     else:
         re, im = (fixed.to_fixed(s.detach(), scale) for s in state[:2])
     after_re, after_im = initial = re, im
-    nothing = sum(fixed.nothing_of(y) for y in (real, imag, sin_decay, cos_decay))
     steps = []
     for t in range(real.shape[-1]):
         sin, cos = (
@@ -45,8 +44,6 @@ def states(x, sin_decay, cos_decay, scale, rule, state=None, threshold=None):
         )
         rule.t = t
         x_re, x_im = (rule.given(part[..., t], scale) for part in (real, imag))
-        if t == 0:  # what cannot matter in a single step gets a gradient of zero, not none
-            x_re, x_im = x_re + nothing, x_im + nothing
         re, im = rotated(after_re, after_im, re, im, sin, cos, x_re, x_im, rule)
         after_re, after_im = re.detach(), im.detach()
         if threshold is not None:
@@ -80,19 +77,22 @@ def spike_of(re, im, fires, limit, phase, scale, *options):
     return spike(imag + 0 * real, fires, limit, *options)
 
 
-def outputs(spikes, last, scale, shift, return_state, rule, count):
-    """Stack what the spike function made of each step, as the public functions return it."""
+def outputs(spikes, last, given, scale, shift, return_state, rule, count):
+    """Stack what the spike function made of each step, as the public functions return it.
+
+    ``given`` are the first input ``[N, neurons..., T]``, then all else that has a gradient.
+    """
     if shift:
-        spikes = [torch.zeros_like(spikes[0]), *spikes[:-1]]
-    out = torch.stack(spikes, -1)
+        spikes = fixed.later(spikes)
+    out = fixed.over_time(spikes, given[0], *given)
     last = tuple(fixed.to_float(y.detach(), scale) for y in last) if return_state else None
     return fixed.answer(out, last, rule, count)
 
 
-def series(steps, scale):
-    """Stack tuples of states in units, one tuple a step, as float32 series."""
-    columns = zip(*steps, strict=True)
-    return tuple(torch.stack([fixed.to_float(y, scale) for y in c], -1) for c in columns)
+def series(steps, kinds, given, scale):
+    """Stack tuples of states in units, of so many kinds, one tuple a step, as float32 series."""
+    columns = ([fixed.to_float(step[k], scale) for step in steps] for k in range(kinds))
+    return tuple(fixed.over_time(c, given[0], *given) for c in columns)
 
 
 def constant_threshold(
@@ -111,14 +111,15 @@ def constant_threshold(
                 *step[:2], fires, threshold, phase, scale, tau_rho, scale_rho, graded, surrogate
             )
         )
-    return outputs(spikes, steps[-1][2:], scale, shift, return_state, rule, count)
+    last, given = steps[-1][2:] if steps else initial, (*x, sin_decay, cos_decay)
+    return outputs(spikes, last, given, scale, shift, return_state, rule, count)
 
 
 def _adapted(
     phase, x, sin_decay, cos_decay, threshold_decay, refractory_decay, threshold, threshold_step,
     scale, state, rule,
 ):  # fmt: skip
-    """Return the states of each step, its threshold, refractory and decision, and the last two."""
+    """Return the states of each step, its threshold, refractory and decision, and what is after."""
     steps, initial = states(x, sin_decay, cos_decay, scale, rule, state)
     parts = tested(steps, initial, phase)
     adaptation = adapt(
@@ -129,7 +130,7 @@ def _adapted(
     try:
         next(adaptation)
     except StopIteration as end:
-        return steps, found, end.value
+        return steps, found, (*(steps[-1][2:] if steps else initial), *end.value)
     raise AssertionError("the adaptation goes on after the last step")
 
 
@@ -150,8 +151,8 @@ def adaptive_threshold(
         spikes.append(
             spike_of(*step[:2], fires, limit, phase, scale, tau_rho, scale_rho, graded, surrogate)
         )
-    spikes[0] = spikes[0] + 0 * (threshold_decay.sum() + refractory_decay.sum())  # gradients of 0
-    return outputs(spikes, (*steps[-1][2:], *last), scale, shift, return_state, rule, count)
+    given = *x, sin_decay, cos_decay, threshold_decay, refractory_decay
+    return outputs(spikes, last, given, scale, shift, return_state, rule, count)
 
 
 def adaptive_dynamics(
@@ -165,10 +166,9 @@ def adaptive_dynamics(
         threshold_step, scale, state, rule,
     )  # fmt: skip
     rows = zip(steps, found, strict=True)
-    real, *others = series([(*step[:2], *adaptation[:2]) for step, adaptation in rows], scale)
-    if not phase:  # gradients of zero, as in lava-dl; those of ADRF come from its spike
-        real = real + 0 * (threshold_decay.sum() + refractory_decay.sum())
-    return (real, *others, *([rule.counted()] if count else ()))
+    given = *x, sin_decay, cos_decay, threshold_decay, refractory_decay
+    found = series([(*step[:2], *adaptation[:2]) for step, adaptation in rows], 4, given, scale)
+    return (*found, *([rule.counted(found[0])] if count else ()))
 
 
 def resonator(
@@ -177,5 +177,5 @@ def resonator(
     """See ``lapilli.kernels.recurrences.resonator.resonator``."""
     rule = fixed.Rule(overflow)
     steps, _ = states(x, sin_decay, cos_decay, scale, rule, state, threshold)
-    real, imag = series([step[:2] for step in steps], scale)
-    return (real, imag, rule.counted()) if count else (real, imag)
+    real, imag = series([step[:2] for step in steps], 2, (*x, sin_decay, cos_decay), scale)
+    return (real, imag, rule.counted(real)) if count else (real, imag)

@@ -14,7 +14,7 @@ def sigma_delta(
     y, total = sigma(x, state=total, return_state=True)
     if bias is not None:
         shape = (
-            x.shape[1:-1] if bias.numel() == y[0, ..., 0].numel() else (-1, *(1,) * (x.ndim - 3))
+            x.shape[1:-1] if bias.numel() == x.shape[1:-1].numel() else (-1, *(1,) * (x.ndim - 3))
         )
         y = y + bias.view(1, *shape, 1)
     if relu:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.executors.dispatch import run_loop, runs_loops
+from lapilli.kernels.executors.dispatch import run_loop, runs_loops, with_reference
 from lapilli.kernels.executors.loops import cpu_loop
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable
@@ -196,11 +196,13 @@ def _derivatives(
 differentiable(normalize, _backward, _save)
 
 
+@with_reference
 def normalized_weight(direction: Tensor, length: Tensor) -> Tensor:
     """Return direction times length, of each entry of axis 0."""
     return normalize(direction, length, 0.0, 0, 1.0)[0]
 
 
+@with_reference
 def normalized_8bit(direction: Tensor, length: Tensor, scale: int) -> Tensor:
     """Return ``quantize_8bit(normalized_weight(direction, length), scale)``, in one pass."""
     step = 2 / scale

@@ -4,6 +4,7 @@ import math
 from typing import Literal, get_args
 
 import torch
+from lapilli.neurons.errors import whole_number
 from torch import Tensor
 
 from lapilli.classifier import INTEGERS, MovingWindow, can_be_read, flat_classes, whole_rate, within
@@ -47,7 +48,9 @@ class ClassLoss(Loss):
 
     def __init__(self, moving_window: int | None, reduction: Reduction) -> None:
         super().__init__(reduction)
-        self.window = None if moving_window is None else MovingWindow(moving_window)
+        self.window = None
+        if moving_window is not None:
+            self.window = MovingWindow(whole_number("moving_window", moving_window))
 
     def _rates(self, spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``[N, classes..., T]`` to ``[N, K]``, or ``[N, K, T]`` with a window."""

@@ -4,6 +4,7 @@ import math
 from typing import Literal, get_args
 
 import torch
+from lapilli.neurons.errors import finite, number
 from torch import Tensor
 
 from lapilli.classifier import can_be_read
@@ -53,7 +54,7 @@ class SpikeRate(ClassLoss):
     ) -> None:
         super().__init__(moving_window, reduction)
         for name, rate in (("true_rate", true_rate), ("false_rate", false_rate)):
-            if not 0 <= rate <= 1:
+            if not 0 <= number(name, rate) <= 1:
                 raise AssertionError(f"{name} is {rate}; expected a rate in 0..1 spikes a step")
         self.true_rate = true_rate
         self.false_rate = false_rate
@@ -200,7 +201,8 @@ class SpikeMoid(ClassLoss):
         theta: float = 0,
     ) -> None:
         super().__init__(moving_window, reduction)
-        if alpha == 0:
+        finite("theta", theta)
+        if finite("alpha", alpha) == 0:
             raise ValueError("alpha is 0; expected the width of the sigmoid in spikes a step")
         self.alpha = alpha
         self.theta = theta

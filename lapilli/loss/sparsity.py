@@ -1,6 +1,7 @@
 """A loss on how often any layer spikes."""
 
 import torch
+from lapilli.neurons.errors import finite
 from torch import Tensor
 
 from lapilli.filter import real
@@ -35,8 +36,8 @@ class SparsityEnforcer:
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        self.max_rate = max_rate
-        self.lam = lam
+        self.max_rate = finite("max_rate", max_rate)
+        self.lam = finite("lam", lam)
         self.loss_list: list[Tensor] = []
 
     def append(self, x: Tensor) -> None:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from lapilli.neurons.errors import whole_number
 from torch import Tensor
 
 from lapilli.classifier import within
@@ -54,8 +55,7 @@ class SpikeTime(Loss):
         reduction: Reduction = "sum",
     ) -> None:
         super().__init__(reduction)
-        if filter_order < 1:
-            raise ValueError(f"filter_order is {filter_order}; expected at least 1")
+        whole_number("filter_order", filter_order)
         self.filter = FIR(time_constant=time_constant, length=length)
         once = self.filter.filter
         for _ in range(filter_order - 1):

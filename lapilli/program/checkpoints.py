@@ -56,7 +56,15 @@ def read(folder: Path) -> dict[str, Any]:
             for e in content["history"]
         ]
     except Exception as error:  # torch raises many kinds
-        raise UsageError(f"{path} cannot be read: {in_plain_words(error)[:120]}") from None
+        reason = in_plain_words(error)[:120]
+        if path.stat().st_size == 0:
+            reason = "it is empty"
+        elif isinstance(error, KeyError):
+            reason = f"it has no {error}, so it is no checkpoint of lapilli train"
+        raise UsageError(
+            f"{path} cannot be read: {reason}. Nothing can go on from it: start a new run without "
+            "--resume"
+        ) from None
     return {**content, "history": epochs}
 
 

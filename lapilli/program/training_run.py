@@ -11,6 +11,7 @@ from typing import Any
 from lapilli import processes
 from lapilli.errors import wrong_input
 
+from .checkpoints import CHECKPOINT
 from .ending import DIFFERS, DONE, INTERRUPTED, say
 from .preparing import Run, make_folder, make_network, open_data, prepare
 
@@ -35,7 +36,16 @@ def train(args: argparse.Namespace, group: processes.Processes) -> int:
     if not group.first:  # the network is the same everywhere, but not what drops out
         torch.manual_seed(run.seed + group.rank)
     fitted = _fit(net, data, run, args, folder)
-    return group.from_first(lambda: _report(net, data, run, fitted, args, folder, is_new))
+    try:
+        return group.from_first(lambda: _report(net, data, run, fitted, args, folder, is_new))
+    except KeyboardInterrupt:
+        if not group.first or not (folder / CHECKPOINT).is_file():
+            raise
+        say(
+            f"interrupted while the files were written; the checkpoint of epoch "
+            f"{len(fitted.history)} is kept: write them with --resume {folder}"
+        )
+        return INTERRUPTED
 
 
 @dataclass
@@ -217,7 +227,8 @@ def _summary(results: dict[str, Any]) -> str:
         "accuracy": f"{results['test_accuracy']:.2%} of {results['samples']['test']} test samples",
         "training": f"{results['seconds']:.1f} s for {results['epochs']} epochs, "
         f"{results['seconds_an_epoch']:.3f} s an epoch after the first "
-        f"({results['seconds_first_epoch']:.1f} s with compilation)",
+        f"({results['seconds_first_epoch']:.1f} s with compilation)\nwithout the test and the "
+        "checkpoint after each epoch, which the time beside the bar contains",
         "speed": f"{results['neuron_steps_a_second'] / 1e6:.0f} million neuron-steps a second",
         "activity": f"{results['spikes_an_inference']:.1f} spikes an inference "
         f"({' + '.join(f'{n:.1f}' for n in layers)})",

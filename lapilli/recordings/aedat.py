@@ -18,8 +18,10 @@ for the edges, and for the polarity of DVS128, where iniVation's page has it the
 libcaer, events/common.h and events/polarity.h.
 """
 
+import os
 import re
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,7 @@ _POLARITY = 1  # type of packets
 _X_3, _Y_3 = (17, 15), (2, 15)  # first bit and number of bits
 _OVERFLOW = 31  # bits of a time that the counter of overflows is above
 _RESET = 1_000_000  # us; where times go back further, the clock was set back
+_MANY = 1000  # events from which on their places tell the size of a camera
 _HELP = "jAER and DV convert between versions"
 
 
@@ -75,7 +78,7 @@ class _Camera:
 
 
 def _davis(width: int, height: int, *chips: str) -> _Camera:
-    return _Camera(width, height, chips, (12, 10), (22, 9), 11, 1, 1 << 31 | 1 << 10, 0)
+    return _Camera(width, height, chips, (12, 10), (22, 9), 11, 1, 1 << 31 | 1 << 10, 0x3FF)
 
 
 CAMERAS = {
@@ -88,7 +91,7 @@ CAMERAS = {
 }
 
 
-def version(path: Path) -> str:
+def version(path: str | os.PathLike[str]) -> str:
     """Return the version of an AEDAT file, ``2.0`` for instance.
 
     Raises
@@ -96,7 +99,7 @@ def version(path: Path) -> str:
     ValueError
         If the file does not start as one.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         found = re.match(rb"#!AER-DAT(\d\.\d)\r?\n", file.read(16))
     if not found:
         raise ValueError(
@@ -106,7 +109,7 @@ def version(path: Path) -> str:
     return found[1].decode()
 
 
-def read(path: Path, camera: str | None = None) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], camera: str | None = None) -> dict[str, np.ndarray]:
     """Read the polarity events of a file of AEDAT 2.0 or 3.1; other events are left out.
 
     Parameters
@@ -131,7 +134,7 @@ def read(path: Path, camera: str | None = None) -> dict[str, np.ndarray]:
     if camera not in (None, *CAMERAS):
         raise ValueError(f"unknown camera {camera!r}; there are: {', '.join(CAMERAS)}")
     found = version(path)
-    content = path.read_bytes()
+    content = Path(path).read_bytes()
     if found == "2.0":
         return _read_2(content, camera)
     if found == "3.1":
@@ -176,6 +179,11 @@ def _read_2(content: bytes, given: str | None) -> dict[str, np.ndarray]:
     events = np.frombuffer(content, _EVENT_2, offset=start)
     address, time = events["address"].astype(np.uint32), events["time"].astype(np.uint32)
     kept = address & camera.other == 0
+    if given is not None and len(kept) and not kept.any():
+        raise ValueError(
+            f"of its {len(kept)} events none is a polarity event of a {name}; the file is of "
+            "another camera"
+        )
     address, time = address[kept], time[kept]
     x, y = _field(address, camera.x), _field(address, camera.y)
     wrong = (address & camera.unused != 0) | (x >= camera.width) | (y >= camera.height)
@@ -185,6 +193,8 @@ def _read_2(content: bytes, given: str | None) -> dict[str, np.ndarray]:
             f"{camera.width} x {camera.height} pixels does not send; the file is damaged, or of "
             "another camera"
         )
+    if given is not None and len(x) >= _MANY:
+        _warn_of_smaller(name, int(x.max()), int(y.max()))
     # the shorter way around from each time to the next: forward past a wrap, or a little back
     steps = np.diff(time, prepend=time[:1]).view(np.int32)
     return {
@@ -193,6 +203,21 @@ def _read_2(content: bytes, given: str | None) -> dict[str, np.ndarray]:
         "p": (address >> camera.polarity & 1) == camera.on,
         "t": _ascending(time[:1].sum(dtype=np.int64) + np.cumsum(steps, dtype=np.int64)),
     }
+
+
+def _warn_of_smaller(name: str, x: int, y: int) -> None:
+    """Warn where all events lie within the pixels of a smaller camera with the same addresses."""
+    camera = CAMERAS[name]
+    for other, smaller in CAMERAS.items():
+        fits = x < smaller.width and y < smaller.height and smaller.x == camera.x
+        if fits and smaller.width < camera.width:
+            warnings.warn(
+                f"all events are within {smaller.width} x {smaller.height} pixels, as those of a "
+                f"{other}, and the camera is given as {name}, of {camera.width} x {camera.height}. "
+                f"If it is a {other}, give that: else its picture is moved",
+                stacklevel=2,
+            )
+            return
 
 
 def _camera(lines: list[bytes], given: str | None) -> str:

@@ -1,6 +1,7 @@
 """Recordings in the formats of cameras and of NumPy, HDF5 and lava-dl, read as events."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ FORMATS = (".npy", ".npz", ".h5", ".hdf5", ".bin", ".bs1", *_CAMERAS)
 _NAMES = {"x": ("x",), "y": ("y",), "p": ("p", "on", "polarity"), "t": ("t", "ts", "timestamp")}
 
 
-def read(path: Path, time_unit: str = "us", camera: str | None = None) -> Event:
+def read(path: str | os.PathLike[str], time_unit: str = "us", camera: str | None = None) -> Event:
     """Read a recording; times in ms from its first event on, polarities 0 and 1.
 
     Parameters
@@ -43,6 +44,7 @@ def read(path: Path, time_unit: str = "us", camera: str | None = None) -> Event:
     MissingExtraError
         If a camera's format needs the package faery.
     """
+    path = Path(path)
     kind = path.suffix.lower()
     try:
         if kind in (".bin", ".bs1"):

@@ -5,6 +5,7 @@ A group, a person or a session for instance, is never split between training and
 
 import csv
 import dataclasses
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class File:
     split: str | None = None
 
 
-def find(root: Path) -> list[File]:
+def find(root: str | os.PathLike[str]) -> list[File]:
     """List the recordings of a folder or a table, in a fixed order.
 
     Raises
@@ -37,6 +38,7 @@ def find(root: Path) -> list[File]:
     RecordingError
         If there are none, or the table is wrong.
     """
+    root = Path(root)
     files = _of_table(root) if root.suffix.lower() == ".csv" else _of_folder(root)
     labels = {file.label for file in files}
     if len(labels) < 2:

@@ -10,6 +10,7 @@ A group, a person or a session for instance, is never split between training and
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class Options:
 class Own:
     """A data set of one's own; ``open`` fills what is unknown before the files are read."""
 
-    root: Path
+    root: str | os.PathLike[str]
     options: Options
     train: list[File] = dataclasses.field(init=False)
     test: list[File] = dataclasses.field(init=False)
@@ -85,6 +86,7 @@ class Own:
     step: float = 0.0
 
     def __post_init__(self) -> None:
+        self.root = Path(self.root)
         files = find(self.root)
         self.train, self.test = divide(files, self.options.test)
         self.classes = sorted({file.label for file in files}, key=_natural)

@@ -8,6 +8,7 @@ They may also lie in the subfolder that the package tonic makes (NMNIST, SHD, DV
 are turned into spikes batch by batch; what is in memory is one batch.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from .errors import MissingDataError
 __all__ = ["dvsgesture", "load", "nmnist", "shd"]
 
 
-def _folder(root: Path, needed: Sequence[str], subfolder: str, name: str) -> Path:
+def _folder(root: str | os.PathLike[str], needed: Sequence[str], subfolder: str, name: str) -> Path:
     """Return the folder that holds what is needed: ``root`` or its subfolder."""
-    for folder in (root, root / subfolder):
+    for folder in (Path(root), Path(root, subfolder)):
         if all((folder / entry).exists() for entry in needed):
             return folder
     raise MissingDataError(
@@ -43,7 +44,7 @@ def _of_files(files: list[Path], classes: list[int], folder: Path) -> Tensor:
     return torch.tensor(classes)
 
 
-def nmnist(root: Path, train: bool) -> Recordings:
+def nmnist(root: str | os.PathLike[str], train: bool) -> Recordings:
     """Open N-MNIST: 34 x 34 pixels, two polarities, 300 steps of 1 ms, 10 digits."""
     part = "Train" if train else "Test"
     folder = _folder(root, ("Train", "Test"), "NMNIST", "N-MNIST") / part
@@ -52,7 +53,7 @@ def nmnist(root: Path, train: bool) -> Recordings:
     return Recordings(lambda i: read_2d_spikes(files[i]), labels, (2, 34, 34, 300), 1)
 
 
-def dvsgesture(root: Path, train: bool) -> Recordings:
+def dvsgesture(root: str | os.PathLike[str], train: bool) -> Recordings:
     """Open DVS128 Gesture: 32 x 32 of 4 x 4 pixels, 150 steps of 10 ms, 11 gestures."""
     part = "ibmGestureTrain" if train else "ibmGestureTest"
     needed = ("ibmGestureTrain", "ibmGestureTest")
@@ -64,7 +65,7 @@ def dvsgesture(root: Path, train: bool) -> Recordings:
     )
 
 
-def shd(root: Path, train: bool) -> Recordings:
+def shd(root: str | os.PathLike[str], train: bool) -> Recordings:
     """Open the Spiking Heidelberg Digits: 700 channels, 250 steps of 4 ms, 20 classes."""
     import h5py  # loaded where a file is read
 
@@ -86,7 +87,7 @@ _OPEN = {"nmnist": (nmnist, 10), "shd": (shd, 20), "dvsgesture": (dvsgesture, 11
 _TONIC = {"nmnist": "NMNIST", "shd": "SHD", "dvsgesture": "DVSGesture"}  # classes of tonic.datasets
 
 
-def load(name: str, root: Path, download: bool = False) -> Dataset:
+def load(name: str, root: str | os.PathLike[str], download: bool = False) -> Dataset:
     """Open a data set of recorded events.
 
     Parameters

@@ -9,6 +9,7 @@ import triton
 from lapilli.kernels.executors import dispatch, passes
 from lapilli.kernels.executors.dispatch import FULL, walk_constants
 from lapilli.kernels.executors.rows import BLOCK, CHUNK
+from lapilli.kernels.proof import aot, catalogue
 from lapilli.kernels.proof.aot import (
     TARGETS,
     can_compile,
@@ -22,6 +23,7 @@ from lapilli.kernels.proof.aot import (
 from lapilli.kernels.synapses import bfloat16
 from problems import fixed_problem
 from recurrences import TABLE, most_of
+from triton.compiler import ASTSource
 
 # Every recurrence is compiled for one target of each vendor, in what uses most of its kernel. For
 # one target also in what loads and stores other things; for the others, those without a twin.
@@ -140,6 +142,33 @@ def test_coalescing_would_change_nothing(name, variant, target, lanes, tmp_path,
         assert whole.asm[last] == without.asm[last]
         sizes = re.findall(r"#ttg\.blocked<\{sizePerThread = \[(.*?)\]", without.asm["ttgir"])
         assert set(sizes) == {"1"}, "a thread has one neuron"
+
+
+def instructions(compiled):
+    """Lines of PTX without what they say of lines and names in the source."""
+    text = compiled.asm["ptx"].partition(".section")[0].splitlines()
+    found = [line for line in text if not re.match(r"\s*(//|\.loc|\.file|\$L__tmp)", line)]
+    assert len(found) > 50
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["terms", *(pytest.param(n, marks=pytest.mark.slow) for n in ("cuba", "recurrent"))]
+)
+def test_kernels_that_are_read_once_are_the_same_code(name, tmp_path, monkeypatch):
+    """For the architecture that is compiled second, what was read for the first is used."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "once"))
+    entries = list(catalogue.entries(name))[:3]
+    assert entries
+    for entry in entries:
+        compile_launch(entry.launch, "sm_80")
+    with monkeypatch.context() as patch:
+        patch.setattr(ASTSource, "make_ir", None)  # nothing is read any more
+        once = [instructions(compile_launch(entry.launch, "sm_90")) for entry in entries]
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "each"))
+    monkeypatch.setattr(aot, "_Source", ASTSource)
+    for entry, code in zip(entries, once, strict=True):
+        assert instructions(compile_launch(entry.launch, "sm_90")) == code, entry
 
 
 def test_only_kernels_of_one_neuron_a_thread_go_without_coalescing(monkeypatch):

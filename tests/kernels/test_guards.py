@@ -14,6 +14,9 @@ import torch
 from guarded import Guarded, OutOfBounds
 from lapilli.kernels.numbers.language import BACKEND, jit, tl
 
+if BACKEND == "interpret":
+    from triton.runtime.errors import InterpreterError
+
 in_the_interpreter = pytest.mark.skipif(BACKEND != "interpret", reason="needs the interpreter")
 
 
@@ -28,7 +31,8 @@ def test_in_the_interpreter():
         command, env=os.environ | {"LAPILLI_BACKEND": "interpret"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == len(FAULTS) + 4
+    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
+    assert passed == len(FAULTS) + len(OVERFLOWS) + 5
 
 
 @jit
@@ -50,6 +54,18 @@ def _neighbour_kernel(x_ptr, y_ptr, by, C, BLOCK: tl.constexpr):
 @jit
 def _count_kernel(y_ptr, at):
     tl.atomic_add(y_ptr + at, 1)
+
+
+@jit
+def _arithmetic_kernel(x_ptr, y_ptr, z_ptr, WHAT: tl.constexpr):
+    """Add, subtract or multiply two numbers."""
+    x, y = tl.load(x_ptr), tl.load(y_ptr)
+    if WHAT == "add":
+        tl.store(z_ptr, x + y)
+    elif WHAT == "sub":
+        tl.store(z_ptr, x - y)
+    else:
+        tl.store(z_ptr, x * y)
 
 
 def copied(first, last, sizes=(5, 5), dtype=torch.float32):
@@ -84,6 +100,32 @@ FAULTS = {
         r"_copy_kernel is given strides \(0,\)",
     ),
 }  # fmt: skip
+
+
+OVERFLOWS = [
+    ("add", 2**31 - 1, 1), ("add", -(2**31), -1), ("sub", -(2**31), 1), ("sub", 1, 1 - 2**31),
+    ("mul", 2**16, 2**15), ("mul", -(2**16), 2**16),
+]  # fmt: skip
+
+
+def computed(what, *numbers):
+    x, y, z = (torch.tensor([n], dtype=torch.int32) for n in (*numbers, 0))
+    _arithmetic_kernel[(1,)](x, y, z, what)
+    return z.item()
+
+
+@in_the_interpreter
+@pytest.mark.parametrize(("what", "x", "y"), OVERFLOWS)
+def test_an_overflow_is_found(what, x, y):
+    with pytest.raises(InterpreterError, match=f"int32 overflow detected for operation {what}"):
+        computed(what, x, y)
+
+
+@in_the_interpreter
+def test_numbers_at_the_edge_are_no_overflow():
+    assert computed("add", 2**31 - 2, 1) == 2**31 - 1
+    assert computed("sub", 1 - 2**31, 1) == -(2**31)
+    assert computed("mul", -(2**16), 2**15) == -(2**31)
 
 
 @in_the_interpreter

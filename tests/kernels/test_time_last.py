@@ -1,11 +1,11 @@
-"""Series that lie time last, as users have them: the same bits as rows give, for every recurrence."""
+"""Series that lie time last, as users have them, give the same bits as rows."""
 
 import dataclasses
 import itertools
 
 import pytest
 import torch
-from lapilli.kernels.executors.dispatch import is_time_last
+from lapilli.kernels.executors.order import is_time_last
 from lapilli.kernels.toolkit import (
     derivative,
     from_rows,

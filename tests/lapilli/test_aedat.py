@@ -211,6 +211,28 @@ def test_times_pass_the_wrap_and_may_shake_a_little(parsed):
     assert t == [2**32 - 5, 2**32 + 3, 2**32 + 1, 2**32 - 2]
 
 
+def test_a_camera_that_contradicts_a_file_without_a_name(parsed):
+    for rows, words in ((100, "which a {} .* or of another camera"), (1, "none .* event of a {};")):
+        of_dvs = [(address("DVS128", 5 + k % 100, 9 + k % rows, True), k) for k in range(2000)]
+        for camera in ("DAVIS240", "DAVIS346", "DAVIS640"):
+            with pytest.raises(ValueError, match=words.format(camera)):
+                parsed(header_2() + b"".join(struct.pack(">II", *r) for r in of_dvs), camera)
+    of_240 = [(address("DAVIS240", 5 + k % 100, 9, True), k) for k in range(2000)]
+    nameless = header_2() + b"".join(struct.pack(">II", *record) for record in of_240)
+    assert parsed(nameless, "DAVIS240")["x"][:2] == [5, 6]
+    for camera in ("DAVIS346", "DAVIS640"):
+        with pytest.warns(UserWarning, match=f"240 x 180 .* a DAVIS240, .* given as {camera}"):
+            parsed(nameless, camera)
+
+
+def test_paths_may_be_text(tmp_path):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(file_2([(address("DVS128", 3, 4, True), 7)]))
+    assert aedat.version(str(path)) == aedat.version(path) == "2.0"
+    assert aedat.read(str(path))["x"] == aedat.read(path)["x"] == [3]
+    assert read(str(path)).x == read(path).x == [3]
+
+
 def test_a_clock_that_was_set_back(parsed):
     event = address("DVS128", 0, 0, True)
     with pytest.raises(ValueError, match=r"goes back by 1\.5 s after event 1.* cut the recording"):

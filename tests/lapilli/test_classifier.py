@@ -59,7 +59,7 @@ def test_class_axes_are_flattened():
 def test_errors():
     with pytest.raises(ValueError, match=r"got shape \(3, 5\)"):
         Rate.predict(torch.zeros(3, 5))
-    with pytest.raises(ValueError, match="time_window is 0"):
+    with pytest.raises(ValueError, match="time_window must be .* of at least 1; got 0"):
         MovingWindow(0)
 
 

@@ -261,7 +261,7 @@ def test_spike_time_takes_any_shape_and_differentiates_the_target():
     for shape in ((3, 2, 8), (2, 3, 7), (1,)):
         with pytest.raises(ValueError, match=r"got \(2, 3, 8\) and \(" + str(shape)[1:-1]):
             loss(S, torch.zeros(shape))
-    with pytest.raises(ValueError, match="filter_order is 0"):
+    with pytest.raises(ValueError, match="filter_order must be .* of at least 1; got 0"):
         SpikeTime(filter_order=0)
 
 

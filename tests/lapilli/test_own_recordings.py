@@ -142,6 +142,12 @@ def test_folders_are_classes_and_groups_stay_together(tmp_path):
     assert [f.path for f in divide(files, 0.2)[1]] == [f.path for f in test]
 
 
+def test_a_path_may_be_text(tmp_path):
+    recordings(tmp_path)
+    assert find(str(tmp_path)) == find(tmp_path)
+    assert Own(str(tmp_path), Options()).train == Own(tmp_path, Options()).train
+
+
 def test_without_groups_each_class_gives_its_share(tmp_path):
     files = [File(Path(f"{label}{i}"), label, f"{label}{i}") for label in "ab" for i in range(10)]
     train, test = divide(files, 0.3)

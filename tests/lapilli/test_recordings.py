@@ -94,6 +94,11 @@ def test_the_subfolder_of_tonic_is_found(name, tmp_path):
     assert len(recordings.load(name, tmp_path).train) == 12
 
 
+def test_a_path_may_be_text(name, root):
+    one, other = recordings.load(name, str(root)), recordings.load(name, root)
+    assert torch.equal(one.train.labels, other.train.labels)
+
+
 def test_nmnist_events_are_where_the_file_has_them(tmp_path):
     write_nmnist(tmp_path, 1)
     file = tmp_path / "Train" / "0" / "00000.bin"

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lapilli import training
-from lapilli.program import checkpoints
+from lapilli.program import checkpoints, report
 from lapilli.program.cli import main
 
 COMMAND = [sys.executable, "-m", "lapilli"]
@@ -161,9 +161,14 @@ def test_nothing_to_go_on_from(capsys):
     for folder in ("a", "missing"):
         assert train("--resume", folder) == 2
         assert "there is no checkpoint.pt in" in capsys.readouterr().err
-    Path("a/checkpoint.pt").write_bytes(b"nothing")
+    for content, reason in ((b"", "it is empty"), (b"nothing", r".+")):
+        Path("a/checkpoint.pt").write_bytes(content)
+        assert train("--resume", "a") == 2
+        words = rf"a/checkpoint\.pt cannot be read: {reason}\. Nothing can .* without --resume\n"
+        assert re.search(words, capsys.readouterr().err)
+    torch.save({"epochs": 3}, "a/checkpoint.pt")
     assert train("--resume", "a") == 2
-    assert "checkpoint.pt cannot be read" in capsys.readouterr().err
+    assert "it has no 'history', so it is no checkpoint" in capsys.readouterr().err
 
 
 class Parts(HTMLParser):
@@ -259,3 +264,18 @@ def test_an_interrupt_while_the_checkpoint_is_written(monkeypatch):
         assert (report["epochs"], report["kept_epoch"]) == (2, 2)
         assert report["test_accuracy"] == report["history"][1]["test_accuracy"]
         assert checkpoints.read(Path(folder))["fit"]["epoch"] == 1
+
+
+def test_an_interrupt_while_the_files_are_written(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "write", interrupted)
+        assert train("--epochs", "1", "--out", "a") == 130
+    words = "the checkpoint of epoch 1 is kept: write them with --resume a\n"
+    assert words in capsys.readouterr().err
+    assert not Path("a/report.json").exists()
+    assert train("--resume", "a") == 0
+    assert Path("a/report.json").exists()
+    assert not Path("a/checkpoint.pt").exists()

@@ -9,7 +9,7 @@ from lapilli.neurons.delta import Delta
 from lapilli.neurons.sigma import Sigma
 from test_attributes import PARAMS as NEURONS
 
-from lapilli import slayer
+from lapilli import loss, slayer
 
 BLOCKS = {
     "Affine": {"in_neurons": 4, "out_neurons": 3},
@@ -51,6 +51,12 @@ def constructors():
     yield "neuron.Dropout", slayer.neuron.Dropout, {}
     for name in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
         yield f"neuron.norm.{name}", getattr(slayer.neuron.norm, name), {}
+    yield "loss.SpikeRate", slayer.loss.SpikeRate, {"true_rate": 0.2, "false_rate": 0.1}
+    for name in ("SpikeMax", "SpikeMoid", "SpikeTime", "SparsityEnforcer"):
+        yield f"loss.{name}", getattr(loss, name), {}
+    yield "classifier.MovingWindow", slayer.classifier.MovingWindow, {"time_window": 3}
+    yield "filter.FIR", slayer.utils.filter.FIR, {}
+    yield "filter.FIRBank", slayer.utils.filter.FIRBank, {"num_filter": 2, "filter_length": 3}
 
 
 class Thing:
@@ -79,7 +85,8 @@ def takes(function, argument, value):
     if value is None:
         default = inspect.signature(function).parameters[argument].default
         return default is None or argument in FLAGS | OPTIONAL
-    return argument == "in_neurons" and isinstance(value, list)  # height, width, channels
+    # height, width, channels; a response
+    return argument in ("in_neurons", "fir_response") and isinstance(value, list)
 
 
 CASES = [
@@ -134,3 +141,24 @@ def test_missing_and_unknown_arguments_of_a_neuron_name_the_block():
             TypeError, match=rf"neuron_params of a Dense: .*'{wrong}'.*; expected are threshold, "
         ):
             slayer.block.cuba.Dense(params, 4, 3)
+
+
+def test_a_norm_that_takes_arguments_and_a_norm_that_is_none():
+    neuron = {"threshold": 1, "current_decay": 0.2, "voltage_decay": 0.1}
+    for norm, words in (
+        (torch.nn.BatchNorm1d, "norm is BatchNorm1d, which is called without arg.*MeanOnlyBatch"),
+        (lambda: 3, "gives 3; expected a module"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            slayer.block.cuba.Dense(neuron | {"norm": norm}, 3, 2)
+
+
+@pytest.mark.parametrize("kind", [k for k in BLOCKS if k not in ("ConvT", "Output")])  # synapses'
+def test_an_input_in_float64_names_the_block(kind):
+    neuron = {} if kind in ("Average", "Flatten", "TimeDecimation") else NEURONS["cuba"]
+    given = {"neuron_params": neuron} if neuron else {}
+    block = getattr(slayer.block.cuba, kind)(**given | BLOCKS[kind])
+    image = kind in ("Conv", "Pool", "Unpool")
+    x = torch.rand(1, 2, 4, 4, 3) if image else torch.rand(1, 4, 3)
+    with pytest.raises(TypeError, match=rf"^{kind} input must be float32 .*Use x\.float\(\)"):
+        block(x.double())
