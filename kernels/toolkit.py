@@ -14,8 +14,8 @@ from .executors.layout import (
     neurons_a_parameter,
     results,
     state_rows,
-    to_rows,
 )
+from .executors.layout import operator_rows as to_rows
 from .executors.memory import empty
 from .executors.operators import define_op, differentiable, is_learned
 from .executors.rows import (

@@ -24,6 +24,7 @@ from .given import check_call, without_steps  # noqa: F401 (as these)
 from .layout import neurons_a_parameter
 from .memory import empty
 from .operators import Operator, define_op
+from .order import in_either_order
 
 _OUTPUT = re.compile(r"\[([^\]]+)\]( int32)?( zeros)?(?: if (.+))?")
 _DERIVED = {"unit": "1 / scale", "EXACT": "is_power_of_two(scale)",
@@ -34,6 +35,17 @@ _SCOPE = {
     "neurons_a_parameter": neurons_a_parameter, "surrogate_named": surrogate_named,
     "float32": torch.float32, "int32": torch.int32,
 }  # fmt: skip
+
+
+def empty_as(shape: tuple[int, ...], like: Tensor, time_last: bool) -> Tensor:
+    """Return an uninitialised float32 tensor ``[N, T, C]``, which may lie time last."""
+    if not time_last:
+        return empty(shape, torch.float32, like)
+    N, T, C = shape
+    return empty((N, C, T), torch.float32, like).transpose(1, 2)
+
+
+_SCOPE |= {"empty_as": empty_as, "in_either_order": in_either_order}
 
 
 def kernel_op(
@@ -96,6 +108,8 @@ def kernel_op(
         )
         operator = define_op(launch, samples=samples)
         operator.outputs = list(each)
+        operator.names.remove("time_last")  # declared by nobody, given by ``derivative`` alone
+        operator.takes_time_last = True
         return operator
 
     return define
@@ -170,14 +184,14 @@ def _launch_function(
         return place
 
     like = next((n for n in samples if tensors[n]), None)
-    lines = [f"def {name}({', '.join(given)}):"]
+    lines = [f"def {name}({', '.join(given)}, time_last=False):"]
     if like is None:
         like = "like"
         lines.append(f" like = {' '.join(f'{n} if {n} is not None else' for n in samples)} None")
     if not declared.__module__.startswith("lapilli."):  # whose functions make what they hand on
         shown = ", ".join(f"{n!r}: {n}" for n in given)
         lines.append(f" here.check_call({name!r}, kinds, samples, {like}, {{{shown}}})")
-        lines += [f" {n} = {n} if {n} is None else {n}.contiguous()" for n in tensors]
+        lines += [f" {n} = in_either_order({n})" for n in tensors]
     lines.append(f" N, T, C = {like}.shape")
     lines += [f" {n} = {expression(text)}" for n, text in where.items()]
     for output, text in outputs.items():
@@ -213,7 +227,7 @@ def _launch_function(
     launch = scope[name]
     returned = Tensor if len(outputs) == 1 else tuple[(Tensor,) * len(outputs)]
     annotations = {n: p.annotation for n, p in given.items()}
-    launch.__annotations__ = {**annotations, "return": returned}
+    launch.__annotations__ = {**annotations, "time_last": bool, "return": returned}
     launch.__module__, launch.__doc__ = declared.__module__, declared.__doc__
     return launch
 
@@ -239,4 +253,6 @@ def _allocation(name: str, text: str, like: str, expression: Callable[[str], str
     else:
         same = f"{like}.shape" if sizes == ["N", "T", "C"] else f"({expression(shape)})"
         made = f"empty({same}, {kind}, {like})"
+        if same.endswith(".shape") and not whole:
+            made = f"empty_as({same}, {like}, time_last)"
     return f"{made} if {expression(condition)} else None" if condition else made

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .layout import contiguous_rows
+from .layout import gradient_rows
 from .operators import Operator, differentiable, is_absent
+from .order import is_time_last
 
 
 class Backward:
@@ -46,7 +47,8 @@ class Backward:
         """Return the outputs of the backward operator; its arguments are ``given`` or kept."""
         plan = self._plan
         arrange = plan.arrangements.get(tuple(given)) or plan.arrange(tuple(given))
-        outputs = plan.backward(*arrange((*self._kept, *given.values())))
+        args = arrange((*self._kept, *given.values()))
+        outputs = plan.backward(*args, True) if self._ctx.time_last else plan.backward(*args)
         if type(outputs) is tuple:
             return [None if o is None or is_absent(o) else o for o in outputs]
         return outputs
@@ -67,6 +69,8 @@ class _Plan:
         self.kept_outputs = [outputs[n] for n in names if n in outputs]
         of_inputs = [n for n in names if n in forward.tensors]
         numbers = [n for n in names if n in self.arguments and n not in forward.tensors]
+        of_samples = [n for n in forward.tensors if n in forward.of_samples]
+        self.sequences = _taker([self.arguments[n] for n in of_samples])
         self.kept_inputs = _taker([self.arguments[n] for n in of_inputs])
         self.kept_numbers = _taker([self.arguments[n] for n in numbers])
         tensors = of_inputs + [n for n in names if n in outputs]
@@ -179,6 +183,7 @@ def derivative(
         if outputs:
             made = always or keeps(*given)
             outputs = [o if made and not is_absent(o) else None for o in outputs]
+        ctx.time_last = any(is_time_last(a) for a in plan.sequences(given) if a is not None)
         ctx.save_for_backward(*plan.kept_inputs(given), *outputs)
         ctx.numbers = plan.kept_numbers(given)
 
@@ -189,10 +194,10 @@ def derivative(
                 g = g_outputs[first]
                 if g is None:
                     return tuple(result)
-                found = (contiguous_rows(g), *alone)
+                found = (gradient_rows(g), *alone)
             else:
                 some = [
-                    g if g is None else contiguous_rows(g)
+                    g if g is None else gradient_rows(g)
                     for g in map(g_outputs.__getitem__, series[1:])
                 ]
                 one = next((g for g in some if g is not None), None)

@@ -3,6 +3,8 @@
 CUDA, HIP, XPU tensor    the Triton kernel
 CPU tensor               the CPU loop, compiled by Numba
 LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, CPU tensors only)
+
+410 lines, since it is one place.
 """
 
 import ctypes
@@ -22,9 +24,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import again
-from .loops import CpuLoop, loop_of
+from .loops import CpuLoop, TimeLast, loop_of
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
+from .walk import CannotTurnError
 from .workers import run_tiles
 
 LOOP = "lapilli loop "  # before the name of a CPU loop, in a profile
@@ -73,7 +76,8 @@ def execute(
     sizes
         ``N, T, C``.
     args
-        Contiguous tensors (None where absent), then scalars: the first arguments of the kernel.
+        Contiguous tensors (None where absent), then scalars: the first arguments of the kernel. A
+        float32 tensor ``[N, T, C]`` on the CPU may lie as ``[N, C, T]`` (order.py).
     constants
         Values of the compile-time flags, in the kernel's order.
     loop
@@ -187,8 +191,8 @@ def run_loop(
     args, constants
         As for ``execute``; the loop takes some of the latter as arguments (loops.py).
     """
-    read, constants = loop.divided(constants)
-    args = (*args, *read)
+    read, compiled_for = loop.divided(constants)
+    rows, args = args, (*args, *read)
     types = [type(a) for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
@@ -200,7 +204,18 @@ def run_loop(
             assert state.dtype is torch.float32, state.dtype
             assert state.is_contiguous(), state.stride()
             values[k] = _Address(state.data_ptr())
-    compiled = loop.for_call(tuple(types), constants)
+    for k, a in enumerate(args):
+        if isinstance(a, Tensor) and not a.is_contiguous():
+            types[k], values[k] = TimeLast, a.transpose(1, 2)
+    try:
+        compiled = loop.for_call(tuple(types), compiled_for)
+    except CannotTurnError as error:
+        copies = tuple([a.contiguous() if isinstance(a, Tensor) else a for a in rows])
+        run_loop(loop, tiles, work, copies, constants)
+        for name, a, copy in zip(loop.arguments, rows, copies, strict=False):
+            if name in error.written and a is not copy:
+                a.copy_(copy)
+        return
     given: list[Any] = []
     for a in values:  # written out: a call for each takes longer than a small loop
         cast = _CASTS.get(type(a))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .order import is_time_last, turns_tiles
 from .transpose import turned
 
 
@@ -52,6 +53,26 @@ def to_rows(x: Tensor) -> Tensor:
     elif x.dtype == torch.float32 and x.is_contiguous():
         return turned(x.flatten(1, -2))
     return rows.flatten(2).to(torch.float32).contiguous()
+
+
+def operator_rows(x: Tensor) -> Tensor:
+    """View ``[N, neurons..., T]`` as float32 ``[N, T, C]`` for an operator of ``kernel_op``.
+
+    Contiguous, or on the CPU time last as ``x`` is: the operator's loops turn it tile by tile.
+    """
+    if turns_tiles(x) and x.is_contiguous() and x.dtype == torch.float32:
+        rows = x.flatten(1, -2).transpose(1, 2)
+        if is_time_last(rows):
+            return rows
+    return to_rows(x)
+
+
+def gradient_rows(rows: Tensor) -> Tensor:
+    """Return the gradient ``[N, T, C]`` for an operator of ``kernel_op``, which takes both orders.
+
+    It may come in the layout that users see.
+    """
+    return rows if is_time_last(rows) else contiguous_rows(rows)
 
 
 def contiguous_rows(rows: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from .graph import with_shift
 from .lift import HEADER, LOOP, defined, origin, text_of
 from .symbols import is_state
 from .trace import trace
-from .walk import READ, SHIFT, loop_text
+from .walk import READ, ROOM, SHIFT, loop_text
 
 _WALK_HEADER = (
     HEADER
@@ -25,8 +25,13 @@ _WALK_HEADER = (
 TILE = 1024
 """
 )
+_TURNING = f"ROOM = {ROOM}\n"
 
 _lock = threading.Lock()
+
+
+class TimeLast:
+    """Type, as a loop is asked for, of a tensor ``[N, T, C]`` that lies as ``[N, C, T]``."""
 
 
 def _new_lock() -> None:
@@ -86,7 +91,9 @@ class CpuLoop:
         compiled = self._called.get(key)
         if compiled is None:
             absent = tuple(kind is type(None) for kind in types)
-            compiled = self.specialise(absent, constants, self.whole(types))
+            last = tuple(n for n, kind in zip(self.arguments, types, strict=False)
+                         if kind is TimeLast)  # fmt: skip
+            compiled = self.specialise(absent, constants, self.whole(types), last)
             self._called[key] = compiled
         return compiled
 
@@ -95,14 +102,15 @@ class CpuLoop:
         return ()
 
     def specialise(
-        self, absent: tuple[bool, ...], constants: tuple[object, ...], whole: tuple[str, ...] = ()
-    ) -> Callable[..., None]:
+        self, absent: tuple[bool, ...], constants: tuple[object, ...], whole: tuple[str, ...] = (),
+        time_last: tuple[str, ...] = (),
+    ) -> Callable[..., None]:  # fmt: skip
         """Return the compiled loop; ``absent`` says of each argument after ``last`` if it is None.
 
         It takes the arguments that are present, and of ``states``, which are present always, the
-        addresses. ``whole`` is as ``whole`` names it.
+        addresses. ``whole`` is as ``whole`` names it, ``time_last`` are the tensors that lie so.
         """
-        key = (absent, constants, whole)
+        key = (absent, constants, whole, time_last)
         compiled = self._compiled.get(key)
         if compiled is None:
             with _lock:
@@ -110,14 +118,16 @@ class CpuLoop:
                 if compiled is None:
                     missing = [n for n, a in zip(self.arguments, absent, strict=False) if a]
                     values = dict(zip(self.constants, constants, strict=True))
-                    text = self.text(missing, values, whole)
+                    text = self.text(missing, values, whole, time_last)
                     compiled = self._compiled[key] = load(text, self.__name__)
         return compiled
 
     def text(
-        self, absent: list[str], constants: dict[str, object], whole: tuple[str, ...] = ()
-    ) -> str:
+        self, absent: list[str], constants: dict[str, object], whole: tuple[str, ...] = (),
+        time_last: tuple[str, ...] = (),
+    ) -> str:  # fmt: skip
         """Return the module that defines the loop."""
+        assert not time_last, f"a loop written by hand walks rows; got {time_last} time last"
         return text_of(self.fn, {**constants, **dict.fromkeys(absent)}, False)
 
 
@@ -153,7 +163,7 @@ class WalkLoop(CpuLoop):
 
     def text(
         self, absent: list[str], constants: dict[str, Any],
-        whole: tuple[str, ...] = WHOLE_NUMBERS,
+        whole: tuple[str, ...] = WHOLE_NUMBERS, time_last: tuple[str, ...] = (),
     ) -> str:  # fmt: skip
         """Return the module that defines the loop; ``whole`` are numbers that are not floats."""
         flags = dict(constants)
@@ -164,8 +174,9 @@ class WalkLoop(CpuLoop):
             found = with_shift(found, shifted)
         present = [n for n in self.tensors if n not in absent]
         read = [flag for flag in self.flags if flag in READ]
-        definition = loop_text(found, self.__name__, present, self.is_watched, read)
-        return origin(self.fn) + _WALK_HEADER + defined(ast.parse(definition).body[0], {}, LOOP)
+        definition = loop_text(found, self.__name__, present, self.is_watched, read, time_last)
+        header = _WALK_HEADER + (_TURNING if time_last else "")
+        return origin(self.fn) + header + defined(ast.parse(definition).body[0], {}, LOOP)
 
 
 def cpu_loop(fn: Callable[..., None]) -> CpuLoop:

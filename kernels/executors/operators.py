@@ -16,6 +16,7 @@ from torch._C._functorch import peek_interpreter_stack, unwrap_if_dead
 from torch.autograd import forward_ad
 
 from .dispatch import OWN
+from .order import is_time_last
 
 _library = torch.library.Library("lapilli", "DEF")
 OPERATORS: dict[str, "Operator"] = {}  # all that are registered, by name
@@ -46,6 +47,7 @@ class Operator:
         parameters = list(inspect.signature(launch, eval_str=True).parameters.values())
         self.names = [p.name for p in parameters]
         self.outputs: list[str] = []  # their names, where they have some (declaration.py)
+        self.takes_time_last = False  # a loop made from a kernel turns it tile by tile
         self.of_samples = samples.split()
         self._floats = [k for k, p in enumerate(parameters) if p.annotation is float]
         self._samples = [n in self.of_samples for n in self.names]
@@ -74,7 +76,7 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Call the operator, or its launch function."""
-        if len(args) != len(self.names):
+        if len(args) not in (len(self.names), len(self.names) + self.takes_time_last):
             raise TypeError(
                 f"{self.__name__} takes {len(self.names)} arguments, {', '.join(self.names)}; got "
                 f"{len(args)}"
@@ -146,7 +148,9 @@ class Operator:
         """Return the outputs of the launch function, whose tensors come contiguous."""
         for k in self.in_order:
             a = args[k]
-            if a is not None and not a.is_contiguous():
+            if a is None or a.is_contiguous():
+                continue
+            if not (self.takes_time_last and is_time_last(a)):
                 args = (*args[:k], a.contiguous(), *args[k + 1 :])
         return self.launch(*args)
 
@@ -177,7 +181,7 @@ class Operator:
         """Run under ``torch.vmap``: once where only samples are batched, else once an entry."""
         size = info.batch_size
         dims = [d if isinstance(a, Tensor) else None for a, d in zip(args, in_dims, strict=True)]
-        each = list(zip(args, dims, self._samples, strict=True))
+        each = list(zip(args, dims, self._samples[: len(args)], strict=True))
         if all(dim is None or of_samples for _, dim, of_samples in each):
             outputs = self._observed([_joined(a, dim, size) if s else a for a, dim, s in each])
             stacked = [

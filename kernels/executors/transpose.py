@@ -1,7 +1,7 @@
-"""Transposition of float32 matrices, at nearly the speed of a copy.
+"""Transposition of float32 matrices, in blocks.
 
-torch walks a transposed copy element by element; here blocks of 16 x 16 are turned in registers, so
-that both sides are read and written in whole cache lines.
+torch walks a transposed copy element by element; here blocks of 8 x 8 are turned in registers, of
+which a processor with AVX2 has enough, and half cache lines are read and written.
 """
 
 from typing import TYPE_CHECKING

@@ -7,7 +7,13 @@ only; importing it loads Numba.
 
 from .vector_bits import collect_bits, count_bits, list_bits, lowest_bit, pack_words, unequal_bits
 from .vector_sums import add_row, aligned, prefetch, sum_frame_of_codes, sum_rows
-from .vector_transpose import transpose_piece, transpose_rows, transpose_to_codes
+from .vector_transpose import (
+    transpose_piece,
+    transpose_rows,
+    transpose_to_codes,
+    turn_in,
+    turn_out,
+)
 
 __all__ = [
     "add_row",
@@ -23,5 +29,7 @@ __all__ = [
     "transpose_piece",
     "transpose_rows",
     "transpose_to_codes",
+    "turn_in",
+    "turn_out",
     "unequal_bits",
 ]

@@ -1,48 +1,65 @@
-"""Vector instructions that turn matrices, block by block of 16 x 16; see vector_ops.py."""
+"""Vector instructions that turn matrices, block by block; see vector_ops.py."""
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 
 from .intrinsics import intrinsic
+from .vector_sums import prefetch
 from .vectors import FLOAT, LONG, SIDE, load, pointer_to, repeated
 
-_STAGES = 4  # logarithm of SIDE
+_EDGE = 8  # of a block of ``_transpose_block``: no more vectors than an AVX2 processor holds
+_QUARTER = 4  # lanes within which AVX2 moves entries by one instruction
 
 
-def _transposed(builder, rows):
-    """Transpose 16 vectors of 16: interleaving rows i and i + 8 does, four times."""
-    places = ir.VectorType(ir.IntType(32), SIDE)
-    halves = [
-        ir.Constant(places, [h + i // 2 + i % 2 * SIDE for i in range(SIDE)])
-        for h in (0, SIDE // 2)
-    ]
-    for _ in range(_STAGES):
-        pairs = zip(rows[: SIDE // 2], rows[SIDE // 2 :], strict=True)
-        rows = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in halves]
-    return rows
+def _transposed(builder, half):
+    """Transpose a block of 8 x 8; ``half(i, k)`` gives entries ``4 k`` to ``4 k + 3`` of row i.
+
+    Rows i and i + 4 lie side by side, so that all else stays within four lanes: an instruction
+    each, on vectors of 256 bits as on narrower ones.
+    """
+    columns = []
+    for k in range(_EDGE // _QUARTER):
+        pairs = [_shuffled(builder, half(i, k), half(i + _QUARTER, k), range(_EDGE))
+                 for i in range(_QUARTER)]  # fmt: skip
+        low, high = ([p + q for p in (0, _QUARTER) for q in (h, _EDGE + h, h + 1, _EDGE + h + 1)]
+                     for h in (0, 2))  # fmt: skip
+        even, odd = ([p + q for p in (0, _QUARTER) for q in (h, h + 1, _EDGE + h, _EDGE + h + 1)]
+                     for h in (0, 2))  # fmt: skip
+        upper = [_shuffled(builder, *pairs[:2], places) for places in (low, high)]
+        lower = [_shuffled(builder, *pairs[2:], places) for places in (low, high)]
+        for both in zip(upper, lower, strict=True):
+            columns += [_shuffled(builder, *both, places) for places in (even, odd)]
+    return columns
+
+
+def _shuffled(builder, a, b, places):
+    kind = ir.VectorType(ir.IntType(32), len(places))
+    return builder.shuffle_vector(a, b, ir.Constant(kind, list(places)))
 
 
 @intrinsic
 def _transpose_block(typingctx, source, at, stride, target, target_at, target_stride, factor):
-    """Transpose a block of 16 x 16: rows at ``at + i stride`` become columns.
+    """Transpose a block of 8 x 8: rows at ``at + i stride`` become columns.
 
     Both are float32, and ``factor`` None; or ``source`` is int16 and is multiplied by it.
     """
 
     def codegen(context, builder, signature, args):
         source, at, stride, target, target_at, target_stride, factor = args
-        real = ir.VectorType(FLOAT, SIDE)
-        rows = []
-        for i in range(SIDE):
+        real = ir.VectorType(FLOAT, _QUARTER)
+
+        def half(i, k):
             place = builder.add(at, builder.mul(stride, ir.Constant(LONG, i)))
-            row = load(context, builder, signature.args[0], source, place, SIDE)
+            place = builder.add(place, ir.Constant(LONG, k * _QUARTER))
+            part = load(context, builder, signature.args[0], source, place, _QUARTER)
             if signature.args[6] is not types.none:
-                row = builder.fmul(builder.sitofp(row, real), repeated(builder, factor, SIDE))
-            rows.append(row)
-        for i, turned in enumerate(_transposed(builder, rows)):
+                part = builder.fmul(builder.sitofp(part, real), repeated(builder, factor, _QUARTER))
+            return part
+
+        for i, turned in enumerate(_transposed(builder, half)):
             place = builder.add(target_at, builder.mul(target_stride, ir.Constant(LONG, i)))
-            pointer = pointer_to(context, builder, signature.args[3], target, place, SIDE)
+            pointer = pointer_to(context, builder, signature.args[3], target, place, _EDGE)
             builder.store(turned, pointer).align = 4
         return context.get_dummy_value()
 
@@ -56,7 +73,7 @@ def transpose_piece(source, at, stride, R, C, target, target_at, target_stride, 
 
     ``source`` is float32, or int16 and multiplied by ``factor``.
     """
-    if R < SIDE or C < SIDE:
+    if R < _EDGE or C < _EDGE:
         for c in range(C):
             for r in range(R):
                 entry = source[at + r * stride + c]
@@ -64,10 +81,10 @@ def transpose_piece(source, at, stride, R, C, target, target_at, target_stride, 
                     entry = np.float32(entry) * factor
                 target[target_at + c * target_stride + r] = entry
         return
-    for c0 in range(0, C, SIDE):  # outermost: the target is written line by line
-        c = min(c0, C - SIDE)  # the last block overlaps the one before
-        for r0 in range(0, R, SIDE):
-            r = min(r0, R - SIDE)
+    for c0 in range(0, C, _EDGE):  # outermost: the target is written line by line
+        c = min(c0, C - _EDGE)  # the last block overlaps the one before
+        for r0 in range(0, R, _EDGE):
+            r = min(r0, R - _EDGE)
             _transpose_block(
                 source, at + r * stride + c, stride,
                 target, target_at + c * target_stride + r, target_stride, factor,
@@ -152,3 +169,45 @@ def transpose_rows(source, at, R, C, first, last, target, target_at):
             source, at + first * C + c, C, last - first, wide,
             target, target_at + c * R + first, R,
         )  # fmt: skip
+
+
+@njit
+def turn_in(source, at, stride, lanes, steps, target, width, ahead):
+    """Turn ``lanes`` rows of ``steps`` entries, from ``at`` on, to rows of a step each.
+
+    Both are flat float32; rows begin ``stride`` and ``width`` apart. ``ahead`` is how far from the
+    beginning of a row that lies what is turned next: a processor does not see that coming.
+    """
+    if lanes < _EDGE or steps < _EDGE:
+        for i in range(lanes):
+            for t in range(steps):
+                target[t * width + i] = source[at + i * stride + t]
+        return
+    for t0 in range(0, steps, _EDGE):
+        t = min(t0, steps - _EDGE)  # the last block overlaps the one before
+        for i0 in range(0, lanes, _EDGE):
+            i = min(i0, lanes - _EDGE)
+            for k in range(_EDGE):
+                prefetch(source, at + (i + k) * stride + t + ahead)
+            _transpose_block(
+                source, at + i * stride + t, stride, target, t * width + i, width, None
+            )
+
+
+@njit
+def turn_out(source, width, lanes, steps, target, at, stride, ahead):
+    """Do the reverse of ``turn_in``."""
+    if lanes < _EDGE or steps < _EDGE:
+        for i in range(lanes):
+            for t in range(steps):
+                target[at + i * stride + t] = source[t * width + i]
+        return
+    for t0 in range(0, steps, _EDGE):
+        t = min(t0, steps - _EDGE)
+        for i0 in range(0, lanes, _EDGE):
+            i = min(i0, lanes - _EDGE)
+            for k in range(_EDGE):
+                prefetch(target, at + (i + k) * stride + t + ahead)
+            _transpose_block(
+                source, t * width + i, width, target, at + i * stride + t, stride, None
+            )

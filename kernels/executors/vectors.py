@@ -6,7 +6,7 @@ These are functions for the builder of an intrinsic's code; what they return is 
 from llvmlite import ir
 
 LONG, FLOAT = ir.IntType(64), ir.FloatType()
-SIDE = 16  # of the blocks that are turned, and lanes of most vectors
+SIDE = 16  # lanes of most vectors
 LINE = 64  # bytes of a cache line
 
 

@@ -7,8 +7,11 @@
         the states after the last step
 
 States stay in the first-level cache, rows are read and written contiguously, and nothing is
-computed that no tensor of the call asks for. The bound of the states is one number a tile, see
-``note`` of loop_ops.py.
+computed that no tensor of the call asks for. Of a tensor that lies time last, ``[N, C, T]``, some
+steps of a tile are turned to rows at once, in an array that stays in the cache, or turned back.
+The bound of the states is one number a tile, see ``note`` of loop_ops.py.
+
+500 lines, since all parts of a loop are written from one list of values.
 """
 
 import math
@@ -23,9 +26,23 @@ READ = (SHIFT, "CARE")  # flags that a loop reads, outside of its innermost loop
 _SIGNS = ("<", "<=", ">", ">=", "==", "!=")
 
 
+STEPS = 8  # of a tile that are turned at once, or up to as many more but one at the end
+_WIDTH = 1024 + 16  # from one turned row to the next: powers of two share places in a cache
+ROOM = _WIDTH * 2 * STEPS  # entries: the rows at once, and one before or behind them
+
+
+class CannotTurnError(NotImplementedError):
+    """Tiles cannot turn a tensor that lies time last; ``written`` are those that a loop writes."""
+
+    def __init__(self, name: str, written: set[str]):
+        super().__init__(f"rows of {name} are read or written in another way than step by step")
+        self.written = written
+
+
 def loop_text(
-    found: Trace, name: str, arguments: list[str], is_watched: bool, read: list[str]
-) -> str:
+    found: Trace, name: str, arguments: list[str], is_watched: bool, read: list[str],
+    last: tuple[str, ...] = (),
+) -> str:  # fmt: skip
     """Return the definition of the loop.
 
     Parameters
@@ -40,8 +57,15 @@ def loop_text(
         Whether it gets marks of tiles: it notes the bound of the states, or heeds the marks.
     read
         Flags that it is told when it is called, its last arguments.
+    last
+        Names of the tensors that lie time last.
+
+    Raises
+    ------
+    CannotTurnError
+        If the kernel does not read or write one of ``last`` row by row.
     """
-    return _Writer(found, is_watched, read).text(name, arguments)
+    return _Writer(found, is_watched, read, last).text(name, arguments)
 
 
 def _is_mask(x: Value) -> bool:
@@ -53,7 +77,7 @@ def _is_mask(x: Value) -> bool:
 
 
 class _Writer:
-    def __init__(self, found: Trace, is_watched: bool, read: list[str]):
+    def __init__(self, found: Trace, is_watched: bool, read: list[str], last: tuple[str, ...]):
         self.read = read
         prune(found)
         self.found = found
@@ -66,6 +90,7 @@ class _Writer:
         self.uses: dict[int, int] = {}
         self.live: list[Value] = []  # in an order in which they can be computed
         self._find_live()
+        self.turned = {name: self._offsets(name) for name in last}
         self.arrays: dict[int, str] = {}  # lanes of an early stage that a later one reads
         self.names: dict[int, str] = {}  # what else has a name
         self.rows: dict[tuple[Any, ...], str] = {}
@@ -104,6 +129,30 @@ class _Writer:
         for c in self.carried:
             visit(c.first)
             visit(c.after)
+
+    def _offsets(self, name: str) -> tuple[int, int, bool] | None:
+        """Return the first and last row that a step reads, and whether SHIFT moves them.
+
+        None for a tensor that is written.
+        """
+        stores = [s for s in self.found.stores if s.address.name == name]
+        rows = [x for x in self.live if x.op == "row" and x.args[0] == name]
+        if len(stores) == 1 and not rows and stores[0].stage is Stage.STEP:
+            place = stores[0].address.place
+            if isinstance(place, Row) and isinstance(place.step, int) and place.step == 0:
+                return None
+        steps = [x.args[1] for x in rows]
+        shifted = {isinstance(step, Shifted) for step in steps}
+        plain = [step.steps if isinstance(step, Shifted) else step for step in steps]
+        if (
+            stores
+            or len(shifted) != 1
+            or any(x.stage is not Stage.STEP or x.args[2] is not None for x in rows)
+            or not all(isinstance(step, int) for step in plain)
+            or max(plain) - min(plain) > 1
+        ):
+            raise CannotTurnError(name, {s.address.name for s in self.found.stores})
+        return min(plain), max(plain), shifted.pop()
 
     # text
 
@@ -173,6 +222,9 @@ class _Writer:
                 self._line(f"{name} = scratch(TILE, np.{_ARRAYS[x.kind]})")
         for name, beyond in sorted(self._rows_beyond()):
             self._line(f"{beyond} = zeroed_scratch(TILE, {name}.dtype)")
+        for name in self.turned:
+            self._line(f"{name}_turned = scratch(ROOM, {name}.dtype)")
+            self._line(f"{name}_flat = {name}.reshape(-1)")
 
     @staticmethod
     def _read(readers: dict[int, Stage], x: Any, stage: Stage) -> None:
@@ -256,8 +308,11 @@ class _Writer:
         stores = [s for s in self.found.stores if s.stage is Stage.STEP]
         if not (stores or self.carried or self.tops_of_step):
             return
-        steps = "range(T - 1, -1, -1)" if self.found.backward else "range(T)"
-        self._line(f"for t in {steps}:")
+        first, end = ("tile_begin", "tile_until") if self.turned else (0, "T")
+        if self.turned:
+            self._turn_in()
+        backward = f"range({end} - 1, {first} - 1, -1)"
+        self._line(f"for t in {backward if self.found.backward else f'range({first}, {end})'}:")
         self.depth += 1
         self._scalars(Stage.STEP)
         for x in self.live:
@@ -276,6 +331,47 @@ class _Writer:
             self._line(f"carry_{k}[i] = {value}")
         self.names = names
         self.depth -= 2
+        if self.turned:
+            self._turn_out()
+            self.depth -= 1
+
+    def _turn_in(self) -> None:
+        """Begin a loop over pieces of the sequence, and turn what of one is read."""
+        self._line("tile_steps, tile_lanes = np.int64(T), np.int64(c1 - c0)")
+        self._line("tile_at = (np.int64(n) * C + c0) * tile_steps")
+        self._line(f"tile_width = np.int64({_WIDTH})")
+        # from the beginning of a piece to the end of the next that is read first
+        self._line(f"tile_ahead = np.int64({-STEPS if self.found.backward else 2 * STEPS - 1})")
+        self._line(f"tile_pieces = max(tile_steps // {STEPS}, 1)")
+        self._line("for tile_piece in range(tile_pieces):")
+        self.depth += 1
+        place = "(tile_pieces - 1 - tile_piece)" if self.found.backward else "tile_piece"
+        self._line(f"tile_begin = {place} * {STEPS}")
+        self._line(f"tile_until = tile_begin + {STEPS}")
+        self._line(f"if tile_until + {STEPS} > tile_steps:")
+        self._line("    tile_until = tile_steps")
+        for name, offsets in self.turned.items():
+            if offsets is None:
+                continue
+            low, high, shifted = offsets
+            more = f" + {SHIFT}" if shifted else ""
+            # as many as are turned in registers, also where fewer are left
+            self._line(f"{name}_until = min(tile_until + {high}{more}, tile_steps)")
+            self._line(f"{name}_begin = min(tile_begin + {low}{more}, {name}_until - {STEPS})")
+            self._line(f"{name}_begin = max({name}_begin, 0)")
+            self._line(
+                f"turn_in({name}_flat, tile_at + {name}_begin, tile_steps, tile_lanes, "
+                f"{name}_until - {name}_begin, {name}_turned, tile_width, tile_ahead)"
+            )
+
+    def _turn_out(self) -> None:
+        """Turn what of a piece was written."""
+        for name, offsets in self.turned.items():
+            if offsets is None:
+                self._line(
+                    f"turn_out({name}_turned, tile_width, tile_lanes, tile_until - tile_begin, "
+                    f"{name}_flat, tile_at + tile_begin, tile_steps, tile_ahead)"
+                )
 
     def _row(self, name: str, step: Any, condition: Any, beyond: str) -> None:
         """Take a row of a tensor, or what stands for it outside of the sequence."""
@@ -294,6 +390,10 @@ class _Writer:
         if condition is not None:
             inside = self._text(condition)
         taken = f"{name}[n, {at}, c0:c1]"
+        if name in self.turned:
+            begin = "tile_begin" if self.turned[name] is None else f"{name}_begin"
+            start = f"({at} - {begin}) * tile_width"
+            taken = f"{name}_turned[{start} : {start} + tile_lanes]"
         self._line(f"{row} = {taken}" + (f" if {inside} else {name}_{beyond}" if inside else ""))
 
     def _end(self) -> None:
