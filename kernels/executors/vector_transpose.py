@@ -26,10 +26,10 @@ def _transposed(builder, half):
                      for h in (0, 2))  # fmt: skip
         even, odd = ([p + q for p in (0, _QUARTER) for q in (h, h + 1, _EDGE + h, _EDGE + h + 1)]
                      for h in (0, 2))  # fmt: skip
-        upper = [_shuffled(builder, *pairs[:2], places) for places in (low, high)]
-        lower = [_shuffled(builder, *pairs[2:], places) for places in (low, high)]
-        for both in zip(upper, lower, strict=True):
-            columns += [_shuffled(builder, *both, places) for places in (even, odd)]
+        upper = [_shuffled(builder, pairs[0], pairs[1], places) for places in (low, high)]
+        lower = [_shuffled(builder, pairs[2], pairs[3], places) for places in (low, high)]
+        for a, b in zip(upper, lower, strict=True):
+            columns += [_shuffled(builder, a, b, places) for places in (even, odd)]
     return columns
 
 
