@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
-from .dispatch import executor
+from . import dispatch
 
 
 def turns_tiles(x: Tensor) -> bool:
     """Whether the loops that are made from kernels run on the device of ``x``."""
-    return x.device.type == "cpu" and executor(x.device) == "numba"
+    # looked up at each call, for those that let something else run
+    return x.device.type == "cpu" and dispatch.executor(x.device) == "numba"
 
 
 def is_time_last(rows: Tensor) -> bool:
