@@ -37,6 +37,7 @@ def test_option_collects_the_benchmarks(option):
     collected = [line for line in done.stdout.splitlines() if "::" in line]
     compared = peers.cases() if option == "--peers" else []
     assert collected == [
+        *(f"bench/test_compiled.py::test_step_of_training[{net}]" for net in NETS),
         *(f"bench/test_compiled.py::test_compiled_step_is_not_slower[{net}]" for net in NETS),
         *(f"bench/test_kernels.py::test_kernels[{target}]" for target in TARGETS),
         *(f"bench/test_peers.py::test_peers[{case}]" for case in compared),
