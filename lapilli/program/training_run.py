@@ -11,7 +11,6 @@ from typing import Any
 from lapilli import processes
 from lapilli.errors import wrong_input
 
-from .checkpoints import CHECKPOINT
 from .ending import DIFFERS, DONE, INTERRUPTED, say
 from .preparing import Run, make_folder, make_network, open_data, prepare
 
@@ -39,6 +38,8 @@ def train(args: argparse.Namespace, group: processes.Processes) -> int:
     try:
         return group.from_first(lambda: _report(net, data, run, fitted, args, folder, is_new))
     except KeyboardInterrupt:
+        from .checkpoints import CHECKPOINT
+
         if not group.first or not (folder / CHECKPOINT).is_file():
             raise
         say(
