@@ -23,6 +23,8 @@ from .given_network import checked, network_of_file
 from .recipes import RECIPES
 
 EVERYTHING = "neurons"  # stands for small layers of every neuron
+# of the gradient that a loss gives: as the output lies in memory, or time last
+_ORDERS = (torch.preserve_format, torch.contiguous_format)
 _DENSITIES = (0.004, 0.05, 0.3)  # share of the inputs that are spikes
 _STEPS = 32
 _SAMPLES = {  # neurons of a sample of the data set
@@ -158,8 +160,9 @@ def _run(work: Work) -> None:
                 if hasattr(layer, "product"):
                     layer.product = product
             for spikes in inputs:
-                if work.trains:
-                    net.train()(spikes).sum().backward()
+                for order in _ORDERS if work.trains else ():
+                    output = net.train()(spikes)
+                    output.backward(torch.ones_like(output, memory_format=order))
                 with torch.no_grad():
                     net.eval()(spikes)
         if work.trains:
