@@ -11,11 +11,12 @@ import torch
 from lapilli.kernels.executors.dispatch import has_no_memory
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned, is_observed
 from lapilli.kernels.executors.workers import in_one_order
-from lapilli.kernels.synapses import event_convolution
+from lapilli.kernels.synapses import event_convolution, tiled_convolution
 from lapilli.kernels.synapses.event_convolution import Geometry
 from lapilli.kernels.synapses.events import Events, events_of
 from torch import Tensor
 
+from . import tensor_cores
 from .maps import (
     NO_OUTPUT,
     WORTHWHILE,
@@ -67,9 +68,52 @@ def _convolution(x: Tensor, weights: Weights, step: float, events: Events | None
         geometry = _geometry(x.shape, weights[0], options)
         return [event_convolution.gather(events, w, geometry, step) for w in weights], None
     frames = input_rows(x).view(-1, *x.shape[1:-1])
-    with true_float32(x.device, "conv"):
-        outputs = [torch.convolution(frames, w, None, *options) for w in weights]
+    outputs = [_product(frames, w, step > 0, options) for w in weights]
     return outputs, None if is_rows(x) else frames
+
+
+def _product(frames: Tensor, w: Tensor, exact: bool, options: Options) -> Tensor:
+    """Convolve frames; ``exact`` says that the weight has numbers with eight bits."""
+    stride, padding, dilation, transposed, _, groups = options
+    if exact:
+        each = zip(frames.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+        place = [_length(*numbers, transposed) for numbers in each]
+        if tensor_cores.convolves(frames, w, place, transposed, groups):
+            return tiled_convolution.convolve(
+                frames, w, place, stride, padding, dilation, groups, transposed, True
+            )
+    return _convolved(frames, w, options)
+
+
+def _length(n: int, k: int, stride: int, padding: int, dilation: int, transposed: bool) -> int:
+    """Return the height or width of a result."""
+    span = dilation * (k - 1)
+    if transposed:
+        return (n - 1) * stride - 2 * padding + span + 1
+    return (n + 2 * padding - span - 1) // stride + 1
+
+
+def _input_gradient(g: Tensor, w: Tensor, frame: list[int], exact: bool, options: Options):
+    """Return the gradient of frames of shape ``frame``."""
+    stride, padding, dilation, transposed, _, groups = options
+    exact = exact and gradient_products() == "split3"
+    if exact and tensor_cores.convolves(g, w, frame[1:], not transposed, groups):
+        return tiled_convolution.convolve(
+            g.contiguous(), w, frame[1:], stride, padding, dilation, groups, not transposed, False
+        )
+    # the gradient of the input needs the shape of the input only
+    source = g.new_empty(1).expand(g.shape[0], *frame)
+    return _convolve_back(g, source, w, options, (True, False))[0]
+
+
+def _weight_gradient(g: Tensor, frames: Tensor, w: Tensor, options: Options) -> Tensor:
+    stride, padding, dilation, transposed, _, groups = options
+    small, large = (frames, g) if transposed else (g, frames)
+    if gradient_products() == "split3" and tensor_cores.adds_up(small, large, groups):
+        return tiled_convolution.gradient_of_weight(
+            g.contiguous(), frames, w.shape[2:], stride, padding, dilation, groups, transposed
+        )
+    return _convolve_back(g, frames, w, options, (False, True))[1]
 
 
 def _convolve_back(g, frames, w, options: Options, wanted: tuple[bool, bool]):
@@ -130,13 +174,13 @@ def _kernel_gradient(g, kept: Events | Tensor, w: Tensor, shape: torch.Size, opt
     if isinstance(kept, Events):
         return event_convolution.scatter(kept, g.contiguous(), _geometry(shape, w, options))
     frames = (input_rows(kept) if kept.shape == shape else kept).view(-1, *shape[1:-1])
-    return _convolve_back(g, frames, w, options, (False, True))[1]
+    return _weight_gradient(g, frames, w, options).contiguous()
 
 
 def _save_convolution(ctx, inputs, output):
-    x, w, w_im, *options, _, _, learning = inputs
+    x, w, w_im, *options, _, step, learning = inputs
     ctx.set_materialize_grads(False)
-    ctx.options, ctx.shape = options, x.shape
+    ctx.options, ctx.shape, ctx.exact = options, x.shape, step > 0
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(x if learning else None, w, w_im, *output[2:])
 
@@ -144,7 +188,7 @@ def _save_convolution(ctx, inputs, output):
 def _convolution_backward(ctx, g, g_im, *_others):
     x, w, w_im, bits, counts = ctx.saved_tensors
     g_x, for_weights = _gradients_of_convolution(
-        ctx.needs_input_grad, (g, g_im), (w, w_im), ctx.shape, ctx.options,
+        ctx.needs_input_grad, (g, g_im), (w, w_im), ctx.exact, ctx.shape, ctx.options,
         lambda gradient, weight: convolution_weight_bwd(
             gradient.contiguous(), x, bits, counts, weight, *ctx.options
         ),
@@ -152,21 +196,21 @@ def _convolution_backward(ctx, g, g_im, *_others):
     return g_x, *for_weights, *(None,) * 8
 
 
-def _gradients_of_convolution(needs, gradients, weights, shape, options, of_weight):
+def _gradients_of_convolution(needs, gradients, weights, exact, shape, options, of_weight):
     """Return the gradients of the input and of two weights, None where nobody asks."""
     g_x = None
     both = zip(gradients, weights, strict=True)
     pairs = [(g, w) for g, w in both if g is not None and w is not None]
     if needs[0] and pairs:
         (g, w), (g_im, w_im) = (*pairs, (None, None))[:2]
-        frames = convolution_input_bwd(g, g_im, w, w_im, list(shape[1:-1]), *options)
+        frames = convolution_input_bwd(g, g_im, w, w_im, list(shape[1:-1]), *options, exact)
         g_x = from_frames(frames, shape)
     asked = zip(gradients, weights, needs[1:3], strict=True)
     return g_x, [None if g is None or not wanted else of_weight(g, w) for g, w, wanted in asked]
 
 
 def _save_convolution_input_bwd(ctx, inputs, output):
-    g, g_im, w, w_im, _, *options = inputs
+    g, g_im, w, w_im, _, *options, _ = inputs
     ctx.options = _options(*options)
     ctx.save_for_backward(g, g_im, w, w_im)
 
@@ -180,7 +224,7 @@ def _convolution_input_bwd_backward(ctx, gg):
         for_w.append(
             None if absent else _convolve_back(gradient, gg, weight, ctx.options, (False, True))[1]
         )
-    return *for_g, *for_w, *(None,) * 6
+    return *for_g, *for_w, *(None,) * 7
 
 
 def _convolved(frames: Tensor, w: Tensor, options: Options) -> Tensor:
@@ -216,7 +260,7 @@ class _Convolution(torch.autograd.Function):
         most = _most_of_frames(x, weights, product, options, learning)
         events = events_of(x, most) if most > 0 else None
         outputs, frames = _convolution(x, weights, step, events, options)
-        ctx.options = options
+        ctx.options, ctx.exact = options, step > 0
         keep(ctx, x, weights, frames if events is None else events, learning)
         return tuple(outputs)
 
@@ -237,7 +281,7 @@ class _Convolution(torch.autograd.Function):
         missing = (None,) * (2 - count)
         g_x, for_weights = _gradients_of_convolution(
             (*ctx.needs_input_grad[4:], *(False,) * (2 - count)), (*gradients, *missing),
-            (*weights, *missing), ctx.shape, options, of_weight,
+            (*weights, *missing), ctx.exact, ctx.shape, options, of_weight,
         )  # fmt: skip
         return None, None, None, None, g_x, *for_weights[:count]
 

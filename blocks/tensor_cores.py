@@ -8,16 +8,20 @@ Each product of two bfloat16 is exact in float32, and sums are those of float32:
 
 Sums of spikes, and of graded events on the grid of the states, are exact as long as they have 24
 bits, in any order of the terms: the result is that of integers, bit for bit. A device proves that
-once, before it is used.
+once, before it is used, of matrices and of convolutions (kernels/synapses/tiled_convolution.py).
 
 Only CUDA devices are asked; elsewhere a product is a plain float32 product.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from lapilli.kernels.executors.dispatch import has_no_memory
+from lapilli.kernels.synapses import tiled_convolution
 from lapilli.kernels.synapses.bfloat16 import terms
+from lapilli.kernels.synapses.tiled_convolution import Pair
 from torch import Tensor
 
 GradientProducts = Literal["split3", "strict", "tf32"]
@@ -33,9 +37,10 @@ def set_gradient_products(mode: GradientProducts) -> None:
     Parameters
     ----------
     mode
-        ``"split3"`` (default): the gradient of the input on tensor cores, as three bfloat16, where
-        the weights are quantised; else as ``"strict"``. ``"strict"``: float32. ``"tf32"``: all on
-        tensor cores with 10 bits, the quickest; gradients are off by up to 1e-3 of the largest.
+        ``"split3"`` (default): on tensor cores, as three bfloat16, the gradient of the input where
+        the weights are quantised, and of the weights of convolutions; else as ``"strict"``.
+        ``"strict"``: float32. ``"tf32"``: all on tensor cores with 10 bits, the quickest; gradients
+        are off by up to 1e-3 of the largest.
 
     Raises
     ------
@@ -99,3 +104,91 @@ def usable(device: torch.device) -> bool:
     except (RuntimeError, TypeError):  # this torch or this device has no such product
         return False
     return torch.equal(got.cpu().double(), want)
+
+
+# Convolutions
+
+_LEAST_ROWS = 8  # channels of a group: fewer leave most of a tensor core idle
+
+
+def convolves(x: Tensor, w: Tensor, place: Sequence[int], transposed: bool, groups: int) -> bool:
+    """Whether tensor cores convolve frames with a weight of bfloat16 numbers.
+
+    ``place`` are height and width of the result; ``transposed`` asks for the transpose.
+    """
+    if has_no_memory(x) or not convolutions_usable(x.device):
+        return False
+    rows = w.shape[1] if transposed else w.shape[0] // groups
+    channels = x.shape[1], rows * groups
+    size, place = (x.shape[2], x.shape[3]), (place[0], place[1])
+    return rows >= _LEAST_ROWS and tiled_convolution.fits(
+        x.shape[0], channels, size, place, groups, w.numel()
+    )
+
+
+def adds_up(a: Tensor, b: Tensor, groups: int) -> bool:
+    """Whether tensor cores compute the gradient of a weight from frames on both of its sides."""
+    if has_no_memory(a) or not convolutions_usable(a.device):
+        return False
+    channels, place = (b.shape[1], a.shape[1]), (a.shape[2], a.shape[3])
+    return a.shape[1] // groups >= _LEAST_ROWS and tiled_convolution.fits(
+        a.shape[0], channels, (b.shape[2], b.shape[3]), place, groups, 0
+    )
+
+
+@functools.cache
+def convolutions_usable(device: torch.device) -> bool:
+    """Whether ``device`` convolves as tiled_convolution.py says: tried once."""
+    return usable(device) and convolutions_are_exact(device)
+
+
+def convolutions_are_exact(device: torch.device) -> bool:
+    """Convolve integers, forward and back, and compare with float64."""
+    stride: Pair
+    stride, margin, dilation = (2, 1), (1, 0), (1, 2)
+    codes = (torch.arange(16 * 3 * 3 * 3) % 256 - 128).view(16, 3, 3, 3).double() / 32
+    events = torch.arange(2 * 3 * 11 * 9).view(2, 3, 11, 9).double()
+    place = 6, 5
+    gradients = torch.arange(2 * 16 * 30).view(2, 16, *place).double()
+    options = stride, margin, dilation
+
+    def on_device(x: Tensor) -> Tensor:
+        return x.float().to(device)
+
+    def equal(got: Tensor, want: Tensor) -> bool:
+        return torch.equal(got.cpu().double(), want)
+
+    # 12 bits, spikes, and 24 bits where a sum has one term
+    graded = events * 1297 % 4096 - 2048
+    single = torch.zeros(16, 3, 3, 3).double()
+    single[:3, :, 1, 1] = torch.eye(3) / 4
+    whole = events * 14_983_721 % (1 << 24) - (1 << 23)
+    shifted = gradients * 14_983_721 % (1 << 24) - (1 << 23)
+    forward = ((graded / 4096, codes), ((graded > 0).double(), codes), (whole, single))
+    back = ((gradients % 255 - 127, codes), (shifted, single))
+    try:
+        for x, w in forward:
+            got = tiled_convolution.convolve(
+                on_device(x), on_device(w), place, *options, 1, False, True
+            )
+            if not equal(got, torch.nn.functional.conv2d(x, w, None, *options)):
+                return False
+        for g, w in back:
+            got = tiled_convolution.convolve(
+                on_device(g), on_device(w), (11, 9), *options, 1, True, False
+            )
+            if not equal(got, torch.nn.grad.conv2d_input(events.shape, w, g, *options)):
+                return False
+        # spikes and 17 bits, and more than eight bits on both sides
+        for x, g in (
+            ((graded > 0).double(), gradients * 7919 % (1 << 17)),
+            (graded % 512, gradients * 7919 % 512),
+        ):
+            got = tiled_convolution.gradient_of_weight(
+                on_device(g), on_device(x), (3, 3), *options, 1, False
+            )
+            if not equal(got, torch.nn.grad.conv2d_weight(x, codes.shape, g, *options)):
+                return False
+    except (RuntimeError, TypeError):  # this device has no such products
+        return False
+    return True

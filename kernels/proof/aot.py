@@ -28,7 +28,7 @@ from lapilli.kernels.executors.dispatch import execute, launch_options, walk_con
 from lapilli.kernels.executors.passes import without_coalescing
 from lapilli.kernels.executors.rows import BLOCK
 from lapilli.kernels.recurrences import recurrent, recurrent_triton
-from lapilli.kernels.synapses import bfloat16
+from lapilli.kernels.synapses import bfloat16, tiled_convolution
 from torch import Tensor
 from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
@@ -117,17 +117,24 @@ def terms_launches(call: Callable[[], Any]) -> list[Launch]:
     return _direct(call, bfloat16, bfloat16)
 
 
-def _direct(call: Callable[[], Any], chooses: ModuleType, launches: ModuleType) -> list[Launch]:
+def convolution_launches(call: Callable[[], Any]) -> list[Launch]:
+    """Return what a ``call`` of tiled_convolution.py launches on a GPU, running none of it."""
+    return _direct(call, None, tiled_convolution)
+
+
+def _direct(
+    call: Callable[[], Any], chooses: ModuleType | None, launches: ModuleType
+) -> list[Launch]:
     """Record what a module launches without ``execute``, and one chooses by the executor."""
     recorded: list[Launch] = []
 
     def record(kernel, grid, args, constants, threads=BLOCK):
         recorded.append(Launch(kernel, args, constants, threads))
 
-    with (
-        mock.patch.object(launches, "launch", record),
-        mock.patch.object(chooses, "executor", return_value="triton"),
-    ):
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(launches, "launch", record))
+        if chooses is not None:
+            patches.enter_context(mock.patch.object(chooses, "executor", return_value="triton"))
         call()
     return recorded
 

@@ -16,9 +16,17 @@ from lapilli.kernels.recurrences.recurrent import recurrent
 from lapilli.kernels.recurrences.recurrent_triton import SAMPLES
 from lapilli.kernels.synapses.bfloat16 import terms
 from lapilli.kernels.synapses.quantize import quantize_8bit
+from lapilli.kernels.synapses.tiled_convolution import convolve, gradient_of_weight
 from torch import Tensor
 
-from .aot import Launch, launches, recurrent_launches, signature, terms_launches
+from .aot import (
+    Launch,
+    convolution_launches,
+    launches,
+    recurrent_launches,
+    signature,
+    terms_launches,
+)
 from .calls import ADAPTATION, RECURRENCES, ROTATION, Recurrence
 
 STEPS = 300  # of the sequences that are recorded
@@ -82,7 +90,7 @@ class Entry:
     neurons: int  # of a sample
     steps: int  # of the sequence
     lanes: int  # neurons of a program, all samples together
-    chunk: int  # steps that a pass of the main loop advances
+    chunk: float  # steps that a pass of the main loop advances
     bytes: float  # of the launch's tensors, a neuron-step
     products: int = 0  # multiply-adds of matrix units, of a program in a pass
 
@@ -99,6 +107,8 @@ def entries(*wanted: str) -> Iterator[Entry]:
         yield from _quantize()
     if "terms" in wanted:
         yield _terms()
+    if "convolution" in wanted:
+        yield from _convolution()
     if "recurrent" in wanted:
         for layer in LAYERS:
             yield from _layer_uses(layer)
@@ -106,7 +116,7 @@ def entries(*wanted: str) -> Iterator[Entry]:
 
 def names() -> list[str]:
     """Names that ``entries`` takes."""
-    return [*RECURRENCES, "quantize", "terms", "recurrent"]
+    return [*RECURRENCES, "quantize", "terms", "convolution", "recurrent"]
 
 
 def _series(batch: int, neurons: int) -> Tensor:
@@ -182,6 +192,38 @@ def _terms() -> Entry:
     return Entry(
         "terms", "inference", launch, NEURONS, 1, each, 1, _bytes(launch, BATCH) / x.numel()
     )
+
+
+def _convolution() -> Iterator[Entry]:
+    """3 x 3 from 16 to 32 channels; an output counts as a neuron, and a frame as a sample.
+
+    Of the gradient of the weight, each tile of columns reads them all. The main loop goes through
+    the products of an output, or through positions.
+    """
+    x, y = torch.empty(BATCH, 16, 32, 32), torch.empty(BATCH, 32, 32, 32)
+    w = torch.empty(32, 16, 3, 3)
+    options = (1, 1), (1, 1), (1, 1), 1
+
+    def call() -> None:
+        convolve(x, w, (32, 32), *options, False, True)
+        convolve(y, w, (32, 32), *options, True, False)
+        gradient_of_weight(y, x, (3, 3), *options, False)
+
+    forward, back, weight = convolution_launches(call)
+    for mode, launch, made, inner in (("inference", forward, y, 16), ("backward", back, x, 32)):
+        block, each, positions = launch.constants[-3:]
+        looks = launch.constants[1]  # the rest of a tile of spikes is nothing
+        yield Entry(
+            "convolution", mode, launch, made[0].numel(), 1, block * positions,
+            1 / (-(-inner // each) * 9), _bytes(launch, BATCH) / made.numel(),
+            (1 if looks else 3) * block * each * positions,
+        )  # fmt: skip
+    block, columns, positions = weight.constants[-3:]
+    tiles = -(-16 * 9 // columns)
+    yield Entry(
+        "convolution", "backward, weight", weight, tiles * y[0].numel(), 1, block * positions, 1,
+        _bytes(weight, BATCH) / (tiles * y.numel()), 3 * block * columns * positions,
+    )  # fmt: skip
 
 
 def _layer_uses(layer: Layer) -> Iterator[Entry]:
