@@ -50,7 +50,7 @@ def _multiplied(a, b, total, DOT: tl.constexpr):
 @jit
 def _holds_more(rest):
     """Whether anything is left, or not a number: the same answer for all of a program."""
-    return tl.max(tl.max(tl.where(rest == 0.0, 0, 1), 1), 0) > 0
+    return tl.max(tl.where(rest == 0.0, 0, 1)) > 0
 
 
 @jit
