@@ -26,7 +26,9 @@ def stored(row: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a row: no prediction, but what the compiler made."""
     return {
         "counters": {name: row[name] for name in (*COUNTERS, *EXECUTED) if name in row},
-        "narrowest": {kind: min(map(int, row[f"{kind}s"])) for kind in ("load", "store")},
+        "narrowest": {
+            kind: min(map(int, row[f"{kind}s"])) for kind in ("load", "store") if row[f"{kind}s"]
+        },
     }
 
 

@@ -148,14 +148,13 @@ def convolution_fwd(
 def convolution_input_bwd(
     g: Tensor, g_im: Tensor | None, w: Tensor, w_im: Tensor | None, frame: list[int],
     stride: list[int], padding: list[int], dilation: list[int], transposed: bool, groups: int,
+    exact: bool,
 ) -> Tensor:  # fmt: skip
-    """Return the gradient of the input as frames."""
+    """Return the gradient of the input as frames; ``exact`` is that of ``_product``."""
     options = _options(stride, padding, dilation, transposed, groups)
-    # the gradient of the input needs the shape of the input only
-    source = g.new_empty(1).expand(g.shape[0], *frame)
-    total, _ = _convolve_back(g, source, w, options, (True, False))
-    if g_im is not None:
-        total += _convolve_back(g_im, source, w_im, options, (True, False))[0]
+    total = _input_gradient(g, w, frame, exact, options)
+    if g_im is not None and w_im is not None:
+        total += _input_gradient(g_im, w_im, frame, exact, options)
     return total.contiguous()
 
 

@@ -96,7 +96,8 @@ for t in ("s32", "s64"):
     _define(f"mul.lo.{t}", t, f"{t} {t}", np.multiply)
     _define(f"mad.lo.{t}", t, f"{t} {t} {t}", lambda a, b, c: a * b + c)
 _define("sub.s32", "s32", "s32 s32", np.subtract)
-_define("div.s32", "s32", "s32 s32", _divide)
+for t in ("s32", "u32"):
+    _define(f"div.{t}", t, f"{t} {t}", _divide)
 _define("abs.s32", "s32", "s32", np.abs)
 _define("neg.s32", "s32", "s32", np.negative)
 for t in ("s32", "u32"):
@@ -104,10 +105,15 @@ for t in ("s32", "u32"):
     d = TYPES[w]
     _define(f"mul.wide.{t}", w, f"{t} {t}", lambda a, b, d=d: a.astype(d) * b.astype(d))
     _define(f"mad.wide.{t}", w, f"{t} {t} {w}", lambda a, b, c, d=d: a.astype(d) * b.astype(d) + c)
+    _define(
+        f"mul.hi.{t}", t, f"{t} {t}", lambda a, b, d=d: (a.astype(d) * b.astype(d)) >> d(32)
+    )
     _define(f"min.{t}", t, f"{t} {t}", np.minimum)
     _define(f"max.{t}", t, f"{t} {t}", np.maximum)
     _define(f"shr.{t}", t, f"{t} u32", _right)
     _define(f"bfe.{t}", t, f"{t} u32 u32", _extract)
+_define("mul.lo.s16", "s16", "s16 s16", np.multiply)
+_define("shr.u16", "u16", "u16 u32", _right)
 for t in ("b16", "b32", "b64"):
     _define(f"shl.{t}", t, f"{t} u32", _left)
 for t in ("b16", "b32", "b64", "pred"):

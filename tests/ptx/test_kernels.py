@@ -6,9 +6,11 @@ catalogue leaves out: states, graded and shifted spikes, dynamics, other scales.
 
 from dataclasses import replace
 from itertools import chain
+from unittest import mock
 
 import pytest
 import torch
+from lapilli.kernels.executors import dispatch
 from lapilli.kernels.executors.dispatch import FULL
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.proof import aot, catalogue
@@ -17,7 +19,7 @@ from recurrences import TABLE, most_of
 
 from ptx.launcher import key_of
 from ptx.schedule import Schedule
-from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
+from ptx.work import CONVOLUTIONS, ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 slow = pytest.mark.slow
@@ -91,6 +93,17 @@ def test_entries_of_matrices(work, target):
     work.check(target, SCHEDULES[1])
 
 
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=() if t == "sm_90" else slow) for t in TARGETS]
+)
+@pytest.mark.parametrize(
+    "work",
+    [pytest.param(w, marks=slow if k else (), id=str(w)) for k, w in enumerate(CONVOLUTIONS)],
+)
+def test_convolutions(work, target):
+    work.check(target, SCHEDULES[0], exact=True)
+
+
 def _same(work, target, schedules, **how):
     answers = [work.run(target, s, **how)[1] for s in schedules]
     for outputs, gradients in answers[1:]:
@@ -143,6 +156,9 @@ def test_every_entry_of_the_catalogue_is_run():
     for work in ENTRIES:
         note(aot.launches(work.call))
         note(aot.terms_launches(work.call) if work.name.startswith("terms") else [])
+    for work in CONVOLUTIONS:
+        with mock.patch.object(dispatch, "executor", return_value="triton"):
+            note(aot.convolution_launches(work.call))
     for layer in LAYERS:
         note(aot.recurrent_launches(layer.work().call))
     missing = []

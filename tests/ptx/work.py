@@ -7,6 +7,9 @@ from typing import Any
 from unittest import mock
 
 import torch
+from lapilli.blocks import tensor_cores
+from lapilli.blocks.convolution import convolve
+from lapilli.kernels.executors import dispatch
 from lapilli.kernels.proof.calls import Recurrence as Called
 from lapilli.kernels.proof.catalogue import SHAPED
 from lapilli.kernels.recurrences import decays
@@ -244,10 +247,50 @@ def split(rows: int, columns: int) -> Work:
     )
 
 
+def convolved(shape: tuple[int, ...], outputs: int, **options: Any) -> Work:
+    """Return a convolution of ``[N, C, H, W, T]`` with a kernel of 3 x 3.
+
+    Numbers are whole, those of the frames with more bits than a bfloat16 has.
+    """
+    options = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1} | options
+
+    def call() -> Answer:
+        def whole(most: int, *size: int) -> Tensor:
+            return torch.randint(-most, most, size, generator=random).float()
+
+        random, groups = _seed(), options["groups"]
+        ends = (outputs, shape[1] // groups)
+        if "transposed" in options:
+            ends = (shape[1], outputs // groups)
+        n, c, h, w, t = shape
+        x = whole(300, n, t, c, h, w).movedim(1, -1).requires_grad_()  # as blocks have it
+        weight = whole(31, *ends, 3, 3).requires_grad_()
+        with (
+            mock.patch.object(tensor_cores, "convolutions_usable", _has_kernels),
+            mock.patch.object(tensor_cores, "_LEAST_ROWS", 1),
+        ):
+            (y,) = convolve(x, weight, product="dense", step=1.0, **options)
+            gradients = torch.autograd.grad(y, (x, weight), whole(300, *y.shape))
+        return [y.detach()], [*gradients]
+
+    more = "".join(f", {k} {v}" for k, v in options.items())
+    return Work(f"convolution, {shape} to {outputs}{more}", call)
+
+
+def _has_kernels(device: torch.device) -> bool:
+    return dispatch.executor(device) == "triton"
+
+
 def _seed() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+CONVOLUTIONS = [
+    # every use of the catalogue; entries out of order, strides, groups, a transpose
+    convolved((1, 16, 7, 6, 2), 32, padding=(1, 1)),
+    convolved((1, 5, 6, 7, 1), 9, stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+    convolved((2, 10, 4, 4, 1), 34, groups=2, stride=(1, 2), transposed=True),
+]
 ENTRIES = [
     *(quantised(n) for n in (1, 127, 128, 129, 1000)),
     *(split(*size) for size in ((1, 2), (3, 31), (2, 600))),
