@@ -106,6 +106,12 @@ def test_tensor_cores_are_exact_and_used():
     same(got, want.float())
 
 
+def test_convolutions_on_tensor_cores_are_exact_and_used():
+    if torch.version.hip or torch.cuda.get_device_capability()[0] < 8:
+        pytest.skip("this device has no bfloat16 products that accumulate in float32")
+    assert tensor_cores.convolutions_usable(torch.device("cuda", torch.cuda.current_device()))
+
+
 def step(module, x, upstream):
     y = module(x)
     return y, torch.autograd.grad(

@@ -132,6 +132,7 @@ def stand_in(compiles: bool = True, **options: Any) -> Iterator[StandIn]:
             (dispatch, "_gpu", lambda device: "cuda"),
             (recurrent_triton, "_shared_memory", lambda device: gpu.shared),
             (tensor_cores, "usable", lambda device: True),
+            (tensor_cores, "convolutions_usable", lambda device: True),
             (tensor_cores, "_product", _product),
             (again, "_known", {}),
         ):

@@ -146,7 +146,9 @@ def _gathered(
 
 
 @jit
-def _entries(first, inner, KH: tl.constexpr, KW: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr):
+def _entries(
+    first, inner, KH: tl.constexpr, KW: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr
+):
     """Return entries (c, k, l) of a weight from a step of the loop over them, and which there are.
 
     With ``TAPS`` a step has one (k, l), the same for all of a tile; else (c, k, l) go on by l.
@@ -171,7 +173,8 @@ def _convolve_kernel(
     w_ptr,  # [groups * rows, inner, KH, KW] float32; transposed, [groups * inner, rows, KH, KW]
     y_ptr,  # [frames, groups * rows, tall, wide] float32, out
     M, rows, inner, height, width, tall, wide, margin_y, margin_x,
-    TRANSPOSED: tl.constexpr, LOOKS: tl.constexpr, TAPS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
+    TRANSPOSED: tl.constexpr, LOOKS: tl.constexpr, TAPS: tl.constexpr,
+    KH: tl.constexpr, KW: tl.constexpr,
     SY: tl.constexpr, SX: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, DOT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
@@ -183,17 +186,17 @@ def _convolve_kernel(
     x_ptr += (frame.to(tl.int64) * groups + group) * inner * (height * width)
     y_ptr += (frame.to(tl.int64) * groups + group) * rows * area
     w_ptr += group.to(tl.int64) * rows * inner * (KH * KW)
+    across, down = (
+        1,
+        inner,
+    )  # entries of a weight from one channel that is read, or made, to the next
+    if TRANSPOSED:
+        across, down = rows, 1
     total = tl.zeros([BLOCK_R, BLOCK_M], tl.float32)
-    if TAPS:
-        steps = tl.cdiv(inner, BLOCK_K) * (KH * KW)
-    else:
-        steps = tl.cdiv(inner * (KH * KW), BLOCK_K)
+    steps = tl.cdiv(inner, BLOCK_K) * (KH * KW) if TAPS else tl.cdiv(inner * (KH * KW), BLOCK_K)
     for step in range(steps):
         c, k, l, tap, some = _entries(step, inner, KH, KW, TAPS, BLOCK_K)
-        if TRANSPOSED:
-            pair = (c * rows)[None, :] + r[:, None]
-        else:
-            pair = c[None, :] + (r * inner)[:, None]
+        pair = (c * across)[None, :] + (r * down)[:, None]
         w = tl.load(
             w_ptr + pair * (KH * KW) + tap[None, :],
             mask=(r < rows)[:, None] & some[None, :], other=0.0,
@@ -263,9 +266,7 @@ def _rows_of(rows: int) -> int:
     return 16 if rows <= 16 else 32
 
 
-def fits(
-    frames: int, channels: Pair, size: Pair, place: Pair, groups: int, weights: int
-) -> bool:
+def fits(frames: int, channels: Pair, size: Pair, place: Pair, groups: int, weights: int) -> bool:
     """Whether offsets within a program fit 32 bits, and the grid what CUDA allows.
 
     ``channels`` and sizes are those of the frames that are read and of those that are written.
@@ -324,7 +325,8 @@ def convolve(
     launch(
         _convolve_kernel, (-(-M // _POSITIONS), -(-rows // block), groups),
         (x, w, y, M, rows, inner, height, width, *place, *margin),
-        (transposed, looks, taps, kh, kw, *stride, *dilation, _OPERAND, block, _ENTRIES, _POSITIONS),
+        (transposed, looks, taps, kh, kw, *stride, *dilation,
+         _OPERAND, block, _ENTRIES, _POSITIONS),
     )  # fmt: skip
     return y
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from lapilli.kernels.executors.dispatch import FULL
+from lapilli.kernels.proof import catalogue
 from lapilli.kernels.proof.aot import compile_launch, launches, recurrent_launches
 from lapilli.kernels.recurrences import recurrent_triton
 from lapilli.kernels.recurrences.recurrent import recurrent
@@ -235,6 +236,13 @@ def test_recurrent_kernels_write_nothing_that_is_on_its_way(name, neurons):
     forward, *_, backward = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
     for launch in (forward, backward):
         _assert_apart(launch, rereads=used_form(launch) == recurrent_triton.STREAMED.value)
+
+
+@pytest.mark.parametrize("mode", ["inference", "backward", "backward, weight"])
+def test_convolutions_write_nothing_that_is_on_its_way(mode):
+    (entry,) = (e for e in catalogue.entries("convolution") if e.mode == mode)
+    copied, stored = _assert_apart(entry.launch)
+    assert (copied, stored) == (2, 1)
 
 
 LOOP = """

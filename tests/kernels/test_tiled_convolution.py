@@ -64,7 +64,9 @@ class Case:
 
     def convolve(self, x, w):
         """Run the map of blocks on rows ``[N, T, C, H, W]``, which it takes as a view."""
-        (y,) = convolution.convolve(x.movedim(1, -1), w, product="dense", step=1.0, **self.options())
+        (y,) = convolution.convolve(
+            x.movedim(1, -1), w, product="dense", step=1.0, **self.options()
+        )
         return y
 
     def expected(self, x, w):
@@ -216,7 +218,9 @@ def test_blocks_are_the_same_on_tensor_cores(name, tensor_cores_here, monkeypatc
         y = block(leaf)
         torch.manual_seed(0)
         learned = [p for p in block.synapse.parameters() if p.requires_grad]
-        results.append([y.detach(), *torch.autograd.grad(y, [leaf, *learned], torch.randn(y.shape))])
+        results.append(
+            [y.detach(), *torch.autograd.grad(y, [leaf, *learned], torch.randn(y.shape))]
+        )
         count = weights * (len(ALL) if mode == "split3" else 1)
         assert len(tensor_cores_here) == (count if here else 0)
     for others in results[:-1]:
@@ -262,7 +266,7 @@ def test_in_the_interpreter():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     count = len(CASES if os.environ.get("LAPILLI_SLOW") == "1" else SOON)
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 2 * count + 6
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 2 * count + 7
 
 
 def test_few_rows_and_large_offsets_are_left_to_torch(monkeypatch):
@@ -294,11 +298,17 @@ def forms():
         frames, made = torch.empty(2, inner, 16, 16), torch.empty(2, rows, 16, 16)
         w = torch.empty(rows, inner, kernel, kernel)
         options = (stride,) * 2, (1, 1), (1, 1), 1
-        yield lambda f=frames, w=w, o=options: tiled_convolution.convolve(f, w, (8, 8), *o, False, True)
-        yield lambda f=made, w=w, o=options: tiled_convolution.convolve(f, w, (32, 32), *o, True, False)
+        yield lambda f=frames, w=w, o=options: tiled_convolution.convolve(
+            f, w, (8, 8), *o, False, True
+        )
+        yield lambda f=made, w=w, o=options: tiled_convolution.convolve(
+            f, w, (32, 32), *o, True, False
+        )
         for turned in (False, True):
-            yield lambda g=made, x=frames, k=kernel, o=options, t=turned: (
-                tiled_convolution.gradient_of_weight(g, x, (k, k), *o, t)
+            yield (
+                lambda g=made, x=frames, k=kernel, o=options, t=turned: (
+                    tiled_convolution.gradient_of_weight(g, x, (k, k), *o, t)
+                )
             )
 
 

@@ -105,9 +105,7 @@ for t in ("s32", "u32"):
     d = TYPES[w]
     _define(f"mul.wide.{t}", w, f"{t} {t}", lambda a, b, d=d: a.astype(d) * b.astype(d))
     _define(f"mad.wide.{t}", w, f"{t} {t} {w}", lambda a, b, c, d=d: a.astype(d) * b.astype(d) + c)
-    _define(
-        f"mul.hi.{t}", t, f"{t} {t}", lambda a, b, d=d: (a.astype(d) * b.astype(d)) >> d(32)
-    )
+    _define(f"mul.hi.{t}", t, f"{t} {t}", lambda a, b, d=d: (a.astype(d) * b.astype(d)) >> d(32))
     _define(f"min.{t}", t, f"{t} {t}", np.minimum)
     _define(f"max.{t}", t, f"{t} {t}", np.maximum)
     _define(f"shr.{t}", t, f"{t} u32", _right)

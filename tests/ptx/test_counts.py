@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled 
 
 @pytest.mark.parametrize(
     "name",
-    ["cuba", *(pytest.param(n, marks=pytest.mark.slow)
-               for n in catalogue.names() if n not in ("cuba", "terms", "convolution", "recurrent"))],
+    ["cuba", *(pytest.param(n, marks=pytest.mark.slow) for n in catalogue.names()
+               if n not in ("cuba", "terms", "convolution", "recurrent"))],
 )  # fmt: skip
 def test_sectors_hold_what_is_accessed_and_nothing_else(name):
     """Neighbours in memory, one a thread: as the report reads it from the machine code."""

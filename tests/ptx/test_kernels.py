@@ -19,7 +19,18 @@ from recurrences import TABLE, most_of
 
 from ptx.launcher import key_of
 from ptx.schedule import Schedule
-from ptx.work import CONVOLUTIONS, ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
+from ptx.work import (
+    CONVOLUTIONS,
+    ENTRIES,
+    LAYERS,
+    SCHEDULES,
+    SHAPES,
+    Work,
+    listed,
+    modes,
+    walk,
+    walks,
+)
 
 pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 slow = pytest.mark.slow
@@ -94,11 +105,12 @@ def test_entries_of_matrices(work, target):
 
 
 @pytest.mark.parametrize(
-    "target", [pytest.param(t, marks=() if t == "sm_90" else slow) for t in TARGETS]
-)
-@pytest.mark.parametrize(
-    "work",
-    [pytest.param(w, marks=slow if k else (), id=str(w)) for k, w in enumerate(CONVOLUTIONS)],
+    ("work", "target"),
+    [
+        pytest.param(w, t, marks=slow if k or t != "sm_90" else (), id=f"{w}-{t}")
+        for k, w in enumerate(CONVOLUTIONS)
+        for t in TARGETS[: 1 if k else None]
+    ],
 )
 def test_convolutions(work, target):
     work.check(target, SCHEDULES[0], exact=True)
