@@ -116,7 +116,7 @@ def convolves(x: Tensor, w: Tensor, place: Sequence[int], transposed: bool, grou
 
     ``place`` are height and width of the result; ``transposed`` asks for the transpose.
     """
-    if has_no_memory(x) or not convolutions_usable(x.device):
+    if has_no_memory(x) or w.dtype != torch.float32 or not convolutions_usable(x.device):
         return False
     rows = w.shape[1] if transposed else w.shape[0] // groups
     channels = x.shape[1], rows * groups
@@ -189,6 +189,6 @@ def convolutions_are_exact(device: torch.device) -> bool:
             )
             if not equal(got, torch.nn.grad.conv2d_weight(x, codes.shape, g, *options)):
                 return False
-    except (RuntimeError, TypeError):  # this device has no such products
+    except Exception:  # whatever a compiler or a device has against it
         return False
     return True

@@ -22,7 +22,7 @@ if BACKEND == "interpret":
 # 1 or a multiple of 16: for another batch size, number of steps or threshold.
 WHOLE_NUMBERS = (
     "per", "per_bias", "words", "theta", "step", "limit", "lag", "steps", "N", "T", "C", "M",
-    "span", "rows", "inner", "height", "width", "tall", "wide", "margin_y", "margin_x",
+    "span", "from_c", "from_h", "from_w", "to_c", "to_h", "to_w", "margin_y", "margin_x",
 )  # fmt: skip
 
 try:

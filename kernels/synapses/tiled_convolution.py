@@ -92,7 +92,7 @@ def _add_split(g, x, total, FIRST: tl.constexpr, DOT: tl.constexpr):
 
 
 @jit
-def _positions(first, M, area, wide, BLOCK: tl.constexpr):
+def _positions(first, M, area, to_w, BLOCK: tl.constexpr):
     """Return the frame of the first of some positions, and of each one its place.
 
     Frames after that one, place in the frame, row, column, and whether there is such a position.
@@ -101,8 +101,8 @@ def _positions(first, M, area, wide, BLOCK: tl.constexpr):
     frame = first // area
     f = m // area
     at = m - f * area
-    y = at // wide
-    return frame, f - frame, at, y, at - y * wide, m < M
+    y = at // to_w
+    return frame, f - frame, at, y, at - y * to_w, m < M
 
 
 @jit
@@ -116,7 +116,7 @@ def _reached(place, margin, STRIDE: tl.constexpr, TRANSPOSED: tl.constexpr):
 
 @jit
 def _gathered(
-    ptr, f, y, x, here, c, k, l, some, channels, height, width, margin_y, margin_x,
+    ptr, f, y, x, here, c, k, l, some, channels, from_h, from_w, margin_y, margin_x,
     SY: tl.constexpr, SX: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr,
     TRANSPOSED: tl.constexpr,
 ):  # fmt: skip
@@ -132,22 +132,22 @@ def _gathered(
     k, l = k * (SIGN * DY), l * (SIGN * DX)
     row = tl.where(here, y, _FAR)[None, :] + k[:, None]
     column = x[None, :] + l[:, None]
-    f = f * (channels * height * width)
-    c = c * (height * width)
+    f = f * (channels * from_h * from_w)
+    c = c * (from_h * from_w)
     if DIVIDED:
         down, across = row // SY, column // SX
         inside = (down * SY == row) & (across * SX == column)
-        inside &= (down.to(tl.uint32) < height) & (across.to(tl.uint32) < width)
-        at = f[None, :] + c[:, None] + down * width + across
+        inside &= (down.to(tl.uint32) < from_h) & (across.to(tl.uint32) < from_w)
+        at = f[None, :] + c[:, None] + down * from_w + across
     else:
-        inside = (row.to(tl.uint32) < height) & (column.to(tl.uint32) < width)
-        at = (f + y * width + x)[None, :] + (c + k * width + l)[:, None]
+        inside = (row.to(tl.uint32) < from_h) & (column.to(tl.uint32) < from_w)
+        at = (f + y * from_w + x)[None, :] + (c + k * from_w + l)[:, None]
     return tl.load(ptr + at, mask=inside & some[:, None], other=0.0)
 
 
 @jit
 def _entries(
-    first, inner, KH: tl.constexpr, KW: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr
+    first, from_c, KH: tl.constexpr, KW: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Return entries (c, k, l) of a weight from a step of the loop over them, and which there are.
 
@@ -155,7 +155,7 @@ def _entries(
     """
     j = tl.arange(0, BLOCK)
     if TAPS:
-        runs = tl.cdiv(inner, BLOCK)
+        runs = tl.cdiv(from_c, BLOCK)
         tap = first // runs
         c = (first - tap * runs) * BLOCK + j
         tap += j * 0
@@ -164,45 +164,41 @@ def _entries(
         c = j // (KH * KW)
         tap = j - c * (KH * KW)
     k = tap // KW
-    return c, k, tap - k * KW, tap, c < inner
+    return c, k, tap - k * KW, tap, c < from_c
 
 
 @jit
 def _convolve_kernel(
-    x_ptr,  # [frames, groups * inner, height, width] float32
-    w_ptr,  # [groups * rows, inner, KH, KW] float32; transposed, [groups * inner, rows, KH, KW]
-    y_ptr,  # [frames, groups * rows, tall, wide] float32, out
-    M, rows, inner, height, width, tall, wide, margin_y, margin_x,
+    x_ptr,  # [frames, groups * from_c, from_h, from_w] float32
+    w_ptr,  # [groups * to_c, from_c, KH, KW] float32; transposed, [groups * from_c, to_c, KH, KW]
+    y_ptr,  # [frames, groups * to_c, to_h, to_w] float32, out
+    M, to_c, from_c, from_h, from_w, to_h, to_w, margin_y, margin_x,
     TRANSPOSED: tl.constexpr, LOOKS: tl.constexpr, TAPS: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr,
     SY: tl.constexpr, SX: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, DOT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     group, groups = tl.program_id(2), tl.num_programs(2)
-    area = tall * wide
-    frame, f, at, y, x, here = _positions(tl.program_id(0) * BLOCK_M, M, area, wide, BLOCK_M)
+    area = to_h * to_w
+    frame, f, at, y, x, here = _positions(tl.program_id(0) * BLOCK_M, M, area, to_w, BLOCK_M)
     r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)
     # scalar 64-bit bases; lanes carry int32 offsets
-    x_ptr += (frame.to(tl.int64) * groups + group) * inner * (height * width)
-    y_ptr += (frame.to(tl.int64) * groups + group) * rows * area
-    w_ptr += group.to(tl.int64) * rows * inner * (KH * KW)
-    across, down = (
-        1,
-        inner,
-    )  # entries of a weight from one channel that is read, or made, to the next
-    if TRANSPOSED:
-        across, down = rows, 1
+    x_ptr += (frame.to(tl.int64) * groups + group) * from_c * (from_h * from_w)
+    y_ptr += (frame.to(tl.int64) * groups + group) * to_c * area
+    w_ptr += group.to(tl.int64) * to_c * from_c * (KH * KW)
+    # from an entry of the weight to that of the next channel: which is read, and which is made
+    across, down = (to_c, 1) if TRANSPOSED else (1, from_c)
     total = tl.zeros([BLOCK_R, BLOCK_M], tl.float32)
-    steps = tl.cdiv(inner, BLOCK_K) * (KH * KW) if TAPS else tl.cdiv(inner * (KH * KW), BLOCK_K)
+    steps = tl.cdiv(from_c, BLOCK_K) * (KH * KW) if TAPS else tl.cdiv(from_c * (KH * KW), BLOCK_K)
     for step in range(steps):
-        c, k, l, tap, some = _entries(step, inner, KH, KW, TAPS, BLOCK_K)
+        c, k, l, tap, some = _entries(step, from_c, KH, KW, TAPS, BLOCK_K)
         pair = (c * across)[None, :] + (r * down)[:, None]
         w = tl.load(
             w_ptr + pair * (KH * KW) + tap[None, :],
-            mask=(r < rows)[:, None] & some[None, :], other=0.0,
+            mask=(r < to_c)[:, None] & some[None, :], other=0.0,
         ).to(tl.bfloat16)  # fmt: skip
         v = _gathered(
-            x_ptr, f, y, x, here, c, k, l, some, groups * inner, height, width,
+            x_ptr, f, y, x, here, c, k, l, some, groups * from_c, from_h, from_w,
             margin_y, margin_x, SY, SX, DY, DX, TRANSPOSED,
         )  # fmt: skip
         part = v.to(tl.bfloat16)
@@ -213,25 +209,25 @@ def _convolve_kernel(
                 total = _add_rest(w, rest, total, DOT)
         else:
             total = _add_rest(w, rest, total, DOT)
-    out = (f * (groups * rows) * area + at)[None, :] + (r * area)[:, None]
-    tl.store(y_ptr + out, total, mask=(r < rows)[:, None] & here[None, :])
+    out = (f * (groups * to_c) * area + at)[None, :] + (r * area)[:, None]
+    tl.store(y_ptr + out, total, mask=(r < to_c)[:, None] & here[None, :])
 
 
 @jit
 def _convolve_weight_kernel(
-    a_ptr,  # [frames, groups * rows, tall, wide] float32
-    b_ptr,  # [frames, groups * inner, height, width] float32
-    y_ptr,  # [parts, groups * rows, inner, KH, KW] float32, out
-    M, span, rows, inner, height, width, tall, wide, margin_y, margin_x,
+    a_ptr,  # [frames, groups * to_c, to_h, to_w] float32
+    b_ptr,  # [frames, groups * from_c, from_h, from_w] float32
+    y_ptr,  # [parts, groups * to_c, from_c, KH, KW] float32, out
+    M, span, to_c, from_c, from_h, from_w, to_h, to_w, margin_y, margin_x,
     FIRST: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     SY: tl.constexpr, SX: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, DOT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     group, groups = tl.program_id(1), tl.num_programs(1)
-    area = tall * wide
-    columns = inner * (KH * KW)
+    area = to_h * to_w
+    columns = from_c * (KH * KW)
     across = tl.cdiv(columns, BLOCK_C)
-    tiles = tl.cdiv(rows, BLOCK_R) * across
+    tiles = tl.cdiv(to_c, BLOCK_R) * across
     part = tl.program_id(0) // tiles
     tile = tl.program_id(0) - part * tiles
     r = tile // across * BLOCK_R + tl.arange(0, BLOCK_R)
@@ -242,23 +238,23 @@ def _convolve_weight_kernel(
     start = part * span
     total = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     for first in range(start, tl.minimum(start + span, M), BLOCK_M):
-        frame, f, at, y, x, here = _positions(first, M, area, wide, BLOCK_M)
+        frame, f, at, y, x, here = _positions(first, M, area, to_w, BLOCK_M)
         base = frame.to(tl.int64) * groups + group
-        a_at = (f * (groups * rows) * area + at)[None, :] + (r * area)[:, None]
+        a_at = (f * (groups * to_c) * area + at)[None, :] + (r * area)[:, None]
         a = tl.load(
-            a_ptr + base * rows * area + a_at, mask=(r < rows)[:, None] & here[None, :], other=0.0
+            a_ptr + base * to_c * area + a_at, mask=(r < to_c)[:, None] & here[None, :], other=0.0
         )
         b = _gathered(
-            b_ptr + base * inner * (height * width), f, y, x, here, c, k, l, j < columns,
-            groups * inner, height, width, margin_y, margin_x, SY, SX, DY, DX, False,
+            b_ptr + base * from_c * (from_h * from_w), f, y, x, here, c, k, l, j < columns,
+            groups * from_c, from_h, from_w, margin_y, margin_x, SY, SX, DY, DX, False,
         )  # fmt: skip
         if FIRST:
             total = _add_split(a, b, total, FIRST, DOT)
         else:
             total = _add_split(b, a, total, FIRST, DOT)
-    y_ptr += (part.to(tl.int64) * groups + group) * rows * columns
+    y_ptr += (part.to(tl.int64) * groups + group) * to_c * columns
     out = r[:, None] * columns + j[None, :]
-    tl.store(y_ptr + out, total, mask=(r < rows)[:, None] & (j < columns)[None, :])
+    tl.store(y_ptr + out, total, mask=(r < to_c)[:, None] & (j < columns)[None, :])
 
 
 def _rows_of(rows: int) -> int:
@@ -275,7 +271,7 @@ def fits(frames: int, channels: Pair, size: Pair, place: Pair, groups: int, weig
     together = _POSITIONS // max(area, 1) + 2  # frames that a program can touch
     largest = max(channels[0] * size[0] * size[1], channels[1] * area)
     return (
-        frames * area + _POSITIONS < 2**31
+        frames * area < 2**30
         and together * largest < 2**31
         and weights < 2**31
         and max(groups, -(-channels[1] // 16)) < 2**16
