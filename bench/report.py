@@ -89,7 +89,8 @@ def processors() -> dict[str, dict[str, Any]]:
 def summary(documents: dict[str, dict[str, Any]], shape: str = "dense") -> list[str]:
     """Return the lines of the README's table: the neurons at one shape, processors side by side."""
     makers = [name.split()[0] for name in documents]
-    header = ("neuron", *(f"{mode}, {m}" for mode in ("forward", "training") for m in makers), "kept")
+    timed = [f"{mode}, {maker}" for mode in ("forward", "training") for maker in makers]
+    header = ("neuron", *timed, "kept")
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for neuron in NEURONS:
         cells = [neuron]
