@@ -9,7 +9,7 @@ pytestmark = pytest.mark.turns
 # what takes long is tried at once on every kind of one family
 _QUICK = "cuba"
 _LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
-_LONGEST = ("compile, dynamic", "compile, state")
+_LONGEST = ("compile, dynamic", "compile, state", "compile, checkpoint")
 
 
 def _marks(feature, family):
