@@ -14,7 +14,6 @@ Only CUDA devices are asked; elsewhere a product is a plain float32 product.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -23,6 +22,7 @@ from lapilli.kernels.synapses import tiled_convolution
 from lapilli.kernels.synapses.bfloat16 import terms
 from lapilli.kernels.synapses.tiled_convolution import Pair
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 GradientProducts = Literal["split3", "strict", "tf32"]
 GRADIENT_PRODUCTS = ("split3", "strict", "tf32")
@@ -111,7 +111,7 @@ def usable(device: torch.device) -> bool:
 _LEAST_ROWS = 8  # channels of a group: fewer leave most of a tensor core idle
 
 
-def convolves(x: Tensor, w: Tensor, place: Sequence[int], transposed: bool, groups: int) -> bool:
+def convolves(x: Tensor, w: Tensor, place: Pair, transposed: bool, groups: int) -> bool:
     """Whether tensor cores convolve frames with a weight of bfloat16 numbers.
 
     ``place`` are height and width of the result; ``transposed`` asks for the transpose.
@@ -120,7 +120,7 @@ def convolves(x: Tensor, w: Tensor, place: Sequence[int], transposed: bool, grou
         return False
     rows = w.shape[1] if transposed else w.shape[0] // groups
     channels = x.shape[1], rows * groups
-    size, place = (x.shape[2], x.shape[3]), (place[0], place[1])
+    size = x.shape[2], x.shape[3]
     return rows >= _LEAST_ROWS and tiled_convolution.fits(
         x.shape[0], channels, size, place, groups, w.numel()
     )
@@ -144,7 +144,6 @@ def convolutions_usable(device: torch.device) -> bool:
 
 def convolutions_are_exact(device: torch.device) -> bool:
     """Convolve integers, forward and back, and compare with float64."""
-    stride: Pair
     stride, margin, dilation = (2, 1), (1, 0), (1, 2)
     codes = (torch.arange(16 * 3 * 3 * 3) % 256 - 128).view(16, 3, 3, 3).double() / 32
     events = torch.arange(2 * 3 * 11 * 9).view(2, 3, 11, 9).double()
@@ -157,6 +156,11 @@ def convolutions_are_exact(device: torch.device) -> bool:
 
     def equal(got: Tensor, want: Tensor) -> bool:
         return torch.equal(got.cpu().double(), want)
+
+    def gradients_in_float64(g: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ops.aten.convolution_backward(
+            g, x, w, None, *options, False, (0, 0), 1, (True, True, False)
+        )[:2]
 
     # 12 bits, spikes, and 24 bits where a sum has one term
     graded = events * 1297 % 4096 - 2048
@@ -171,13 +175,13 @@ def convolutions_are_exact(device: torch.device) -> bool:
             got = tiled_convolution.convolve(
                 on_device(x), on_device(w), place, *options, 1, False, True
             )
-            if not equal(got, torch.nn.functional.conv2d(x, w, None, *options)):
+            if not equal(got, conv2d(x, w, None, *options)):
                 return False
         for g, w in back:
             got = tiled_convolution.convolve(
                 on_device(g), on_device(w), (11, 9), *options, 1, True, False
             )
-            if not equal(got, torch.nn.grad.conv2d_input(events.shape, w, g, *options)):
+            if not equal(got, gradients_in_float64(g, events, w)[0]):
                 return False
         # spikes and 17 bits, and more than eight bits on both sides
         for x, g in (
@@ -187,7 +191,7 @@ def convolutions_are_exact(device: torch.device) -> bool:
             got = tiled_convolution.gradient_of_weight(
                 on_device(g), on_device(x), (3, 3), *options, 1, False
             )
-            if not equal(got, torch.nn.grad.conv2d_weight(x, codes.shape, g, *options)):
+            if not equal(got, gradients_in_float64(g, x, codes)[1]):
                 return False
     except Exception:  # whatever a compiler or a device has against it
         return False

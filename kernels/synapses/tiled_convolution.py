@@ -20,13 +20,15 @@ bfloat16 holds, three products are as good as float32, by other numbers six.
 blocks/tensor_cores.py decides where these run.
 """
 
+from collections.abc import Sequence
+
 import torch
 from lapilli.kernels.executors.dispatch import launch
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.numbers.language import BACKEND, jit, tl
 from torch import Tensor
 
-Pair = tuple[int, int]
+Pair = Sequence[int]  # vertical and horizontal
 
 _POSITIONS = 128  # of a tile of outputs
 _ENTRIES = 16  # of a weight that are multiplied at once: the least of a tensor core
