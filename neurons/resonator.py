@@ -365,7 +365,15 @@ class ResonatorNeuron(FixedPointNeuron):
 def neuron_params(
     device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
 ) -> dict[str, Any]:
-    """Turn ``device_params`` back into constructor arguments."""
+    """Turn ``device_params`` back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.rf.Neuron(1.25, period=10, decay=0.1)
+    >>> slayer.neuron.rf.neuron_params(neuron.device_params)["threshold"]
+    1.25
+    """
     sin, cos = (np.asarray(device_params[name]) / p_scale for name in ("sinDecay", "cosDecay"))
     return {
         "threshold": device_params["vThMant"] / scale,

@@ -165,6 +165,13 @@ def quantize(x: Tensor, step: float = 1, mode: int = QuantizeMode.ROUND) -> Tens
     ------
     ValueError
         For another mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.utils.quantize.quantize(torch.tensor([0.2, 0.7, 1.3]), step=0.5)
+    tensor([0.0000, 0.5000, 1.5000])
     """
     try:
         mode = QuantizeMode(mode)
@@ -191,6 +198,13 @@ def quantize_hook_fx(
         Levels are -2**num_bits to 2**num_bits - 1; each is worth two units.
     descale
         Return units (even integers) instead of real values.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.utils.quantize.quantize_hook_fx(torch.tensor([0.1, -9.0]))  # -8 is the least
+    tensor([ 0.0938, -8.0000])
     """
     step = 2 / scale
     y = quantize_clipped(x.to(torch.float32), step, 1 << num_bits, 2.0 if descale else step)
@@ -210,5 +224,14 @@ def quantize_8bit(weight: Tensor, scale: int = 64, descale: bool = False) -> Ten
         Integer units in 1 (``w_scale`` of a neuron).
     descale
         Return the integers instead of real values; the gradient is multiplied by ``scale``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.synapses.quantize import quantize_8bit
+    >>> quantize_8bit(torch.tensor([0.1, 5.0]))
+    tensor([0.0938, 3.9688])
+    >>> quantize_8bit(torch.tensor([0.1, 5.0]), descale=True)
+    tensor([  6., 254.])
     """
     return quantize_hook_fx(weight, scale, WEIGHT_BITS, descale)

@@ -11,6 +11,7 @@ A group, a person or a session for instance, is never split between training and
 import dataclasses
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,9 @@ import torch
 from lapilli.data import Dataset, Recordings
 from lapilli.io import Event
 
+from . import aedat
 from .aedat import CAMERAS
-from .errors import RecordingError
+from .errors import RecordingError, SmallerCameraWarning
 from .formats import FORMATS, UNITS, read
 from .lists import File, divide, find
 
@@ -96,10 +98,14 @@ class Own:
         options = self.options
         last = {"c": 0, "y": 0, "x": 0}
         longest = 0.0
+        events, column, row = 0, math.inf, math.inf  # of the camera that is given
         for file in (*self.train, *self.test):
-            event = read(file.path, options.time_unit, options.camera)
+            event = self._read(file)
             if not len(event):
                 raise RecordingError(f"{file.path} has no events")
+            if options.camera is not None and aedat.is_version_2(file.path):
+                events += len(event)
+                column, row = min(column, event.x.min()), min(row, event.y.min())
             for name in last:
                 values = getattr(event, name)
                 if values is not None:
@@ -113,6 +119,8 @@ class Own:
                 f"the longest recording takes {longest:g} ms, less than two steps of {step:g} ms; "
                 f"is the unit of time {options.time_unit}? Give --time-unit us, ms or s, or --bin"
             )
+        if options.camera is not None and events:
+            aedat.warn_of_smaller(options.camera, events, int(column), int(row))
         channels = 1 if options.merge else last["c"] + 1
         height, width = (last[n] // options.shrink + 1 for n in ("y", "x"))
         self.shape, self.step = (channels, height, width, options.steps), step
@@ -120,7 +128,7 @@ class Own:
 
     def _part(self, files: list[File]) -> Recordings:
         def reader(number: int) -> Event:
-            event = read(files[number].path, self.options.time_unit, self.options.camera)
+            event = self._read(files[number])
             if self.options.merge:
                 event.c = np.zeros_like(event.c)
             return event
@@ -128,6 +136,12 @@ class Own:
         labels = torch.tensor([self.classes.index(file.label) for file in files])
         flat = self.shape[1] == 1
         return Recordings(reader, labels, self.shape, self.step, self.options.shrink, flat)
+
+    def _read(self, file: File) -> Event:
+        """Read a recording; whether the camera is a smaller one, ``open`` tells of all together."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SmallerCameraWarning)
+            return read(file.path, self.options.time_unit, self.options.camera)
 
     def network(self) -> torch.nn.Sequential:
         """Make a network: dense layers for one line of inputs, else convolutions."""
