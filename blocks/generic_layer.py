@@ -48,7 +48,7 @@ class GenericLayer(StoredWeight):
     --------
     >>> from lapilli import slayer
     >>> synapse = slayer.synapse.Dense(3, 2)
-    >>> isinstance(synapse, slayer.synapse.GenericLayer)
+    >>> isinstance(synapse, slayer.synapse.layer.GenericLayer)
     True
     >>> synapse.weight.shape  # [out, in, height, width, time]
     torch.Size([2, 3, 1, 1, 1])

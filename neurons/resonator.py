@@ -90,6 +90,17 @@ class ResonatorNeuron(FixedPointNeuron):
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.rf_iz.Neuron(threshold=1, period=10, decay=0.1)
+    >>> neuron.period.round().tolist()  # steps of a turn
+    [10.0]
+    >>> wave = torch.rand(4, 3, 20)
+    >>> neuron((wave, torch.zeros_like(wave))).shape  # a real and an imaginary part
+    torch.Size([4, 3, 20])
     """
 
     device_type: str  # of the neuron on the chip

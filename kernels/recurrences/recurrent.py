@@ -275,6 +275,17 @@ def recurrent(
     ValueError
         For a ``feedback`` of another shape, an unknown ``gradient`` or ``overflow``, and for
         ``"loihi"`` where the threshold adapts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.recurrent import recurrent
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    >>> feedback = torch.tensor([[0.0, 0.0], [2.0, 0.0]])  # from the first neuron to the second
+    >>> recurrent(x, feedback, (half, half), threshold=1.0, scale=4096)
+    tensor([[[1., 0., 0., 0.],
+             [0., 1., 0., 0.]]])
     """
     if gradient not in GRADIENTS:
         raise ValueError(

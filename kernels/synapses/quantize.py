@@ -25,7 +25,15 @@ WEIGHT_BITS = 7  # magnitude bits of an 8-bit weight; the lowest bit of its mant
 
 
 class QuantizeMode(IntEnum):
-    """How ``quantize`` rounds."""
+    """How ``quantize`` rounds.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils.quantize import MODE, quantize
+    >>> quantize(torch.tensor([0.7, -0.2]), step=0.5, mode=MODE.FLOOR)
+    tensor([ 0.5000, -0.5000])
+    """
 
     ROUND = 0
     FLOOR = 1
@@ -169,8 +177,8 @@ def quantize(x: Tensor, step: float = 1, mode: int = QuantizeMode.ROUND) -> Tens
     Examples
     --------
     >>> import torch
-    >>> from lapilli import slayer
-    >>> slayer.utils.quantize.quantize(torch.tensor([0.2, 0.7, 1.3]), step=0.5)
+    >>> from lapilli.slayer.utils.quantize import quantize
+    >>> quantize(torch.tensor([0.2, 0.7, 1.3]), step=0.5)
     tensor([0.0000, 0.5000, 1.5000])
     """
     try:
@@ -202,8 +210,8 @@ def quantize_hook_fx(
     Examples
     --------
     >>> import torch
-    >>> from lapilli import slayer
-    >>> slayer.utils.quantize.quantize_hook_fx(torch.tensor([0.1, -9.0]))  # -8 is the least
+    >>> from lapilli.slayer.utils.quantize import quantize_hook_fx
+    >>> quantize_hook_fx(torch.tensor([0.1, -9.0]))  # -8 is the least
     tensor([ 0.0938, -8.0000])
     """
     step = 2 / scale

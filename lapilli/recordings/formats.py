@@ -43,6 +43,15 @@ def read(path: str | os.PathLike[str], time_unit: str = "us", camera: str | None
         If the file cannot be read as such, with the reason.
     MissingExtraError
         If a camera's format needs the package faery.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lapilli.recordings.own import read
+    >>> np.save("a.npy", [[3, 2, 1, 5000], [4, 2, 0, 7500]])  # rows x, y, polarity, us
+    >>> event = read("a.npy")
+    >>> event.x.tolist(), event.t.tolist()
+    ([3, 4], [0.0, 2.5])
     """
     path = Path(path)
     kind = path.suffix.lower()

@@ -54,6 +54,12 @@ class Options:
     camera
         ``DVS128``, ``DAVIS240``, ``DAVIS346`` or ``DAVIS640``, for files of AEDAT 2.0 that do not
         name theirs.
+
+    Examples
+    --------
+    >>> from lapilli.recordings.own import Options
+    >>> Options(steps=50, shrink=2).time_unit
+    'us'
     """
 
     time_unit: str = "us"
@@ -77,7 +83,22 @@ class Options:
 
 @dataclass
 class Own:
-    """A data set of one's own; ``open`` fills what is unknown before the files are read."""
+    """A data set of one's own; ``open`` fills what is unknown before the files are read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> for name in ("left", "right"):
+    ...     for k in range(5):
+    ...         path = Path("recordings") / name / f"{k}.npy"
+    ...         path.parent.mkdir(parents=True, exist_ok=True)
+    ...         np.save(path, [[k, 0, 1, 0], [3, 2, 0, 90_000]])  # rows x, y, polarity, us
+    >>> from lapilli.recordings.own import Options, Own
+    >>> data = Own("recordings", Options(steps=10)).open()
+    >>> len(data.train), len(data.test), data.classes
+    (8, 2, 2)
+    """
 
     root: str | os.PathLike[str]
     options: Options
