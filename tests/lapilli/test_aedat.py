@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapilli.program.cli import main
 from lapilli.recordings import aedat
 from lapilli.recordings.errors import RecordingError, SmallerCameraWarning
 from lapilli.recordings.formats import read
@@ -261,6 +262,24 @@ def test_a_folder_warns_once_and_of_all_its_files_together(tmp_path):
         warnings.simplefilter("error")
         data = data_set((3, 200)).open()
         data.train.take(torch.tensor([0, 1]))
+
+
+def test_the_command_says_it_in_a_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for label in ("a", "b"):
+        for k in range(4):
+            path = tmp_path / "films" / label / f"{k}.aedat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = [(address("DAVIS346", 340 + j, 250, True), 9000 * j) for j in range(6)]
+            path.write_bytes(nameless_of(pixels))
+    command = ["train", "films", "--camera", "DAVIS346", "--steps", "8", "--epochs", "1"]
+    assert main([*command, "--shrink", "16", "--no-plots"]) == 0
+    lines = capfd.readouterr().err.splitlines()
+    found = [
+        line for line in lines if line.startswith("lapilli: warning: all 48 events are within")
+    ]
+    assert len(found) == 1
+    assert not any("Warning" in line for line in lines)
 
 
 # The headers of two recordings, as jAER wrote them, without the preferences of the camera

@@ -87,6 +87,30 @@ def test_cameras_are_read_by_faery(tmp_path, monkeypatch):
         read(tmp_path / "a.raw")
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.aedat4", {}),
+        ("a.aedat", {"file_type": "aedat"}),
+        ("a.es", {}),
+        ("a.dat", {}),
+        ("a.raw", {"version": "evt2"}),
+        ("a.raw", {"version": "evt3"}),
+    ],
+    ids=str,
+)
+def test_files_that_faery_writes(name, options, tmp_path):
+    faery = pytest.importorskip("faery")
+    events = np.zeros(4, faery.EVENTS_DTYPE)
+    events["x"], events["y"], events["t"] = X, Y, MICROSECONDS
+    events["on"] = [1, 0, 1, 0]
+    faery.events_stream_from_array(events, (16, 8)).to_file(tmp_path / name, **options)
+    event = read(tmp_path / name)
+    assert (event.x.tolist(), event.y.tolist()) == (X.tolist(), Y.tolist())
+    assert event.c.tolist() == [1, 0, 1, 0]
+    assert event.t.tolist() == [0.0, 1.0, 2.5, 4.0]
+
+
 def spoil(path):
     kind = path.suffix
     if kind == ".npy":
