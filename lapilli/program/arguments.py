@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument(
         "--patience", type=_whole_number(1), metavar="EPOCHS",
-        help="stop when the test accuracy has not risen for this many epochs, and keep the best one",
+        help="stop when the test accuracy has not risen for so many epochs, and keep the best one",
     )  # fmt: skip
     train.add_argument(
         "--tensorboard", action="store_true",
@@ -163,7 +163,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     own.add_argument(
         "--camera",
-        help="camera of files of AEDAT 2.0 that do not name it: DVS128, DAVIS240, DAVIS346, DAVIS640",
+        help="camera of files of AEDAT 2.0 that do not name it: DVS128, DAVIS240, DAVIS346 or "
+        "DAVIS640",
     )
     train.set_defaults(command="train")
 
@@ -190,7 +191,8 @@ def parser() -> argparse.ArgumentParser:
         "--unit",
         type=_whole_number(1),
         default=1,
-        help="integer in the data that stands for the number 1; default: 1, which is right for spikes",
+        help="integer in the data that stands for the number 1; default: 1, which is right for "
+        "spikes",
     )
     check.add_argument("--json", action="store_true", help="print findings and budget as JSON")
     check.set_defaults(command="check")

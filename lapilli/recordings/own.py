@@ -30,6 +30,7 @@ from .lists import File, divide, find
 __all__ = ["FORMATS", "File", "Options", "Own", "RecordingError", "divide", "find", "read"]
 
 STEPS = 100
+_SHORT = 0.1  # share of the recordings that may be shorter than two steps without a word
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class Options:
         if self.camera not in (None, *CAMERAS):
             raise ValueError(f"unknown camera {self.camera!r}; there are: {', '.join(CAMERAS)}")
         if not 0 < self.test < 1:
-            raise ValueError(f"the share of test samples is {self.test}; expected 0..1, without")
+            raise ValueError(
+                f"the share of test samples is {self.test}; expected a number between 0 and 1"
+            )
         if self.bin is not None and not 0 < self.bin < math.inf:
             raise ValueError(f"the time step is {self.bin} ms; expected more than 0")
 
@@ -118,7 +121,7 @@ class Own:
         """Read all files once, for their sizes and lengths, and return the data set."""
         options = self.options
         last = {"c": 0, "y": 0, "x": 0}
-        longest = 0.0
+        lengths: list[float] = []
         events, column, row = 0, math.inf, math.inf  # of the camera that is given
         for file in (*self.train, *self.test):
             event = self._read(file)
@@ -126,19 +129,28 @@ class Own:
                 raise RecordingError(f"{file.path} has no events")
             if options.camera is not None and aedat.is_version_2(file.path):
                 events += len(event)
-                column, row = min(column, event.x.min()), min(row, event.y.min())
+                column, row = min(column, event.x.min()), min(row, np.min(event.y))
             for name in last:
                 values = getattr(event, name)
                 if values is not None:
                     if values.min() < 0:
                         raise RecordingError(f"{file.path} has an event at {name} = {values.min()}")
                     last[name] = max(last[name], int(values.max()))
-            longest = max(longest, float(event.t.max()))
+            lengths.append(float(event.t.max()))
+        longest = max(lengths)
         step = options.bin or longest / max(options.steps - 1, 1)
         if longest < 2 * step or step <= 0:
             raise RecordingError(
                 f"the longest recording takes {longest:g} ms, less than two steps of {step:g} ms; "
                 f"is the unit of time {options.time_unit}? Give --time-unit us, ms or s, or --bin"
+            )
+        short = sum(length < 2 * step for length in lengths)
+        if short > _SHORT * len(lengths):
+            warnings.warn(
+                f"{short} of {len(lengths)} recordings take less than two steps of {step:g} ms, "
+                f"the longest takes {longest:g} ms; is the unit of time {options.time_unit} in all "
+                "of them? See --time-unit and --bin",
+                stacklevel=2,
             )
         if options.camera is not None and events:
             aedat.warn_of_smaller(options.camera, events, int(column), int(row))

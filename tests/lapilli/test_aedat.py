@@ -254,14 +254,15 @@ def test_a_folder_warns_once_and_of_all_its_files_together(tmp_path):
                 path.write_bytes(nameless_of([(pixel, 5), (pixel, 90_000)]))
         return Own(tmp_path, Options(camera="DAVIS346"))
 
+    def read_all(corner):
+        data_set(corner).open().train.take(torch.tensor([0, 1]))
+
     with pytest.warns(SmallerCameraWarning, match="all 16 events .* a DAVIS240") as found:
-        data = data_set((200, 150)).open()
-        data.train.take(torch.tensor([0, 1]))
+        read_all((200, 150))
     assert len(found) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        data = data_set((3, 200)).open()
-        data.train.take(torch.tensor([0, 1]))
+        read_all((3, 200))
 
 
 def test_the_command_says_it_in_a_line(tmp_path, monkeypatch, capfd):
