@@ -76,34 +76,51 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 NEURONS = tuple(ARGUMENTS)
-SUMMARY = (
-    "neuron", "forward", "of a copy", "times torch", "training", "of a copy", "times torch", "kept",
-)  # fmt: skip
+PROCESSORS = {  # by the file of results, as the README names them
+    "cpu.json": "Intel Xeon (Sapphire Rapids, AVX-512)", "cpu-avx2.json": "AMD EPYC (Zen 3, AVX2)",
+}  # fmt: skip
 
 
-def summary(document: dict[str, Any], shape: str = "dense") -> list[str]:
-    """Return the lines of the README's table: the neurons at one shape."""
-    lines = ["| " + " | ".join(SUMMARY) + " |", "|" + " --- |" * len(SUMMARY)]
+def processors() -> dict[str, dict[str, Any]]:
+    """Return the stored results of each processor."""
+    return {name: results.read(BENCH / "results" / file) for file, name in PROCESSORS.items()}
+
+
+def summary(documents: dict[str, dict[str, Any]], shape: str = "dense") -> list[str]:
+    """Return the lines of the README's table: the neurons at one shape, processors side by side."""
+    makers = [name.split()[0] for name in documents]
+    timed = [f"{mode}, {maker}" for mode in ("forward", "training") for maker in makers]
+    header = ("neuron", *timed, "kept")
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for neuron in NEURONS:
         cells = [neuron]
         for mode in ("forward", "training"):
-            row = document["cases"][f"{neuron}-{shape}-{mode}"]
-            cells += [
-                f"{row['neuron_steps_per_clock_s'] / 1e6:.0f}",
-                f"{row['bandwidth_share']:.0%}",
-                f"{row['speedup']:.0f}",
-            ]
+            for document in documents.values():
+                row = document["cases"][f"{neuron}-{shape}-{mode}"]
+                cells.append(
+                    f"{row['neuron_steps_per_clock_s'] / 1e6:.0f} ({row['bandwidth_share']:.0%}, "
+                    f"{row['speedup']:.0f}x)"
+                )
         cells.append(f"{row['saved_bytes'] / row['neuron_steps']:.2g} B")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def step_sentence(document: dict[str, Any]) -> str:
+def processors_sentence(documents: dict[str, dict[str, Any]]) -> str:
+    """Return the README's words on where and when its table was measured."""
+    places = [f"an {name} on {document['date'][:10]}" for name, document in documents.items()]
+    return f"On two cores each, by one run of `pytest --benchmark`: {' and '.join(places)}."
+
+
+def step_sentence(documents: dict[str, dict[str, Any]]) -> str:
     """Return the README's words on a call that is a single step."""
-    row = document["cases"]["cuba-step-forward"]
+    times = [
+        f"{document['cases']['cuba-step-forward']['clock_s'] * 1e6:.0f} us on the {name.split()[0]}"
+        for name, document in documents.items()
+    ]
     return (
         "One call of `cuba` in `kernels/recurrences/cuba.py` on a single step of 128 neurons takes "
-        f"{row['clock_s'] * 1e6:.0f} us of processor time."
+        f"{' and '.join(times)} of processor time."
     )
 
 
@@ -117,7 +134,7 @@ def demo_sentence(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    stored = results.read(BENCH / "results" / "cpu.json")
-    lines = [*summary(stored), "", step_sentence(stored), ""]
+    stored = processors()
+    lines = [processors_sentence(stored), "", *summary(stored), "", step_sentence(stored), ""]
     lines.append(demo_sentence(results.read(BENCH / "results" / "demo-cpu.json")))
     sys.stdout.write("\n".join(lines) + "\n")

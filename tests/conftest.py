@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from lapilli.blocks import crossover
 from lapilli.kernels.executors import memory
 from lapilli.kernels.numbers import language
+from turns import left_out
 
 # A kernel that leaves an element unwritten must not find zeros there: NaN as a float32, 2143289344
 # as an int32.
@@ -27,9 +28,6 @@ settings.load_profile("lapilli")
 # tests ask for the same on every processor, and for nothing that `lapilli tune` stored on this one
 alike = crossover.alike_everywhere()
 alike.__enter__()
-
-SLOW = os.environ.get("LAPILLI_SLOW") == "1"
-NIGHT = os.environ.get("LAPILLI_NIGHT") == "1"
 
 
 def devices() -> list[str]:
@@ -60,11 +58,11 @@ _FIRST = (
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "/".join(item.path.parts[-2:]) not in _FIRST)
-    for mark, chosen in (("slow", SLOW), ("night", NIGHT)):
-        skip = pytest.mark.skip(reason=f"{mark}: set LAPILLI_{mark.upper()}=1 to run it")
-        for item in items:
-            if mark in item.keywords and not chosen:
-                item.add_marker(skip)
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        reason = left_out(item.nodeid, marks, os.environ)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish():
@@ -91,10 +89,11 @@ def _unwritten_memory():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory._Pool, "take", take_filled)
         patch.setattr(memory, "keep_memory", lambda: False)  # the processes of tests live long
-        torch.use_deterministic_algorithms(True, warn_only=True)  # turns the next line on
+        # turns the next line on; use_deterministic_algorithms would import torch's compiler
+        torch.set_deterministic_debug_mode("warn")
         torch.utils.deterministic.fill_uninitialized_memory = True
         yield
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
 
 
 @pytest.fixture(autouse=True, scope="session")

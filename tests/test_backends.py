@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from golden_cases import cases, ways
 
+pytestmark = pytest.mark.turns
+
 FAMILIES = sorted({case.target.split(".")[1] for case in cases("neuron")})
 
 # Triton's interpreter takes a second a case, so it gets those that cover every option between them.

@@ -13,6 +13,8 @@ from bench.learning import data, page, runs, training
 from lapilli.benchmark import results
 from lapilli.extras import MissingExtraError
 
+pytestmark = pytest.mark.turns
+
 DOCS = Path(__file__).parents[2] / "docs"
 EVERY = [c for task in runs.TASKS for c in runs.cells(task, "lapilli")]
 QUICK = [("cuba", "Dense"), ("rf_iz", "Recurrent"), ("sigma_delta", "Output")]

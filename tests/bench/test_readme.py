@@ -13,12 +13,19 @@ def stored(name):
 
 
 def test_readme_has_the_figures_of_the_results():
-    assert "\n".join(report.summary(stored("cpu.json"))) in README.read_text()
+    text, stored_of = README.read_text(), report.processors()
+    assert "\n".join(report.summary(stored_of)) in text
+    assert report.processors_sentence(stored_of) in " ".join(text.split())
+
+
+def test_each_processor_has_results_of_its_own():
+    for name, document in report.processors().items():
+        assert name.split()[0] in document["machine"]["processor"]
 
 
 def test_readme_has_the_figures_of_a_step_and_of_the_demo():
     text = " ".join(README.read_text().split())
-    assert report.step_sentence(stored("cpu.json")) in text
+    assert report.step_sentence(report.processors()) in text
     assert report.demo_sentence(stored("demo-cpu.json")) in text
 
 

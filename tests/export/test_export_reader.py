@@ -17,7 +17,10 @@ from lapilli.blocks import cuba, sigma_delta
 
 from lapilli import export
 
-pytestmark = pytest.mark.filterwarnings("ignore::lapilli.export.NetxCompatibilityWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lapilli.export.NetxCompatibilityWarning"),
+    pytest.mark.turns,
+]
 
 HERE = Path(__file__).parent
 

@@ -11,9 +11,12 @@ from ptx.work import SCHEDULES, SHAPES, listed, modes, walk, walks
 from recurrences import TABLE, most_of
 
 TARGET = "gfx942"
-pytestmark = pytest.mark.skipif(
-    BACKEND != "auto" or not can_compile(TARGET), reason="kernels are compiled for this GPU"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        BACKEND != "auto" or not can_compile(TARGET), reason="kernels are compiled for this GPU"
+    ),
+    pytest.mark.turns,
+]
 QUICK = (("cuba", "training"), ("rf", "state"))
 
 

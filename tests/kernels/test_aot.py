@@ -25,6 +25,8 @@ from problems import fixed_problem
 from recurrences import TABLE, most_of
 from triton.compiler import ASTSource
 
+pytestmark = pytest.mark.turns
+
 # Every recurrence is compiled for one target of each vendor, in what uses most of its kernel. For
 # one target also in what loads and stores other things; for the others, those without a twin.
 ONE, AMD = "sm_90", "gfx942"

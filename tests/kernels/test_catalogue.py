@@ -8,7 +8,10 @@ import pytest
 from lapilli.kernels.numbers.language import BACKEND, is_jit
 from lapilli.kernels.proof import aot, calls, catalogue, machine_code
 
-pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU")
+pytestmark = [
+    pytest.mark.skipif(BACKEND != "auto", reason="launches are those of a GPU"),
+    pytest.mark.turns,
+]
 
 
 def every_kernel():

@@ -26,6 +26,8 @@ from triton._C.libtriton import llvm
 from triton.backends.amd.compiler import HIPBackend
 from triton.backends.nvidia.compiler import CUDABackend
 
+pytestmark = pytest.mark.turns
+
 # Bytes of shared memory that a program can have: CUDA's programming guide, "Technical
 # specifications per compute capability"; AMD's LDS is 64 KiB a workgroup on all of these.
 SHARED = {

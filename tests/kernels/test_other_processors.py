@@ -27,6 +27,7 @@ from llvmlite.binding import llvm_version_info
 pytestmark = [
     pytest.mark.skipif(BACKEND != "auto", reason="these are the compiled loops"),
     pytest.mark.skipif(llvm_version_info < (22,), reason="what LLVM makes of them is told of 22"),
+    pytest.mark.turns,
 ]
 
 SIDE = Path(__file__).with_name("loops_side.py")

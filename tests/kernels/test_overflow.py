@@ -15,6 +15,8 @@ from problems import assert_equal_answers, fixed_problem, shared_parameters
 from recurrences import TABLE
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.turns
+
 FIXED = [r for r in TABLE if "scale" in r.features and r.name not in ("delta", "sigma_delta")]
 VALUES = [math.nan, math.inf, -math.inf, 1e30, -1e30, 4e7, -4e7, 3e5, -3e5]
 HIGHEST, LOWEST = (bound.value / 4096 for bound in (MOST, LEAST))

@@ -13,6 +13,8 @@ import torch
 from golden_cases import cases
 from golden_runs import construct
 
+pytestmark = pytest.mark.turns
+
 SIDE = Path(__file__).with_name("processor_side.py")
 # torch's own loops, its products (MKL) and its convolutions (oneDNN)
 WAYS = {

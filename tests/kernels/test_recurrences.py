@@ -21,6 +21,8 @@ from problems import (
 )
 from recurrences import FULL, PAIRS, RAGGED, TABLE
 
+pytestmark = pytest.mark.turns
+
 # a problem takes the oracle up to 0.1 s
 thorough = hypothesis.settings(max_examples=100 if SLOW else 15)
 brief = hypothesis.settings(max_examples=40 if SLOW else 8)

@@ -23,6 +23,8 @@ from operator_calls import record_gradients
 from recurrent_layers import FAMILIES, Layer, assert_equals_oracle
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.turns
+
 each = pytest.mark.parametrize("name", FAMILIES)
 
 

@@ -36,6 +36,8 @@ from torch.testing import assert_close
 
 import lapilli
 
+pytestmark = pytest.mark.turns
+
 # published formulas, scaled to a height of 1 and an integral of 2; float64
 FORMULAS = {
     "exponential": lambda z: np.exp(-np.abs(z)),

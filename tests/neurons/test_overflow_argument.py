@@ -11,6 +11,8 @@ from table import ROWS, each, each_that
 import lapilli
 from lapilli import blocks, export
 
+pytestmark = pytest.mark.turns
+
 RULED = ("cuba", "rf", "rf_iz")
 
 

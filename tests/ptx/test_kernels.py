@@ -19,7 +19,10 @@ from ptx.launcher import key_of
 from ptx.schedule import Schedule
 from ptx.work import ENTRIES, LAYERS, SCHEDULES, SHAPES, Work, listed, modes, walk, walks
 
-pytestmark = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
+pytestmark = [
+    pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU"),
+    pytest.mark.turns,
+]
 slow = pytest.mark.slow
 
 TARGETS = ("sm_90", "sm_80", "sm_120")
@@ -33,10 +36,7 @@ def _listed():
                 for many in (False, True):
                     most = mode == modes(recurrence)[-1]  # what uses most of the kernels
                     quick = recurrence.name in (QUICK[:1] if many else QUICK)
-                    if target == "sm_90":
-                        marks = () if most and quick else slow
-                    else:
-                        marks = slow if most else pytest.mark.night
+                    marks = () if most and quick and target == "sm_90" else slow
                     yield pytest.param(
                         recurrence, mode, target, many, marks=marks,
                         id=f"{recurrence.name}-{mode}-{target}-{'many' if many else 'few'}",
@@ -53,8 +53,8 @@ def test_uses_of_the_catalogue(recurrence, mode, target, many):
 def _variants():
     for recurrence, variant in walks():
         soon = (recurrence.name, variant) == ("cuba", "state")
-        for many in (True, False):  # chunks in flight with most of it: test_orders_... below
-            mark = () if soon and many else slow if many else pytest.mark.night
+        for many in (True, False):
+            mark = () if soon and many else slow
             name = f"{recurrence}-{variant}-{'many' if many else 'few'}"
             yield pytest.param(recurrence, variant, many, marks=mark, id=name)
 
@@ -117,8 +117,7 @@ def _ordered():
     kept = [f for f in LAYERS if f.neurons in (3, 127, 257) and f.mode == "training"]
     streamed = next(f for f in kept if f.neurons == 257)
     for layer in kept:
-        soon, late = layer.neurons == 3, layer.neurons == 257 and layer is not streamed
-        marks = () if soon else pytest.mark.night if late else slow
+        marks = () if layer.neurons == 3 else slow
         orders = (ORDERS[0], *ORDERS[3:]) if layer is streamed else ORDERS
         yield pytest.param(layer, orders, marks=marks, id=str(layer.work()))
 

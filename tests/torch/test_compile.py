@@ -11,6 +11,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from lapilli import loss, reset_state, slayer
 
+pytestmark = pytest.mark.turns
+
 SIZES = [(4, 20), (5, 33), (7, 33), (2, 57), (9, 20)]  # samples, steps
 CXX = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 

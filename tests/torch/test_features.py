@@ -1,24 +1,20 @@
 """Every feature of torch on every cell, against the cell as it is."""
 
 import pytest
-from cells import CELLS, KINDS
+from cells import CELLS
 from features import FEATURES
 
-# what takes long is tried on every kind of one family, and on all cells in continuous integration
+pytestmark = pytest.mark.turns
+
+# what takes long is tried at once on every kind of one family
 _QUICK = "cuba"
 _LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
-# What takes longest is tried there on every kind of one family and, of the other families, on the
-# kinds that hold the neurons' operators; a night tries the rest, whose parts these are.
 _LONGEST = ("compile, dynamic", "compile, state")
-_PARTS = ("Dense", "Recurrent")
 
 
-def _marks(feature, family, kind):
-    if feature.name in _LONGEST:
-        first = KINDS[kind].families[0]
-        return pytest.mark.slow if family == first or kind in _PARTS else pytest.mark.night
+def _marks(feature, family):
     quick = not feature.name.startswith(_LONG) or family == _QUICK
-    return () if quick else pytest.mark.slow
+    return () if quick and feature.name not in _LONGEST else pytest.mark.slow
 
 
 def _cases():
@@ -26,7 +22,7 @@ def _cases():
         for family, kind in CELLS:
             yield pytest.param(
                 feature, family, kind, id=f"{feature.name}-{family}-{kind}",
-                marks=_marks(feature, family, kind),
+                marks=_marks(feature, family),
             )  # fmt: skip
 
 
