@@ -43,7 +43,7 @@ class FixedPointNeuron(Neuron):
     Parameters
     ----------
     scale
-        Integer units in 1 of weights; states have 64 times as many.
+        Number of integer units in a weight of 1; a state of 1 has 64 times as many.
     graded_spike
         Spikes carry the state that spikes instead of 1.
     threshold, tau_grad, scale_grad, norm, dropout, shared_param, persistent_state, requires_grad, \

@@ -327,7 +327,7 @@ class Neuron(LearningNeuron):
 
     @property
     def scale(self) -> int:
-        """Integer units in 1 of weights."""
+        """Number of integer units in a weight of 1."""
         return self.w_scale
 
     @property

@@ -216,7 +216,7 @@ def budget(
         Input ``[N, neurons..., T]``, as ``run`` takes it, on which spikes and operations are
         counted; None: they are not counted.
     unit
-        Integers in 1 of ``data``, see ``run``.
+        The integer that stands for the number 1 in ``data``; see ``run``.
     input_shape
         Shape of a sample without time, for a network that has not run forward yet.
     chip

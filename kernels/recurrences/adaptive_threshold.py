@@ -239,7 +239,7 @@ def adaptive_threshold(
     threshold_step
         What a spike adds to the threshold, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     state
         Threshold and refractory ``[N, neurons...]`` before the first step; ``threshold`` and zero
         if None.

@@ -321,7 +321,7 @@ def alif(
     threshold_step
         What a spike adds to the threshold, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0: with d, how far the voltage is
         above the threshold, the gradient of a spike is ``scale_rho / (2 * tau_rho) * h(d /

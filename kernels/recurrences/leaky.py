@@ -257,7 +257,7 @@ def leaky(
     decay
         ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         The state returns to zero after a step that exceeds it; None leaves the reset out.
     state

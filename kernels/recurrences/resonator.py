@@ -104,7 +104,7 @@ def resonator(
     sin_decay, cos_decay
         ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         After a step whose imaginary part reaches it, the state returns to zero and to one unit
         below the threshold; None leaves the reset out.

@@ -35,7 +35,7 @@ def rf(
     threshold
         Real part that spikes, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0; the formula, of two parts, is at
         the end of ``lapilli.kernels.numbers.surrogate``.

@@ -201,7 +201,7 @@ def quantize_hook_fx(
     x
         Any shape.
     scale
-        Integer units in 1.
+        Number of integer units in a weight of 1.
     num_bits
         Levels are -2**num_bits to 2**num_bits - 1; each is worth two units.
     descale
@@ -229,7 +229,7 @@ def quantize_8bit(weight: Tensor, scale: int = 64, descale: bool = False) -> Ten
     weight
         Any shape, in real units.
     scale
-        Integer units in 1 (``w_scale`` of a neuron).
+        Number of integer units in a weight of 1 (``w_scale`` of a neuron).
     descale
         Return the integers instead of real values; the gradient is multiplied by ``scale``.
 

@@ -36,7 +36,7 @@ def dynamics(
     th0
         Threshold at rest.
     w_scale
-        State units in 1.
+        Number of state units in a value of 1.
     debug
         Not used.
 

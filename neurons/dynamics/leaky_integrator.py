@@ -30,7 +30,7 @@ def dynamics(
     state
         State before the first step; one value, or one a neuron. Not differentiated.
     w_scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         The state returns to zero after a step in which it reaches this; None, or a threshold that
         is not positive, leaves the reset out.

@@ -32,7 +32,7 @@ def dynamics(
     real_state, imag_state
         State before the first step; one value, or one a neuron. Not differentiated.
     w_scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         After a step whose imaginary part reaches it, the state returns to zero and to one unit
         below the threshold; None or a negative one leaves the reset out.
@@ -105,7 +105,7 @@ def persistent_imag_state(
     threshold
         Threshold, real units.
     scale
-        State units in 1; the state is one of them below the threshold.
+        Number of state units in a value of 1; the state is one unit below the threshold.
 
     Examples
     --------
