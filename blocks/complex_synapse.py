@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
 import torch
+from lapilli.kernels.executors.layout import check_input
 from torch import Tensor
 
 from . import synapse
@@ -138,6 +139,8 @@ class ComplexLayer(torch.nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map ``input`` with the real and the imaginary weight."""
+        if not isinstance(input, Tensor):
+            check_input(input, type(self).__name__)
         real, imag = self.real, self.imag
         if not _alike(real, imag):
             options = () if mask is None else (mask,)

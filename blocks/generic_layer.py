@@ -191,6 +191,8 @@ class GenericLayer(StoredWeight):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``input``; a ``mask`` of 0 and 1, broadcast to the weight, cuts synapses."""
+        if not isinstance(input, Tensor):
+            check_input(input, type(self).__name__)
         return self.biased(self.map(input, self.forward_weight(mask))[0])
 
     def biased(self, y: Tensor) -> Tensor:

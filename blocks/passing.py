@@ -103,6 +103,13 @@ class AbstractInput(NeuronBlock):
         elif isinstance(x, Tensor):
             z = (self._scaled(x),) * 2
         else:
+            if not isinstance(x, (tuple, list)):
+                check_input(one, "Input")
+            if len(x) != 2:
+                raise ValueError(
+                    f"Input input must be one torch.Tensor or a pair (real, imaginary); got "
+                    f"{len(x)} parts"
+                )
             real, imag = x
             z = (self._scaled(real), self._scaled(imag))
         y = self._output(z)

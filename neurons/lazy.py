@@ -22,8 +22,9 @@ from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
 def size(module: Any, name: str, values: torch.Tensor) -> None:
     """Put a parameter in the place of one without a size, to which nobody refers yet."""
     before = module._parameters[name]
-    values = values.to(before.device).clone()  # a copy, into which nothing was written since
-    module._parameters[name] = Parameter(values, before.requires_grad)
+    with torch.inference_mode(False):  # as below
+        values = values.to(before.device).clone()  # a copy, into which nothing was written since
+        module._parameters[name] = Parameter(values, before.requires_grad)
     module._unsized.discard(name)
 
 

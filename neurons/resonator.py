@@ -360,7 +360,8 @@ class ResonatorNeuron(FixedPointNeuron):
         if self._replaces_stages:
             return self._in_two_stages(input, delay_shift)
         arguments, state = self._arguments(input)
-        self._before.clear()
+        if self._before:
+            self._before.clear()
         keeps = self._keeps(input[0])
         found = self._run(
             *arguments, state=state, shift=delay_shift, return_state=keeps, **self._options(),

@@ -87,6 +87,13 @@ class KeepsState(KeepsFloat32):
         for name in self._kept:
             self._kept[name] = None
 
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse ``torch.jit.script``, which calls this first."""
+        raise TypeError(
+            f"torch.jit.script cannot compile a {type(self).__module__}.{type(self).__name__}: use "
+            f"torch.compile, torch.export.export or torch.jit.trace"
+        )
+
     @property
     def device(self) -> torch.device:
         """Device of the parameters, or of what is kept where there are none."""
@@ -198,19 +205,28 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
     def began_at_rest(self) -> bool:  # noqa: D102 (the class says it)
         return self._last_call["began_at_rest"]
 
+    def _note_rest(self, resting: bool) -> None:
+        """Keep whether a call begins at rest.
+
+        A compiled graph that is checkpointed may write nothing, so what stays is not written. It is
+        where states persist, or each of the two would be compiled for.
+        """
+        if self.persistent_state or self._last_call["began_at_rest"] != resting:
+            self._last_call["began_at_rest"] = resting
+
     def _state(self, batch: int) -> Any:
         """State before this call, each ``[batch, neurons...]``; None at rest."""
         if self.persistent_state:
             refuse_lost_state(self)
         states = [usable(self._kept[name]) for name in self._rest]
         resting = [s is None or s.ndim <= 1 for s in states]  # one value: somebody wrote it
-        self._last_call["began_at_rest"] = any(resting)
+        self._note_rest(any(resting))
         given = [s for s in states if s is not None]
         if not given:
             return None
         if any(s.ndim > 1 and s.shape[0] != batch for s in given):
             Stateful.reset_state(self)
-            self._last_call["began_at_rest"] = True
+            self._note_rest(True)
             return None
         if not any(resting):
             return tuple(given)

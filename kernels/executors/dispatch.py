@@ -386,7 +386,8 @@ def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:
     if kind is None:
         raise TypeError(
             f"a CPU loop is given a tensor of shape {tuple(shape)} and {dtype}; expected one of "
-            f"{', '.join(map(str, _NUMPY))}. Use .float() where it is a parameter or an input."
+            f"{', '.join(map(str, _NUMPY))}. Use .float() where it is an input. Parameters stay "
+            f"float32: leave param_dtype of FSDP's MixedPrecisionPolicy at None."
         )
     size = math.prod(shape) * dtype.itemsize
     array = np.ndarray(shape, kind, (ctypes.c_char * size).from_address(address))

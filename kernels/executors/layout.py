@@ -17,6 +17,12 @@ from .transpose import turned
 def wrong_type(x: object) -> str | None:
     """Say what an input is that no kernel can read; None for a dense tensor."""
     if not isinstance(x, Tensor):
+        if type(x).__module__ == "torch.fx.proxy":
+            return (
+                "is a proxy of torch.fx.symbolic_trace, which cannot look into lapilli's modules. "
+                "Use torch.export.export, or a torch.fx.Tracer whose is_leaf_module returns True "
+                "for them."
+            )
         return f"must be a torch.Tensor; got {type(x).__name__}"
     if x.is_nested:
         return "must be dense; got a nested tensor. Use x.to_padded_tensor(0.0)."

@@ -101,6 +101,13 @@ def _compiled_with_state(family, kind):
         same(outputs(compiled(part)), outputs(twin(part)))
 
 
+def _checkpointed_and_compiled(family, kind):
+    torch._dynamo.reset()
+    block = trained(family, kind)
+    again = lambda x: checkpoint(block, x, use_reentrant=False)  # noqa: E731
+    compared(block, torch.compile(again, fullgraph=True, backend="aot_eager"), events(kind))
+
+
 def _checkpointed(**options):
     def check(family, kind):
         block = trained(family, kind)
@@ -247,6 +254,7 @@ FEATURES = [
     Feature("compile", _compiled("aot_eager")),
     Feature("compile, dynamic", _compiled("aot_eager", dynamic=True)),
     Feature("compile, state", _compiled_with_state),
+    Feature("compile, checkpoint", _checkpointed_and_compiled),
     Feature("checkpoint", _checkpointed(use_reentrant=False)),
     Feature("checkpoint, selective", _checkpointed(use_reentrant=False, context_fn=_selective)),
     Feature("checkpoint, reentrant", _checkpointed(use_reentrant=True)),

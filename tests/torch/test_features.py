@@ -6,14 +6,14 @@ from features import FEATURES
 
 pytestmark = pytest.mark.turns
 
-# what takes long is tried at once on every kind of one family
-_QUICK = "cuba"
+# what takes long is tried at once on the kinds of one family that differ most
+_QUICK = [("cuba", kind) for kind in ("Input", "Dense", "Recurrent", "Conv", "Pool")]
 _LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
-_LONGEST = ("compile, dynamic", "compile, state")
+_LONGEST = ("compile, dynamic", "compile, state", "compile, checkpoint")
 
 
-def _marks(feature, family):
-    quick = not feature.name.startswith(_LONG) or family == _QUICK
+def _marks(feature, family, kind):
+    quick = not feature.name.startswith(_LONG) or (family, kind) in _QUICK
     return () if quick and feature.name not in _LONGEST else pytest.mark.slow
 
 
@@ -22,7 +22,7 @@ def _cases():
         for family, kind in CELLS:
             yield pytest.param(
                 feature, family, kind, id=f"{feature.name}-{family}-{kind}",
-                marks=_marks(feature, family),
+                marks=_marks(feature, family, kind),
             )  # fmt: skip
 
 

@@ -28,7 +28,32 @@ ODD = {
 def test_blocks_refuse_odd_inputs(family, kind, odd):
     change, message = ODD[odd]
     with pytest.raises(TypeError, match=message):
-        make(family, kind)(change(events(kind)))
+        make(family, kind)(change(events(kind, 4)))  # not as many samples as a pair has parts
+
+
+@pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+def test_symbolic_traces_are_refused(family, kind):
+    with pytest.raises(TypeError, match=r"Use torch.export.export, or a torch.fx.Tracer whose"):
+        torch.fx.symbolic_trace(make(family, kind))
+
+
+@pytest.mark.parametrize("lone", [True, False])
+@pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_scripts_are_refused(family, kind, lone):
+    block = make(family, kind)
+    with pytest.raises(TypeError, match=r"use torch.compile, torch.export.export or torch.jit"):
+        torch.jit.script(block if lone else torch.nn.Sequential(block))
+
+
+@pytest.mark.parametrize("family", ["rf", "adrf"])
+def test_inputs_of_complex_neurons_are_one_tensor_or_a_pair(family):
+    block, x = make(family, "Input"), events("Input", 4)
+    with pytest.raises(ValueError, match=r"or a pair \(real, imaginary\); got 3 parts"):
+        block((x,) * 3)
+    for wrong in ({"x": x}, None):
+        with pytest.raises(TypeError, match=f"must be a torch.Tensor; got {type(wrong).__name__}"):
+            block(wrong)
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -46,3 +71,14 @@ def test_modules_refuse_odd_inputs(odd):
             module(change(x))
     with pytest.raises(TypeError, match=message):
         neurons.rf.Neuron(1.0, 8, 0.1)((x, change(x)))
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [c for c in CELLS if c[1] in ("Dense", "Conv", "Recurrent")], ids=str
+)
+def test_parameters_of_another_type_are_refused(family, kind):
+    """As FSDP makes them where it is told to compute in bfloat16."""
+    block = make(family, kind)
+    halved = {name: p.bfloat16() for name, p in block.named_parameters()}
+    with pytest.raises(TypeError, match="leave param_dtype of FSDP's MixedPrecisionPolicy at None"):
+        torch.func.functional_call(block, halved, (events(kind),))

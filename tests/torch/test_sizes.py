@@ -350,3 +350,14 @@ def test_delays_and_excitations_must_be_finite():
             parameter.fill_(float("inf"))
         with pytest.raises(ValueError, match="is not finite"):
             module(events("Dense"))
+
+
+@pytest.mark.parametrize("kind", DELAYED)
+@pytest.mark.parametrize("family", ["cuba", "rf"])
+def test_blocks_are_built_in_inference_mode(family, kind):
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        block = make(family, kind, delay=True)
+        got = block(events(kind))
+    torch.manual_seed(0)
+    same(got, make(family, kind, delay=True)(events(kind)))
