@@ -128,8 +128,9 @@ class Own:
             if not len(event):
                 raise RecordingError(f"{file.path} has no events")
             if options.camera is not None and aedat.is_version_2(file.path):
+                assert event.y is not None  # cameras have rows
                 events += len(event)
-                column, row = min(column, event.x.min()), min(row, np.min(event.y))
+                column, row = min(column, event.x.min()), min(row, event.y.min())
             for name in last:
                 values = getattr(event, name)
                 if values is not None:
