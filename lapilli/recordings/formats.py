@@ -98,11 +98,11 @@ def _npy(path: Path) -> tuple[Any, Any, Any, Any]:
     try:
         rows = np.load(path, allow_pickle=False)
     except ValueError:  # which speaks of pickled objects, whatever the file is
-        raise RecordingError(
-            f"{path} is not a file of one array of numbers; write it with numpy.save"
+        raise ValueError(
+            "it is not a file of one array of numbers; write it with numpy.save"
         ) from None
     if not isinstance(rows, np.ndarray):
-        raise RecordingError(f"{path} holds several arrays; give it the ending .npz")
+        raise ValueError("it holds several arrays; give it the ending .npz")
     if rows.dtype.names:
         return _by_name(rows, path)
     if rows.ndim != 2 or rows.shape[1] not in (3, 4):
