@@ -138,8 +138,7 @@ class LayerActivity:
     >>> from lapilli import export, slayer
     >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
     >>> net = [slayer.block.cuba.Dense(neuron, 3, 2)]
-    >>> x = torch.zeros(1, 3, 4)
-    >>> layer = export.budget(net, x, input_shape=(3,)).activity[0]
+    >>> layer = export.budget(net, torch.zeros(1, 3, 4), input_shape=(3,)).activity[0]
     >>> layer.operations, layer.dense_operations
     (0.0, 6.0)
     """

@@ -350,8 +350,7 @@ def alif(
     --------
     >>> import torch
     >>> from lapilli.kernels.recurrences.alif import alif
-    >>> half = torch.tensor([2048.0])  # of 4096
-    >>> x = torch.full((1, 1, 6), 1.0)
+    >>> half, x = torch.tensor([2048.0]), torch.ones(1, 1, 6)  # decays in 1/4096
     >>> alif(x, half, half, half, half, threshold=1.0, threshold_step=0.5, scale=4096)
     tensor([[[1., 0., 1., 1., 1., 0.]]])
     """
@@ -387,11 +386,8 @@ def alif_dynamics(
     --------
     >>> import torch
     >>> from lapilli.kernels.recurrences.alif import alif_dynamics
-    >>> half = torch.tensor([2048.0])  # of 4096
-    >>> x = torch.full((1, 1, 4), 2.0)
-    >>> states = alif_dynamics(x, half, half, half, half, 1.0, threshold_step=0.5, scale=4096)
-    >>> current, voltage, threshold, refractory = states
-    >>> threshold
+    >>> half, x = torch.tensor([2048.0]), torch.full((1, 1, 4), 2.0)
+    >>> alif_dynamics(x, half, half, half, half, 1.0, threshold_step=0.5, scale=4096)[2]
     tensor([[[1.0000, 1.2500, 1.3750, 1.4375]]])
     """
     current, voltage, *others = cuba_dynamics(

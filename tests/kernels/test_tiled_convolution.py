@@ -34,6 +34,7 @@ from lapilli import gradient_products, set_gradient_products
 interpreted = pytest.mark.skipif(BACKEND != "interpret", reason="needs the interpreter")
 compiled = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 slow = pytest.mark.slow
+pytestmark = pytest.mark.turns
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ def test_kernels_compile_within_their_registers(target):
 
 
 @compiled
-@pytest.mark.night
+@slow
 @pytest.mark.parametrize("target", ["sm_90", "gfx942"])
 def test_other_forms_compile_within_their_registers(target):
     if not can_compile(target):
