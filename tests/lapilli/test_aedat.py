@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known import present
 
 from lapilli.recordings import aedat
 from lapilli.recordings.errors import RecordingError
@@ -299,7 +300,8 @@ def test_as_a_recording(tmp_path):
     path = tmp_path / "a.aedat"
     path.write_bytes(SMALL["3.1"])
     event = read(path)
-    assert (event.x.tolist(), event.y.tolist(), event.c.tolist()) == ([3, 4], [1, 2], [1, 0])
+    assert (event.x.tolist(), present(event.y).tolist()) == ([3, 4], [1, 2])
+    assert event.c.tolist() == [1, 0]
     assert event.t.tolist() == pytest.approx([0.0, 0.004])
     path.write_bytes(header_2() + struct.pack(">II", address("DAVIS240", 3, 4, True), 7))
     assert read(path, camera="DAVIS240").x.tolist() == [3]
