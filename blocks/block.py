@@ -64,6 +64,14 @@ def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
     -------
     Tensor
         Of the shape of ``x``; a new tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> block = slayer.block.cuba.Flatten()
+    >>> slayer.block.base.step_delay(block, torch.tensor([[[1.0, 2.0, 3.0]]]))
+    tensor([[[0., 1., 2.]]])
     """
     neuron = getattr(module, "neuron", None)
     if not getattr(neuron, "persistent_state", False):
@@ -77,7 +85,15 @@ def step_delay(module: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 def event_rate(x: Tensor) -> Tensor:
-    """Return the share of non-zero entries, a float32 scalar without gradient."""
+    """Return the share of non-zero entries, a float32 scalar without gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.block.base.event_rate(torch.tensor([[[1.0, 0.0, 0.0, 2.0]]]))
+    tensor(0.5000)
+    """
     rows = x.detach().movedim(-1, 1)  # contiguous, so quick to read
     return torch.count_nonzero(rows) / rows.numel()
 

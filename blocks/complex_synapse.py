@@ -35,6 +35,15 @@ class ComplexLayer(torch.nn.Module):
         Two synapses of the same arguments, drawn in this order. Weight and bias are theirs; setting
         one on the pair raises AttributeError. Both are multiplied at once, unless one of them is of
         another class, has hooks, or sizes of its own: then each is called.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> synapse = slayer.synapse.complex.Dense(3, 2)
+    >>> isinstance(synapse, slayer.synapse.complex.ComplexLayer)
+    True
+    >>> synapse.real.weight.shape, synapse.imag.weight.shape
+    (torch.Size([2, 3, 1, 1, 1]), torch.Size([2, 3, 1, 1, 1]))
     """
 
     complex = True

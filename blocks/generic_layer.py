@@ -43,6 +43,16 @@ class GenericLayer(StoredWeight):
         ``enable_weight_norm`` and ``disable_weight_norm``.
     product : {"auto", "dense", "events"}
         How the synapse multiplies on a CPU, see ``lapilli.blocks.linear.linear``.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> synapse = slayer.synapse.Dense(3, 2)
+    >>> isinstance(synapse, slayer.synapse.layer.GenericLayer)
+    True
+    >>> synapse.weight.shape  # [out, in, height, width, time]
+    torch.Size([2, 3, 1, 1, 1])
+    >>> synapse.product = "dense"
     """
 
     complex = False

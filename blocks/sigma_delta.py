@@ -7,6 +7,7 @@ Source: lava-dl block/sigma_delta.py.
 
 from typing import Any
 
+from lapilli.kernels.executors.layout import check_input
 from lapilli.neurons import sigma_delta
 from lapilli.neurons.gradients import with_zero_gradients
 from torch import Tensor
@@ -105,6 +106,10 @@ class _Output(SynapseBlock):
             weight_norm=weight_norm,
         )
         self._set_sizes(self.synapse, dimensions_of(in_neurons))
+
+    def _dendrite(self, x: Tensor) -> Any:
+        check_input(x, "Output")  # else the error would name the synapse, a Dense
+        return super()._dendrite(x)
 
     def _spikes(self, z: Tensor, **options: Any) -> Tensor:
         neuron = self.neuron

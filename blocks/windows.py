@@ -5,6 +5,9 @@ Source: lava-dl block/base.py.
 
 from typing import Any
 
+from lapilli.kernels.executors.layout import check_input
+from torch import Tensor
+
 from .block import NEURON_HOOK, SynapseBlock
 from .documentation import documented
 from .maps import Product
@@ -91,6 +94,10 @@ class AbstractConvT(_Convolving):
     """
 
     kind = "ConvTranspose"
+
+    def _dendrite(self, x: Tensor) -> Any:
+        check_input(x, "ConvT")  # else the error would name the synapse, a ConvTranspose
+        return super()._dendrite(x)
 
 
 class _Pooling(SynapseBlock):

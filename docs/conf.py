@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import sys
+import typing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,6 +18,7 @@ import equations
 import inventories
 import tutorials
 from docutils import nodes
+from sphinx.util.typing import stringify_annotation
 
 import lapilli
 from lapilli.program.arguments import parser as build_parser
@@ -75,6 +77,15 @@ def say_returns_once(app, domain, kind, content):
         by_name = {field[0].astext(): field for field in fields.findall(nodes.field)}
         if "returns" in by_name and "rtype" in by_name:
             fields.remove(by_name["rtype"])
+
+
+def types_of_the_constructor(app, what, name, obj, options, lines):
+    """Let arguments have their own types: Sphinx takes those of attributes of the same name."""
+    if what == "class" and "__init__" in vars(obj):
+        with contextlib.suppress(NameError):  # of what is imported for type checkers only
+            hints = typing.get_type_hints(obj.__init__)
+            given = {n: stringify_annotation(h, "smart") for n, h in hints.items() if n != "return"}
+            app.env.current_document.autodoc_annotations.setdefault(name, {}).update(given)
 
 
 def one_name_an_entry(app, what, name, obj, options, lines):
@@ -159,6 +170,7 @@ def setup(app):
     """Connect what is above to Sphinx."""
     app.connect("autodoc-process-docstring", one_name_an_entry, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", equations_stay)
+    app.connect("autodoc-process-docstring", types_of_the_constructor)
     app.connect("object-description-transform", say_returns_once, priority=900)
     app.connect("doctree-read", typeset_equations)
     app.connect("source-read", link_to_pages)

@@ -26,7 +26,16 @@ SPLIT_SEED = 0  # which samples are held out never changes, so that accuracies c
 
 @dataclass(frozen=True)
 class Samples:
-    """Spikes ``[N, channels, T]`` and labels ``[N]`` int64."""
+    """Spikes ``[N, channels, T]`` and labels ``[N]`` int64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.data import Samples
+    >>> samples = Samples(torch.rand(5, 3, 10), labels=torch.arange(5))
+    >>> samples.take(torch.tensor([4, 0])).labels
+    tensor([4, 0])
+    """
 
     spikes: Tensor
     labels: Tensor
@@ -64,6 +73,17 @@ class Recordings:
         Pixels in each direction that become one.
     flat
         Spikes are ``[n, channels * height * width, T]``, not ``[n, channels, height, width, T]``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.data import Recordings
+    >>> from lapilli.io import Event
+    >>> def read(number):
+    ...     return Event([number, 1], [0, 1], [0, 1], [0.0, 2.0])  # x, y, polarity, ms
+    >>> samples = Recordings(read, torch.tensor([0, 1]), shape=(2, 4, 4, 3), sampling_time=1.0)
+    >>> samples.take(torch.tensor([1])).spikes.sum()
+    tensor(2.)
     """
 
     read: Callable[[int], Event]
@@ -101,7 +121,15 @@ class Recordings:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples to train with, samples held out, and the number of classes."""
+    """Samples to train with, samples held out, and the number of classes.
+
+    Examples
+    --------
+    >>> from lapilli import data
+    >>> digits = data.digits(steps=4)
+    >>> len(digits.train), len(digits.test), digits.classes
+    (1437, 360, 10)
+    """
 
     train: Samples | Recordings
     test: Samples | Recordings
@@ -132,6 +160,12 @@ def digits(steps: int = 32) -> Dataset:
     ------
     MissingExtraError
         If scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> from lapilli import data
+    >>> data.digits(steps=32).test.spikes.shape
+    torch.Size([360, 64, 32])
     """
     datasets = require("sklearn.datasets", "scikit-learn")
     selection = require("sklearn.model_selection", "scikit-learn")
@@ -175,6 +209,13 @@ def series(name: str, part: str) -> tuple[list[np.ndarray], list[str]]:
         If neither package is installed.
     FileNotFoundError
         If the package has no such data set.
+
+    Examples
+    --------
+    >>> from lapilli.data import series
+    >>> recordings, labels = series("JapaneseVowels", "TRAIN")
+    >>> len(recordings), recordings[0].shape, labels[0]
+    (270, (12, 20), '1')
     """
     for package in ("sktime", "aeon"):
         spec = importlib.util.find_spec(package)

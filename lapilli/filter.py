@@ -24,7 +24,15 @@ _LONG = 16  # taps from which the transform is quicker than the sum
 
 
 def real(x: Tensor) -> Tensor:
-    """Return integers, bool and half precision as float32; float64 stays."""
+    """Return integers, bool and half precision as float32; float64 stays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.filter import real
+    >>> real(torch.tensor([True, False]))
+    tensor([1., 0.])
+    """
     return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
@@ -139,7 +147,15 @@ def corr(input: Tensor, filter: Tensor, sampling_time: float = 1) -> Tensor:
 
 
 def fast_conv(input: Tensor, filter: Tensor) -> Tensor:
-    """Filter over time like ``conv``, and quickly where the filter is long: zeros are not exact."""
+    """Filter over time like ``conv``, and quickly where the filter is long: zeros are not exact.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.filter import fast_conv
+    >>> fast_conv(torch.tensor([[0.0, 1, 0, 0]]), torch.tensor([1.0, 0.5]))
+    tensor([[0.0000, 1.0000, 0.5000, 0.0000]])
+    """
     return _filtered(input, filter, 1, causal=True, exact=filter.numel() < _LONG)
 
 

@@ -35,6 +35,12 @@ class Rates:
 
     ``weights`` is for everything but the decays; ``decays`` is for what is learned of decays, a
     share of each.
+
+    Examples
+    --------
+    >>> from lapilli.training import Rates
+    >>> Rates(weights=0.01)
+    Rates(weights=0.01, decays=0.001)
     """
 
     weights: float = 1e-3
@@ -47,6 +53,13 @@ class Epoch:
 
     ``layers`` is what the layers did on the test samples, where ``fit`` was asked for it; in a
     process group, on this process's share of them.
+
+    Examples
+    --------
+    >>> from lapilli.training import Epoch
+    >>> epoch = Epoch(number=1, loss=0.5, train_accuracy=0.8, test_accuracy=0.75, seconds=0.1)
+    >>> epoch.test_accuracy
+    0.75
     """
 
     number: int
@@ -61,6 +74,17 @@ def parameter_groups(net: torch.nn.Module, rates: Rates) -> list[dict]:
     """Split parameters for an optimizer: what is learned of decays, shares of them, and the rest.
 
     The decays themselves are left out: they follow.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> from lapilli.training import Rates, parameter_groups
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1, requires_grad=True)
+    >>> block = slayer.block.cuba.Dense(neuron, 3, 2)
+    >>> weights, decays = parameter_groups(block, Rates(weights=0.01, decays=0.001))
+    >>> len(weights["params"]), len(decays["params"])
+    (1, 2)
     """
     named = dict(net.named_parameters())
     decays, others = [], []
@@ -75,7 +99,20 @@ def parameter_groups(net: torch.nn.Module, rates: Rates) -> list[dict]:
 
 
 def layer_outputs(blocks: Iterable[torch.nn.Module], spikes: Tensor) -> list[Tensor]:
-    """Output of every block of a chain, in order; the last one is the network's."""
+    """Output of every block of a chain, in order; the last one is the network's.
+
+    Examples
+    --------
+    >>> import torch
+    >>> neuron = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03)
+    >>> from lapilli import slayer
+    >>> from lapilli.training import layer_outputs
+    >>> dense = slayer.block.cuba.Dense
+    >>> net = torch.nn.Sequential(dense(neuron, 3, 5), dense(neuron, 5, 2))
+    >>> hidden, output = layer_outputs(net, torch.rand(4, 3, 10))
+    >>> hidden.shape, output.shape
+    (torch.Size([4, 5, 10]), torch.Size([4, 2, 10]))
+    """
     outputs = []
     for block in blocks:
         spikes = block(spikes)
@@ -84,14 +121,32 @@ def layer_outputs(blocks: Iterable[torch.nn.Module], spikes: Tensor) -> list[Ten
 
 
 def accuracy(output: Tensor, labels: Tensor) -> float:
-    """Share of samples whose class has the highest spike rate."""
+    """Share of samples whose class has the highest spike rate.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.training import accuracy
+    >>> output = torch.tensor([[[1.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]])
+    >>> accuracy(output, labels=torch.tensor([0, 0]))  # read as 0 and 1
+    0.5
+    """
     return float((Rate.predict(output) == labels).float().mean())
 
 
 def in_order(
     samples: Samples | Recordings, batch_size: int, first: int = 0, every: int = 1
 ) -> Iterator[Samples]:
-    """Yield all samples in batches, in their order; or each ``every``-th from ``first`` on."""
+    """Yield all samples in batches, in their order; or each ``every``-th from ``first`` on.
+
+    Examples
+    --------
+    >>> from lapilli import data
+    >>> from lapilli.training import in_order
+    >>> batches = list(in_order(data.digits(steps=4).test, batch_size=100))
+    >>> [len(batch) for batch in batches]
+    [100, 100, 100, 60]
+    """
     for index in torch.arange(first, len(samples), every).split(batch_size):
         yield samples.take(index)
 
@@ -104,7 +159,18 @@ def evaluate(
     first: int = 0,
     every: int = 1,
 ) -> Tensor:
-    """Output spikes of the network in evaluation mode, for the samples of ``in_order``."""
+    """Output spikes of the network in evaluation mode, for the samples of ``in_order``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import data, loss, slayer
+    >>> neuron = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 64, 10))
+    >>> from lapilli.training import evaluate
+    >>> evaluate(net, data.digits(steps=4).test, batch_size=100).shape
+    torch.Size([360, 10, 4])
+    """
     training = net.training
     net.eval()
     try:
@@ -211,6 +277,21 @@ def fit(
     ValueError
         If there are fewer samples than a batch, or fewer than one epoch; if the processes cannot
         share a batch evenly, or there are fewer test samples than processes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import data, loss, slayer
+    >>> neuron = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03)
+    >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 64, 10))
+    >>> from lapilli.training import Rates, fit
+    >>> error = loss.SpikeRate(true_rate=0.5, false_rate=0)
+    >>> for epoch in fit(
+    ...     net, data.digits(steps=8), error, epochs=2, batch_size=100, rates=Rates(weights=0.01)
+    ... ):
+    ...     print(epoch.number)
+    1
+    2
     """
     rank, size = processes.joined()
     if batch_size % size or len(data.test) < size:

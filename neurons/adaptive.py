@@ -27,6 +27,17 @@ class AdaptiveNeuron(FixedPointNeuron):
         What a spike adds to the threshold, rounded toward zero to a multiple of ``1 / scale``.
     threshold_decay, refractory_decay : Parameter
         ``[1]`` or ``[channels]``, in units of 1/4096. Their gradients are zero.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.alif.Neuron(
+    ...     threshold=1, threshold_step=0.25, current_decay=0.25, voltage_decay=0.1,
+    ...     threshold_decay=0.2, refractory_decay=0.5,
+    ... )
+    >>> neuron.threshold_step = 0.26  # rounded toward zero to a multiple of 1/64
+    >>> neuron.threshold_step
+    0.25
     """
 
     threshold_decay: torch.nn.Parameter
@@ -89,7 +100,15 @@ class AdaptiveNeuron(FixedPointNeuron):
 def adaptation_params(
     device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
 ) -> dict[str, Any]:
-    """Turn the ``device_params`` of the threshold back into constructor arguments."""
+    """Turn the ``device_params`` of the threshold back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli.neurons.adaptive import adaptation_params
+    >>> chip = {"vThMant": 64, "vThStep": 16, "thDecay": 1024, "refDecay": 2048}
+    >>> adaptation_params(chip)["threshold_step"]
+    0.25
+    """
     return {
         "threshold": device_params["vThMant"] / scale,
         "threshold_step": device_params["vThStep"] / scale,

@@ -100,7 +100,15 @@ class AdaptiveResonatorNeuron(ResonatorNeuron, AdaptiveNeuron):
 def adaptive_neuron_params(
     device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
 ) -> dict[str, Any]:
-    """Turn ``device_params`` back into constructor arguments."""
+    """Turn ``device_params`` back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.adrf.Neuron(1.25, 0.5, 10, 0.1, 0.25, 0.5)
+    >>> slayer.neuron.adrf.neuron_params(neuron.device_params)["threshold_step"]
+    0.5
+    """
     return neuron_params(device_params, scale, p_scale) | adaptation_params(
         device_params, scale, p_scale
     )

@@ -205,7 +205,15 @@ class Neuron(AdaptiveNeuron):
 def neuron_params(
     device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
 ) -> dict[str, Any]:
-    """Turn ``device_params`` back into constructor arguments."""
+    """Turn ``device_params`` back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.alif.Neuron(1.25, 0.5, 0.25, 0.5, 0.25, 0.5)
+    >>> slayer.neuron.alif.neuron_params(neuron.device_params)["threshold_step"]
+    0.5
+    """
     return {
         **adaptation_params(device_params, scale, p_scale),
         "current_decay": device_params["iDecay"] / p_scale,

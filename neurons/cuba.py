@@ -246,7 +246,15 @@ class Neuron(FixedPointNeuron):
 def neuron_params(
     device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
 ) -> dict[str, Any]:
-    """Turn ``device_params`` back into constructor arguments."""
+    """Turn ``device_params`` back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(1.25, current_decay=0.25, voltage_decay=0.5)
+    >>> slayer.neuron.cuba.neuron_params(neuron.device_params)["threshold"]
+    1.25
+    """
     return {
         "threshold": device_params["vThMant"] / scale,
         "current_decay": device_params["iDecay"] / p_scale,

@@ -25,7 +25,14 @@ __all__ = ["FixedPointNeuron", "chip_value", "fixed_point_scales"]
 
 
 def fixed_point_scales(scale: int) -> dict[str, int]:
-    """Return the three scales of a neuron with fixed-point dynamics."""
+    """Return the three scales of a neuron with fixed-point dynamics.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> slayer.neuron.base.fixed_point_scales(64)
+    {'p_scale': 4096, 'w_scale': 64, 's_scale': 4096}
+    """
     finite("scale", scale)
     return {"p_scale": DECAY_SCALE, "w_scale": int(scale), "s_scale": int(scale * STATE_SCALE)}
 
@@ -36,7 +43,7 @@ class FixedPointNeuron(Neuron):
     Parameters
     ----------
     scale
-        Integer units in 1 of weights; states have 64 times as many.
+        Number of integer units in a weight of 1; a state of 1 has 64 times as many.
     graded_spike
         Spikes carry the state that spikes instead of 1.
     threshold, tau_grad, scale_grad, norm, dropout, shared_param, persistent_state, requires_grad, \
@@ -57,6 +64,16 @@ class FixedPointNeuron(Neuron):
         calls since the last ``reset_state()``; None if nothing was counted. Reading it waits for
         the device. What is not a number does not count. With a norm between them, current and
         voltage count apart.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1.25, current_decay=0.25, voltage_decay=0.1)
+    >>> neuron.count_overflows = True
+    >>> spikes = neuron(torch.full((1, 2, 5), 3.0))
+    >>> neuron.overflows  # every state fitted
+    0
     """
 
     _overflow = "saturate"
@@ -224,7 +241,15 @@ class FixedPointNeuron(Neuron):
 
 
 def chip_value(name: str) -> property:
-    """Make the property ``cx_<name>`` of a decay: its value as the chip holds it."""
+    """Make the property ``cx_<name>`` of a decay: its value as the chip holds it.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1.25, current_decay=0.25, voltage_decay=0.1)
+    >>> int(neuron.cx_current_decay)  # 0.25 of 4096
+    1024
+    """
 
     def get(self: Neuron) -> np.int64 | np.ndarray:
         return self._quantized(name)

@@ -108,6 +108,14 @@ class Neuron(LearningNeuron):
     ArgumentError
         (An AssertionError and a ValueError.) For a threshold that quantises to zero or is not
         finite, a state scale below the weight scale, a decay outside [0, 1].
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.cuba.Neuron(threshold=1.25, current_decay=0.25, voltage_decay=0.1)
+    >>> neuron.threshold = 1.26  # rounded down to a multiple of 1/64
+    >>> neuron.threshold
+    1.25
     """
 
     norm: torch.nn.Module | None
@@ -319,7 +327,7 @@ class Neuron(LearningNeuron):
 
     @property
     def scale(self) -> int:
-        """Integer units in 1 of weights."""
+        """Number of integer units in a weight of 1."""
         return self.w_scale
 
     @property

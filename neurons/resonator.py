@@ -90,6 +90,17 @@ class ResonatorNeuron(FixedPointNeuron):
     ------
     ArgumentError
         (An AssertionError and a ValueError.) For arguments out of range, inputs of a wrong shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.rf_iz.Neuron(threshold=1, period=10, decay=0.1)
+    >>> neuron.period.round().tolist()  # steps of a turn
+    [10.0]
+    >>> wave = torch.rand(4, 3, 20)
+    >>> neuron((wave, torch.zeros_like(wave))).shape  # a real and an imaginary part
+    torch.Size([4, 3, 20])
     """
 
     device_type: str  # of the neuron on the chip
@@ -366,7 +377,15 @@ class ResonatorNeuron(FixedPointNeuron):
 def neuron_params(
     device_params: dict[str, Any], scale: int = 1 << 6, p_scale: int = 1 << 12
 ) -> dict[str, Any]:
-    """Turn ``device_params`` back into constructor arguments."""
+    """Turn ``device_params`` back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.rf.Neuron(1.25, period=10, decay=0.1)
+    >>> slayer.neuron.rf.neuron_params(neuron.device_params)["threshold"]
+    1.25
+    """
     sin, cos = (np.asarray(device_params[name]) / p_scale for name in ("sinDecay", "cosDecay"))
     return {
         "threshold": device_params["vThMant"] / scale,

@@ -326,7 +326,15 @@ class Neuron(EncodingNeuron):
 
 
 def activation_name(activation: Activation | None) -> str:
-    """Name of an activation on the chip: the function's, or a module's class in lower case."""
+    """Name of an activation on the chip: the function's, or a module's class in lower case.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.sigma_delta.activation_name(torch.nn.ReLU())
+    'relu'
+    """
     if activation is None:
         return "identity"
     if isinstance(activation, functools.partial):
@@ -335,5 +343,13 @@ def activation_name(activation: Activation | None) -> str:
 
 
 def neuron_params(device_params: dict[str, Any], scale: int = 1 << 6) -> dict[str, Any]:
-    """Turn ``device_params`` back into constructor arguments."""
+    """Turn ``device_params`` back into constructor arguments.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> neuron = slayer.neuron.sigma_delta.Neuron(0.25, activation=None)
+    >>> slayer.neuron.sigma_delta.neuron_params(neuron.device_params)["threshold"]
+    0.25
+    """
     return {"threshold": device_params["vThMant"] / scale}

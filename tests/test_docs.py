@@ -1,12 +1,14 @@
 """What the documents link to and name is there."""
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from known import present
+from lapilli.kernels.numbers.surrogate import SURROGATES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")]
@@ -82,6 +84,53 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().out.startswith("1 ")
         exec(code, {"__name__": "page"})  # goes on, and there is nothing left
         assert capsys.readouterr().out == ""
+
+
+# what the examples of a page take for granted, and how many of them there are
+BEFORE = """
+import torch
+import lapilli
+from lapilli import export, loss, slayer
+neuron = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03)
+net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 34, 5))
+spikes = x = (torch.rand(8, 34, 20) < 0.2).float()
+labels = torch.arange(8) % 5
+rates = loss.SpikeRate(0.2, 0.03)
+frames = x.unbind(-1)
+frames = [frame.unsqueeze(-1) for frame in frames]
+net(x)
+net.eval()
+export.save(net, "a.net")
+"""
+EXAMPLES = {
+    "surrogates": 2, "rates": 2, "events": 1, "gradients": 1, "no-start": 3, "overflow": 2,
+    "network-files": 2, "gpu": 2, "pytorch": 6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_a_page_run(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / f"docs/{name}.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    assert len(blocks) == EXAMPLES[name]
+    if name == "gpu":
+        assert "cuda" in blocks.pop(0)  # the one that asks for a GPU
+    if name == "pytorch":
+        assert "weight_nrm" in blocks.pop()  # the one with a mistake that type checkers find
+    before = dict(SURROGATES)
+    script = tmp_path / "page.py"  # a file, as the source of a surrogate is read
+    script.write_text("\n".join([BEFORE, *blocks]), encoding="utf-8")
+    try:
+        found = runpy.run_path(str(script))
+    finally:
+        SURROGATES.clear()
+        SURROGATES.update(before)
+    if name == "overflow":
+        assert found["block"].neuron.overflows == 0
+        assert capsys.readouterr().out == "0\n"
+    if name == "surrogates":
+        assert found["block"].neuron.surrogate == "gaussian"
 
 
 def test_tables_that_adding_a_neuron_names_exist():

@@ -115,5 +115,5 @@ plot.raster(
 # %%
 # **Try next**: show each row for one step only (`HOLD = 1`), or ALIF neurons, whose adaptive
 # threshold is a longer memory. For sequences of unequal length pad with zeros, and take the mean
-# over each sample's own steps. [Every cell learns](../learning.md) trains all neurons on recorded
-# speech.
+# over each sample's own steps. [What each block learns](../learning.md) trains all neurons on
+# recorded speech.

@@ -263,4 +263,5 @@ print(export.check("vowels.net") or "nothing stands against deploying it")
 # %%
 # **Try next**: cross entropy on the rates in the first road (`cross_entropy(20)`), which alone
 # gains eight points or more; fewer hidden neurons; a higher threshold of the sigma-delta neurons,
-# for fewer messages. [Every cell learns](../learning.md) trains all neurons on the same recordings.
+# for fewer messages. [What each block learns](../learning.md) trains all neurons on the same
+# recordings.

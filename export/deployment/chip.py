@@ -98,6 +98,15 @@ class LayerBudget:
     for them, fewer where a kernel is shared; ``axons`` the inputs of a fully connected layer, its
     own neurons included where they feed back. ``cores`` is the estimate of the module's docstring,
     by the limit that ``binds``; 0 for a layer without neurons of its own.
+
+    Examples
+    --------
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = [slayer.block.cuba.Dense(neuron, 3, 2)]
+    >>> layer = export.budget(net, input_shape=(3,)).layers[0]
+    >>> layer.neurons, layer.axons, layer.states
+    (2, 3, 2)
     """
 
     index: int
@@ -122,6 +131,17 @@ class LayerActivity:
     ``input_density`` and ``output_density`` are the shares of values that are not zero.
     ``operations`` are synaptic operations a step, ``dense_operations`` those with zeros counted;
     ``products`` tells whether inputs other than 0 and 1 make them products.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import export, slayer
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1)
+    >>> net = [slayer.block.cuba.Dense(neuron, 3, 2)]
+    >>> x = torch.zeros(1, 3, 4)
+    >>> layer = export.budget(net, x, input_shape=(3,)).activity[0]
+    >>> layer.operations, layer.dense_operations
+    (0.0, 6.0)
     """
 
     index: int
@@ -196,7 +216,7 @@ def budget(
         Input ``[N, neurons..., T]``, as ``run`` takes it, on which spikes and operations are
         counted; None: they are not counted.
     unit
-        Integers in 1 of ``data``, see ``run``.
+        The integer that stands for the number 1 in ``data``; see ``run``.
     input_shape
         Shape of a sample without time, for a network that has not run forward yet.
     chip

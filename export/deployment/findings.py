@@ -103,7 +103,7 @@ def check(
         this in integers, as on the chip, and each layer of which states leave 24 bits is among the
         findings, with their number.
     unit
-        Integers in 1 of ``data``, see ``run``.
+        The integer that stands for the number 1 in ``data``; see ``run``.
 
     Returns
     -------

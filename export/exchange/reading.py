@@ -47,7 +47,7 @@ def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, scale: int = W_S
         Length of a time step in seconds; by default what the graph's metadata says. Only lapilli
         writes it there: docs/network-files.md lists the steps of other tools.
     scale
-        Integer units in 1 of the weights, which reach from -256 to 254 units.
+        Number of integer units in a weight of 1; weights reach from -256 to 254 units.
 
     Returns
     -------

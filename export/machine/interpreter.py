@@ -66,11 +66,11 @@ def run(
     path
         A file of lapilli or of lava-dl.
     x
-        Input ``[N, neurons..., T]``. Of integers, k stands for ``k / unit``; floats stand for
-        themselves. An Input block with a neuron rounds floats to its grid before the first step;
-        elsewhere they must be multiples of ``1 / unit``.
+        Input ``[N, neurons..., T]``. An integer k stands for the number ``k / unit``; floats stand
+        for themselves. An Input block with a neuron rounds floats to its grid before the first
+        step; elsewhere they must be multiples of ``1 / unit``.
     unit
-        Which integer of the input stands for 1, at least 1. Spikes have 1.
+        The integer of the input that stands for the number 1; at least 1. For spikes it is 1.
     overflow
         States beyond 24 bits: ``slayer`` does as training does, which keeps those of neurons with
         ``overflow="loihi"`` in 24 bits and lets others grow; ``loihi`` keeps all in 24 bits as

@@ -124,6 +124,11 @@ def keep_memory() -> bool:
     -------
     bool
         Whether the C library can: on Linux glibc can, others are left as they are.
+
+    Examples
+    --------
+    >>> import lapilli
+    >>> is_kept = lapilli.keep_memory()  # once, before training
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -246,14 +246,6 @@ _FORMULAS: "weakref.WeakKeyDictionary[types.FunctionType, str]" = weakref.WeakKe
 def surrogate(shape: Shape) -> Shape:
     """Add a surrogate gradient of your own; use as a decorator.
 
-    ::
-
-        @lapilli.surrogate
-        def gaussian(z):
-            return math.exp(-math.pi * z * z / 4)
-
-        lapilli.slayer.block.cuba.Dense({..., "surrogate": "gaussian"}, 34, 64)
-
     The function is h of ``rho(d) = scale / (2 tau) h(d / tau)``, graded
     ``scale h(min(d, 0) / tau)``, where d is how far a state is above its threshold; tau and scale
     are ``tau_grad`` and ``scale_grad`` times what the neuron makes of them. With ``h(0) = 1`` and
@@ -288,6 +280,18 @@ def surrogate(shape: Shape) -> Shape:
     -----
     UserWarning
         For a name that has another formula already, which is replaced for all that use it.
+
+    Examples
+    --------
+    >>> import math
+    >>> import lapilli
+    >>> from lapilli import slayer
+    >>> @lapilli.surrogate
+    ... def gaussian(z):
+    ...     return math.exp(-math.pi * z * z / 4)
+    >>> neuron = dict(threshold=1, current_decay=0.25, voltage_decay=0.1, surrogate="gaussian")
+    >>> slayer.block.cuba.Dense(neuron, 34, 64).neuron.surrogate
+    'gaussian'
     """
     function: Any = shape
     if not isinstance(function, types.FunctionType):
@@ -319,7 +323,14 @@ def surrogate(shape: Shape) -> Shape:
 
 
 def surrogates() -> tuple[str, ...]:
-    """Return the names of the surrogate gradients that exist, the built-in ones first."""
+    """Return the names of the surrogate gradients that exist, the built-in ones first.
+
+    Examples
+    --------
+    >>> import lapilli
+    >>> "arctan" in lapilli.surrogates()
+    True
+    """
     return tuple(SURROGATES)
 
 

@@ -239,7 +239,7 @@ def adaptive_threshold(
     threshold_step
         What a spike adds to the threshold, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     state
         Threshold and refractory ``[N, neurons...]`` before the first step; ``threshold`` and zero
         if None.
@@ -248,6 +248,16 @@ def adaptive_threshold(
     -------
     tuple of Tensor
         Threshold and refractory, of the shape of ``x``. No gradient flows through them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.adaptive_threshold import adaptive_threshold
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])
+    >>> threshold, refractory = adaptive_threshold(x, half, half, 1.0, 0.5, scale=4096)
+    >>> threshold  # reached in the second step
+    tensor([[[1.0000, 1.0000, 1.2500, 1.1250]]])
     """
     threshold0, refractory0 = (None, None) if state is None else map(state_rows, state)
     rows = adaptive_threshold_fwd(
@@ -279,6 +289,16 @@ def adaptive_phase_threshold(
 
     ``imag_before`` is the imaginary part ``[N, neurons...]`` before the first step; zeros if None.
     The other parameters are those of ``adaptive_threshold``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.adaptive_threshold import adaptive_phase_threshold
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> real, imag = torch.ones(1, 1, 4), torch.tensor([[[-1.0, 1.0, 1.0, 1.0]]])
+    >>> threshold, _ = adaptive_phase_threshold(real, imag, half, half, 1.0, 0.5, scale=4096)
+    >>> threshold
+    tensor([[[1.0000, 1.0000, 1.2500, 1.1250]]])
     """
     last = 0.0 if imag_before is None else _units(imag_before, scale)
     spiking = turns(_units(imag, scale), last)

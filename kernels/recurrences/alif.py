@@ -321,7 +321,7 @@ def alif(
     threshold_step
         What a spike adds to the threshold, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0: with d, how far the voltage is
         above the threshold, the gradient of a spike is ``scale_rho / (2 * tau_rho) * h(d /
@@ -345,6 +345,15 @@ def alif(
     Tensor
         Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order, with
         ``count`` also the number of steps ``[N, neurons...]``, int32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.alif import alif
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.full((1, 1, 6), 1.0)
+    >>> alif(x, half, half, half, half, threshold=1.0, threshold_step=0.5, scale=4096)
+    tensor([[[1., 0., 1., 1., 1., 0.]]])
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     decays = current_decay, voltage_decay, threshold_decay, refractory_decay
@@ -373,6 +382,17 @@ def alif_dynamics(
     All are ``[N, neurons..., T]``; the first two are differentiable. Parameters are those of
     ``alif``; with ``count`` also how many steps of each neuron had a current or a voltage that did
     not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.alif import alif_dynamics
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.full((1, 1, 4), 2.0)
+    >>> states = alif_dynamics(x, half, half, half, half, 1.0, threshold_step=0.5, scale=4096)
+    >>> current, voltage, threshold, refractory = states
+    >>> threshold
+    tensor([[[1.0000, 1.2500, 1.3750, 1.4375]]])
     """
     current, voltage, *others = cuba_dynamics(
         x, current_decay, voltage_decay, None, scale, state=state and state[:2], count=count

@@ -309,7 +309,7 @@ def cuba(
     threshold
         Voltage that must be exceeded to spike, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0: with d, how far the voltage is
         above the threshold, the gradient of a spike is ``scale_rho / (2 * tau_rho) * h(d /
@@ -337,6 +337,15 @@ def cuba(
     Tensor
         Spikes, of the shape of ``x``; with ``return_state`` also ``(current, voltage)``, with
         ``count`` also the number of steps ``[N, neurons...]``, int32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.cuba import cuba
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> cuba(x, half, half, threshold=0.875, scale=4096)
+    tensor([[[1., 0., 0., 0., 0.]]])
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     saving = is_learned(x, current_decay, voltage_decay)
@@ -360,6 +369,16 @@ def cuba_dynamics(
     """Return current and voltage before the reset, both ``[N, neurons..., T]`` and differentiable.
 
     ``threshold`` None leaves the reset out; the other parameters are those of ``cuba``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.cuba import cuba_dynamics
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> current, voltage = cuba_dynamics(x, half, half, threshold=None, scale=4096)
+    >>> voltage
+    tensor([[[1.0000, 1.0000, 0.7500, 0.5000, 0.3125]]])
     """
     saving = is_learned(current_decay, voltage_decay)
     current0, voltage0 = (None, None) if state is None else map(state_rows, state)

@@ -29,6 +29,14 @@ def set_decay_gradient(mode: str) -> None:
     ------
     ValueError
         For any other mode.
+
+    Examples
+    --------
+    >>> import lapilli
+    >>> lapilli.set_decay_gradient("lava-dl")
+    >>> lapilli.decay_gradient()
+    'lava-dl'
+    >>> lapilli.set_decay_gradient("descent")
     """
     global _mode
     if mode not in _SIGNS:
@@ -39,7 +47,14 @@ def set_decay_gradient(mode: str) -> None:
 
 
 def decay_gradient() -> str:
-    """Return the mode that ``set_decay_gradient`` chose."""
+    """Return the mode that ``set_decay_gradient`` chose.
+
+    Examples
+    --------
+    >>> import lapilli
+    >>> lapilli.decay_gradient()
+    'descent'
+    """
     return _mode
 
 

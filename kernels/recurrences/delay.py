@@ -319,6 +319,13 @@ def step_delay(x: Tensor, first: Tensor | None = None) -> Tensor:
     -------
     Tensor
         Of the shape of ``x``; a new tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.delay import step_delay
+    >>> step_delay(torch.tensor([[[1.0, 2.0, 3.0]]]))
+    tensor([[[0., 1., 2.]]])
     """
     rows = delay_fwd(to_rows(x), None, state_rows(first), 1.0, 1.0)
     return from_rows(rows, x.shape[1:-1])
@@ -346,6 +353,15 @@ def channel_delay(
     -------
     Tensor
         Of the shape of ``x``; a new tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.delay import channel_delay
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+    >>> channel_delay(x, torch.tensor([0.0, 2.0]))
+    tensor([[[1., 0., 0.],
+             [0., 0., 1.]]])
     """
     rows = delay_fwd(to_rows(x), delay, None, float(sampling_time), float(grad_scale))
     return from_rows(rows, x.shape[1:-1])

@@ -250,6 +250,14 @@ def delta(
     Tensor
         Events, of the shape of ``x``; with ``return_state`` also ``(pre, residual, error)``, where
         ``error`` is zero without ``cum_error``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.delta import delta
+    >>> x = torch.tensor([[[0.0, 0.5, 0.5, 0.625, 0.0]]])
+    >>> delta(x, torch.tensor([0.25]), scale=64)
+    tensor([[[ 0.0000,  0.5000,  0.0000,  0.0000, -0.5000]]])
     """
     saving = is_learned(threshold)
     before = (None, None, None) if state is None else map(state_rows, state)

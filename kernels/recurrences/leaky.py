@@ -257,7 +257,7 @@ def leaky(
     decay
         ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         The state returns to zero after a step that exceeds it; None leaves the reset out.
     state
@@ -266,6 +266,15 @@ def leaky(
         The state is a current, which wraps around by the chip's rule; others stay at the limit.
     overflow, count
         See ``lapilli.kernels.recurrences.cuba.cuba``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.leaky import leaky
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> leaky(x, half, scale=4096)
+    tensor([[[1.0000, 0.5000, 0.2500, 0.1250, 0.0625]]])
     """
     theta = NEVER if threshold is None else lowest_spiking(threshold, scale)
     saving = is_learned(decay)
@@ -290,6 +299,15 @@ def leaky_spike(
     Parameters are those of ``leaky`` and of ``cuba`` in cuba.py. Returns spikes of the shape of
     ``x`` and, with ``return_state``, the state ``[N, neurons...]`` after the last step; with
     ``count`` also the number of steps that did not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.leaky import leaky_spike
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> leaky_spike(x, half, threshold=0.75, scale=4096)
+    tensor([[[1., 0., 0., 0., 0.]]])
     """
     height, rate = surrogate_constants(tau_rho, scale_rho, graded, surrogate)
     saving = is_learned(x, decay)

@@ -232,7 +232,7 @@ def recurrent(
     threshold
         Threshold (at rest), a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     phase
         Resonators spike by their phase (RF, ADRF) and not by their imaginary part.
     threshold_step
@@ -258,9 +258,10 @@ def recurrent(
     return_state
         Also return the states and the spikes of the last step, detached.
     gradient
-        ``"lava-dl"``: only the feedback links steps, decays get a gradient of zero. ``"full"``:
-        through the states as well. ``"bounded"``: likewise, but what comes back through
-        ``feedback`` is weakened so that it at most doubles the gradient.
+        How the gradient gets from a step to the step before. ``"lava-dl"``: through ``feedback``
+        alone, and the decays get a gradient of zero. ``"full"``: through the states as well.
+        ``"bounded"``: through both, but what comes back through ``feedback`` is weakened so that
+        it at most doubles the gradient.
     overflow, count
         See ``lapilli.kernels.recurrences.cuba.cuba``; ``"loihi"`` for two decays only.
 
@@ -275,6 +276,17 @@ def recurrent(
     ValueError
         For a ``feedback`` of another shape, an unknown ``gradient`` or ``overflow``, and for
         ``"loihi"`` where the threshold adapts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.recurrent import recurrent
+    >>> half = torch.tensor([2048.0])  # of 4096
+    >>> x = torch.tensor([[[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    >>> feedback = torch.tensor([[0.0, 0.0], [2.0, 0.0]])  # from the first neuron to the second
+    >>> recurrent(x, feedback, (half, half), threshold=1.0, scale=4096)
+    tensor([[[1., 0., 0., 0.],
+             [0., 1., 0., 0.]]])
     """
     if gradient not in GRADIENTS:
         raise ValueError(

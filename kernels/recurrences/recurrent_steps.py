@@ -17,9 +17,10 @@ the layers after:
     g_x[t] = (1 - a_u / 4096) g_x[t+1] + g_v[t]
     g_z = g_x,    g_R = sum g_x[t] s[t-1]^T
 
-lava-dl steps the neuron with states that carry no gradient, so only R links one step to the next
-and the decays are not learned. "full" goes through the states as well, as in layers without
-recurrence; of resonators it turns g_x as resonator_steps.py does. The decay gradients are theirs.
+In lava-dl the states carry no gradient from step to step: it comes back to the step before through
+R alone, and the decays are not learned. "full" goes through the states as well, as in layers
+without recurrence; of resonators it turns g_x as resonator_steps.py does. The decay gradients are
+theirs.
 
 Either can grow without bound: each turn of the loop multiplies by f and by R. "bounded" is "full"
 but for what comes back through R, which meets a slope of at most ``room``:

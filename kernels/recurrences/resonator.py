@@ -104,7 +104,7 @@ def resonator(
     sin_decay, cos_decay
         ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         After a step whose imaginary part reaches it, the state returns to zero and to one unit
         below the threshold; None leaves the reset out.
@@ -113,6 +113,16 @@ def resonator(
         differentiated.
     overflow, count
         See ``lapilli.kernels.recurrences.cuba.cuba``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.resonator import resonator
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> real, imag = resonator((x, 0 * x), sin, cos, scale=4096)
+    >>> real
+    tensor([[[ 1.,  0., -1.,  0.,  1.]]])
     """
     return resonator_states(
         x, sin_decay, cos_decay, threshold, scale, phase=False, state=state, overflow=overflow,

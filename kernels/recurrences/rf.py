@@ -35,7 +35,7 @@ def rf(
     threshold
         Real part that spikes, a multiple of ``1 / scale``.
     scale
-        State units in 1.
+        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0; the formula, of two parts, is at
         the end of ``lapilli.kernels.numbers.surrogate``.
@@ -58,6 +58,15 @@ def rf(
     Tensor
         Spikes, of the shape of each part of ``x``; with ``return_state`` also ``(real, imag)``,
         with ``count`` also how many steps of each neuron did not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.rf import rf
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> rf((x, 0 * x), sin, cos, threshold=0.5, scale=4096)  # once a turn
+    tensor([[[0., 0., 0., 0., 1.]]])
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True, tau_rho=tau_rho,
@@ -89,6 +98,16 @@ def adrf(
         What a spike adds to the threshold, a multiple of ``1 / scale``.
     state
         Real and imaginary part, threshold and refractory; rest if None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.rf import adrf
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> half = torch.tensor([2048.0])
+    >>> adrf((x, 0 * x), sin, cos, half, half, 0.5, threshold_step=0.5, scale=4096)
+    tensor([[[0., 0., 0., 0., 1.]]])
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=True,
@@ -109,6 +128,18 @@ def adrf_dynamics(
 
     All have the shape of each part of ``x``; the first two are differentiable. The parameters are
     those of ``adrf``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.rf import adrf_dynamics
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> half = torch.tensor([2048.0])
+    >>> states = adrf_dynamics((x, 0 * x), sin, cos, half, half, 0.5, 0.5, scale=4096)
+    >>> real, imag, threshold, refractory = states
+    >>> threshold
+    tensor([[[0.5000, 0.5000, 0.5000, 0.5000, 0.5000]]])
     """
     # detached: in lava-dl it is the spike that gives these two their gradients of zero
     adaptation = threshold_decay.detach(), refractory_decay.detach(), threshold_step

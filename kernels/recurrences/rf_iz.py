@@ -28,6 +28,15 @@ def rf_iz(
     Parameters and results are those of ``rf`` in rf.py, with the imaginary part in place of the
     real one in ``threshold`` and ``graded``. The formula of the surrogate gradient is that of
     ``lapilli.kernels.recurrences.cuba.cuba``, with the imaginary part in place of the voltage.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.rf_iz import rf_iz
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> rf_iz((x, 0 * x), sin, cos, threshold=0.5, scale=4096)
+    tensor([[[0., 1., 0., 0., 0.]]])
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False, tau_rho=tau_rho,
@@ -49,6 +58,16 @@ def adrf_iz(
 
     Parameters and results are those of ``adrf`` in rf.py, with the imaginary part in place of the
     real one in ``threshold`` and ``graded``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.rf_iz import adrf_iz
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> half = torch.tensor([2048.0])
+    >>> adrf_iz((x, 0 * x), sin, cos, half, half, 0.5, threshold_step=0.5, scale=4096)
+    tensor([[[0., 1., 0., 0., 0.]]])
     """
     return resonate(
         x, sin_decay, cos_decay, threshold, scale, phase=False,
@@ -69,6 +88,18 @@ def adrf_iz_dynamics(
 
     All have the shape of each part of ``x``; the first two are differentiable. The parameters are
     those of ``lapilli.kernels.recurrences.rf.adrf``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.rf_iz import adrf_iz_dynamics
+    >>> sin, cos = torch.tensor([4096.0]), torch.tensor([0.0])  # a quarter turn a step
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
+    >>> half = torch.tensor([2048.0])
+    >>> states = adrf_iz_dynamics((x, 0 * x), sin, cos, half, half, 0.5, 0.5, scale=4096)
+    >>> real, imag, threshold, refractory = states
+    >>> threshold
+    tensor([[[0.5000, 0.5000, 0.7500, 0.6250, 0.5625]]])
     """
     return resonator_states(
         x, sin_decay, cos_decay, threshold, scale, phase=False,

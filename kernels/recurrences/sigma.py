@@ -107,6 +107,13 @@ def sigma(
     -------
     Tensor
         Running sum, of the shape of ``x``; with ``return_state`` also its last value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.sigma import sigma
+    >>> sigma(torch.tensor([[[1.0, 0.0, 2.0]]]))
+    tensor([[[1., 1., 3.]]])
     """
     y, sum1 = sigma_sum(to_rows(x), state_rows(state), False, return_state)
     y = from_rows(y, x.shape[1:-1])

@@ -255,6 +255,14 @@ def sigma_delta(
     -------
     Tensor
         Events, of the shape of ``x``; with ``return_state`` also ``(sum, pre, residual, error)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.sigma_delta import sigma_delta
+    >>> x = torch.tensor([[[0.5, 0.0, 0.125, -2.0]]])
+    >>> sigma_delta(x, torch.tensor([0.25]), scale=64)  # sums of 0.5, 0.5, 0.625, -1.375
+    tensor([[[ 0.5000,  0.0000,  0.0000, -0.5000]]])
     """
     before = (None,) * 4 if state is None else map(state_rows, state)
     words = 0

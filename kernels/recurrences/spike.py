@@ -79,6 +79,13 @@ def spike(
     fires
         Decisions already taken, bool of the shape of ``voltage``; the threshold then only places
         the surrogate gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.spike import spike
+    >>> spike(torch.tensor([0.5, 1.0, 1.5]), 1.0, tau_rho=1.0, scale_rho=1.0)
+    tensor([0., 1., 1.])
     """
     distance = voltage.detach() - threshold
     if fires is None:
@@ -119,6 +126,13 @@ def turns(imag: Tensor, imag_last: float | Tensor = 0.0) -> Tensor:
     """Whether an imaginary part ``[..., T]`` turns from negative to not at each step, bool.
 
     ``imag_last`` is its value before the first step: a number, or a tensor that broadcasts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.spike import turns
+    >>> turns(torch.tensor([-1.0, 1.0, 1.0, -1.0]))
+    tensor([False,  True, False, False])
     """
     negative = imag < 0
     crossed = ~negative
@@ -162,6 +176,15 @@ def complex_spike(
     fires
         Decisions already taken, bool of the shape of ``real``; threshold and ``imag_last`` then
         decide nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.recurrences.spike import complex_spike
+    >>> imag = torch.tensor([-1.0, 1.0, 1.0, -1.0, 1.0])
+    >>> real = torch.tensor([2.0, 2.0, 2.0, 2.0, 0.5])
+    >>> complex_spike(real, imag, 1.0, tau_rho=1.0, scale_rho=1.0)
+    tensor([0., 1., 0., 0., 0.])
     """
     distance = (real - threshold).detach()
     if fires is None:

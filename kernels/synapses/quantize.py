@@ -25,7 +25,15 @@ WEIGHT_BITS = 7  # magnitude bits of an 8-bit weight; the lowest bit of its mant
 
 
 class QuantizeMode(IntEnum):
-    """How ``quantize`` rounds."""
+    """How ``quantize`` rounds.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils.quantize import MODE, quantize
+    >>> quantize(torch.tensor([0.7, -0.2]), step=0.5, mode=MODE.FLOOR)
+    tensor([ 0.5000, -0.5000])
+    """
 
     ROUND = 0
     FLOOR = 1
@@ -165,6 +173,13 @@ def quantize(x: Tensor, step: float = 1, mode: int = QuantizeMode.ROUND) -> Tens
     ------
     ValueError
         For another mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils.quantize import quantize
+    >>> quantize(torch.tensor([0.2, 0.7, 1.3]), step=0.5)
+    tensor([0.0000, 0.5000, 1.5000])
     """
     try:
         mode = QuantizeMode(mode)
@@ -186,11 +201,18 @@ def quantize_hook_fx(
     x
         Any shape.
     scale
-        Integer units in 1.
+        Number of integer units in a weight of 1.
     num_bits
         Levels are -2**num_bits to 2**num_bits - 1; each is worth two units.
     descale
         Return units (even integers) instead of real values.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils.quantize import quantize_hook_fx
+    >>> quantize_hook_fx(torch.tensor([0.1, -9.0]))  # -8 is the least
+    tensor([ 0.0938, -8.0000])
     """
     step = 2 / scale
     y = quantize_clipped(x.to(torch.float32), step, 1 << num_bits, 2.0 if descale else step)
@@ -207,8 +229,17 @@ def quantize_8bit(weight: Tensor, scale: int = 64, descale: bool = False) -> Ten
     weight
         Any shape, in real units.
     scale
-        Integer units in 1 (``w_scale`` of a neuron).
+        Number of integer units in a weight of 1 (``w_scale`` of a neuron).
     descale
         Return the integers instead of real values; the gradient is multiplied by ``scale``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.kernels.synapses.quantize import quantize_8bit
+    >>> quantize_8bit(torch.tensor([0.1, 5.0]))
+    tensor([0.0938, 3.9688])
+    >>> quantize_8bit(torch.tensor([0.1, 5.0]), descale=True)
+    tensor([  6., 254.])
     """
     return quantize_hook_fx(weight, scale, WEIGHT_BITS, descale)

@@ -100,9 +100,9 @@ def parser() -> argparse.ArgumentParser:
         "or recordings of your own: a folder with a folder for each class, or a table FILE.csv "
         "with the columns file and label",
     )  # fmt: skip
-    train.add_argument("--data", type=Path, metavar="FOLDER", help="where the events lie")
+    train.add_argument("--data", type=Path, metavar="FOLDER", help="folder with the events")
     train.add_argument(
-        "--download", action="store_true", help="get them first, with the package tonic"
+        "--download", action="store_true", help="download the events first (pip install tonic)"
     )
     train.add_argument("--epochs", type=_whole_number(1), help="default: what the data set needs")
     train.add_argument(
@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument(
         "--resume", type=Path, metavar="FOLDER",
-        help="go on with the interrupted run in this folder, with its settings",
+        help="continue the interrupted run in this folder, with its settings",
     )  # fmt: skip
     train.add_argument(
         "--patience", type=_whole_number(1), metavar="EPOCHS",
@@ -137,32 +137,42 @@ def parser() -> argparse.ArgumentParser:
         help="also write the history for TensorBoard, into the folder of the run",
     )  # fmt: skip
     own = train.add_argument_group("recordings of your own")
-    own.add_argument("--time-unit", help="of .npy, .npz and .h5: us (default), ms, s")
+    own.add_argument(
+        "--time-unit", help="unit of the times in .npy, .npz and .h5: us (default), ms, s"
+    )
     own.add_argument("--steps", type=_whole_number(2), help="time steps a sample; default: 100")
     own.add_argument(
         "--bin", type=_number, metavar="MS",
         help="milliseconds a step; default: the longest recording fills the steps",
     )  # fmt: skip
     own.add_argument(
-        "--shrink", type=_whole_number(1), help="pixels in each direction that become one"
+        "--shrink",
+        type=_whole_number(1),
+        help="pixels in each direction that become one; default: 1",
     )
     own.add_argument(
-        "--merge-polarities", action="store_const", const=True, help="into one channel"
+        "--merge-polarities",
+        action="store_const",
+        const=True,
+        help="put both polarities into one channel",
     )
     own.add_argument(
         "--test-share", type=_number, metavar="SHARE",
-        help="of the recordings that is held out, where the split is not given; default: 0.2",
+        help="share of the recordings that is held out for the test, unless folders or table say "
+        "which; default: 0.2",
     )  # fmt: skip
     own.add_argument(
-        "--camera", help="of files of AEDAT 2.0 that do not name theirs, DVS128 for instance"
+        "--camera",
+        help="camera of files of AEDAT 2.0 that do not name it: DVS128, DAVIS240, DAVIS346 or "
+        "DAVIS640",
     )
     train.set_defaults(command="train")
 
     check = commands.add_parser(
         "check",
         help="tell whether a network file can be deployed",
-        description="List what stands against deploying a network file, one line each; exit status "
-        "1 if it cannot be deployed.",
+        description="List what stands against deploying a network file, one line each. The exit "
+        "status is 1 if it cannot be deployed.",
     )
     check.add_argument("file", type=Path, metavar="FILE.net")
     check.add_argument(
@@ -181,7 +191,8 @@ def parser() -> argparse.ArgumentParser:
         "--unit",
         type=_whole_number(1),
         default=1,
-        help="integer of the data that stands for 1; default: 1, as of spikes",
+        help="integer in the data that stands for the number 1; default: 1, which is right for "
+        "spikes",
     )
     check.add_argument("--json", action="store_true", help="print findings and budget as JSON")
     check.set_defaults(command="check")
@@ -198,11 +209,13 @@ def parser() -> argparse.ArgumentParser:
         "--unit",
         type=_whole_number(1),
         default=1,
-        help="integer of the input that stands for 1; default: 1, as of spikes",
+        help="integer in the input that stands for the number 1; default: 1, which is right for "
+        "spikes",
     )
     run.add_argument(
         "--overflow", default="slayer",
-        help="states beyond 24 bits: slayer (default) lets them grow, loihi keeps them in",
+        help="states beyond 24 bits: slayer (default) lets them grow, as in training; loihi limits "
+        "them, as the chip does",
     )  # fmt: skip
     run.set_defaults(command="run")
 
@@ -299,10 +312,11 @@ def parser() -> argparse.ArgumentParser:
     warm = commands.add_parser(
         "warm",
         help="compile the CPU loops of networks ahead of time, for an image or a wheel",
-        description="Compile the CPU loops that networks need, into the folder that LAPILLI_CACHE_"
-        "DIR names or ~/.cache/lapilli: a step of training and an inference are run. Where that "
-        "variable names the folder or a copy of it, writable or not, nothing is compiled any more. "
-        "The code is for the processor of this machine: on others loops are compiled again.",
+        description="Compile the CPU loops that networks need, by running one step of training and "
+        "one inference. They are stored in the folder that LAPILLI_CACHE_DIR names, else in "
+        "~/.cache/lapilli. Programs for which that variable names the folder, or a copy of it, "
+        "compile nothing any more; it may be read-only. The code is for the processor of this "
+        "machine: on another kind, loops are compiled again.",
     )
     warm.add_argument(
         "networks", nargs="*", default=["neurons"], metavar="NETWORK",
@@ -316,20 +330,23 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     warm.add_argument(
         "--classes", type=_whole_number(1), default=10,
-        help="what FUNCTION is called with as well; default: 10",
+        help="number of classes, the second argument of FUNCTION; default: 10",
     )  # fmt: skip
-    warm.add_argument("--folder", type=Path, help="where to, in place of LAPILLI_CACHE_DIR")
+    warm.add_argument(
+        "--folder", type=Path, help="where to store them, in place of LAPILLI_CACHE_DIR"
+    )
     warm.set_defaults(command="warm")
 
     tune = commands.add_parser(
         "tune",
-        help="measure on this processor when sparse layers are quicker",
-        description="On a CPU a layer adds the weights of the inputs that spike, or multiplies "
-        "matrices, whichever is quicker at the density of its input. Where both are equally quick "
-        "depends on the processor. lapilli comes with what was measured on two; this command "
-        "measures yours, in half a minute on an idle machine, and stores the limits in the folder "
-        "of the compiled loops. Outputs have the same bits either way; gradients of weights are "
-        "summed in another order, so that a run is repeated exactly with the same limits only.",
+        help="measure on this processor when layers with sparse input are faster",
+        description="On a CPU, a layer either adds up the weights of the inputs that spike, or "
+        "multiplies matrices, whichever is faster for the share of inputs that spike. The limit "
+        "between the two depends on the processor. lapilli comes with the limits of two "
+        "processors. This command measures those of yours, in half a minute on an idle machine, "
+        "and stores them in the folder of the compiled loops. Outputs have the same bits either "
+        "way. Gradients of weights are summed in another order, so that a run is only repeated "
+        "exactly with the same limits.",
     )
     tune.add_argument("--reset", action="store_true", help="forget what was measured")
     tune.set_defaults(command="tune")

@@ -33,6 +33,8 @@ def device_called(name: str) -> tuple[Any, str]:
         return device, executor(device)
     except (RuntimeError, AssertionError) as error:  # torch raises either for a missing backend
         reason = str(error).partition("\n")[0].rstrip(".")
+        if reason.startswith("Expected one of"):  # a list of all that torch was ever built for
+            reason = "torch knows no device of this name"
         available = ", ".join(devices_here())
         raise UsageError(
             f"device {name!r} cannot be used ({reason}); available: {available}"

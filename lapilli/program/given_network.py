@@ -23,10 +23,10 @@ def network_of_file(given: str) -> Network:
 
     name, colon, function = given.rpartition(":")
     path = Path(name)
-    if not colon or path.suffix != ".py" or not path.is_file():
-        raise RecordingError(
-            f"--net is {given!r}; expected FILE.py:FUNCTION, of a file that is there"
-        )
+    if not colon or path.suffix != ".py":
+        raise RecordingError(f"--net is {given!r}; expected FILE.py:FUNCTION, as my_net.py:make")
+    if not path.is_file():
+        raise RecordingError(f"--net is {given!r}, and there is no file {str(path)!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -58,7 +58,7 @@ def checked(
     try:
         net = make(shape, classes)
         if not isinstance(net, torch.nn.Sequential):
-            raise TypeError(f"returned a {type(net).__name__}; expected torch.nn.Sequential")
+            raise TypeError(f"it returned {net!r:.80}; expected a torch.nn.Sequential")
         kept = [n for n, m in net.named_modules() if getattr(m, "persistent_state", False)]
         if kept and not streams:
             raise ValueError(

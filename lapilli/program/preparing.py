@@ -4,6 +4,7 @@ import argparse
 import os
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lapilli import processes
 from lapilli.errors import UsageError
 
 from .devices import device_called, own_device
+from .ending import say
 
 
 def _new_folder(wanted: Path | None, dataset: str) -> tuple[Path, bool]:
@@ -199,7 +201,11 @@ def open_data(args: argparse.Namespace, run: Run, ahead: bool) -> Any:
         )
     try:
         where = (args.data, args.download and ahead) if recipe.on_disk else ()
-        data = recipe.data(*where)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("default")
+            data = recipe.data(*where)
+        for warning in told:
+            say(f"warning: {warning.message}")
     except MissingDataError as error:
         raise UsageError(str(error)) from None
     sizes = [len(data.train), len(data.test)]

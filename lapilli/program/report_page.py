@@ -15,6 +15,7 @@ from lapilli.data import Dataset
 from lapilli.training import Epoch, layer_outputs
 
 MOST_ROWS = 100  # of a layer in a raster
+MOST_COUNTED = 8  # test samples on which operations are counted
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #22262b; --paper: #fff; --line: #d5dae0;
@@ -81,7 +82,7 @@ def page(
         )]  # fmt: skip
     if any(type(module).__name__ == "Delay" for module in net.modules()):
         parts += ["<h2>Delays</h2>", _picture(plot.delay_histogram(net, title=""), "delays")]
-    parts += ["<h2>On the chip</h2>", *_chip(network)]
+    parts += ["<h2>On the chip</h2>", *_chip(network, data)]
     parts += ["<h2>Versions</h2>", _table(("package", "version"), results["versions"].items())]
     return "\n".join(
         [
@@ -181,8 +182,14 @@ def _some(name: str, spikes: Tensor) -> tuple[str, Tensor]:
     return f"{name}, {MOST_ROWS} of {neurons} neurons", spikes[rows.to(spikes.device)]
 
 
-def _chip(network: Path) -> list[str]:
+def _chip(network: Path, data: Dataset) -> list[str]:
+    """Say whether the file can be deployed, what it takes, and how it works on test samples."""
     findings = export.check(network)
     lines = [html.escape(str(finding)) for finding in findings]
     said = "<br>".join(lines) or "Lava's netx can deploy the file; nothing stands against it."
-    return [f"<p>{said}</p>", f"<pre>{html.escape(str(export.budget(network)))}</pre>"]
+    samples = data.test.take(torch.arange(min(len(data.test), MOST_COUNTED))).spikes.cpu()
+    try:
+        budget = export.budget(network, samples)
+    except ValueError:  # layers without an integer form
+        budget = export.budget(network)
+    return [f"<p>{said}</p>", f"<pre>{html.escape(str(budget))}</pre>"]

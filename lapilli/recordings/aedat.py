@@ -27,7 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["CAMERAS", "read", "version"]
+from .errors import SmallerCameraWarning
+
+__all__ = ["CAMERAS", "is_version_2", "read", "version", "warn_of_smaller"]
 
 _END_2 = re.compile(rb"#\s*end of ascii header", re.IGNORECASE)
 _END_3 = b"#!END-HEADER"
@@ -42,7 +44,6 @@ _POLARITY = 1  # type of packets
 _X_3, _Y_3 = (17, 15), (2, 15)  # first bit and number of bits
 _OVERFLOW = 31  # bits of a time that the counter of overflows is above
 _RESET = 1_000_000  # us; where times go back further, the clock was set back
-_MANY = 1000  # events from which on their places tell the size of a camera
 _HELP = "jAER and DV convert between versions"
 
 
@@ -109,6 +110,11 @@ def version(path: str | os.PathLike[str]) -> str:
     return found[1].decode()
 
 
+def is_version_2(path: Path) -> bool:
+    """Whether a file is AEDAT 2.0, the version whose addresses depend on the camera."""
+    return path.suffix.lower() == ".aedat" and version(path) == "2.0"
+
+
 def read(path: str | os.PathLike[str], camera: str | None = None) -> dict[str, np.ndarray]:
     """Read the polarity events of a file of AEDAT 2.0 or 3.1; other events are left out.
 
@@ -130,6 +136,11 @@ def read(path: str | os.PathLike[str], camera: str | None = None) -> dict[str, n
     ValueError
         If the file is cut off or damaged, of another version or camera, names no camera and none
         is given, or holds more than one recording; the message says which.
+
+    Warns
+    -----
+    SmallerCameraWarning
+        Where the events fit a smaller camera than the given one.
     """
     if camera not in (None, *CAMERAS):
         raise ValueError(f"unknown camera {camera!r}; there are: {', '.join(CAMERAS)}")
@@ -193,28 +204,41 @@ def _read_2(content: bytes, given: str | None) -> dict[str, np.ndarray]:
             f"{camera.width} x {camera.height} pixels does not send; the file is damaged, or of "
             "another camera"
         )
-    if given is not None and len(x) >= _MANY:
-        _warn_of_smaller(name, int(x.max()), int(y.max()))
+    x, y = camera.width - 1 - x, camera.height - 1 - y
+    if given is not None and len(x):
+        warn_of_smaller(name, len(x), int(x.min()), int(y.min()))
     # the shorter way around from each time to the next: forward past a wrap, or a little back
     steps = np.diff(time, prepend=time[:1]).view(np.int32)
     return {
-        "x": camera.width - 1 - x,
-        "y": camera.height - 1 - y,
+        "x": x,
+        "y": y,
         "p": (address >> camera.polarity & 1) == camera.on,
         "t": _ascending(time[:1].sum(dtype=np.int64) + np.cumsum(steps, dtype=np.int64)),
     }
 
 
-def _warn_of_smaller(name: str, x: int, y: int) -> None:
-    """Warn where all events lie within the pixels of a smaller camera with the same addresses."""
+def warn_of_smaller(name: str, events: int, x: int, y: int) -> None:
+    """Warn where all events lie within the pixels of a smaller camera with the same addresses.
+
+    Parameters
+    ----------
+    name
+        The camera that a user has given for files that name none.
+    events
+        Number of events.
+    x, y
+        Their least column and row. Addresses count from the lower right corner, so that the
+        pictures of a smaller camera lie there.
+    """
     camera = CAMERAS[name]
     for other, smaller in CAMERAS.items():
-        fits = x < smaller.width and y < smaller.height and smaller.x == camera.x
-        if fits and smaller.width < camera.width:
+        fits = camera.width - x <= smaller.width and camera.height - y <= smaller.height
+        if fits and smaller.x == camera.x and smaller.width < camera.width:
             warnings.warn(
-                f"all events are within {smaller.width} x {smaller.height} pixels, as those of a "
-                f"{other}, and the camera is given as {name}, of {camera.width} x {camera.height}. "
-                f"If it is a {other}, give that: else its picture is moved",
+                f"all {events} events are within {smaller.width} x {smaller.height} pixels, as "
+                f"those of a {other}, and the camera is given as {name}, of {camera.width} x "
+                f"{camera.height}. If it is a {other}, give that: else its picture is moved",
+                SmallerCameraWarning,
                 stacklevel=2,
             )
             return

@@ -1,6 +1,6 @@
 """What is wrong with the recordings of a user."""
 
-__all__ = ["MissingDataError", "RecordingError"]
+__all__ = ["MissingDataError", "RecordingError", "SmallerCameraWarning"]
 
 
 class MissingDataError(FileNotFoundError):
@@ -9,3 +9,7 @@ class MissingDataError(FileNotFoundError):
 
 class RecordingError(MissingDataError):
     """A file or folder of recordings cannot be used; the message says why."""
+
+
+class SmallerCameraWarning(UserWarning):
+    """All events fit a smaller camera than the given one, so that it may be the wrong one."""

@@ -43,6 +43,15 @@ def read(path: str | os.PathLike[str], time_unit: str = "us", camera: str | None
         If the file cannot be read as such, with the reason.
     MissingExtraError
         If a camera's format needs the package faery.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lapilli.recordings.own import read
+    >>> np.save("a.npy", [[3, 2, 1, 5000], [4, 2, 0, 7500]])  # rows x, y, polarity, us
+    >>> event = read("a.npy")
+    >>> event.x.tolist(), event.t.tolist()
+    ([3, 4], [0.0, 2.5])
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -86,7 +95,14 @@ def _by_name(values: Any, path: Path) -> tuple[Any, Any, Any, Any]:
 
 
 def _npy(path: Path) -> tuple[Any, Any, Any, Any]:
-    rows = np.load(path, allow_pickle=False)
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except ValueError:  # which speaks of pickled objects, whatever the file is
+        raise ValueError(
+            "it is not a file of one array of numbers; write it with numpy.save"
+        ) from None
+    if not isinstance(rows, np.ndarray):
+        raise ValueError("it holds several arrays; give it the ending .npz")
     if rows.dtype.names:
         return _by_name(rows, path)
     if rows.ndim != 2 or rows.shape[1] not in (3, 4):

@@ -22,7 +22,15 @@ _SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class File:
-    """A recording: where, of which class and group, and its part where that is given."""
+    """A recording: where, of which class and group, and its part where that is given.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from lapilli.recordings.own import File
+    >>> File(Path("a/anna/1.npy"), label="a", group="anna").group
+    'anna'
+    """
 
     path: Path
     label: str
@@ -37,6 +45,20 @@ def find(root: str | os.PathLike[str]) -> list[File]:
     ------
     RecordingError
         If there are none, or the table is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> for name in ("left", "right"):
+    ...     for k in range(5):
+    ...         path = Path("recordings") / name / f"{k}.npy"
+    ...         path.parent.mkdir(parents=True, exist_ok=True)
+    ...         np.save(path, [[k, 0, 1, 0], [3, 2, 0, 90_000]])  # rows x, y, polarity, us
+    >>> from lapilli.recordings.own import find
+    >>> files = find("recordings")
+    >>> len(files), files[0].label
+    (10, 'left')
     """
     root = Path(root)
     files = _of_table(root) if root.suffix.lower() == ".csv" else _of_folder(root)
@@ -117,6 +139,15 @@ def divide(files: list[File], share: float) -> tuple[list[File], list[File]]:
     ------
     RecordingError
         If a class would have no recording to train with, or none to test.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from lapilli.recordings.own import File, divide
+    >>> files = [File(Path(f"{k}.npy"), "ab"[k % 2], str(k)) for k in range(10)]
+    >>> train, test = divide(files, share=0.2)
+    >>> len(train), len(test)
+    (8, 2)
     """
     if files[0].split is not None:
         parts = tuple([file for file in files if file.split == split] for split in _SPLITS)

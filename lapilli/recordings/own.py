@@ -11,6 +11,7 @@ A group, a person or a session for instance, is never split between training and
 import dataclasses
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,16 @@ import torch
 from lapilli.data import Dataset, Recordings
 from lapilli.io import Event
 
+from . import aedat
 from .aedat import CAMERAS
-from .errors import RecordingError
+from .errors import RecordingError, SmallerCameraWarning
 from .formats import FORMATS, UNITS, read
 from .lists import File, divide, find
 
 __all__ = ["FORMATS", "File", "Options", "Own", "RecordingError", "divide", "find", "read"]
 
 STEPS = 100
+_SHORT = 0.1  # share of the recordings that may be shorter than two steps without a word
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Options:
     camera
         ``DVS128``, ``DAVIS240``, ``DAVIS346`` or ``DAVIS640``, for files of AEDAT 2.0 that do not
         name theirs.
+
+    Examples
+    --------
+    >>> from lapilli.recordings.own import Options
+    >>> Options(steps=50, shrink=2).time_unit
+    'us'
     """
 
     time_unit: str = "us"
@@ -68,14 +77,31 @@ class Options:
         if self.camera not in (None, *CAMERAS):
             raise ValueError(f"unknown camera {self.camera!r}; there are: {', '.join(CAMERAS)}")
         if not 0 < self.test < 1:
-            raise ValueError(f"the share of test samples is {self.test}; expected 0..1, without")
+            raise ValueError(
+                f"the share of test samples is {self.test}; expected a number between 0 and 1"
+            )
         if self.bin is not None and not 0 < self.bin < math.inf:
             raise ValueError(f"the time step is {self.bin} ms; expected more than 0")
 
 
 @dataclass
 class Own:
-    """A data set of one's own; ``open`` fills what is unknown before the files are read."""
+    """A data set of one's own; ``open`` fills what is unknown before the files are read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> for name in ("left", "right"):
+    ...     for k in range(5):
+    ...         path = Path("recordings") / name / f"{k}.npy"
+    ...         path.parent.mkdir(parents=True, exist_ok=True)
+    ...         np.save(path, [[k, 0, 1, 0], [3, 2, 0, 90_000]])  # rows x, y, polarity, us
+    >>> from lapilli.recordings.own import Options, Own
+    >>> data = Own("recordings", Options(steps=10)).open()
+    >>> len(data.train), len(data.test), data.classes
+    (8, 2, 2)
+    """
 
     root: str | os.PathLike[str]
     options: Options
@@ -95,24 +121,40 @@ class Own:
         """Read all files once, for their sizes and lengths, and return the data set."""
         options = self.options
         last = {"c": 0, "y": 0, "x": 0}
-        longest = 0.0
+        lengths: list[float] = []
+        events, column, row = 0, math.inf, math.inf  # of the camera that is given
         for file in (*self.train, *self.test):
-            event = read(file.path, options.time_unit, options.camera)
+            event = self._read(file)
             if not len(event):
                 raise RecordingError(f"{file.path} has no events")
+            if options.camera is not None and aedat.is_version_2(file.path):
+                assert event.y is not None  # cameras have rows
+                events += len(event)
+                column, row = min(column, event.x.min()), min(row, event.y.min())
             for name in last:
                 values = getattr(event, name)
                 if values is not None:
                     if values.min() < 0:
                         raise RecordingError(f"{file.path} has an event at {name} = {values.min()}")
                     last[name] = max(last[name], int(values.max()))
-            longest = max(longest, float(event.t.max()))
+            lengths.append(float(event.t.max()))
+        longest = max(lengths)
         step = options.bin or longest / max(options.steps - 1, 1)
         if longest < 2 * step or step <= 0:
             raise RecordingError(
                 f"the longest recording takes {longest:g} ms, less than two steps of {step:g} ms; "
                 f"is the unit of time {options.time_unit}? Give --time-unit us, ms or s, or --bin"
             )
+        short = sum(length < 2 * step for length in lengths)
+        if short > _SHORT * len(lengths):
+            warnings.warn(
+                f"{short} of {len(lengths)} recordings take less than two steps of {step:g} ms, "
+                f"the longest takes {longest:g} ms; is the unit of time {options.time_unit} in all "
+                "of them? See --time-unit and --bin",
+                stacklevel=2,
+            )
+        if options.camera is not None and events:
+            aedat.warn_of_smaller(options.camera, events, int(column), int(row))
         channels = 1 if options.merge else last["c"] + 1
         height, width = (last[n] // options.shrink + 1 for n in ("y", "x"))
         self.shape, self.step = (channels, height, width, options.steps), step
@@ -120,7 +162,7 @@ class Own:
 
     def _part(self, files: list[File]) -> Recordings:
         def reader(number: int) -> Event:
-            event = read(files[number].path, self.options.time_unit, self.options.camera)
+            event = self._read(files[number])
             if self.options.merge:
                 event.c = np.zeros_like(event.c)
             return event
@@ -128,6 +170,12 @@ class Own:
         labels = torch.tensor([self.classes.index(file.label) for file in files])
         flat = self.shape[1] == 1
         return Recordings(reader, labels, self.shape, self.step, self.options.shrink, flat)
+
+    def _read(self, file: File) -> Event:
+        """Read a recording; whether the camera is a smaller one, ``open`` tells of all together."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SmallerCameraWarning)
+            return read(file.path, self.options.time_unit, self.options.camera)
 
     def network(self) -> torch.nn.Sequential:
         """Make a network: dense layers for one line of inputs, else convolutions."""

@@ -46,6 +46,17 @@ def dynamics(
     tuple of Tensor
         Threshold and refractory before each spike, of the shape of the inputs; not
         differentiable.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> half, rest, threshold = torch.tensor([2048.0]), torch.zeros(1), torch.ones(1)
+    >>> real, imag = torch.ones(1, 1, 4), torch.tensor([[[-1.0, 1.0, 1.0, 1.0]]])
+    >>> slayer.neuron.dynamics.adaptive_phase_th.dynamics(
+    ...     real, imag, rest, rest, half, threshold, half, th_scale=0.5, th0=1.0, w_scale=4096
+    ... )
+    (tensor([[[1.0000, 1.0000, 1.2500, 1.1250]]]), tensor([[[0.0000, 0.0000, 1.0000, 0.5000]]]))
     """
 
     def kernel(inputs, decays, states):

@@ -44,6 +44,22 @@ def dynamics(
     tuple of Tensor
         Real and imaginary part, which are differentiable, threshold and refractory before each
         spike, of the shape of the inputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> pulse = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    >>> quarter, none = torch.tensor([4096.0]), torch.tensor([0.0])  # of a turn a step
+    >>> half, rest, threshold = torch.tensor([2048.0]), torch.zeros(1), torch.ones(1)
+    >>> real, imag, threshold, refractory = slayer.neuron.dynamics.adaptive_resonator.dynamics(
+    ...     pulse, 0 * pulse, quarter, none, half, half, rest, rest, rest, threshold,
+    ...     th_scale=0.5, th0=1.0, w_scale=4096,
+    ... )
+    >>> imag
+    tensor([[[ 0.,  1.,  0., -1.]]])
+    >>> threshold  # raised where the imaginary part reached it
+    tensor([[[1.0000, 1.0000, 1.2500, 1.1250]]])
     """
 
     def kernel(inputs, decays, states):

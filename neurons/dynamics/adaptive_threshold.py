@@ -36,7 +36,7 @@ def dynamics(
     th0
         Threshold at rest.
     w_scale
-        State units in 1.
+        Number of state units in a value of 1.
     debug
         Not used.
 
@@ -44,6 +44,17 @@ def dynamics(
     -------
     tuple of Tensor
         Threshold and refractory before each spike, of the shape of ``input``; not differentiable.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> half, rest, threshold = torch.tensor([2048.0]), torch.zeros(1), torch.ones(1)
+    >>> slayer.neuron.dynamics.adaptive_threshold.dynamics(  # reached in the second step
+    ...     torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]), rest, half, threshold, half,
+    ...     th_scale=0.5, th0=1.0, w_scale=4096,
+    ... )
+    (tensor([[[1.0000, 1.0000, 1.2500, 1.1250]]]), tensor([[[0.0000, 0.0000, 1.0000, 0.5000]]]))
     """
 
     def kernel(inputs, decays, states):
@@ -63,6 +74,15 @@ def persistent_ref_state(ref_state: Tensor, spike: Tensor, th_state: Tensor) -> 
         Last step of ``dynamics``.
     spike
         Spikes of that step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.dynamics.adaptive_threshold.persistent_ref_state(
+    ...     torch.tensor([0.5]), spike=torch.tensor([1.0]), th_state=torch.tensor([1.0])
+    ... )
+    tensor([2.5000])
     """
     return after_spike(ref_state, spike, ref_state + 2 * th_state)
 
@@ -78,5 +98,14 @@ def persistent_th_state(th_state: Tensor, spike: Tensor, th_step: float) -> Tens
         Spikes of that step.
     th_step
         What a spike adds to the threshold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.dynamics.adaptive_threshold.persistent_th_state(
+    ...     torch.tensor([1.0]), spike=torch.tensor([1.0]), th_step=0.5
+    ... )
+    tensor([1.5000])
     """
     return after_spike(th_state, spike, th_state + th_step)

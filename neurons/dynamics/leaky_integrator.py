@@ -30,7 +30,7 @@ def dynamics(
     state
         State before the first step; one value, or one a neuron. Not differentiated.
     w_scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         The state returns to zero after a step in which it reaches this; None, or a threshold that
         is not positive, leaves the reset out.
@@ -41,6 +41,16 @@ def dynamics(
     -------
     Tensor
         State before each reset, of the shape of ``input``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> pulse = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    >>> slayer.neuron.dynamics.leaky_integrator.dynamics(
+    ...     pulse, decay=torch.tensor([2048.0]), state=torch.zeros(1), w_scale=4096
+    ... )  # half is lost a step
+    tensor([[[1.0000, 0.5000, 0.2500, 0.1250]]])
     """
     if threshold is not None and threshold <= 0:
         threshold = None
@@ -64,5 +74,14 @@ def persistent_state(state: Tensor, spike: Tensor) -> Tensor:
         Last step of ``dynamics``.
     spike
         Spikes of that step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.dynamics.leaky_integrator.persistent_state(
+    ...     torch.tensor([0.75, 2.0]), spike=torch.tensor([0.0, 1.0])
+    ... )
+    tensor([0.7500, 0.0000])
     """
     return after_spike(state, spike, 0.0)

@@ -32,7 +32,7 @@ def dynamics(
     real_state, imag_state
         State before the first step; one value, or one a neuron. Not differentiated.
     w_scale
-        State units in 1.
+        Number of state units in a value of 1.
     threshold
         After a step whose imaginary part reaches it, the state returns to zero and to one unit
         below the threshold; None or a negative one leaves the reset out.
@@ -43,6 +43,18 @@ def dynamics(
     -------
     tuple of Tensor
         Real and imaginary part before each reset, of the shape of the inputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> pulse = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    >>> quarter, none = torch.tensor([4096.0]), torch.tensor([0.0])  # of a turn a step
+    >>> rest = torch.zeros(1)
+    >>> slayer.neuron.dynamics.resonator.dynamics(
+    ...     pulse, 0 * pulse, quarter, none, rest, rest, w_scale=4096
+    ... )
+    (tensor([[[ 1.,  0., -1.,  0.]]]), tensor([[[ 0.,  1.,  0., -1.]]]))
     """
     if threshold is not None and threshold < 0:
         threshold = None
@@ -66,6 +78,15 @@ def persistent_real_state(real_state: Tensor, spike: Tensor) -> Tensor:
         Last step of ``dynamics``.
     spike
         Spikes of that step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.dynamics.resonator.persistent_real_state(
+    ...     torch.tensor([0.75, 2.0]), spike=torch.tensor([0.0, 1.0])
+    ... )
+    tensor([0.7500, 0.0000])
     """
     return after_spike(real_state, spike, 0.0)
 
@@ -84,6 +105,15 @@ def persistent_imag_state(
     threshold
         Threshold, real units.
     scale
-        State units in 1; the state is one of them below the threshold.
+        Number of state units in a value of 1; the state is one unit below the threshold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli import slayer
+    >>> slayer.neuron.dynamics.resonator.persistent_imag_state(
+    ...     torch.tensor([0.75, 2.0]), torch.tensor([0.0, 1.0]), threshold=1.0, scale=4
+    ... )
+    tensor([0.7500, 0.7500])
     """
     return after_spike(imag_state, spike, threshold - 1 / scale)

@@ -2,18 +2,21 @@
 
 import re
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from known import present
 
+from lapilli.program.cli import main
 from lapilli.recordings import aedat
-from lapilli.recordings.errors import RecordingError
+from lapilli.recordings.errors import RecordingError, SmallerCameraWarning
 from lapilli.recordings.formats import read
-from lapilli.recordings.own import Options
+from lapilli.recordings.own import Options, Own
 
 CHIPS = {
     "DVS128": "ch.unizh.ini.jaer.chip.retina.DVS128",
@@ -224,6 +227,104 @@ def test_a_camera_that_contradicts_a_file_without_a_name(parsed):
     for camera in ("DAVIS346", "DAVIS640"):
         with pytest.warns(UserWarning, match=f"240 x 180 .* a DAVIS240, .* given as {camera}"):
             parsed(nameless, camera)
+
+
+def nameless_of(records):
+    return header_2() + b"".join(struct.pack(">II", *record) for record in records)
+
+
+def test_few_events_warn_of_a_smaller_camera_too(parsed):
+    edge = 346 - 240, 260 - 180  # the pixel up to which a DAVIS240 lies in the corner
+    inside = nameless_of([(address("DAVIS346", *edge, True), 5)])
+    with pytest.warns(SmallerCameraWarning, match="all 1 events are within 240 x 180"):
+        parsed(inside, "DAVIS346")
+    for x, y in ((edge[0] - 1, edge[1]), (edge[0], edge[1] - 1)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            parsed(nameless_of([(address("DAVIS346", x, y, True), 5)]), "DAVIS346")
+
+
+def test_a_folder_warns_once_and_of_all_its_files_together(tmp_path):
+    def data_set(corner):
+        for label in ("a", "b"):
+            for k in range(4):
+                path = tmp_path / label / f"{k}.aedat"
+                path.parent.mkdir(exist_ok=True)
+                at = corner if (label, k) == ("b", 3) else (300, 200)
+                pixel = address("DAVIS346", at[0], at[1], True)
+                path.write_bytes(nameless_of([(pixel, 5), (pixel, 90_000)]))
+        return Own(tmp_path, Options(camera="DAVIS346"))
+
+    def read_all(corner):
+        data_set(corner).open().train.take(torch.tensor([0, 1]))
+
+    with pytest.warns(SmallerCameraWarning, match="all 16 events .* a DAVIS240") as found:
+        read_all((200, 150))
+    assert len(found) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_all((3, 200))
+
+
+def test_the_command_says_it_in_a_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for label in ("a", "b"):
+        for k in range(4):
+            path = tmp_path / "films" / label / f"{k}.aedat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = [(address("DAVIS346", 340 + j, 250, True), 9000 * j) for j in range(6)]
+            path.write_bytes(nameless_of(pixels))
+    command = ["train", "films", "--camera", "DAVIS346", "--steps", "8", "--epochs", "1"]
+    assert main([*command, "--shrink", "16", "--no-plots"]) == 0
+    lines = capfd.readouterr().err.splitlines()
+    found = [
+        line for line in lines if line.startswith("lapilli: warning: all 48 events are within")
+    ]
+    assert len(found) == 1
+    assert not any("Warning" in line for line in lines)
+
+
+# The headers of two recordings, as jAER wrote them, without the preferences of the camera
+JAER_2015 = b"""\
+#!AER-DAT2.0
+# This is a raw AE data file - do not edit
+# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event
+# Timestamps tick is 1 us
+# created Fri Sep 18 09:50:42 CEST 2015
+# HardwareInterface: DAVIS FX2 84010032
+# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C
+#Start of Preferences for this AEChip
+#<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+#<!DOCTYPE preferences SYSTEM "http://java.sun.com/dtd/preferences.dtd">
+#<preferences EXTERNAL_XML_VERSION="1.0">
+#  <root type="user">
+#    <map/>
+#  </root>
+#</preferences>
+#End of Preferences for this AEChip
+"""
+JAER_2023 = b"""\
+#!AER-DAT2.0
+# This is a raw AE data file - do not edit
+# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event
+# Timestamps tick: 1 us
+# Creation date: Fri Sep 22 14:06:27 AEST 2023
+# Creation time: System.currentTimeMillis() 1695355587880
+# AEChip: eu.seebetter.ini.chips.davis.Davis346red
+#Start of Preferences for this AEChip (search for "End of Preferences" to find end of this block)
+#<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+#End of Preferences for this AEChip
+# DataStartTime: System.currentTimeMillis() 1695355588001
+#End Of ASCII Header
+"""
+
+
+@pytest.mark.parametrize("mark", [b"\n", b"\r\n"])
+@pytest.mark.parametrize(("header", "camera"), [(JAER_2015, "DAVIS240"), (JAER_2023, "DAVIS346")])
+def test_headers_that_jaer_wrote(header, camera, mark, parsed):
+    event = struct.pack(">II", address(camera, 3, 4, True), 7)
+    got = parsed(header.replace(b"\n", mark) + event)
+    assert got == {"x": [3], "y": [4], "p": [True], "t": [7]}
 
 
 def test_paths_may_be_text(tmp_path):

@@ -3,8 +3,10 @@
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -88,6 +90,30 @@ def test_cameras_are_read_by_faery(tmp_path, monkeypatch):
         read(tmp_path / "a.raw")
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.aedat4", {}),
+        ("a.aedat", {"file_type": "aedat"}),
+        ("a.es", {}),
+        ("a.dat", {}),
+        ("a.raw", {"version": "evt2"}),
+        ("a.raw", {"version": "evt3"}),
+    ],
+    ids=str,
+)
+def test_files_that_faery_writes(name, options, tmp_path):
+    faery = pytest.importorskip("faery")
+    events: Any = np.zeros(4, faery.EVENTS_DTYPE)
+    events["x"], events["y"], events["t"] = X, Y, MICROSECONDS
+    events["on"] = [1, 0, 1, 0]
+    faery.events_stream_from_array(events, (16, 8)).to_file(tmp_path / name, **options)
+    event = read(tmp_path / name)
+    assert (event.x.tolist(), present(event.y).tolist()) == (X.tolist(), Y.tolist())
+    assert event.c.tolist() == [1, 0, 1, 0]
+    assert event.t.tolist() == [0.0, 1.0, 2.5, 4.0]
+
+
 def spoil(path):
     kind = path.suffix
     if kind == ".npy":
@@ -106,6 +132,37 @@ def test_files_that_are_something_else(name, tmp_path):
     with pytest.raises(RecordingError, match=re.escape(str(tmp_path / name))) as wrong:
         read(tmp_path / name)
     assert "\n" not in str(wrong.value)
+
+
+def test_a_file_that_is_no_array_of_numbers(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"junk")
+    with pytest.raises(
+        RecordingError, match=r"a\.npy cannot be read .* it is not a file of one arr.*; write"
+    ):
+        read(path)
+    with path.open("wb") as file:
+        np.savez(file, x=X)
+    with pytest.raises(
+        RecordingError, match=r"a\.npy cannot be read .* several arrays; .* ending \.npz"
+    ):
+        read(path)
+
+
+def test_recordings_of_another_unit_of_time(tmp_path):
+    def data_set(wrong, right):
+        for number in range(wrong + right):
+            path = tmp_path / "ab"[number % 2] / f"{number}.npy"
+            path.parent.mkdir(exist_ok=True)
+            unit = 1e-3 if number < wrong else 1
+            np.save(path, np.stack([X, Y, P, MICROSECONDS * unit], 1))
+        return Own(tmp_path, Options(steps=8))
+
+    with pytest.warns(UserWarning, match="5 of 40 recordings take less than two steps of .* us in"):
+        data_set(5, 35).open()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data_set(4, 36).open()
 
 
 def test_the_speech_data_set_is_named(tmp_path):
@@ -309,10 +366,11 @@ def test_the_networks_of_recordings(here):
         (["train", "bars", "--test-share", "2"], "share of test samples is 2.0"),
         (["train", "bars", "--bin", "-1"], "is '-1'; expected a number above 0"),
         (["train", "bars", "--net", "net.py"], r"expected FILE\.py:FUNCTION"),
-        (["train", "bars", "--net", "nothing.py:make"], "of a file that is there"),
+        (["train", "bars", "--net", "nothing.py:make"], "there is no file 'nothing.py'"),
+        (["train", "bars", "--device", "tpu"], r"'tpu' .*torch knows no device.*available: cpu"),
         (["train", "bars", "--net", "net.py:none"], "has no function 'none'"),
         (["train", "bars", "--net", "net.py:wrong"], r"expected \[1, 2, time\]"),
-        (["train", "bars", "--net", "net.py:other"], "expected torch.nn.Sequential"),
+        (["train", "bars", "--net", "net.py:other"], "expected a torch.nn.Sequential"),
         (["train", "bars", "--net", "net.py:streaming"], "1.neuron: keeps its state from one call"),
         (["train", "digits", "--net", "net.py:make"], r"AssertionError: \(64,\)"),
         (["train", "bars", "--batch-size", "17"], "too few for a batch of 17"),

@@ -203,6 +203,7 @@ def test_the_page_of_a_run_needs_nothing_else():
     ]  # fmt: skip
     assert len(parts.pictures) == 4
     assert all(picture.startswith("data:image/png;base64,") for picture in parts.pictures)
+    assert re.search(r"\d+ synaptic operations a sample of 32 steps, .* \(8 samples\)", text)
     assert parts.links == []
     assert "http" not in text
     report = json.loads(Path("a/report.json").read_text())

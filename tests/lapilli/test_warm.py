@@ -83,7 +83,7 @@ def test_samples_of_the_recipes():
         (["some.net"], "give it with --shape"),
         (["model.py:net"], "give it with --shape"),
         (["some.net", "--shape", "3"], "there is no file 'some.net'"),
-        (["model.py:net", "--shape", "3"], "expected FILE.py:FUNCTION, of a file that is there"),
+        (["model.py:net", "--shape", "3"], "there is no file 'model.py'"),
         (["digits", "--shape", "3,0"], "expected the neurons of a sample"),
         (["digits", "--classes", "0"], "expected a whole number from 1"),
     ],
@@ -106,7 +106,7 @@ def test_a_network_that_does_not_take_the_shape(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def net(shape, classes): return 3", "returned a int; expected torch.nn.Sequential"),
+        ("def net(shape, classes): return 3", "it returned 3; expected a torch.nn.Sequential"),
         ("def net(): pass", "TypeError: net() takes 0 positional arguments"),
         ("def net(shape, classes): raise KeyError('x')", "KeyError: 'x'"),
     ],

@@ -158,12 +158,13 @@ def test_a_norm_that_takes_arguments_and_a_norm_that_is_none():
             slayer.block.cuba.Dense(neuron | {"norm": norm}, 3, 2)
 
 
-@pytest.mark.parametrize("kind", [k for k in BLOCKS if k not in ("ConvT", "Output")])  # synapses'
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_an_input_in_float64_names_the_block(kind):
-    neuron = {} if kind in ("Average", "Flatten", "TimeDecimation") else NEURONS["cuba"]
+    family = "sigma_delta" if kind == "Output" else "cuba"
+    neuron = {} if kind in ("Average", "Flatten", "TimeDecimation") else NEURONS[family]
     given = {"neuron_params": neuron} if neuron else {}
-    block = getattr(slayer.block.cuba, kind)(**given | BLOCKS[kind])
-    image = kind in ("Conv", "Pool", "Unpool")
+    block = getattr(getattr(slayer.block, family), kind)(**given | BLOCKS[kind])
+    image = kind in ("Conv", "ConvT", "Pool", "Unpool")
     x = torch.rand(1, 2, 4, 4, 3) if image else torch.rand(1, 4, 3)
     with pytest.raises(TypeError, match=rf"^{kind} input must be float32 .*Use x\.float\(\)"):
         block(x.double())

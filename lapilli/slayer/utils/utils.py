@@ -24,6 +24,13 @@ class dotdict(dict[str, Any]):
 
     A missing attribute is None. Methods of ``dict`` win over entries of their name, and nested
     dictionaries stay as they are.
+
+    Examples
+    --------
+    >>> from lapilli import slayer
+    >>> settings = slayer.utils.dotdict(epochs=5)
+    >>> settings.epochs, settings.missing
+    (5, None)
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -146,7 +153,15 @@ def right_shift_to_zero(x: Tensor, bits: int) -> Tensor:
 
 
 class Q2Zero(torch.autograd.Function):
-    """Round toward zero; the gradient passes. Use ``Q2Zero.apply(x)``."""
+    """Round toward zero; the gradient passes. Use ``Q2Zero.apply(x)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lapilli.slayer.utils.utils import Q2Zero
+    >>> Q2Zero.apply(torch.tensor([1.5, -1.5]))
+    tensor([ 1., -1.])
+    """
 
     generate_vmap_rule = True
 
