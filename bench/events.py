@@ -15,7 +15,7 @@ import torch
 from lapilli.blocks.convolution import convolve
 from lapilli.blocks.linear import linear
 from lapilli.kernels.executors.memory import keep_memory
-from lapilli.kernels.synapses import event_convolution, events
+from lapilli.kernels.synapses import event_convolution, event_products, events
 from lapilli.kernels.synapses.event_convolution import Geometry
 
 from lapilli import slayer
@@ -38,18 +38,24 @@ NEURON = {
 }  # fmt: skip
 
 
+def _listed(x: torch.Tensor) -> events.Events:
+    found = events.events_of(x)
+    assert found is not None, "without a limit there are never too many"
+    return found
+
+
 def product(frames: int, inputs: int, outputs: int, density: float) -> dict[str, float]:
     """Measure a fully connected layer."""
     w = torch.randint(-128, 128, (outputs, inputs)) * STEP
     g, x = torch.randn(frames, outputs), spikes(density, frames, inputs)
     rows = x[0].t()
-    listed = events.events_of(x)
+    listed = _listed(x)
     return least({
         "find": lambda: events.events_of(x),
-        "add": lambda: events.gather(listed, w, STEP),
+        "add": lambda: event_products.gather(listed, w, STEP),
         "auto": lambda: linear(x, w, step=STEP),
         "dense": lambda: rows @ w.t(),
-        "scatter": lambda: events.scatter(listed, g),
+        "scatter": lambda: event_products.scatter(listed, g),
         "dense gradient": lambda: g.t() @ rows,
     })  # fmt: skip
 
@@ -62,8 +68,8 @@ def convolution(
     g = torch.randn(frames, outputs, side, side)
     x = spikes(density, frames, channels, side, side)
     images = x[0].movedim(-1, 0)
-    listed = events.events_of(x)
-    options = [1, 1], [1, 1], [1, 1]
+    listed = _listed(x)
+    options = (1, 1), (1, 1), (1, 1)
     geometry = Geometry((channels, side, side), w.shape, *options)
     names = dict(zip(("stride", "padding", "dilation"), options, strict=True))
     return least({
@@ -108,7 +114,8 @@ def networks() -> Iterator[tuple[str, float, dict[str, float]]]:
         for product in ("auto", "dense"):
             torch.manual_seed(0)
             net = torch.nn.Sequential(*make())
-            for layer in net.modules():
+            modules: Iterator[Any] = net.modules()
+            for layer in modules:
                 if hasattr(layer, "product"):
                     layer.product = product
             steps[product] = training(net, x)

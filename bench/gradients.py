@@ -67,7 +67,8 @@ def norms(
     block = getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)(params, **options)
     x = (torch.rand(batch, *channels(neurons), steps) < rate).float()
     y = block(x)
-    sum(part.sum() for part in (y if isinstance(y, tuple) else (y,))).backward()
+    total: Any = sum(part.sum() for part in (y if isinstance(y, tuple) else (y,)))
+    total.backward()
     # what is learned of a decay has the gradient of the decay, and is not listed twice
     return {
         name: float(p.grad.norm())
@@ -111,7 +112,8 @@ def sweeps(kinds: tuple[str, ...] = ("Dense", "Recurrent")) -> list[dict[str, An
         for family, kind in CELLS:
             if kind not in kinds:
                 continue
-            found = [norms(family, kind, **{argument: v}) for v in values]
+            each: list[dict[str, Any]] = [{argument: v} for v in values]
+            found = [norms(family, kind, **one) for one in each]
             rows += [
                 {"family": family, "kind": kind, "parameter": name, "argument": argument,
                  "norms": {str(v): f[name] for v, f in zip(values, found, strict=True)}}

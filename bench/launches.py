@@ -46,7 +46,7 @@ def dense(inputs: int, outputs: int) -> torch.nn.Module:
     return slayer.block.cuba.Dense(NEURON, inputs, outputs)
 
 
-def step_of(*blocks: torch.nn.Module, learns_input: bool) -> Callable[[], None]:
+def step_of(*blocks: Any, learns_input: bool) -> Callable[[], None]:
     """Return a step of training: forward and backward."""
     net = torch.nn.Sequential(*blocks)
     inputs = blocks[0].synapse.in_channels
@@ -178,7 +178,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Print the table, of what is measured now."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help=f"write {RESULTS.name} too")
     asked = parser.parse_args()
     results = {"processor": processor(), "triton": triton.__version__, "cases": measured()}

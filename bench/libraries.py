@@ -6,7 +6,7 @@ with the same decays and threshold, and ``differs`` says what is not the same.
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,8 @@ class Lapilli(Slayer):
 class LavaDl(Slayer):
     def rest(self, module: nn.Module) -> None:
         # its Recurrent keeps the state of one sample for the next
-        for part in module.modules():
+        parts: Iterator[Any] = module.modules()
+        for part in parts:
             for name in ("spike", "current", "voltage", "refractory", "threshold"):
                 state = part._buffers.get(f"{name}_state")
                 if state is not None:
@@ -100,6 +101,8 @@ class OverTime(nn.Module):
     The loops of spikingjelly and norse index their input, of which each gradient is as large as the
     whole series: this one is eight to ten times faster in training.
     """
+
+    cell: Any  # of a library's own type
 
     def __init__(self, cell: nn.Module):
         super().__init__()

@@ -121,7 +121,7 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print the table, and write what is asked for."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.neighbours", description=__doc__.partition("\n")[0]
+        prog="python -m bench.neighbours", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--json", action="store_true", help=f"write {RESULTS.name} too")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Products of every frame with a weight, forward and gradients.
 
 On a CPU a product runs over the inputs that are not zero alone where they are few
-(kernels/synapses/events.py), else over codes with eight bits where weights and inputs are such
-(kernels/synapses/codes.py). What maps share is in maps.py.
+(kernels/synapses/event_products.py), else over codes with eight bits where weights and inputs are
+such (kernels/synapses/codes.py). What maps share is in maps.py.
 """
 
 import math
@@ -14,7 +14,8 @@ from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned, is_observed
 from lapilli.kernels.executors.workers import in_one_order
 from lapilli.kernels.synapses import codes
-from lapilli.kernels.synapses.events import Events, events_of, gather, scatter
+from lapilli.kernels.synapses.event_products import gather, scatter
+from lapilli.kernels.synapses.events import Events, events_of
 from torch import Tensor
 
 from . import tensor_cores

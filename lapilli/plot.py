@@ -8,7 +8,7 @@ matplotlib is imported when the first picture is drawn. Figures are plain object
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from .extras import require
 from .training import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "DPI",
@@ -36,14 +39,14 @@ _LEVELS = 256  # that a histogram shows apart; also its number of bins
 _MOST_PANELS = 64
 
 
-def _figure(width: float, height: float, title: str) -> Any:
+def _figure(width: float, height: float, title: str) -> "Figure":
     figure = require("matplotlib.figure", "matplotlib")
     made = figure.Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     made.suptitle(title)
     return made
 
 
-def _stack(figure: Any, heights: Sequence[float]) -> Any:
+def _stack(figure: "Figure", heights: Sequence[float]) -> Any:
     """Panels one above another over a shared time axis."""
     panels = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
@@ -52,7 +55,7 @@ def _stack(figure: Any, heights: Sequence[float]) -> Any:
     return panels
 
 
-def _written(figure: Any, path: Path) -> Any:
+def _written(figure: "Figure", path: Path) -> "Figure":
     if path is not None:
         figure.savefig(path)
     return figure
@@ -69,7 +72,7 @@ def _series(name: str, values: Tensor) -> np.ndarray:
     return array
 
 
-def training_curves(history: Sequence[Epoch], path: Path = None, title: str = "") -> Any:
+def training_curves(history: Sequence[Epoch], path: Path = None, title: str = "") -> "Figure":
     """Draw loss and accuracies over the epochs.
 
     Parameters
@@ -110,7 +113,7 @@ def training_curves(history: Sequence[Epoch], path: Path = None, title: str = ""
     return _written(figure, path)
 
 
-def raster(layers: Mapping[str, Tensor], path: Path = None, title: str = "") -> Any:
+def raster(layers: Mapping[str, Tensor], path: Path = None, title: str = "") -> "Figure":
     """Draw the spikes of one sample, one panel a layer over a shared time axis.
 
     Parameters
@@ -156,7 +159,7 @@ def traces(
     *,
     threshold: float | None = None,
     spikes: Tensor | None = None,
-) -> Any:
+) -> "Figure":
     """Draw states over time, one panel each: what ``dynamics`` of a neuron returns.
 
     Parameters
@@ -206,7 +209,7 @@ def traces(
 def histograms(
     values: Mapping[str, Tensor | np.ndarray], path: Path = None, title: str = "", *,
     xlabel: str = "",
-) -> Any:  # fmt: skip
+) -> "Figure":  # fmt: skip
     """Draw how often each value occurs, one panel an entry over a shared range.
 
     Parameters
@@ -260,7 +263,7 @@ def histograms(
     return _written(figure, path)
 
 
-def weight_histogram(net: torch.nn.Module, path: Path = None, title: str = "weights") -> Any:
+def weight_histogram(net: torch.nn.Module, path: Path = None, title: str = "weights") -> "Figure":
     """Draw the weights of each synapse as forward uses them: normalised, masked, quantised.
 
     Parameters
@@ -302,7 +305,7 @@ def weight_histogram(net: torch.nn.Module, path: Path = None, title: str = "weig
     return histograms(weights, path, title, xlabel="weight")
 
 
-def delay_histogram(net: torch.nn.Module, path: Path = None, title: str = "delays") -> Any:
+def delay_histogram(net: torch.nn.Module, path: Path = None, title: str = "delays") -> "Figure":
     """Draw the axonal delays of each layer in whole steps, as forward uses them.
 
     Parameters

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 LEAKY = {"threshold": 0.75, "current_decay": 0.25, "voltage_decay": 0.125}
 TURNS = {"threshold": 0.25, "period": 8, "decay": 0.1}
 ADAPTS = {"threshold_step": 0.125, "threshold_decay": 0.2, "refractory_decay": 0.5}
-NEURONS = {
+NEURONS: dict[str, dict[str, Any]] = {
     "cuba": LEAKY,
     "alif": LEAKY | ADAPTS,
     "rf": TURNS,
@@ -41,7 +41,7 @@ class Kind:
 
 _DENSE = {"in_neurons": 6, "out_neurons": 5, "weight_scale": 3}
 _CONV = {"in_features": 2, "out_features": 3, "kernel_size": 3, "weight_scale": 3}
-_FLAT = {"neuron": False, "counts": False, "shifts": False}
+_FLAT: dict[str, Any] = {"neuron": False, "counts": False, "shifts": False}
 _MATRIX = "weight=(5, 6, 1, 1, 1)"
 KINDS = {
     "Input": Kind(
@@ -100,13 +100,16 @@ cells_of = {
 }
 
 
+def block_class(family: str, kind: str) -> Any:
+    return getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)
+
+
 def make(family, kind, neuron=None, **options):
     """Block of a cell; a seed, so that two are the same."""
     torch.manual_seed(1)
     cell = KINDS[kind]
     params = {"neuron_params": NEURONS[family] | (neuron or {})} if cell.neuron else {}
-    block = getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)
-    return block(**params, **cell.arguments | options)
+    return block_class(family, kind)(**params, **cell.arguments | options)
 
 
 def events(kind, batch=2, steps=STEPS):

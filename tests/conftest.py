@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,8 @@ def _unwritten_memory():
         patch.setattr(memory, "keep_memory", lambda: False)  # the processes of tests live long
         # turns the next line on; use_deterministic_algorithms would import torch's compiler
         torch.set_deterministic_debug_mode("warn")
-        torch.utils.deterministic.fill_uninitialized_memory = True
+        switches: Any = torch.utils.deterministic
+        switches.fill_uninitialized_memory = True
         yield
         torch.set_deterministic_debug_mode("default")
 

@@ -19,6 +19,8 @@ import numpy as np
 import tolerances
 import torch
 from golden.pack import group_of
+from known import present
+from tolerances import Tolerance
 from torch import Tensor, nn
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,7 +80,7 @@ class Deviation:
     skip: tuple[str, ...] = ()  # keys that have no counterpart
     only: tuple[str, ...] | None = None  # keys of the results that have one, if few have
     expected: Callable[["Case", str, Tensor], Tensor] | None = None  # golden array -> expected one
-    tolerances: dict[str, dict[str, float]] = field(default_factory=dict)  # by key
+    tolerances: dict[str, Tolerance] = field(default_factory=dict)  # by key
     neuron: dict[str, Any] = field(default_factory=dict)  # the same for the neuron's arguments
 
 
@@ -266,7 +268,7 @@ def way_name(value: Any) -> str:
     """Readable test id of an argument of ``ways``."""
     if isinstance(value, Case):
         return value.name
-    return {False: "as-given", True: "fused"}.get(value, value)
+    return {False: "as-given", True: "fused"}.get(value) or value
 
 
 def is_leaky_decay(key: str) -> bool:
@@ -280,9 +282,9 @@ def decode(value: Any, arrays: dict[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if "$norm" in value:
-        return functools.partial(find(f"neuron.norm.{value['$norm']}"), **value["kwargs"])
+        return functools.partial(present(find(f"neuron.norm.{value['$norm']}")), **value["kwargs"])
     if "$dropout" in value:
-        return find("neuron.Dropout")(**value["$dropout"])
+        return present(find("neuron.Dropout"))(**value["$dropout"])
     if "$activation" in value:
         return getattr(nn.functional, value["$activation"])
     if "$array" in value:

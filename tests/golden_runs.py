@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from golden_cases import CPU, Case, decode, find, is_leaky_decay
+from known import present
 from lapilli.kernels.recurrences.decays import decay_gradient, set_decay_gradient
 from torch import Tensor, nn
 
 
 def construct(target: str, kwargs: dict[str, Any], arrays: dict[str, Tensor] | None = None) -> Any:
     """Build the module of a target from encoded constructor arguments."""
-    return find(target)(**decode(kwargs, arrays or {}))
+    return present(find(target))(**decode(kwargs, arrays or {}))
 
 
 class Network(nn.Module):
@@ -28,7 +29,7 @@ class Network(nn.Module):
         return self.blocks(x)
 
 
-def build(case: Case, device: torch.device = CPU, *, warm: bool = True) -> nn.Module:
+def build(case: Case, device: torch.device = CPU, *, warm: bool = True) -> Any:
     """Build the module of a case and set it up; without ``warm``, skip the warm-up call."""
     if case.kind == "export":
         module = Network([construct(b["target"], b["kwargs"]) for b in case.blocks])
@@ -53,7 +54,7 @@ def _one(tensors: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
-def _call(case: Case, module: nn.Module, x: Any, fused: bool) -> dict[str, Tensor | None]:
+def _call(case: Case, module: Any, x: Any, fused: bool) -> dict[str, Tensor | None]:
     """Call a module once and return its outputs by name."""
     if case.method == "forward" or fused:
         y = module(x)
@@ -66,7 +67,7 @@ def _call(case: Case, module: nn.Module, x: Any, fused: bool) -> dict[str, Tenso
     return states | {"spike": module.spike(*(states[name] for name in case.spike_args))}
 
 
-def _watch(case: Case, module: nn.Module, results: dict[str, Any], i: int) -> list[Any]:
+def _watch(case: Case, module: Any, results: dict[str, Any], i: int) -> list[Any]:
     """Record the intermediate values of call ``i``, which tell where an error begins."""
 
     def watch(submodule: nn.Module, *names: str) -> Any:
@@ -89,7 +90,7 @@ def run(
     fused: bool = False,
     sign: str = "lava-dl",
     warm: bool = True,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """Build and call the module of a case; return it and the results by their keys.
 
     ``fused`` calls ``forward()`` where the case calls ``dynamics()`` and ``spike()``; ``sign`` is
@@ -147,7 +148,7 @@ def compare(
             want = -want
         got = operator.attrgetter(name)(module) if role == "after" else results[key]
         assert got is not None, f"{case.name}: {key} is None"
-        tolerance = deviation.tolerances.get(key, case.entries[key]["tolerance"])
+        tolerance: Any = deviation.tolerances.get(key, case.entries[key]["tolerance"])
         if tolerance == "exact":
             tolerance = {"rtol": 0.0, "atol": 0.0}
         torch.testing.assert_close(

@@ -3,9 +3,11 @@
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from known import present
 from lapilli.kernels.numbers.surrogate import SURROGATES
 
 ROOT = Path(__file__).parent.parent
@@ -69,12 +71,12 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / f"docs/{name}.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
-    found = {"__name__": "page"}
+    found: dict[str, Any] = {"__name__": "page"}
     exec(code, found)
     if name == "own-data":
         assert found["make"]((2, 4, 4), 3)(torch.zeros(1, 2, 4, 4, 5)).shape == (1, 3, 5)
     if name == "how-it-works":
-        said = re.search(r"print\(.*\)  # (\[.*\])", code)[1]
+        said = present(re.search(r"print\(.*\)  # (\[.*\])", code))[1]
         assert capsys.readouterr().out.strip() == said
         rest = said.strip("[]").partition(", ")[2]
         assert f"falls to {rest}, ..." in " ".join(text.split())
@@ -135,8 +137,9 @@ def test_tables_that_adding_a_neuron_names_exist():
     document = ROOT / "docs" / "adding-a-neuron.md"
     rows = re.findall(r"^\| `(\w+)` of .*$", document.read_text(), flags=re.M)
     for line in document.read_text().splitlines():
-        name = re.match(r"\| `(\w+)` of ", line)
+        found = re.match(r"\| `(\w+)` of ", line)
+        name = found[1] if found else ""
         for path in re.findall(r"\]\(([^)]+)\)", line) if name else ():
             source = (document.parent / path).read_text()
-            assert re.search(rf"^{name[1]}\b", source, flags=re.M), f"{path} has no {name[1]}"
+            assert re.search(rf"^{name}\b", source, flags=re.M), f"{path} has no {name}"
     assert len(rows) >= 5

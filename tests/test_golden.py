@@ -2,6 +2,7 @@
 
 import importlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_fresh_module_loads_sized_parameters(case):
     compare(case, module, results, fused=fused, sign="lava-dl")
 
 
-def same(got: object, want: object) -> None:
+def same(got: object, want: Any) -> None:
     """Integers, strings and flags equal; floats to the rounding of a library."""
     values = np.asarray(got)
     if values.dtype.kind == "f":

@@ -1,11 +1,11 @@
 """What only a GPU shows: sizes that fill it, graphs, streams, and that nothing waits for it."""
 
 import functools
-import importlib
 
 import pytest
 import torch
-from lapilli.blocks import cuba, tensor_cores
+from cells import NEURONS, SPIKING, block_class
+from lapilli.blocks import tensor_cores
 from lapilli.kernels.recurrences.recurrent_triton import LARGEST
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
@@ -14,30 +14,18 @@ pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU: `make gpu` on a machine that has one"
 )
 
-LEAKY = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.06, "requires_grad": True}
-TURNS = {"threshold": 1.0, "period": 10, "decay": 0.1, "requires_grad": True}
-ADAPTS = {"threshold_step": 0.25, "threshold_decay": 0.2, "refractory_decay": 0.5}
-NEURONS = {
-    "cuba": LEAKY,
-    "alif": LEAKY | ADAPTS,
-    "rf": TURNS,
-    "rf_iz": TURNS,
-    "adrf": TURNS | ADAPTS,
-    "adrf_iz": TURNS | ADAPTS,
-    "sigma_delta": {"threshold": 0.25, "activation": torch.nn.functional.relu},
-}
 each_family = pytest.mark.parametrize("family", NEURONS)
-recurrent_families = pytest.mark.parametrize("family", [f for f in NEURONS if f != "sigma_delta"])
+recurrent_families = pytest.mark.parametrize("family", SPIKING)
 
 
 def same(a, b):
     assert_close(a.cpu(), b.cpu(), rtol=0, atol=0)
 
 
-def block(family, kind, *sizes, **options):
+def block(family, kind, *sizes, neuron=None, **options):
     torch.manual_seed(1)
-    make = getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)
-    return make(NEURONS[family], *sizes, weight_scale=2, **options)
+    params = NEURONS[family] | {"requires_grad": family in SPIKING} | (neuron or {})
+    return block_class(family, kind)(params, *sizes, weight_scale=2, **options)
 
 
 def spikes(*shape, density=0.1):
@@ -188,13 +176,7 @@ def test_streams_and_autocast_change_nothing(family):
 @each_family
 def test_chunks_with_persistent_state_equal_one_call(family):
     make = functools.partial(block, family, "Dense", 64, 48)
-    neuron = NEURONS[family] | {"persistent_state": True}
-    torch.manual_seed(1)
-    layer = (
-        importlib.import_module(f"lapilli.blocks.{family}")
-        .Dense(neuron, 64, 48, weight_scale=2)
-        .cuda()
-    )
+    layer = make(neuron={"persistent_state": True}).cuda()
     x = spikes(8, 64, 40).cuda()
     with torch.no_grad():
         parts = torch.cat([layer(part) for part in x.split((1, 16, 23), -1)], -1)
@@ -204,7 +186,7 @@ def test_chunks_with_persistent_state_equal_one_call(family):
 def test_a_network_saved_from_the_device_loads_on_the_cpu(tmp_path):
     from lapilli import export
 
-    net = torch.nn.Sequential(cuba.Dense(LEAKY, 20, 12, weight_scale=2)).cuda()
+    net = torch.nn.Sequential(block("cuba", "Dense", 20, 12)).cuda()
     x = spikes(4, 20, 30, density=0.4)
     want = net(x.cuda())
     export.save(net, tmp_path / "a.net")

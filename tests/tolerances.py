@@ -1,22 +1,30 @@
 """Float tolerances of the tests, each with its reason. What is an integer is compared exactly."""
 
+from typing import TypedDict
+
+
+class Tolerance(TypedDict):
+    rtol: float
+    atol: float
+
+
 # Order of the float32 operations and of the sums behind them.
-FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
+FLOAT32: Tolerance = {"rtol": 1e-5, "atol": 1e-6}
 
 # Decay, period, frequency of resonators: arctangent, logarithm and root in float32, of libraries
 # that round the last bits differently.
-RESONATOR_PROPERTY = {"rtol": 1e-5, "atol": 1e-6}
+RESONATOR_PROPERTY: Tolerance = {"rtol": 1e-5, "atol": 1e-6}
 
 # States beyond 2**24 units where lava-dl passes float32 from one filter or step to the next and
 # lapilli the integer. The golden cases reach 2**31 units, where a float32 is a multiple of 2**7
 # units or 2**-5; a few roundings add up in the voltage.
-BEYOND_24_BITS = {"rtol": 2**-20, "atol": 2**-5}
+BEYOND_24_BITS: Tolerance = {"rtol": 2**-20, "atol": 2**-5}
 
 # Fourier transform of float32: a few bits of the largest value, not of each one.
-TRANSFORM = {"rtol": 1e-5, "atol": 2e-5}
+TRANSFORM: Tolerance = {"rtol": 1e-5, "atol": 2e-5}
 
 # Gradients that the specification prints with six digits: half a unit of the last, and FLOAT32.
-SIX_DIGITS = {"rtol": 1e-5, "atol": 0}
+SIX_DIGITS: Tolerance = {"rtol": 1e-5, "atol": 0}
 
 # The fused kernels and their parts apart: another order of the products, and of the sums over
 # samples, neurons and steps, which cancel. A share of the largest entry.

@@ -103,7 +103,8 @@ def motion() -> Task:
         {"values": s.unfold(-1, WINDOW, 1)[:, :, :-1].transpose(2, 3).flatten(1, 2)}
         for s in signals
     ]
-    return Task(*inputs, *(s[..., WINDOW:] for s in signals), chance=0.0)
+    train_targets, test_targets = (s[..., WINDOW:] for s in signals)
+    return Task(inputs[0], inputs[1], train_targets, test_targets, chance=0.0)
 
 
 def rate_of(signal: Tensor) -> Tensor:

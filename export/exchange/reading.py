@@ -3,7 +3,7 @@
 import math
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lapilli.export.file.checks import check
@@ -25,10 +25,13 @@ from .putting_together import (
     whole_numbers,
 )
 
+if TYPE_CHECKING:
+    import nir
+
 __all__ = ["from_nir"]
 
 
-def from_nir(graph: Any, *, dt: float | None = None, scale: int = W_SCALE) -> Network:
+def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, scale: int = W_SCALE) -> Network:
     """Turn a NIR graph into a network; exact where weights and time constants lie on the grid.
 
     Parameters

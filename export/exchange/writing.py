@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from lapilli.export.file.layers import Layer, competition_bias, is_shifted, scale_of
@@ -15,6 +15,9 @@ from lapilli.export.network.saving import planned
 from torch import nn
 
 from .graph import load_nir
+
+if TYPE_CHECKING:
+    import nir
 
 __all__ = ["DEFAULT_STEP", "to_nir"]
 
@@ -30,7 +33,7 @@ def to_nir(
     *,
     dt: float = DEFAULT_STEP,
     input_shape: Sequence[int] | None = None,
-) -> Any:
+) -> "nir.NIRGraph":
     """Turn a network into a NIR graph with the same spikes, for forward Euler steps of ``dt``.
 
     Parameters

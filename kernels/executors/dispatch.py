@@ -4,7 +4,7 @@ CUDA, HIP, XPU tensor    the Triton kernel
 CPU tensor               the CPU loop, compiled by Numba
 LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, CPU tensors only)
 
-410 lines, since it is one place.
+420 lines, since it is one place.
 """
 
 import ctypes
@@ -85,7 +85,7 @@ def execute(
         ``args``, the sizes and ``constants``.
     """
     N, T, C = sizes
-    first = args[0]
+    first: Any = args[0]
     if first is None:
         first = next(a for a in args if isinstance(a, Tensor))
     if has_no_memory(first) or N * C == 0:
@@ -175,7 +175,7 @@ def run_loop(
     loop: CpuLoop,
     tiles: int,
     work: int,
-    args: tuple[Tensor | float | int | None, ...],
+    args: tuple[Tensor | np.ndarray | float | int | None, ...],
     constants: tuple[Any, ...] = (),
 ) -> None:
     """Run a CPU loop on the compiled executor.
@@ -192,8 +192,9 @@ def run_loop(
         As for ``execute``; the loop takes some of the latter as arguments (loops.py).
     """
     read, compiled_for = loop.divided(constants)
-    rows, args = args, (*args, *read)
-    types = [type(a) for a in args]
+    rows: tuple[Any, ...] = args
+    args = (*args, *read)
+    types: list[type] = [type(a) for a in args]
     values: list[Any] = list(args)
     for k in loop.states:
         types[k] = _Address
@@ -229,7 +230,7 @@ def run_loop(
             given.append(np.int32(a) if isinstance(a, np.integer) else np.float32(a))
     if not compiled.overloads:
         _compile(compiled, given)
-    if torch.autograd._profiler_enabled():
+    if torch.autograd._profiler_enabled():  # pyright: ignore[reportPrivateImportUsage]
         with torch.profiler.record_function(LOOP + loop.__name__):
             run_tiles(compiled, tiles, work, given, args)
     else:
@@ -270,10 +271,12 @@ class LoopCalls:
     _one = threading.Lock()
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Callable[..., None], int, list[Any], list[Any]]] = []
+        self.calls: list[tuple[Callable[..., object], int, list[Any], list[Any]]] = []
         self.thread = threading.get_ident()
 
-    def add(self, loop: Callable[..., None], tiles: int, args: list[Any], given: list[Any]) -> None:
+    def add(
+        self, loop: Callable[..., object], tiles: int, args: list[Any], given: list[Any]
+    ) -> None:
         """Record a call, if this thread made it."""
         if threading.get_ident() == self.thread:
             self.calls.append((loop, tiles, args, given))
@@ -301,7 +304,7 @@ def run_watched(
     ``constants`` the rule, see fixed_point.py: of those tiles a constant CARE, else SATURATE.
     """
     suspect = np.zeros(tiles + 1, np.int32)
-    given = (*args, suspect, *sizes)
+    given: tuple[Any, ...] = (*args, suspect, *sizes)
     work = math.prod(sizes)
     # who records a loop runs it again without a look at the marks
     if LoopCalls.active is None:
@@ -390,7 +393,8 @@ def _array(place: tuple[int, torch.Size, torch.dtype]) -> Any:
             f"float32: leave param_dtype of FSDP's MixedPrecisionPolicy at None."
         )
     size = math.prod(shape) * dtype.itemsize
-    array = np.ndarray(shape, kind, (ctypes.c_char * size).from_address(address))
+    memory: Any = (ctypes.c_char * size).from_address(address)
+    array = np.ndarray(shape, kind, memory)
     if len(_arrays) >= _MOST_ARRAYS:
         _arrays.clear()
     _arrays[place] = array

@@ -224,7 +224,7 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), [*arguments], [])
 
 
-def _globals_of(fn: Callable[..., Any]) -> dict[str, object]:
+def _globals_of(fn: Callable[..., Any]) -> dict[str, Any]:
     names: set[str] = set()
     stack: list[types.CodeType] = [fn.__code__]
     while stack:
@@ -247,7 +247,7 @@ def _collect(fn: Callable[..., Any], values: dict[str, object], steps: dict[str,
             values[name] = value
 
 
-def text_of(fn: Callable[..., Any], constants: dict[str, object], root_is_step: bool) -> str:
+def text_of(fn: Callable[..., Any], constants: dict[str, Any], root_is_step: bool) -> str:
     """Return the module of a loop, or of a step, with some arguments as constants."""
     values: dict[str, object] = {}
     steps: dict[str, Any] = {}

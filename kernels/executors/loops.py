@@ -54,7 +54,7 @@ class CpuLoop:
     time, and a module less for each of their values.
     """
 
-    def __init__(self, fn: Callable[..., None]):
+    def __init__(self, fn: Callable[..., object]):
         self.fn = fn
         self.__name__ = fn.__name__
         self.__doc__ = fn.__doc__
@@ -65,8 +65,8 @@ class CpuLoop:
         self._is_read = [p.annotation in (bool, int) for p in parameters if p.name in self.flags]
         self.is_watched = False  # see fixed_point.py
         self.count: int | None = None  # position of what only the careful rules write to
-        self._compiled: dict[tuple[object, ...], Callable[..., None]] = {}
-        self._called: dict[tuple[object, ...], Callable[..., None]] = {}
+        self._compiled: dict[tuple[object, ...], Callable[..., object]] = {}
+        self._called: dict[tuple[object, ...], Callable[..., object]] = {}
         self._divided: dict[tuple[Any, ...], tuple[tuple[bool | int, ...], tuple[Any, ...]]] = {}
 
     def divided(self, flags: tuple[Any, ...]) -> tuple[tuple[bool | int, ...], tuple[object, ...]]:
@@ -85,7 +85,7 @@ class CpuLoop:
 
     def for_call(
         self, types: tuple[type, ...], constants: tuple[object, ...]
-    ) -> Callable[..., None]:
+    ) -> Callable[..., object]:
         """Return the compiled loop for arguments after ``last`` of these types of Python's."""
         key = (types, constants)
         compiled = self._called.get(key)
@@ -104,7 +104,7 @@ class CpuLoop:
     def specialise(
         self, absent: tuple[bool, ...], constants: tuple[object, ...], whole: tuple[str, ...] = (),
         time_last: tuple[str, ...] = (),
-    ) -> Callable[..., None]:  # fmt: skip
+    ) -> Callable[..., object]:  # fmt: skip
         """Return the compiled loop; ``absent`` says of each argument after ``last`` if it is None.
 
         It takes the arguments that are present, and of ``states``, which are present always, the
@@ -179,7 +179,7 @@ class WalkLoop(CpuLoop):
         return origin(self.fn) + header + defined(ast.parse(definition).body[0], {}, LOOP)
 
 
-def cpu_loop(fn: Callable[..., None]) -> CpuLoop:
+def cpu_loop(fn: Callable[..., object]) -> CpuLoop:
     """Mark a function as the CPU loop of a kernel."""
     return CpuLoop(fn)
 

@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -266,9 +266,17 @@ def is_learned(*tensors: Tensor | None) -> bool:
     return is_recorded(tensors)
 
 
+@overload
+def define_op(
+    launch: Callable[..., Any], *, samples: str = "", any_layout: str = ""
+) -> Operator: ...
+@overload
+def define_op(
+    launch: None = None, *, samples: str = "", any_layout: str = ""
+) -> Callable[[Callable[..., Any]], Operator]: ...
 def define_op(
     launch: Callable[..., Any] | None = None, *, samples: str = "", any_layout: str = ""
-) -> Any:
+) -> Operator | Callable[[Callable[..., Any]], Operator]:
     """Register ``lapilli::<name>`` for every device, with the schema of its annotations.
 
     ``launch`` makes its outputs and calls ``execute``, which does nothing while a graph is traced,
@@ -313,13 +321,13 @@ def define_op(
             return known
         versions += 1  # torch cannot take back a schema
         name = f"{first}_{versions}"
-    for overload in (name, f"{name}.bare"):
-        _library.define(overload + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
+    for known_as in (name, f"{name}.bare"):
+        _library.define(known_as + schema, tags=(torch.Tag.pt2_compliant_tag, _STRIDES))
     packet = getattr(torch.ops.lapilli, name)
     operator = Operator(launch, packet.default, packet.bare, schema, samples, any_layout)
-    for overload in (name, f"{name}.bare"):
-        _library.impl(overload, operator.implementation, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"lapilli::{overload}", operator.without_memory, lib=_library)
+    for known_as in (name, f"{name}.bare"):
+        _library.impl(known_as, operator.implementation, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"lapilli::{known_as}", operator.without_memory, lib=_library)
     _library.impl(name, operator.with_autograd, "Autograd")
     _library.impl(f"{name}.bare", torch.library.fallthrough_kernel, "Autograd")
     OPERATORS[name] = operator

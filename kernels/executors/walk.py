@@ -242,8 +242,8 @@ class _Writer:
 
     def _delayed(self) -> list[str]:
         """Name the tensors whose rows are written one step later."""
-        places = [s.address for s in self.found.stores if isinstance(s.address.place, Row)]
-        return [a.name for a in places if can_be_outside(a.place.step)]
+        rows = [(s.address.name, s.address.place) for s in self.found.stores]
+        return [n for n, row in rows if isinstance(row, Row) and can_be_outside(row.step)]
 
     def _channels(self) -> None:
         own = [x for x in self.live if x.stage is Stage.CHANNELS]
@@ -317,14 +317,16 @@ class _Writer:
         self._scalars(Stage.STEP)
         for x in self.live:
             if x.op == "row" and x.stage is Stage.STEP:
-                self._row(*x.args, "none")
-        for s in stores:
-            self._row(s.address.name, s.address.place.step, None, "beyond")
+                name, step, condition = x.args
+                self._row(name, step, condition, "none")
+        rows: list[tuple[Store, Any]] = [(s, s.address.place) for s in stores]  # each is a Row
+        for s, place in rows:
+            self._row(s.address.name, place.step, None, "beyond")
         self._lanes()
         names = dict(self.names)
         self._raise_top(self.tops_of_step)
-        for s in stores:
-            row = self.rows[s.address.name, _key(s.address.place.step), None]
+        for s, place in rows:
+            row = self.rows[s.address.name, _key(place.step), None]
             self._line(f"{row}[i] = {self._text(s.value)}")
         new = [self._held(c.after) for c in self.carried]  # all, before any takes its new value
         for k, value in enumerate(new):

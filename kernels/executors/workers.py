@@ -39,7 +39,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 
 
 def run_tiles(
-    loop: Callable[..., None], tiles: int, work: int, args: Sequence[Any], memory: object = None
+    loop: Callable[..., object], tiles: int, work: int, args: Sequence[Any], memory: object = None
 ) -> None:
     """Call ``loop(first, last, *args)`` over ``tiles`` tiles, on torch's number of threads.
 
@@ -63,7 +63,7 @@ def run_tiles(
 
 
 def _run(
-    loop: Callable[..., None], first: int, last: int, args: Sequence[Any], held: list[object]
+    loop: Callable[..., object], first: int, last: int, args: Sequence[Any], held: list[object]
 ) -> None:
     """Call a loop, and let go of what is held: the pool forgets its arguments later than that."""
     try:

@@ -130,7 +130,8 @@ def rows_of_codes(x: Tensor) -> Tensor | None:
 def multiply(x: Tensor, w: Tensor, step: float) -> Tensor:
     """Return ``step`` times the product of int8 matrices ``[M, K]`` and ``[K, O]``, float32."""
     shape = len(x), w.shape[1]
-    sums = torch._int_mm(x, w, out=empty(shape, torch.int32, x))
+    out = empty(shape, torch.int32, x)
+    sums = torch._int_mm(x, w, out=out)  # pyright: ignore[reportPrivateImportUsage]
     y = empty(shape, torch.float32, x)
     tiles = -(-y.numel() // _TILE)
     run_loop(_scale_cpu, tiles, y.numel(), (sums.view(-1), y.view(-1), step, y.numel()))

@@ -128,7 +128,7 @@ class Geometry:
 def gather(events: Events, weight: Tensor, geometry: Geometry, step: float = 0.0) -> Tensor:
     """Convolve the frames of ``events`` with ``weight`` ``[O, C, kh, kw]``: ``[M, O, H', W']``.
 
-    ``step`` is that of ``events.gather``.
+    ``step`` is that of ``event_products.gather``.
     """
     M = events.shape[0]
     y = empty((M, geometry.outputs, *geometry.out), torch.float32, weight)

@@ -1,7 +1,7 @@
 """Lists of spike events, and tensors of them."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +9,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from . import pictures
+
+if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.figure import Figure
 
 AnyTensor = TypeVar("AnyTensor", np.ndarray, Tensor)
 
@@ -226,11 +230,11 @@ class Event:
 
     def anim(
         self,
-        fig: Any = None,
+        fig: "Figure | int | None" = None,
         frame_rate: float = 24,
         pre_compute_frames: bool = True,
         repeat: bool = True,
-    ) -> Any:
+    ) -> "FuncAnimation":
         """Make a film of the events, in real time.
 
         One dimension: a raster that grows behind a line; graded events are the larger and the more
@@ -256,7 +260,7 @@ class Event:
 
     def show(
         self,
-        fig: Any = None,
+        fig: "Figure | int | None" = None,
         frame_rate: float = 24,
         pre_compute_frames: bool = True,
         repeat: bool = False,

@@ -27,7 +27,7 @@ class Spike:
         tau_rho: float,
         scale_rho: float,
         graded_spike: bool,
-        voltage_last: Tensor | None = None,
+        voltage_last: float | Tensor | None = None,
         scale: float = 1,
         surrogate: str = DEFAULT,
     ) -> Tensor:

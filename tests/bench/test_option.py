@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,11 @@ from bench.test_stream import BLOCKS
 from lapilli.benchmark import judge
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def run_with(options) -> Run:
+    config: Any = SimpleNamespace(getoption=options.get)
+    return Run(config)
 
 
 OPTIONS = [
@@ -69,11 +75,11 @@ def test_short_form_runs_on_one_thread(short, monkeypatch):
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     options = {"benchmark_short": short, "benchmark_update": False}
-    with Run(SimpleNamespace(getoption=options.get)).threads():
+    with run_with(options).threads():
         assert threads == [1] * short
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, judge.TOLERANCE), (0.6, 0.6)])
 def test_tolerance_of_the_gate(given, used):
     options = {"benchmark_short": False, "benchmark_update": False, "benchmark_tolerance": given}
-    assert Run(SimpleNamespace(getoption=options.get)).tolerance == used
+    assert run_with(options).tolerance == used

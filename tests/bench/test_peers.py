@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,8 +80,9 @@ def test_rounds_alternate_and_the_first_does_not_count(monkeypatch):
         return call
 
     monkeypatch.setattr(peers, "clock_of", lambda device: lambda: now[0])
-    ours = Side(work("a", iter([1.0, 2.0, 1.0])), None, [])
-    theirs = Side(work("b", iter([3.0, 8.0, 5.0])), None, [])
+    nothing: Any = None  # an output that nobody compares
+    ours = Side(work("a", iter([1.0, 2.0, 1.0])), nothing, [])
+    theirs = Side(work("b", iter([3.0, 8.0, 5.0])), nothing, [])
     found = peers.compare(ours, theirs, CPU, rounds=3)
     assert order == list("baabbaab")
     assert found["lapilli_clock_s"] == 1.0

@@ -1,9 +1,8 @@
 """Recurrent blocks of every family, and inputs for them."""
 
-import importlib
-
 import pytest
 import torch
+from cells import block_class
 
 LEAKY = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.125}
 TURNS = {"threshold": 0.5, "period": 8, "decay": 0.1}
@@ -26,10 +25,7 @@ def make(family, kind, inputs=6, outputs=5, neuron=None, **options):
         options.setdefault("num_winners", 2)
     params = FAMILIES[family] | (neuron or {})
     torch.manual_seed(3)
-    block = getattr(importlib.import_module(f"lapilli.blocks.{family}"), kind)(
-        params, inputs, outputs, weight_scale=3, **options
-    )
-    return block
+    return block_class(family, kind)(params, inputs, outputs, weight_scale=3, **options)
 
 
 def events(batch=3, channels=6, steps=40, share=0.4):

@@ -1,11 +1,13 @@
 """A synapse of each kind, and what torch's own convolutions make of it."""
 
+from typing import Any
+
 import pytest
 import torch
 from lapilli.blocks import synapse
 
-CUBA = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
-RF = {"threshold": 1.0, "period": 8.0, "decay": 0.1}
+CUBA: dict[str, Any] = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
+RF: dict[str, Any] = {"threshold": 1.0, "period": 8.0, "decay": 0.1}
 KINDS = {
     "Dense": (lambda **o: synapse.Dense(5, 4, **o), (2, 5, 7)),
     "Conv": (lambda **o: synapse.Conv(2, 4, 3, padding=1, **o), (2, 2, 5, 6, 7)),

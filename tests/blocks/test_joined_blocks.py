@@ -1,5 +1,7 @@
 """Blocks that users join themselves from a mixin and a kind, as they did for lava-dl."""
 
+from typing import Any
+
 import pytest
 import torch
 from lapilli.blocks import base, cuba, sigma_delta
@@ -9,6 +11,8 @@ from lapilli import slayer
 
 
 class TheirMixin(torch.nn.Module):
+    neuron_params: Any
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.neuron_params is not None:
@@ -67,6 +71,9 @@ def test_blocks_joined_as_in_lava_dl(kind, mixin):
 @pytest.mark.parametrize("mixin", [TheirMixin, cuba.AbstractCuba])
 def test_a_recurrent_block_joined_as_in_lava_dl(mixin):
     class Theirs(mixin, base.AbstractRecurrent):
+        synapse_params: Any
+        recurrent_params: Any
+
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.input_synapse = slayer.synapse.Dense(**self.synapse_params)

@@ -1,12 +1,14 @@
 """Synapses under torch's own tools: weight norm, pruning, parametrisations, and others."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from lapilli.blocks import cuba, rf
 from synapse_kinds import CUBA, RF, by_torch, learned, made, on_grid, weights
 from torch.nn.utils import prune
+from torch.utils.flop_counter import FlopCounterMode
 
 # weight norm, in each of torch's three forms
 
@@ -151,7 +153,8 @@ def test_a_pruned_complex_synapse_is_computed_at_each_call():
 
 
 def test_hooks_on_the_parts_of_a_complex_synapse_run():
-    block, calls = rf.Dense(RF, 5, 4), []
+    block: Any = rf.Dense(RF, 5, 4)
+    calls = []
     want = block(torch.ones(2, 5, 7))
     block.synapse.imag.register_forward_hook(lambda *_: calls.append("imag"))
     assert torch.equal(block(torch.ones(2, 5, 7)), want)
@@ -228,7 +231,8 @@ def test_fusion_of_a_batch_norm(kind):
     module, x = made(kind)
     norm = torch.nn.BatchNorm3d(4)
     norm.running_mean, norm.running_var = torch.randn(4), torch.rand(4) + 0.5
-    module.eval(), norm.eval()
+    module.eval()
+    norm.eval()
     fused = torch.nn.utils.fuse_conv_bn_eval(module, norm, transpose=kind == "ConvTranspose")
     assert type(fused) is type(module)
     torch.testing.assert_close(fused(x), norm(module(x)), rtol=1e-4, atol=1e-5)
@@ -236,7 +240,7 @@ def test_fusion_of_a_batch_norm(kind):
 
 def test_flops_of_a_dense_product_are_counted():
     module, x = made("Conv")
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         module(x)
     assert counter.get_total_flops() == 2 * 4 * 2 * 9 * 5 * 6 * 14
 

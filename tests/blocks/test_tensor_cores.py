@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from known import wrong
 from lapilli.blocks import cuba, rf, tensor_cores
 from lapilli.blocks.synapse import Conv, Dense
 from lapilli.kernels.synapses import bfloat16
@@ -103,7 +105,8 @@ def test_blocks_are_the_same_on_tensor_cores(family, tensor_core):
     weights = 2 if family is rf else 1
     x = (torch.rand(2, 40, 9) < 0.3).float()
     results = []
-    for mode, products in (("split3", 2 * weights), ("strict", weights)):
+    modes: Any = ("split3", 2 * weights), ("strict", weights)
+    for mode, products in modes:
         set_gradient_products(mode)
         tensor_core.clear()
         leaf = x.clone().requires_grad_()
@@ -130,5 +133,5 @@ def test_a_cpu_has_no_tensor_cores():
 
 def test_an_unknown_mode_raises():
     with pytest.raises(ValueError, match="expected one of 'split3', 'strict', 'tf32'"):
-        set_gradient_products("fast")
+        set_gradient_products(wrong("fast"))
     assert gradient_products() == "split3"

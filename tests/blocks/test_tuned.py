@@ -7,7 +7,10 @@ import torch
 from lapilli.blocks import crossover, tuned
 
 COMES_WITH = {kind: crossover.MEASURED["AVX512"] | m for kind, m in crossover.MEASURED.items()}
-FOUND = {"float32": {16: (0.1, 0.2), 256: (0.3, 0.4)}, "convolution": {144: (0.5, 0.6)}}
+FOUND: tuned.Limits = {
+    "float32": {16: (0.1, 0.2), 256: (0.3, 0.4)},
+    "convolution": {144: (0.5, 0.6)},
+}
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,20 +92,21 @@ def versions(python: Path) -> dict[str, str]:
     return ours | dict(zip(names, lines.stdout.split(), strict=True))
 
 
-def prepared(case: Case | Fault) -> tuple[nn.Module, torch.Tensor]:
+def prepared(case: Case | Fault) -> tuple[Any, torch.Tensor]:
     """Build the network, let it learn its shapes, and make its input."""
     torch.manual_seed(0)
     net = case.make()
     x = case.data(case.shape)
     with torch.no_grad():
         net.eval()(x)
-        for module in net.modules():
+        modules: Iterator[Any] = net.modules()
+        for module in modules:
             if isinstance(getattr(module, "init", None), bool):
                 module.delay.copy_(torch.rand_like(module.delay) * 12)
     return net, x
 
 
-def in_netx(python: Path, name: str, net: nn.Module, x: torch.Tensor, **how: object) -> object:
+def in_netx(python: Path, name: str, net: nn.Module, x: torch.Tensor, **how: object) -> Any:
     """Return what netx gives as ``[neurons..., T]``, or what went wrong."""
     folder = FOLDER / "jobs" / "".join(c if c.isalnum() else "_" for c in name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +151,7 @@ def expected(case: Case, net: nn.Module, x: torch.Tensor) -> np.ndarray:
         export.save(net, path)
         if not np.array_equal(export.run(path, x.numpy()).output[0], want):
             raise SystemExit(f"{case.name}: lapilli run gives something else")
-        wide = copy.deepcopy(net)
+        wide: Any = copy.deepcopy(net)
         for block in wide:
             block.neuron.overflow = "saturate"
         if np.array_equal(outputs(wide, x, case.silent_first, case.lag, case.scale), want):
@@ -172,7 +175,7 @@ def outputs(
     return (y.double() * scale).numpy()
 
 
-def constant_bias(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def constant_bias(net: Any, x: torch.Tensor) -> torch.Tensor:
     """Return the bias of an Input block's neurons that stands for a constant input."""
     first = net[0]
     with torch.no_grad():
@@ -200,8 +203,9 @@ def compare(python: Path, case: Case) -> tuple[bool, str]:
 def confirm(python: Path, fault: Fault) -> tuple[bool, str]:
     """Whether netx is at fault as said, and what it does."""
     net, x = prepared(fault)
-    plain = {"unit": 1, "bits": 0, "scale": 1, "lag": 0, "silent_first": False, "reads": "output"}
-    options = plain | fault.options
+    options: dict[str, Any] = {
+        "unit": 1, "bits": 0, "scale": 1, "lag": 0, "silent_first": False, "reads": "output",
+    } | fault.options  # fmt: skip
     got = in_netx(
         python, "fault " + fault.name, net, x * options["unit"], bits=options["bits"],
         enters="port", reads=options["reads"],

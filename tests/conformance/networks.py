@@ -6,6 +6,7 @@ one step earlier: ``y`` is then that of the input behind one silent step.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lapilli.blocks import adrf, alif, cuba, rf, rf_iz, sigma_delta
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
 STEPS = 60
-CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
-MEAN = {"norm": MeanOnlyBatchNorm}
+CUBA: dict[str, Any] = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+MEAN: dict[str, Any] = {"norm": MeanOnlyBatchNorm}
 PER_CHANNEL = {"current_decay": (0.1, 0.5), "voltage_decay": (0.01, 0.2), "shared_param": False}
 ROTATING = {"threshold": 0.5, "period": 9.0, "decay": 0.05}
 ADAPTING = {"threshold_step": 1.0, "threshold_decay": 0.1, "refractory_decay": 0.1}
-SENDING = {"threshold": 0.1, "activation": relu}
+SENDING: dict[str, Any] = {"threshold": 0.1, "activation": relu}
 EVENT = 4096  # units in 1 of a sigma-delta message
 
 
@@ -93,7 +94,7 @@ class Fault:
     shape: tuple[int, ...]
     outcome: str
     data: Callable[[tuple[int, ...]], Tensor] = spikes
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> nn.Module:
         return nn.Sequential(*eval(f"[{self.code}]", dict(_NAMES)))
@@ -103,7 +104,7 @@ def _chain(*blocks: nn.Module) -> nn.Module:
     return nn.Sequential(*blocks)
 
 
-def _with_bias(net: nn.Module) -> nn.Module:
+def _with_bias(net: Any) -> Any:
     for block in net:
         for name in ("norm", "real_norm"):
             norm = getattr(block.neuron, name, None)
@@ -113,7 +114,7 @@ def _with_bias(net: nn.Module) -> nn.Module:
     return net
 
 
-def _conv(**options: object) -> nn.Module:
+def _conv(**options: Any) -> nn.Module:
     return _chain(
         cuba.Input(delay_shift=False),
         cuba.Conv(CUBA, 2, 8, 3, padding=1, weight_scale=2, **options),
@@ -124,7 +125,7 @@ def _conv(**options: object) -> nn.Module:
     )
 
 
-def _delta(**options: object) -> nn.Module:
+def _delta(**options: Any) -> Any:
     return _chain(
         sigma_delta.Dense(SENDING, 12, 10, weight_scale=2, **options),
         sigma_delta.Dense(SENDING, 10, 8, weight_scale=2, **options),
@@ -144,7 +145,7 @@ STILL = {"threshold": 2047.0, "current_decay": 0.0, "voltage_decay": 0.5} | CHIP
 TURNING = {"threshold": 2000.0, "period": 7.0, "decay": 0.0} | CHIP
 
 
-def _heavy(block: nn.Module) -> nn.Module:
+def _heavy(block: Any) -> nn.Module:
     """States that pass 24 bits, upwards and downwards."""
     synapse = getattr(block, "input_synapse", None) or block.synapse
     with torch.no_grad():
@@ -259,7 +260,7 @@ CASES = [
                                   "shared_param": False}, 34, 16, weight_scale=3)), (34,)),
 ]  # fmt: skip
 
-_SD = {"unit": EVENT, "bits": 16, "scale": EVENT}
+_SD: dict[str, Any] = {"unit": EVENT, "bits": 16, "scale": EVENT}
 
 
 FAULTS = [

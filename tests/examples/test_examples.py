@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from known import present
 from matplotlib import pyplot
 from matplotlib.image import imread
 
@@ -48,9 +49,9 @@ def test_one_line_is_lapillis(name):
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    spec = present(importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py"))
     script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    present(spec.loader).exec_module(script)
     return script
 
 

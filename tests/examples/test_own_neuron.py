@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from known import present
 from lapilli.kernels.numbers.language import BACKEND, HAS_TRITON
 
 from lapilli import export, slayer
@@ -15,10 +16,10 @@ FILE = Path(__file__).parents[2] / "examples" / "own_neuron.py"
 
 @pytest.fixture(scope="module")
 def own():
-    spec = importlib.util.spec_from_file_location("own_neuron", FILE)
+    spec = present(importlib.util.spec_from_file_location("own_neuron", FILE))
     # torch.compile imports the modules of the functions that it reads
     module = sys.modules["own_neuron"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    present(spec.loader).exec_module(module)
     return module
 
 

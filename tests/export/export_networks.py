@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import torch
 from lapilli.blocks import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 
 from lapilli import neurons
 
-CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
-MEAN = {"norm": neurons.norm.MeanOnlyBatchNorm}
-SCALE = {"norm": neurons.norm.WgtScaleBatchNorm}
-OWN_DECAYS = {
+CUBA: dict[str, Any] = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+MEAN: dict[str, Any] = {"norm": neurons.norm.MeanOnlyBatchNorm}
+SCALE: dict[str, Any] = {"norm": neurons.norm.WgtScaleBatchNorm}
+OWN_DECAYS: dict[str, Any] = {
     "threshold": 1.0,
     "current_decay": (0.1, 0.5),
     "voltage_decay": (0.01, 0.2),
@@ -24,7 +25,7 @@ def spikes(*shape: int) -> Tensor:
     return (torch.rand(shape) < 0.3).float()
 
 
-def settle(net: nn.Module, shape: tuple[int, ...], steps: int = 40) -> nn.Module:
+def settle(net: Any, shape: tuple[int, ...], steps: int = 40) -> Any:
     """Train a little, so that norms, delays and channels have values of their own."""
     with torch.no_grad():
         for _ in range(3):
@@ -55,7 +56,7 @@ def conv_net() -> nn.Module:
     )
 
 
-def _dense(params: dict, *, outputs: int = 9, **arguments: object) -> Callable[[], nn.Module]:
+def _dense(params: dict, *, outputs: int = 9, **arguments: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         first = cuba.Dense(params, 12, outputs, weight_scale=3, **arguments)
         return nn.Sequential(first, cuba.Dense(CUBA, outputs, 5, weight_scale=3))
@@ -95,13 +96,17 @@ def _options() -> nn.Module:
     )
 
 
-ROTATING = {"threshold": 0.5, "period": 9.0, "decay": 0.05}
-ADAPTING = {"threshold_step": 0.25, "threshold_decay": 0.1, "refractory_decay": 0.25}
-PER_CHANNEL = {"shared_param": False}
-SENDING = {"threshold": 0.1, "activation": nn.functional.relu}
+ROTATING: dict[str, Any] = {"threshold": 0.5, "period": 9.0, "decay": 0.05}
+ADAPTING: dict[str, Any] = {
+    "threshold_step": 0.25,
+    "threshold_decay": 0.1,
+    "refractory_decay": 0.25,
+}
+PER_CHANNEL: dict[str, Any] = {"shared_param": False}
+SENDING: dict[str, Any] = {"threshold": 0.1, "activation": nn.functional.relu}
 
 
-def _complex(family: ModuleType, params: dict, **arguments: object) -> Callable[[], nn.Module]:
+def _complex(family: ModuleType, params: dict, **arguments: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         return nn.Sequential(
             family.Dense(params | MEAN, 12, 9, weight_scale=3, delay=True),
@@ -134,7 +139,7 @@ def _alif() -> nn.Module:
 
 
 def _sigma_delta() -> nn.Module:
-    net = nn.Sequential(
+    net: Any = nn.Sequential(
         sigma_delta.Input(SENDING, weight=1.25, bias=0.125),
         sigma_delta.Conv(SENDING | MEAN, 2, 4, 3, weight_scale=2, delay=True),
         sigma_delta.Conv(SENDING | SCALE | {"cum_error": True}, 4, 4, 3, weight_scale=3),
@@ -209,13 +214,13 @@ SLOW_NETWORKS = {
 }
 
 
-def network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+def network(name: str) -> tuple[Any, tuple[int, ...]]:
     """A settled network in eval mode, and the shape of its input."""
     make, shape = (NETWORKS | SLOW_NETWORKS)[name]
     return settle(make(), shape), shape
 
 
-def settled_dense(**arguments: object) -> nn.Module:
+def settled_dense(**arguments: Any) -> Any:
     """One settled dense block, 6 to 4."""
     params = CUBA | arguments.pop("params", {})
     return settle(cuba.Dense(params, 6, 4, **arguments), (6,))

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def main(folder: str, kills: str) -> None:
     from lapilli import export
 
     path = Path(folder) / "a.net"
-    nets = [network(name)[0] for name in ("mlp", "delay")]  # of 3 and of 2 layers
+    nets: Any = [network(name)[0] for name in ("mlp", "delay")]  # of 3 and of 2 layers
     lengths = {len(net) for net in nets}
     assert len(lengths) == 2, "the networks must differ in what is looked at"
     export.save(nets[0], path)
@@ -40,7 +41,8 @@ def main(folder: str, kills: str) -> None:
         time.sleep(chance.uniform(0, 0.08))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        os.close(ready), os.close(child)
+        os.close(ready)
+        os.close(child)
         try:
             if len(export.load(path)) not in lengths:
                 print(f"{kill}: holds another network")

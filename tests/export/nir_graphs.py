@@ -1,6 +1,7 @@
 """NIR graphs that tests write down node by node."""
 
 import itertools
+from typing import Any
 
 import nir
 import numpy as np
@@ -11,7 +12,8 @@ BETWEEN = 1 + 2.0**-6  # a threshold that no short sum of multiples of 1/32 reac
 
 def graph_of(*chained, shape=(3,), out=(2,), edges=(), nodes=(), **metadata):
     names = ["in", *(f"n{i}" for i in range(len(chained))), "out"]
-    everything = [nir.Input(np.array(shape)), *chained, nir.Output(np.array(out))]
+    ends: Any = np.array(shape), np.array(out)  # as graphs have it; nir's types say a dict
+    everything = [nir.Input(ends[0]), *chained, nir.Output(ends[1])]
     chain_ = itertools.pairwise(names)
     return nir.NIRGraph(
         dict(zip(names, everything, strict=True)) | dict(nodes), [*chain_, *edges],
@@ -38,9 +40,10 @@ def pool(size=2, stride=None):
     return nir.SumPool2d(*(np.array([n, n]) for n in (size, stride or size, 0)))
 
 
-def lif(size=2, **values):
-    given = {"tau": 4 * DT, "r": 4.0, "v_leak": 0.0, "v_threshold": 1.0} | values
-    return nir.LIF(**{k: np.broadcast_to(v, size).astype(float) for k, v in given.items()})
+def lif(size: int | tuple[int, ...] = 2, **values):
+    given: dict[str, Any] = {"tau": 4 * DT, "r": 4.0, "v_leak": 0.0, "v_threshold": 1.0} | values
+    arrays: dict[str, Any] = {k: np.broadcast_to(v, size).astype(float) for k, v in given.items()}
+    return nir.LIF(**arrays)
 
 
 def linear(value=0.5):

@@ -37,7 +37,7 @@ def linear(node, x):
     else:
         size = _pair(node.kernel_size)
         y = functional.avg_pool2d(frame, size, _pair(node.stride), _pair(node.padding))
-        y = y * np.prod(size) if kind == "SumPool2d" else y
+        y = y * float(np.prod(size)) if kind == "SumPool2d" else y
     return y[0].numpy()
 
 

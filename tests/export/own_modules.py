@@ -1,5 +1,7 @@
 """Modules around blocks, as users write them."""
 
+from typing import Any
+
 from export_networks import (
     CUBA,
 )
@@ -10,7 +12,7 @@ from torch import nn
 class Three(nn.Module):
     """Three blocks of six neurons, run as the test says."""
 
-    def __init__(self, run=None, **arguments):
+    def __init__(self, run: Any = None, **arguments):
         super().__init__()
         for name in "abc":
             setattr(self, name, cuba.Dense(CUBA, 6, 6, weight_scale=3, **arguments))

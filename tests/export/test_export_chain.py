@@ -1,8 +1,8 @@
 """The file is the network: the order in which blocks run, and pieces that give the whole."""
 
 import re
+from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,6 +15,7 @@ from export_networks import (
     settled_dense,
     spikes,
 )
+from known import opened
 from lapilli.blocks import cuba, rf, sigma_delta
 from own_modules import OfBlocks, Three, loop
 from torch import nn
@@ -109,7 +110,7 @@ def test_the_file_runs_as_the_network(name, tmp_path):
 def test_blocks_that_torch_does_not_know_of(tmp_path):
     """They are in a list of Python's: ``eval()`` does not reach them, but the file is for eval."""
     block = settled_dense(params={"dropout": neurons.Dropout(0.9)}, weight_scale=3)
-    net = OfBlocks(loop, [])
+    net: Any = OfBlocks(loop, [])
     del net.blocks
     net.blocks = [block.train()]
     export.save(net, tmp_path / "a.net")
@@ -132,7 +133,7 @@ def test_one_block_twice_is_two_layers(tmp_path):
     net = Three(lambda n, x: n.c(n.a(n.b(n.a(x)))))
     settle(net, (6,))
     export.save(net, tmp_path / "a.net")
-    with h5py.File(tmp_path / "a.net") as file:
+    with opened(tmp_path / "a.net") as file:
         weights = [file[f"layer/{i}/weight"][()] for i in range(4)]
     np.testing.assert_array_equal(weights[0], weights[2])
     assert (weights[0] != weights[1]).any()
@@ -191,7 +192,7 @@ def test_what_is_no_chain_is_refused_and_named(name, tmp_path):
     (finding,) = [f for f in export.check(net) if f.blocks]
     assert re.search(message, finding.problem)
     assert finding.remedy.endswith("in their order, are meant")
-    export.save([net.a, net.b, net.c], tmp_path / "a.net")
+    export.save([*net.children()], tmp_path / "a.net")
 
 
 def by_slices(x):
@@ -256,7 +257,7 @@ def test_what_only_hands_on_is_no_difference(name, tmp_path):
 
 def test_silent_layers_hide_nothing(tmp_path):
     """No spike leaves the first block, so that a factor behind it has no effect on this input."""
-    net = Three(lambda n, x: n.c(n.b(n.a(x) * 3)))
+    net: Any = Three(lambda n, x: n.c(n.b(n.a(x) * 3)))
     settle(net, (6,))
     net.a.synapse.weight.data.zero_()
     assert not net.a(spikes(1, 6, 32)).any()

@@ -1,8 +1,8 @@
 """What changes a block: what no file can hold is refused, what only looks or folds in is not."""
 
 import functools
+from typing import Any
 
-import h5py
 import pytest
 import torch
 from export_networks import (
@@ -13,6 +13,7 @@ from export_networks import (
     settled_dense,
     spikes,
 )
+from known import opened
 from lapilli.blocks import cuba, sigma_delta
 from torch import nn
 from torch.nn.utils import parametrize, prune
@@ -36,7 +37,7 @@ def own_neuron():
             return super().forward(x + 0.25, delay_shift)
 
     block = settled_dense()
-    own = Own(**CUBA)
+    own: Any = Own(**CUBA)
     own.shape = block.neuron.shape
     block.neuron = own
     return block
@@ -60,11 +61,15 @@ def sending(activation):
     return settle(sigma_delta.Dense(params, 6, 4, weight_scale=3), (6,))
 
 
+def inverted(module, given, y: Any):
+    return 1 - y
+
+
 CHANGED = {
     "a subclass": lambda: settle(own_class(2.0)(CUBA, 6, 4, weight_scale=3), (6,)),
     "a forward of the instance": lambda: _with_forward(settled_dense(weight_scale=3)),
     "a neuron": own_neuron,
-    "a hook": lambda: hooked("register_forward_hook", lambda m, i, y: 1 - y),
+    "a hook": lambda: hooked("register_forward_hook", inverted),
     "a hook before": lambda: hooked("register_forward_pre_hook", lambda m, i: i[0] * 3),
     "a hook of the synapse": lambda: _with_synapse_hook(settled_dense(weight_scale=3)),
     "an activation of the same name": lambda: sending(own_activation),
@@ -84,13 +89,13 @@ def _with_synapse_hook(block):
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_changes_a_block_is_refused(name, tmp_path):
-    block = CHANGED[name]()
+    block: Any = CHANGED[name]()
     net = nn.Sequential(settle(cuba.Dense(CUBA, 6, 6), (6,)), block)
     with pytest.raises(ValueError, match=r"layer 1, 1 \(\w+.Dense\): .*differ between the network"):
         export.save(net, tmp_path / "a.net")
     assert not list(tmp_path.iterdir())
     assert [f for f in export.check(net, "lapilli") if f.blocks and "differ" in f.problem]
-    with h5py.File(tmp_path / "block", "w") as file:
+    with opened(tmp_path / "block", "w") as file:
         with pytest.raises(ValueError, match="differ between the network and its file"):
             block.export_hdf5(file.create_group("layer/0"))
         assert not len(file["layer/0"])
@@ -139,14 +144,14 @@ def odd(weight, descale=False):
 
 
 def test_a_hook_of_a_norm_stays(tmp_path):
-    net = nn.Sequential(settle(cuba.Dense(CUBA | MEAN, 6, 4, weight_scale=3), (6,)))
+    net: Any = nn.Sequential(settle(cuba.Dense(CUBA | MEAN, 6, 4, weight_scale=3), (6,)))
     net[0].neuron.norm.running_mean = torch.tensor([3.0, -5.0, 7.0, 1.0]) / 64
     net[0].neuron.norm.pre_hook_fx = odd
     x = spikes(2, 6, 60)
     want = net(x)
     for _ in range(2):
         export.save(net, tmp_path / "a.net")
-        with h5py.File(tmp_path / "a.net") as file:
+        with opened(tmp_path / "a.net") as file:
             assert file["layer/0/bias"][()].tolist() == [-3, 5, -7, -1]
         net = export.load(tmp_path / "a.net")
         torch.testing.assert_close(net(x), want, rtol=0, atol=0)
@@ -179,6 +184,7 @@ def test_rounded_values_are_no_difference(tmp_path):
     net = nn.Sequential(settled_dense(pre_hook_fx=None), settle(cuba.Dense(CUBA, 4, 4), (4,)))
     with pytest.warns(export.QuantisationWarning, match="pre_hook_fx is None"):
         export.save(net, tmp_path / "a.net")
-    net[1].register_forward_hook(lambda m, i, y: 1 - y)
+
+    net[1].register_forward_hook(inverted)
     with pytest.warns(export.QuantisationWarning), pytest.raises(ValueError, match="layer 1, 1 "):
         export.save(net, tmp_path / "b.net")

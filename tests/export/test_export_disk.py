@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 from export_networks import network, settled_dense
+from known import opened
 
 from lapilli import export
 
@@ -118,10 +119,10 @@ def test_a_file_that_reads_back_otherwise_is_not_kept(tmp_path, monkeypatch):
 
 def test_a_file_that_is_open_elsewhere_is_replaced(tmp_path):
     path, _ = old_file(tmp_path)
-    with h5py.File(path) as held:
+    with opened(path) as held:
         export.save([settled_dense(delay=True)], path)
         assert "delay" not in held["layer/0"]
-    with h5py.File(path) as file:
+    with opened(path) as file:
         assert "delay" in file["layer/0"]
 
 

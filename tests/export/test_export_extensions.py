@@ -1,5 +1,7 @@
 """What lapilli adds to netx's format: norms of inputs, thresholds, delays, a decay a channel."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from export_networks import (
     settled_dense,
     spikes,
 )
+from known import opened
 from lapilli.blocks import cuba, rf, rf_iz, sigma_delta
 from torch import nn
 
@@ -47,7 +50,7 @@ def test_what_sigma_delta_ends_do_not_use(kind, tmp_path):
     settle(block, (6,))
     block.neuron.set_bias(0.5)
     export.save([block], tmp_path / "a.net")
-    with h5py.File(tmp_path / "a.net") as file:
+    with opened(tmp_path / "a.net") as file:
         assert "bias" not in file["layer/0"]
     x = torch.randn(2, 6, 30)
     torch.testing.assert_close(export.load(tmp_path / "a.net")(x), block(x), rtol=0, atol=0)
@@ -62,7 +65,7 @@ def test_thresholds_of_sigma_delta(threshold, shared, tmp_path):
     want = net(x)
     assert want.count_nonzero()
     export.save(net, tmp_path / "a.net", target="lapilli", strict=True)
-    loaded = export.load(tmp_path / "a.net")
+    loaded: Any = export.load(tmp_path / "a.net")
     torch.testing.assert_close(loaded(x), want, rtol=0, atol=0)
     assert loaded[0].neuron.delta.tau_grad == 1
 
@@ -70,12 +73,12 @@ def test_thresholds_of_sigma_delta(threshold, shared, tmp_path):
 @pytest.mark.parametrize("shared", [True, False])
 def test_learned_thresholds_come_back_exactly(shared, tmp_path):
     params = SENDING | {"shared_param": shared}
-    net = nn.Sequential(settle(sigma_delta.Dense(params, 6, 4, weight_scale=3), (6,)))
+    net: Any = nn.Sequential(settle(sigma_delta.Dense(params, 6, 4, weight_scale=3), (6,)))
     values = net[0].neuron.delta.threshold.data
     values += torch.arange(values.numel()).view_as(values) / 77 + 0.005
     with pytest.warns(export.QuantisationWarning, match="vThMant: threshold rounded to 1/64, larg"):
         export.save(net, tmp_path / "a.net", target="lapilli")
-    loaded = export.load(tmp_path / "a.net")
+    loaded: Any = export.load(tmp_path / "a.net")
     torch.testing.assert_close(loaded[0].neuron.delta.threshold.data, values, rtol=0, atol=0)
     x = torch.randn(2, 6, 60) / 8
     torch.testing.assert_close(loaded(x), net(x), rtol=0, atol=0)
@@ -85,12 +88,12 @@ def test_learned_thresholds_come_back_exactly(shared, tmp_path):
 
 
 def test_delays_beyond_the_chip(tmp_path):
-    net = nn.Sequential(settled_dense(delay=True, weight_scale=3))
+    net: Any = nn.Sequential(settled_dense(delay=True, weight_scale=3))
     net[0].delay.delay.data = torch.tensor([1.5, 70.0, 1e9, -3.0])
     x = spikes(2, 6, 100)
     with pytest.warns(export.QuantisationWarning, match="delay: 3 values beyond .*as forward uses"):
         export.save(net, tmp_path / "a.net")
-    with h5py.File(tmp_path / "a.net") as file:
+    with opened(tmp_path / "a.net") as file:
         assert file["layer/0/delay"][()].tolist() == [1, 62, 62, 0]
     want = net(x)
     torch.testing.assert_close(export.load(tmp_path / "a.net")(x), want, rtol=0, atol=0)
@@ -103,7 +106,7 @@ def test_delays_beyond_the_chip(tmp_path):
 
 
 def test_delays_in_steps_of_another_length(tmp_path):
-    net = nn.Sequential(settled_dense(delay=True, weight_scale=3))
+    net: Any = nn.Sequential(settled_dense(delay=True, weight_scale=3))
     net[0].delay.delay.data = torch.tensor([1.5, 4.0, 7.0, 0.0])
     net[0].delay.sampling_time = 2
     x = spikes(2, 6, 60)
@@ -115,7 +118,7 @@ def test_delays_in_steps_of_another_length(tmp_path):
 def test_one_decay_a_channel_and_the_other_for_all(name, tmp_path):
     net = nn.Sequential(settled_dense(weight_scale=3))
     export.save(net, tmp_path / "a.net")
-    with h5py.File(tmp_path / "a.net", "a") as file:
+    with opened(tmp_path / "a.net", "a") as file:
         group = file["layer/0/neuron"]
         value = group[name][()]
         del group[name]
@@ -134,7 +137,7 @@ def test_extensions_are_in_one_group(tmp_path):
     """Whatever files of lava-dl have not; a reader may leave the group out."""
     net = [settle(rf.Dense(ROTATING | MEAN, 6, 4, weight_scale=3), (6,))]
     export.save(net, tmp_path / "a.net", target="lapilli")
-    with h5py.File(tmp_path / "a.net") as file:
+    with opened(tmp_path / "a.net") as file:
         group = file["layer/0"]
         assert "bias" not in group
         assert sorted(group["lapilli/bias"]) == ["imag", "real"]

@@ -1,5 +1,7 @@
 """Values that saving changes and reports, and those that it refuses, as no file can hold them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from export_networks import (
     settled_dense,
 )
 from export_trees import saved
+from known import wrong
 from lapilli.blocks import cuba
 from torch import nn
 
@@ -102,7 +105,7 @@ def broken(name, value):
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::lapilli.export.QuantisationWarning")
 def test_values_beyond_the_chip_are_refused(name, value, message, tmp_path):
-    net = [settled_dense(), broken(name, value)]
+    net: Any = [settled_dense(), broken(name, value)]
     net[0].synapse = net[1].synapse.__class__(6, 6, pre_hook_fx=net[0].synapse.pre_hook_fx)
     net[0].neuron.shape = torch.Size((6,))
     with pytest.raises(ValueError, match=rf"layer 1 \(cuba.Dense\): {message}"):
@@ -182,4 +185,4 @@ def test_what_is_no_block_is_refused(net, tmp_path):
 
 def test_unknown_target_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'netx' or 'lapilli'; got 'loihi'"):
-        export.save([settled_dense()], tmp_path / "a.net", target="loihi")
+        export.save([settled_dense()], tmp_path / "a.net", target=wrong("loihi"))

@@ -1,5 +1,7 @@
 """NIR graphs: the equations by Euler steps, the way there and back, gains, pools and rounding."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -127,7 +129,7 @@ def test_the_equations_are_those_of_nir(params):
     net = settle(cuba.Dense(exact, 6, 4, weight_scale=2, delay_shift=False), (6,))
     with torch.no_grad():  # powers of two, so that twelve halvings stay whole
         net.synapse.weight.copy_(torch.randint(-3, 6, net.synapse.weight.shape).float())
-    graph = export.to_nir([net], dt=DT)
+    graph: Any = export.to_nir([net], dt=DT)
     synapse, neuron = graph.nodes["0_synapse"], graph.nodes["0_neuron"]
     x = spikes(1, 6, 12)
     got = euler(neuron, synapse.weight @ x[0].double().numpy(), DT)
@@ -138,26 +140,26 @@ def test_the_equations_are_those_of_nir(params):
 
 def test_foreign_weights_stay_and_are_rounded_in_forward():
     with pytest.warns(export.QuantisationWarning, match=r"node n1 \(LIF\): weights are rounded"):
-        net = export.from_nir(graph_of(linear(0.51), lif()))
+        net: Any = export.from_nir(graph_of(linear(0.51), lif()))
     weight = net[0].synapse.weight
     torch.testing.assert_close(weight, torch.full_like(weight, 0.51))
     assert net[0].synapse.effective_weight().unique().item() == 0.5
 
 
 def test_gains_go_into_the_weights():
-    net = export.from_nir(graph_of(linear(), lif(r=8.0)))
+    net: Any = export.from_nir(graph_of(linear(), lif(r=8.0)))
     assert net[0].synapse.weight.unique().item() == 1.0
 
 
 def test_gains_of_each_channel_go_into_its_weights():
-    net = export.from_nir(graph_of(linear(), lif(r=[4.0, 8.0])))
+    net: Any = export.from_nir(graph_of(linear(), lif(r=[4.0, 8.0])))
     assert net[0].synapse.weight.flatten().tolist() == [0.5] * 3 + [1.0] * 3
 
 
 def test_time_constants_of_each_neuron():
     """One decay may be shared and the other not."""
     graph = graph_of(linear(), lif(tau=[2 * DT, 4 * DT], r=[2.0, 4.0], v_threshold=BETWEEN))
-    net = export.from_nir(graph)
+    net: Any = export.from_nir(graph)
     assert net[0].neuron.voltage_decay.tolist() == [2048, 1024]
     x = spikes(1, 3, 12)
     want, margin = simulate(graph, x[0].T, DT)
@@ -201,11 +203,14 @@ def nested(graph, names, name, size):
     inside = {n: graph.nodes[n] for n in names}
     (entry,) = {b for a, b in graph.edges if b in inside and a not in inside}
     (leave,) = {a for a, b in graph.edges if a in inside and b not in inside}
-    ends = {"input": nir.Input(np.array([size])), "output": nir.Output(np.array([9]))}
+    shapes: Any = np.array([size]), np.array([9])
+    ends = {"input": nir.Input(shapes[0]), "output": nir.Output(shapes[1])}
     edges = [e for e in graph.edges if set(e) <= set(names)]
     edges += [("input", entry), (leave, "output")]
     inner = nir.NIRGraph(inside | ends, edges, type_check=False)
-    nodes = {n: node for n, node in graph.nodes.items() if n not in inside} | {name: inner}
+    nodes: dict[str, Any] = {n: node for n, node in graph.nodes.items() if n not in inside} | {
+        name: inner
+    }
     outer = [(name if a in inside else a, name if b in inside else b) for a, b in graph.edges]
     outer = [e for e in dict.fromkeys(outer) if e != (name, name)]
     return nir.NIRGraph(nodes, outer, metadata=graph.metadata, type_check=False)

@@ -1,5 +1,7 @@
 """NIR graphs and networks that are refused by name, and why."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,10 @@ import nir
 from nir_graphs import DT, conv, graph_of, lif, linear, pool, recurrent
 
 SYNAPSE = nir.Affine(np.full((2, 3), 0.5), np.ones(2))
-FILTERED = nir.CubaLIF(**{k: np.full(2, 4 * DT) for k in ("tau_syn", "tau_mem")},
-                       **{k: np.full(2, 4.0) for k in ("r", "w_in")}, v_leak=np.zeros(2),
-                       v_threshold=np.ones(2))  # fmt: skip
+FILTERED = nir.CubaLIF(
+    tau_syn=np.full(2, 4 * DT), tau_mem=np.full(2, 4 * DT), r=np.full(2, 4.0),
+    w_in=np.full(2, 4.0), v_leak=np.zeros(2), v_threshold=np.ones(2),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -55,8 +58,7 @@ FILTERED = nir.CubaLIF(**{k: np.full(2, 4 * DT) for k in ("tau_syn", "tau_mem")}
          "padding does not go with"),
         (lambda: graph_of(conv(), lif((2, 4, 4), tau=DT * np.arange(4, 8)), shape=(2, 6, 6)),
          r"node n1 \(LIF\): tau differs within a channel"),
-        (lambda: graph_of(conv(), nir.LI(**{k: np.full((2, 4, 4), 1.0) for k in
-                                            ("tau", "r", "v_leak")}), shape=(2, 6, 6)),
+        (lambda: graph_of(conv(), nir.LI(*[np.full((2, 4, 4), 1.0)] * 3), shape=(2, 6, 6)),
          "a readout that is not behind"),
         (lambda: recurrent(conv()), r"node w \(Conv2d\): leads back to n1"),
         (lambda: graph_of(linear(), lif(), nodes={"w": nir.Linear(np.eye(2))},
@@ -77,7 +79,8 @@ def test_graphs_that_are_no_chain():
         export.from_nir(recurrent(nir.Linear(np.eye(2)), nir.Linear(np.eye(2))))
     with pytest.raises(ValueError, match="an edge names n9, which is no node"):
         export.from_nir(graph_of(*nodes, edges=[("n1", "n9")]))
-    inside = nir.NIRGraph.from_list(nir.Input(np.array([3])), linear(), nir.Output(np.array([2])))
+    shapes: Any = np.array([3]), np.array([2])
+    inside = nir.NIRGraph.from_list(nir.Input(shapes[0]), linear(), nir.Output(shapes[1]))
     twice = graph_of(inside, lif(), nodes={"n0.linear": linear()}, edges=[("n1", "n0.linear")])
     with pytest.raises(ValueError, match="a node of the same name is outside"):
         export.from_nir(twice)

@@ -9,6 +9,7 @@ import io
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,8 @@ def given(network):
     with np.load(FOLDER / f"{library}.npz") as file:
         graph, x, y = (file[f"{name}/{part}"] for part in ("graph", "input", "output"))
     # without nir's check of types, which the shapes that norse and Rockpool write do not pass
-    graph = nir.read(io.BytesIO(graph.tobytes()), type_check=False)
+    file: Any = io.BytesIO(graph.tobytes())
+    graph = nir.read(file, type_check=False)
     return graph, STEP_OF_NETWORK.get(network, STEP[library]), x.astype(np.float64), y
 
 
@@ -141,7 +143,7 @@ def test_what_is_off_the_grid_is_rounded_to_the_nearest(network):
     is_readout = network == "rockpool/expsyn"
     assert is_readout or margin > truncation(rounded)
     np.testing.assert_allclose(got, want, rtol=0, atol=is_readout * truncation(rounded))
-    weights = [block.synapse for block in net if hasattr(block, "synapse")]
+    weights: Any = [block.synapse for block in net if hasattr(block, "synapse")]
     error = max((w.weight - w.effective_weight()).abs().max().item() for w in weights)
     assert 0 < error <= 1 / 64  # half a step of 1/32
 
@@ -155,7 +157,7 @@ def test_refusals_name_the_node(network):
 
 def test_the_gain_that_norse_leaves_out_can_be_added():
     graph, dt, x, want = given("norse/lif")
-    node = graph.nodes["1"]
+    node: Any = graph.nodes["1"]
     node.w_in = node.tau_syn / dt
     np.testing.assert_array_equal(run(silently(graph, dt), x), want)
 

@@ -1,6 +1,7 @@
 """The probe that saving runs a network on: it leaves no trace, and what it needs to know."""
 
 import copy
+from typing import Any
 
 import h5py
 import pytest
@@ -58,7 +59,7 @@ def everything(net):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_probe_leaves_no_trace(training, tmp_path):
-    net = Busy()
+    net: Any = Busy()
     net(spikes(3, 6, 20))
     net.train(training)
     with torch.no_grad():
@@ -98,7 +99,7 @@ def test_the_state_of_the_moment_does_not_matter(tmp_path):
 
 
 def test_a_network_that_cannot_be_copied(tmp_path):
-    net = Three(lambda n, x: n.c(n.b(n.a(x))))
+    net: Any = Three(lambda n, x: n.c(n.b(n.a(x))))
     settle(net, (6,))
     with h5py.File(tmp_path / "held", "w") as file:
         net.log = file
@@ -134,7 +135,7 @@ def test_an_example_where_the_blocks_do_not_tell(tmp_path):
 
 @pytest.mark.parametrize("how", ["example", "input_shape"])
 def test_saving_before_the_first_forward(how, tmp_path):
-    net = nn.Sequential(
+    net: Any = nn.Sequential(
         cuba.Conv(CUBA | {"requires_grad": True}, 2, 4, 3, weight_scale=3, delay=True),
         cuba.Flatten(),
         cuba.Dense(CUBA, 96, 5, weight_scale=4),

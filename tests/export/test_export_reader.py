@@ -13,6 +13,7 @@ import pytest
 import torch
 from export_networks import CUBA, MEAN, SENDING, network, settle, settled_dense, spikes
 from golden_cases import GOLDEN
+from known import opened
 from lapilli.blocks import cuba, sigma_delta
 
 from lapilli import export
@@ -251,7 +252,7 @@ def test_the_same_change_without_harm(whole, tmp_path):
     path = tmp_path / "a.net"
     path.write_bytes(whole)
     want = export.load(path)
-    with h5py.File(path, "a") as file:
+    with opened(path, "a") as file:
         weight = file["layer/0/weight"][()]
         put("weight", weight.astype("i2"), chunks=(2, 3), compression="gzip")(file)
         put("neuron/type", np.array([b"CUBA"], "S10"))(file)
@@ -265,7 +266,7 @@ def test_files_of_older_lava_dl(tmp_path):
     net, shape = network("conv")
     path = tmp_path / "a.net"
     export.save(net, path)
-    with h5py.File(path, "a") as file:
+    with opened(path, "a") as file:
         for owner in (file, *file["layer"].values()):
             for name in list(owner.attrs):
                 del owner.attrs[name]

@@ -1,12 +1,13 @@
 """What is saved, loads as a network with the same spikes."""
 
 import copy
+from typing import Any
 
-import h5py
 import pytest
 import torch
 from export_networks import NETWORKS, network, spikes
 from export_trees import assert_same_tree, tree
+from known import opened
 from torch import nn
 
 from lapilli import export
@@ -22,7 +23,7 @@ def test_loaded_network_gives_equal_spikes(name, with_state, tmp_path):
     want = copy.deepcopy(net)(x)
     assert want.count_nonzero(), "a silent network shows nothing"
     export.save(net, tmp_path / "a.net", target="lapilli", with_state=with_state)
-    loaded = export.load(tmp_path / "a.net")
+    loaded: Any = export.load(tmp_path / "a.net")
     assert [b.shape for b in loaded] == [b.shape for b in net]
     assert [type(b) for b in loaded] == [type(b) for b in net]
     assert not loaded.training
@@ -36,7 +37,8 @@ def test_saving_a_loaded_network_gives_the_file_again(name, tmp_path):
     export.save(export.load(tmp_path / "a.net"), tmp_path / "b.net", target="lapilli")
     one, other = tree(tmp_path / "a.net"), tree(tmp_path / "b.net")
     for params in [k for k in one if k.endswith("@params")]:
-        one.pop(params), other.pop(params)  # masks and weight norm are part of the weights now
+        for each in (one, other):
+            each.pop(params)  # masks and weight norm are part of the weights now
     assert_same_tree(one, other)
 
 
@@ -54,7 +56,8 @@ def test_state_comes_back_exactly(name, tmp_path):
 def test_options_come_back(tmp_path):
     net, _ = network("options")
     export.save(net, tmp_path / "a.net", target="lapilli", with_state=True)
-    first, own = export.load(tmp_path / "a.net")[0], net[0]
+    loaded: Any = export.load(tmp_path / "a.net")
+    first, own = loaded[0], net[0]
     assert first.delay_shift is False
     for name in ("tau_rho", "scale_rho", "w_scale", "requires_grad", "persistent_state"):
         assert getattr(first.neuron, name) == getattr(own.neuron, name), name
@@ -80,7 +83,7 @@ def test_load_leaves_the_random_generator_alone(tmp_path):
 def test_loaded_delays_and_decays_are_not_drawn_again(tmp_path):
     net, shape = network("delay of one channel")
     export.save(net, tmp_path / "a.net", target="lapilli")
-    loaded = export.load(tmp_path / "a.net")
+    loaded: Any = export.load(tmp_path / "a.net")
     loaded.train()(spikes(2, *shape, 20))
     assert loaded[0].delay.delay.item() == int(net[0].delay.delay.item())
 
@@ -88,7 +91,7 @@ def test_loaded_delays_and_decays_are_not_drawn_again(tmp_path):
 def test_event_rates_of_a_loaded_network(tmp_path):
     net, shape = network("mlp")
     export.save(net, tmp_path / "a.net", target="lapilli")
-    loaded = export.load(tmp_path / "a.net")
+    loaded: Any = export.load(tmp_path / "a.net")
     x = spikes(2, *shape, 30)
     plain = loaded(x)
     loaded[1].count_log = True
@@ -109,7 +112,7 @@ def test_odd_weights_of_a_hook_stay(tmp_path):
     x = spikes(2, *shape, 60)
     want = net(x)
     export.save(net, tmp_path / "a.net", target="lapilli")
-    with h5py.File(tmp_path / "a.net") as file:
+    with opened(tmp_path / "a.net") as file:
         assert (file["layer/0/weight"][()] % 2 == 1).any()
     loaded = export.load(tmp_path / "a.net")
     torch.testing.assert_close(loaded(x), want, rtol=0, atol=0)

@@ -1,6 +1,5 @@
 """The integer interpreter: equal to training, and right by hand where the chip's limits count."""
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from export_networks import (
 )
 from golden_cases import cases
 from golden_runs import run
+from known import opened
 from lapilli.blocks import cuba, rf, sigma_delta
 
 from lapilli import export
@@ -220,7 +220,7 @@ def test_file_of_lava_dl_without_options(tmp_path):
     """Without attributes the layers hop by the defaults of lava-dl; an Input alone does not."""
     net, shape = network("conv")
     export.save(net, tmp_path / "a.net")
-    with h5py.File(tmp_path / "a.net", "a") as file:
+    with opened(tmp_path / "a.net", "a") as file:
         for owner in (file, *file["layer"].values()):
             for name in list(owner.attrs):
                 del owner.attrs[name]

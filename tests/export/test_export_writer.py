@@ -3,6 +3,7 @@
 import copy
 import json
 import warnings
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,6 +22,7 @@ from export_networks import (
     spikes,
 )
 from export_trees import saved
+from known import wrong
 from lapilli.blocks import cuba, rf
 from test_export_limits import broken
 from torch import nn
@@ -109,7 +111,7 @@ def test_version_block(tmp_path):
             3,
         )
         assert list(file) == ["layer"]
-        attributes = dict(file["layer/0"].attrs)
+        attributes: dict[str, Any] = dict(file["layer/0"].attrs)
     assert (attributes["module"], attributes["block"]) == (b"cuba", b"Dense")
     assert not attributes["inserted"]
     params = json.loads(attributes["params"])
@@ -239,7 +241,7 @@ def test_export_block_fills_a_group_or_leaves_it(tmp_path):
         assert not len(group)
         assert not len(group.attrs)
         with pytest.raises(ValueError, match="/layer/0 is not empty"):
-            export.export_block(settled_dense(), file["layer/0"])
+            export.export_block(settled_dense(), wrong(file["layer/0"]))
 
 
 def test_file_of_single_blocks_loads(tmp_path):

@@ -173,7 +173,8 @@ def _vector(
     floats = [k == "f32" for k in operation.operands]
     if any((o.negated or o.absolute) and not f for o, f in zip(sources, floats, strict=True)):
         raise GcnError(f"signs of: {i}")
-    other, allowed = _lanes_of(i) if dpp else (None, None)
+    lanes: Any = _lanes_of(i) if dpp else (None, None)
+    other, allowed = lanes
     vcc = Operand("s", VCC, 2)
 
     def run(m: "Machine", rows: Any) -> None:
@@ -297,7 +298,7 @@ def _access(i: Instruction) -> Callable[["Machine", Any], None]:
                 offset
             )  # fmt: skip
         value = None if loads else m.vector(to, "u32", rows)[live]
-        found = m.access(at[live], value, live, rows, shared=base is None)
+        found: Any = m.access(at[live], value, live, rows, shared=base is None)
         if loads:
             whole = np.zeros(live.shape, np.uint32)
             whole[live] = found

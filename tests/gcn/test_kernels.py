@@ -1,6 +1,7 @@
 """The kernels of neurons as they are compiled for AMD, run on the CPU: equal to the CPU's loops."""
 
 from itertools import chain
+from typing import Any
 
 import pytest
 from lapilli.kernels.numbers.language import BACKEND
@@ -48,10 +49,10 @@ def test_uses_of_the_catalogue(recurrence, mode):
 def test_orders_of_waves_change_no_bit(recurrence):
     """Early: the arguments are in registers before the first instruction, late: they are loaded."""
     work = walk(recurrence, most_of(recurrence), (2, 129, 17))
+    orders: Any = (("together", "late"), ("together", "early"), ("forward", "late"),
+                   ("backward", "early"), ("shuffled", "late"))  # fmt: skip
     first, *others = (
-        list(chain(*work.run(TARGET, Schedule(warps, arguments))[1]))
-        for warps, arguments in (("together", "late"), ("together", "early"), ("forward", "late"),
-                                 ("backward", "early"), ("shuffled", "late"))
-    )  # fmt: skip
+        list(chain(*work.run(TARGET, Schedule(warps, arguments))[1])) for warps, arguments in orders
+    )
     for answer in others:
         assert all(got.equal(want) for got, want in zip(answer, first, strict=True))

@@ -4,6 +4,7 @@ import functools
 import re
 
 import pytest
+from known import present
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.proof.aot import can_compile
 from lapilli.kernels.proof.calls import RECURRENCES
@@ -88,7 +89,7 @@ def test_every_wait_is_needed(kernel):
 def test_waits_for_one_access_too_few_are_found(kernel):
     for k in places(kernel, r"s_waitcnt vmcnt\(\d+\)"):
         text = program_of(text_of(kernel)).kernel.code[k].text
-        one_more = f"s_waitcnt vmcnt({int(re.search(r'[0-9]+', text)[0]) + 1})"
+        one_more = f"s_waitcnt vmcnt({int(present(re.search(r'[0-9]+', text))[0]) + 1})"
         assert found_by(kernel, k, r"s_waitcnt.*", one_more) == "in flight"
 
 

@@ -56,13 +56,13 @@ class Stage:
 
     def write(self, path: Path) -> None:
         """Write JUnit XML."""
-        counts = {
+        counts: dict[str, int] = {
             "tests": len(self.tests),
             "failures": len(self.failed),
             "skipped": sum(test["outcome"] == "skipped" for test in self.tests.values()),
         }
         suite = ElementTree.Element(
-            "testsuite", name=self.name, **{k: str(v) for k, v in counts.items()}
+            "testsuite", {"name": self.name} | {k: str(v) for k, v in counts.items()}
         )
         for name, test in self.tests.items():
             file, _, rest = name.partition("::")
@@ -196,7 +196,7 @@ def _missing(python: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="smoke, suite, bench; or all")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/gpu", help="folder of results")
     parser.add_argument("--limit", type=float, help="seconds for each stage")

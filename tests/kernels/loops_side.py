@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -29,12 +30,12 @@ from lapilli.kernels.executors.transpose import transpose
 from lapilli.kernels.numbers.language import is_jit
 from lapilli.kernels.numbers.surrogate import DEFAULT, SURROGATES
 from lapilli.kernels.recurrences.recurrent import recurrent
-from lapilli.kernels.synapses import codes, event_convolution, events
+from lapilli.kernels.synapses import codes, event_convolution, event_products, events
 from lapilli.kernels.synapses.event_convolution import Geometry
 from lapilli.kernels.synapses.normalize import normalized_8bit
 from lapilli.kernels.synapses.quantize import quantize_8bit
 from problems import fixed_problem
-from recurrences import FULL, TABLE
+from recurrences import FULL, TABLE, Recurrence
 from recurrent_layers import Layer
 from torch import Tensor
 
@@ -44,7 +45,7 @@ Calls = Iterator[Callable[[], object]]
 def of_recurrences() -> Calls:
     """With all that their kernels can be given, and some with as little as training needs."""
     for parameter in FULL:
-        recurrence, options = parameter.values
+        recurrence, options = cast("tuple[Recurrence, dict[str, Any]]", parameter.values)
         yield fixed_problem(recurrence, **options).fast
     named = {recurrence.name: recurrence for recurrence in TABLE}
     for name in ("cuba", "rf", "sigma_delta"):
@@ -82,9 +83,9 @@ def _products(x: Tensor) -> None:
     found = events.events_of(x)
     assert found is not None
     weight = torch.rand(32, found.shape[1])
-    events.gather(found, weight)
-    events.gather(found, weight.round(), 1.0)
-    events.scatter(found, torch.rand(found.shape[0], 32))
+    event_products.gather(found, weight)
+    event_products.gather(found, weight.round(), 1.0)
+    event_products.scatter(found, torch.rand(found.shape[0], 32))
 
 
 def of_events() -> Calls:
@@ -133,7 +134,7 @@ def of_weights() -> Calls:
 
 
 @torch.no_grad()
-def _steps(block: torch.nn.Module) -> None:
+def _steps(block: Any) -> None:
     """Give a block single steps, which it takes in loops of their own from the second on."""
     block(torch.zeros(2, 20, 1))
     if block.delay is not None:
@@ -145,7 +146,8 @@ def _steps(block: torch.nn.Module) -> None:
 
 def of_single_steps() -> Calls:
     decays = {"current_decay": 0.25, "voltage_decay": 0.03, "persistent_state": True}
-    for kind, options in ((cuba.Dense, {"delay": True}), (cuba.Recurrent, {})):
+    kinds: Any = ((cuba.Dense, {"delay": True}), (cuba.Recurrent, {}))
+    for kind, options in kinds:
         block = kind({"threshold": 0.5, **decays}, 20, 24, weight_scale=3, **options)
         yield lambda block=block: _steps(block)
 

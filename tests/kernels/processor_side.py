@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from lapilli.neurons import norm
@@ -39,7 +40,7 @@ def digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()
 
 
-def network(family: str) -> torch.nn.Sequential:
+def network(family: str) -> Any:
     blocks = importlib.import_module(f"lapilli.blocks.{family}")
     params = RANGES[family] | {"shared_param": False, "requires_grad": True}
     normed = params | {"norm": norm.WgtScaleBatchNorm}

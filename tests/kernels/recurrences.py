@@ -57,6 +57,8 @@ class Recurrence:
         path, form = (
             (self.dynamics, self.dynamics_form) if dynamics else (self.spikes, self.spikes_form)
         )
+        assert path is not None
+        assert form is not None
         module, name = path.split(".")
         function = getattr(importlib.import_module(f"{package}.{module}"), name)
         x = tuple(inputs) if self.inputs > 1 else inputs[0]
@@ -126,13 +128,27 @@ def _raised_threshold(steps):
 
 
 _SPIKING = frozenset({"scale", "train", "learn", "graded", "shift", "state"})
-_NEURON = {
+_NEURON: dict[str, Any] = {
     "spikes_form": _neuron,
     "features": _SPIKING | {"dynamics"},
     "options": ("graded", "shift"),
 }
-_RESONATOR = _NEURON | {"inputs": 2, "parameters": ("rotation",), "growth": _rotation}
-_ADAPTIVE = {"states": 4, "adapts": True, "growth": _raised_threshold, "dynamics_form": _neuron}
+_RESONATOR: dict[str, Any] = _NEURON | {
+    "inputs": 2,
+    "parameters": ("rotation",),
+    "growth": _rotation,
+}
+_ADAPTIVE: dict[str, Any] = {
+    "states": 4,
+    "adapts": True,
+    "growth": _raised_threshold,
+    "dynamics_form": _neuron,
+}
+
+
+def _with(arguments: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return arguments | changes
+
 
 TABLE = [
     Recurrence(
@@ -158,21 +174,21 @@ TABLE = [
     ),
     Recurrence(
         "adrf", "rf.adrf", dynamics="rf.adrf_dynamics",
-        **_RESONATOR | _ADAPTIVE | {"parameters": ("rotation", "decays")},
+        **_with(_RESONATOR | _ADAPTIVE, parameters=("rotation", "decays")),
     ),
     Recurrence(
         "adrf_iz", "rf_iz.adrf_iz", dynamics="rf_iz.adrf_iz_dynamics",
-        **_RESONATOR | _ADAPTIVE | {"parameters": ("rotation", "decays")},
+        **_with(_RESONATOR | _ADAPTIVE, parameters=("rotation", "decays")),
     ),
     Recurrence(
         "adaptive_threshold", dynamics="adaptive_threshold.adaptive_threshold",
         parameters=("decays",), features=frozenset({"scale", "state"}),
-        **_ADAPTIVE | {"states": 2},
+        **_with(_ADAPTIVE, states=2),
     ),
     Recurrence(
         "adaptive_phase_threshold", dynamics="adaptive_threshold.adaptive_phase_threshold",
         inputs=2, parameters=("decays",), features=frozenset({"scale", "state"}),
-        **_ADAPTIVE | {"states": 3, "dynamics_form": _phase},
+        **_with(_ADAPTIVE, states=3, dynamics_form=_phase),
     ),
     Recurrence(
         "sigma", "sigma.sigma", _sum, states=1, features=frozenset({"train", "state"}),

@@ -1,7 +1,9 @@
 """Kernels compile for every architecture, in the registers that they may use; no GPU is needed."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from lapilli.kernels.proof.aot import (
 from lapilli.kernels.synapses import bfloat16
 from problems import fixed_problem
 from recurrences import TABLE, most_of
+from triton.backends import backends
 from triton.compiler import ASTSource
 
 pytestmark = pytest.mark.turns
@@ -60,7 +63,7 @@ VOTE = 16  # bytes of shared memory in which four warps say whether to compute w
 SHARED = 99 << 10  # what a program may have of shared memory on the smallest, sm_120
 
 
-def matrix():
+def matrix() -> Iterator[Any]:
     for recurrence in TABLE:
         most, no_twin = most_of(recurrence), recurrence.name in NO_TWINS
         for target in TARGETS:
@@ -175,7 +178,7 @@ def test_kernels_that_are_read_once_are_the_same_code(name, tmp_path, monkeypatc
 
 def test_only_kernels_of_one_neuron_a_thread_go_without_coalescing(monkeypatch):
     seen = []
-    backend = triton.backends.backends["nvidia"].compiler
+    backend: Any = backends["nvidia"].compiler
     make = backend.make_ttgir
 
     def record(*args):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -145,7 +146,8 @@ def _under(mode):
 
 
 def _traced(x):
-    return torch.jit.trace(sigma.sigma, (torch.zeros_like(x),))(x)
+    traced: Any = torch.jit.trace(sigma.sigma, (torch.zeros_like(x),))
+    return traced(x)
 
 
 LISTENERS = {
@@ -175,18 +177,16 @@ def test_output_that_is_not_wanted_is_none_or_empty():
 
 def _again(factor, module="somewhere", with_offset=False):
     """Define ``lapilli::own__defined_again``, as a cell of a notebook does."""
-    if with_offset:
 
-        def defined_again(x: torch.Tensor, offset: float) -> torch.Tensor:
-            return x * factor + offset
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        return x * factor
 
-    else:
+    def offset(x: torch.Tensor, offset: float) -> torch.Tensor:
+        return x * factor + offset
 
-        def defined_again(x: torch.Tensor) -> torch.Tensor:
-            return x * factor
-
-    defined_again.__module__ = module
-    return define_op(defined_again, samples="x")
+    function = offset if with_offset else plain
+    function.__name__, function.__module__ = "defined_again", module
+    return define_op(function, samples="x")
 
 
 def test_an_operator_defined_again_takes_the_place_of_the_old_one():

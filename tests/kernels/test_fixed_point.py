@@ -115,8 +115,8 @@ def test_exp2_is_accurate_to_float32():
     got = _exp2_of(x)
     want = np.exp2(x.astype(np.float64))
     assert np.abs(got / want - 1).max() < 3e-7
-    assert _exp2_of(np.float32([0, -1, -126])).tolist() == [1, 0.5, 2.0**-126]
-    assert _exp2_of(np.float32([-127, -1000, -np.inf])).tolist() == [2.0**-126] * 3
+    assert _exp2_of(np.array([0, -1, -126], np.float32)).tolist() == [1, 0.5, 2.0**-126]
+    assert _exp2_of(np.array([-127, -1000, -np.inf], np.float32)).tolist() == [2.0**-126] * 3
 
 
 def _exp2_of(x):

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from cells import CELLS, KINDS, NEURONS, events, make
+from known import present
 from lapilli.blocks import convolution, linear
 from lapilli.kernels.executors import again, dispatch, operators
 from lapilli.kernels.numbers import language
@@ -130,9 +131,9 @@ def test_a_driver_gets_what_triton_would_give_it():
         gpu.stream = 8
         for name in reversed(VARIANTS):
             args, constants, want = expected[name]
-            gpu.launches.clear()
+            present(gpu.launches).clear()
             dispatch.launch(_sum_kernel, (5,), args, constants, 128)
-            (got,) = gpu.launches
+            (got,) = present(gpu.launches)
             assert (got.function, got.metadata) == (want.function, want.metadata), name
             assert got.grid == (5, 1, 1)
             assert got.stream == 8
@@ -146,7 +147,7 @@ def test_options_are_told_apart():
         for _ in range(2):
             for threads in (32, 64, 128):
                 dispatch.launch(_sum_kernel, (1,), args, constants, threads)
-        assert [x.metadata[0] for x in gpu.launches] == [1, 2, 4] * 2
+        assert [x.metadata[0] for x in present(gpu.launches)] == [1, 2, 4] * 2
 
 
 def _step(family):
@@ -164,14 +165,7 @@ def test_steps_of_training_launch_the_same(family):
     with stand_in() as gpu:
         step = _step(family)
         step()
-        want, got = [], []
-        for found, by_triton in ((want, True), (got, False)):
-            gpu.launches.clear()
-            with pytest.MonkeyPatch.context() as patch:
-                if by_triton:
-                    patch.setattr(again, "launched", lambda *args: False)
-                step()
-            found += gpu.launches
+        want, got = _both_ways(gpu, step)
     assert len(want) == len(got) > 4
     for a, b in zip(got, want, strict=True):
         assert (a.name, a.grid, a.function, a.metadata) == (b.name, b.grid, b.function, b.metadata)
@@ -246,7 +240,7 @@ def test_what_is_not_known_goes_the_way_of_triton(by_triton, monkeypatch):
         for _ in range(2):
             dispatch.launch(_sum_kernel, (1,), large, constants, 128)
         assert len(by_triton) == 2
-        assert {x.args[3] for x in gpu.launches} == {1 << 40}
+        assert {x.args[3] for x in present(gpu.launches)} == {1 << 40}
         monkeypatch.setattr(again, "_hooks", None)  # another version of Triton
         for _ in range(2):
             launch()
@@ -269,7 +263,7 @@ def test_few_compiled_kernels_are_kept(monkeypatch):
                 args, constants = _given(name)
                 dispatch.launch(_sum_kernel, (1,), args, constants, 128)
                 assert len(again._known) <= 3
-        assert len(gpu.launches) == 16
+        assert len(present(gpu.launches)) == 16
 
 
 def test_launches_go_to_the_device_of_their_tensors(monkeypatch):
@@ -323,7 +317,7 @@ def test_streams_are_those_of_the_launching_thread():
         other = threading.Thread(target=work, args=(5,))
         other.start()
         other.join()
-        seen = [launch.stream for launch in gpu.launches]
+        seen = [launch.stream for launch in present(gpu.launches)]
     assert seen == [3] * 4 + [5] * 4
 
 

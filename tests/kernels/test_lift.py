@@ -157,7 +157,11 @@ def test_cast_truncates(cache):
 
 
 def test_flags_and_absent_arguments_are_folded(cache):
-    x, bias, out = np.float32([1, 2, 3]), np.float32([10, 20, 30]), np.empty(3, np.float32)
+    x, bias, out = (
+        np.array([1, 2, 3], np.float32),
+        np.array([10, 20, 30], np.float32),
+        np.empty(3, np.float32),
+    )
     _optional_loop.specialise((False, True, False), (True, 0))(0, 3, x, out)
     assert out.tolist() == [1, 4, 9]
     text = text_of(cache)
@@ -186,7 +190,7 @@ def test_flags_that_are_read_are_no_constants(cache):
     assert constants == (5,)
     for shift, care in ((0, 0), (1, 0), (1, 7)):
         out = np.zeros(3, np.float32)
-        loop(0, 2, np.float32([1, 2]), out, shift, care)
+        loop(0, 2, np.array([1, 2], np.float32), out, shift, care)
         want = np.zeros(3)
         want[shift : shift + 2] = [1 + care + 5, 2 + care + 5]
         assert out.tolist() == want.tolist()
@@ -207,7 +211,7 @@ def test_scratch_is_on_the_stack(cache):
     loop = _scratch_loop.specialise((False, False), ())
     out = np.full(3, 9, np.float32)
     for _ in range(2):
-        loop(0, 3, np.float32([1, 2, 3]), out)
+        loop(0, 3, np.array([1, 2, 3], np.float32), out)
         assert out.tolist() == [2, 4, 6]
     text = text_of(cache)
     assert "np.empty" not in text
@@ -225,9 +229,9 @@ def test_states_lie_in_order():
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_steps_stand_where_they_are_called(descending, cache):
-    x, y = np.float32([1, 5]), np.float32([2, 3])
+    x, y = np.array([1, 5], np.float32), np.array([2, 3], np.float32)
     _sorted_loop.specialise((False, False), (_halved, descending))(0, 2, x, y)
-    low, high = np.float32([1, 3]), np.float32([2, 5])
+    low, high = np.array([1, 3], np.float32), np.array([2, 5], np.float32)
     first, second = (high, low) if descending else (low, high)
     assert y.tolist() == second.tolist()
     assert x.tolist() == (first / 4 + first).tolist()

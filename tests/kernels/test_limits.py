@@ -2,10 +2,12 @@
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+from known import present
 from lapilli.kernels.executors import dispatch
 from lapilli.kernels.executors.dispatch import FULL
 from lapilli.kernels.proof import catalogue
@@ -94,7 +96,7 @@ def launches_of(layer, target, gradient, monkeypatch):
     monkeypatch.setattr(recurrent_triton, "_shared_memory", lambda device: room)
     monkeypatch.setattr(recurrent_triton, "_multiplies_narrow", lambda device: target != "sm_75")
     name, neurons, exact = layer
-    options = {} if exact else {"quantum": 0.0}
+    options: dict[str, Any] = {} if exact else {"quantum": 0.0}
     made = Layer(name, neurons, 16, 3, gradient=gradient, shift=True, **options)
     recorded = recurrent_launches(lambda: made.call(recurrent)[0].sum().backward())
     return {(id(x.kernel), x.constants): x for x in recorded}.values()
@@ -193,12 +195,12 @@ def test_views_off_16_bytes_are_compiled_for(first):
     with stand_in() as gpu:
         cuba(whole[first:].movedim(1, -1), decay, decay, 1.0, 4096)
         quantize_8bit(torch.zeros(40)[first:])
-        functions = [launch.function for launch in gpu.launches]
-        starts = [launch.args[0].data_ptr() % 16 for launch in gpu.launches]
-        gpu.launches.clear()
+        functions = [launch.function for launch in present(gpu.launches)]
+        starts = [launch.args[0].data_ptr() % 16 for launch in present(gpu.launches)]
+        present(gpu.launches).clear()
         cuba(whole.movedim(1, -1), decay, decay, 1.0, 4096)
         quantize_8bit(torch.zeros(40))
-        aligned = [launch.function for launch in gpu.launches]
+        aligned = [launch.function for launch in present(gpu.launches)]
     assert starts == [first * 48 % 16, first * 4 % 16]
     assert functions[0] == aligned[0]
     assert (functions[1] == aligned[1]) is (first % 4 == 0)

@@ -4,7 +4,9 @@ The graphs know nothing of the kernels: each step is written down from the equat
 float64 integers, its derivatives autograd's. A channel has one combination of decays.
 """
 
+import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -211,8 +213,9 @@ def test_bounded_gradients_of_long_sequences_through_feedback(record_property):
         norm = (channels - 1) / 8
         parts = inputs(channels, 1 if phase is None else 2, 1.0)
         fed = r if phase is None else (r, None) if phase else (None, r)
+        z: Any = parts[0] if phase is None else tuple(parts)
         y = recurrent(
-            parts[0] if phase is None else tuple(parts), fed, tuple(decays), 1.0, SCALE,
+            z, fed, tuple(decays), 1.0, SCALE,
             phase=bool(phase), quantum=1 / 8, tau_rho=TAU, scale_rho=HEIGHT, gradient="bounded",
         )  # fmt: skip
         twins = [p.detach().double().requires_grad_() for p in parts]
@@ -245,12 +248,9 @@ def test_threshold_gradients_of_long_sequences(fused, cumulative, record_propert
     thresholds = torch.tensor([1 / 64, 0.25, 1.0, 16.0])
     theta = thresholds.clone().requires_grad_()
     x = inputs(len(thresholds), 1, 0.5)[0]
-    if fused:
-        y = sigma_delta(
-            x, theta, SCALE, relu=True, tau_grad=TAU, scale_grad=HEIGHT, cum_error=cumulative
-        )
-    else:
-        y = delta(x, theta, SCALE, tau_grad=TAU, scale_grad=HEIGHT, cum_error=cumulative)
+    options = {"tau_grad": TAU, "scale_grad": HEIGHT, "cum_error": cumulative}
+    run: Any = functools.partial(sigma_delta, relu=True) if fused else delta
+    y = run(x, theta, SCALE, **options)
     twin = x.detach().double().requires_grad_()
     # the encoder's own float32 sums decide what is sent, so they are the same here
     values = x.detach()

@@ -24,7 +24,7 @@ SCRIPT = """
 
     compiled = double.specialise((False, False), ())
     out = np.empty(3, np.float32)
-    compiled(0, 3, np.float32([1, 2, 3]), out)
+    compiled(0, 3, np.array([1, 2, 3], np.float32), out)
     print(out.tolist())
     print(sum(compiled.stats.cache_hits.values()), sum(compiled.stats.cache_misses.values()))
 """
@@ -115,7 +115,7 @@ def test_garbage_is_collected_again_after_compilation(enabled, cache, monkeypatc
 def _hits(loop):
     compiled = loop.specialise((False, False), ())
     out = np.empty(2, np.float32)
-    compiled(0, 2, np.float32([1, 2]), out)
+    compiled(0, 2, np.array([1, 2], np.float32), out)
     assert out.tolist() == [2, 4]
     return sum(compiled.stats.cache_hits.values())
 

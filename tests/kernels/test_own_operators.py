@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from known import present, wrong
 from lapilli.kernels.executors import trace
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.recurrences import alif, cuba, recurrent, sigma
@@ -18,9 +19,9 @@ FILE = Path(__file__).parents[2] / "examples" / "own_neuron.py"
 
 @pytest.fixture(scope="module")
 def own():
-    spec = importlib.util.spec_from_file_location("own_neuron", FILE)
+    spec = present(importlib.util.spec_from_file_location("own_neuron", FILE))
     module = sys.modules["own_neuron"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    present(spec.loader).exec_module(module)
     return module
 
 
@@ -136,7 +137,7 @@ def test_a_wrong_derivative(own):
         with pytest.raises(TypeError, match=words):
             derivative(declare(own), own.lif_bwd, **options)
     with pytest.raises(TypeError, match="joins two operators that kernel_op declared; got <built"):
-        derivative(declare(own), print)
+        derivative(declare(own), wrong(print))
 
 
 @pytest.mark.skipif(BACKEND != "auto", reason="Triton says it in its own words")
@@ -170,7 +171,7 @@ def test_without_steps_states_stay_and_gradients_are_zero():
         x, decay, decay, 1.0, 4096, state=(before, before), return_state=True
     )[1]  # fmt: skip
     assert all(torch.equal(s, before) for s in states)
-    rest = alif.alif(x, *[decay] * 4, 1.5, 0.5, 4096, return_state=True)[1]
+    rest = alif.alif(x, decay, decay, decay, decay, 1.5, 0.5, 4096, return_state=True)[1]
     assert [s.unique().tolist() for s in rest] == [[0.0], [0.0], [1.5], [0.0]]
     assert torch.equal(sigma.sigma(x, state=before, return_state=True)[1], before)
     _, states, spikes = recurrent.recurrent(

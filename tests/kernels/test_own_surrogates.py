@@ -10,9 +10,10 @@ import lapilli.kernels.executors.loops as loops
 import lapilli.kernels.numbers.surrogate as surrogate_module
 import pytest
 import torch
+from known import wrong
 from lapilli.kernels.numbers.formula import name_of
 from lapilli.kernels.numbers.surrogate import SURROGATES
-from lapilli.kernels.recurrences.cuba import _cuba_bwd_kernel
+from lapilli.kernels.recurrences.cuba import _cuba_bwd_kernel, cuba
 from surrogates_of_users import gaussian, lopsided
 
 import lapilli
@@ -93,7 +94,7 @@ def test_a_surrogate_is_finite_and_not_zero():
 
 def test_a_surrogate_is_a_function_with_a_source():
     with pytest.raises(ValueError, match="a surrogate is a function; got int"):
-        lapilli.surrogate(3)
+        lapilli.surrogate(wrong(3))
     space = {}
     exec("def nowhere(z): return 1.0", space)
     with pytest.raises(ValueError, match="'nowhere': its source cannot be read"):
@@ -125,9 +126,7 @@ def test_another_formula_of_a_name_warns_and_is_used(monkeypatch):
     x = torch.full((1, 1, 1), 0.25, requires_grad=True)
 
     def gradient():
-        y = lapilli.kernels.recurrences.cuba.cuba(
-            x, torch.tensor([0.0]), torch.tensor([0.0]), 1.0, 4096, surrogate="passing"
-        )
+        y = cuba(x, torch.tensor([0.0]), torch.tensor([0.0]), 1.0, 4096, surrogate="passing")
         return torch.autograd.grad(y.sum(), x)[0].item()
 
     assert gradient() == pytest.approx(0.5 * (1 - 0.75 / 2), abs=1e-5)
@@ -143,12 +142,12 @@ def test_another_formula_of_a_name_warns_and_is_used(monkeypatch):
 
 def test_an_unknown_name_lists_what_exists():
     x = torch.zeros(1, 1, 1)
-    for wrong in ("exponentiel", "", 3, None, ["arctan"]):
+    for given in ("exponentiel", "", 3, None, ["arctan"]):
         with pytest.raises(
             ValueError, match="expected one of 'exponential', 'fast_sigmoid'"
         ) as error:
-            lapilli.kernels.recurrences.cuba.cuba(x, x[0, 0], x[0, 0], 1.0, 4096, surrogate=wrong)
-        assert repr(wrong) in str(error.value)
+            cuba(x, x[0, 0], x[0, 0], 1.0, 4096, surrogate=wrong(given))
+        assert repr(given) in str(error.value)
         assert "import the module" in str(error.value)
 
     def unknown(z):

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 import pytest
+from known import present
 from lapilli.kernels.executors.dispatch import FULL
 from lapilli.kernels.proof import catalogue
 from lapilli.kernels.proof.aot import compile_launch, launches, recurrent_launches
@@ -85,7 +86,7 @@ class Pointers:
                 return
             made = self._define(name, op)
             if op in _TOUCHES:
-                value = self._value(_NAME.search(rest)[0])
+                value = self._value(present(_NAME.search(rest))[0])
                 touched[_TOUCHES[op]].add(value)
                 self.regions[-1].events.append((_TOUCHES[op], value))
             elif op in ("ttg.barrier", "gpu.barrier"):

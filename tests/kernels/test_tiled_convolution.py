@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from known import present
 from lapilli.blocks import convolution, cuba, rf, tensor_cores
 from lapilli.blocks.synapse import Conv
+from lapilli.blocks.tensor_cores import GradientProducts
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.proof import catalogue
 from lapilli.kernels.proof.aot import (
@@ -216,7 +218,9 @@ def test_blocks_are_the_same_on_tensor_cores(name, tensor_cores_here, monkeypatc
     block, weights = next((b, n) for other, b, n in blocks() if other == name)
     x = (torch.rand(2, 3, 5, 5, 3) < 0.4).float()
     results = []
-    for here, mode in ((True, "split3"), (True, "strict"), (True, "tf32"), (False, "split3")):
+    runs: list[tuple[bool, GradientProducts]]
+    runs = [(True, "split3"), (True, "strict"), (True, "tf32"), (False, "split3")]
+    for here, mode in runs:
         monkeypatch.setattr(tensor_cores, "convolutions_usable", lambda device, here=here: here)
         set_gradient_products(mode)
         tensor_cores_here.clear()
@@ -273,7 +277,7 @@ def test_in_the_interpreter():
     assert done.returncode == 0, done.stdout + done.stderr
     every = os.environ.get("LAPILLI_SLOW") == "1"
     expected = 2 * len(CASES) + 7 if every else 2 * len(SOON) + 5
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == expected
+    assert int(present(re.search(r"(\d+) passed", done.stdout))[1]) == expected
 
 
 def test_few_rows_and_large_offsets_are_left_to_torch(monkeypatch):
@@ -304,17 +308,17 @@ def forms():
     for inner, rows, kernel, stride in ((16, 32, 3, 1), (2, 32, 5, 2), (40, 64, 3, 2)):
         frames, made = torch.empty(2, inner, 16, 16), torch.empty(2, rows, 16, 16)
         w = torch.empty(rows, inner, kernel, kernel)
-        options = (stride,) * 2, (1, 1), (1, 1), 1
-        yield lambda f=frames, w=w, o=options: tiled_convolution.convolve(
-            f, w, (8, 8), *o, False, True
+        steps, one = (stride, stride), (1, 1)
+        yield lambda f=frames, w=w, s=steps, one=one: tiled_convolution.convolve(
+            f, w, (8, 8), s, one, one, 1, False, True
         )
-        yield lambda f=made, w=w, o=options: tiled_convolution.convolve(
-            f, w, (32, 32), *o, True, False
+        yield lambda f=made, w=w, s=steps, one=one: tiled_convolution.convolve(
+            f, w, (32, 32), s, one, one, 1, True, False
         )
         for turned in (False, True):
             yield (
-                lambda g=made, x=frames, k=kernel, o=options, t=turned: (
-                    tiled_convolution.gradient_of_weight(g, x, (k, k), *o, t)
+                lambda g=made, x=frames, k=kernel, s=steps, one=one, t=turned: (
+                    tiled_convolution.gradient_of_weight(g, x, (k, k), s, one, one, 1, t)
                 )
             )
 
@@ -357,7 +361,7 @@ def test_a_block_launches_them_as_triton_launches():
     with stand_in() as gpu:
         synapse = Conv(3, 8, 3, pre_hook_fx=Neuron(1.0, 0.5, 0.5).quantize_8bit)
         synapse(x).sum().backward()
-        names = [launch.name for launch in gpu.launches]
+        names = [launch.name for launch in present(gpu.launches)]
     # the gradient of the input has three rows, which are too few
     assert [n for n in names if n in ALL] == [ALL[0], ALL[2]]
 

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def spikes(*shape, rate=0.2):
     return (torch.rand(*shape) < rate).float()
 
 
-def network(**options):
+def network(**options) -> Any:
     torch.manual_seed(0)
     return torch.nn.Sequential(
         cuba.Dense(NEURON, 12, 32, **options), cuba.Dense(NEURON, 32, 8, **options)
@@ -87,7 +88,7 @@ def test_norms_are_as_before_and_dropout_does_not_act():
     torch.manual_seed(0)
     norm = lapilli.neurons.norm.MeanOnlyBatchNorm
     neuron = NEURON | {"norm": norm, "dropout": lapilli.neurons.Dropout(0.9)}
-    net = torch.nn.Sequential(cuba.Dense(neuron, 12, 64), torch.nn.Dropout(0.5))
+    net: Any = torch.nn.Sequential(cuba.Dense(neuron, 12, 64), torch.nn.Dropout(0.5))
     buffers = copy.deepcopy(dict(net.named_buffers()))
     (start,) = init_rates_(net, spikes(64, 12, 50), 0.2)
     assert start.after.rate == pytest.approx(0.2, rel=0.1)

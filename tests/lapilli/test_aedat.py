@@ -21,6 +21,7 @@ from aedat_files import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from known import present
 
 from lapilli.program.cli import main
 from lapilli.recordings import aedat
@@ -216,7 +217,7 @@ def test_a_folder_warns_once_and_of_all_its_files_together(tmp_path):
                 path = tmp_path / label / f"{k}.aedat"
                 path.parent.mkdir(exist_ok=True)
                 at = corner if (label, k) == ("b", 3) else (300, 200)
-                pixel = address("DAVIS346", *at, True)
+                pixel = address("DAVIS346", at[0], at[1], True)
                 path.write_bytes(nameless_of([(pixel, 5), (pixel, 90_000)]))
         return Own(tmp_path, Options(camera="DAVIS346"))
 
@@ -331,7 +332,8 @@ def test_as_a_recording(tmp_path):
     path = tmp_path / "a.aedat"
     path.write_bytes(SMALL["3.1"])
     event = read(path)
-    assert (event.x.tolist(), event.y.tolist(), event.c.tolist()) == ([3, 4], [1, 2], [1, 0])
+    assert (event.x.tolist(), present(event.y).tolist()) == ([3, 4], [1, 2])
+    assert event.c.tolist() == [1, 0]
     assert event.t.tolist() == pytest.approx([0.0, 0.004])
     path.write_bytes(header_2() + struct.pack(">II", address("DAVIS240", 3, 4, True), 7))
     assert read(path, camera="DAVIS240").x.tolist() == [3]

@@ -1,8 +1,10 @@
 import builtins
 import sys
+from typing import Any
 
 import pytest
 import torch
+from known import present, wrong
 from torch.testing import assert_close
 
 from lapilli.classifier import MovingWindow, Rate
@@ -35,9 +37,9 @@ def error(output, target):
     return output.square().mean()
 
 
-def made(count_log=False, lam=None, classifier=Rate.predict, net=None):
+def made(count_log=False, lam=None, classifier=Rate.predict, net=None) -> Any:
     net = net or Net(count_log, lam)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1) if list(net.parameters()) else None
+    optimizer: Any = torch.optim.SGD(net.parameters(), lr=0.1) if list(net.parameters()) else None
     return Assistant(net, error, optimizer, LearningStats(), classifier, count_log, lam)
 
 
@@ -70,7 +72,7 @@ def test_what_a_step_returns_and_counts(count_log, lam):
 def test_statistics_are_optional_and_so_is_the_classifier():
     assistant = made(classifier=None)
     assistant.train(X, LABELS)
-    assert assistant.stats.training.accuracy == 0.0
+    assert present(assistant.stats).training.accuracy == 0.0
     assistant.stats = None
     assistant.train(X, LABELS)
     assistant.test(X, LABELS)
@@ -86,8 +88,8 @@ def test_a_classifier_of_every_step_counts_every_step():
     labels = MovingWindow(2)(X)
     labels[0, :3] = 3
     assistant.test(X, labels)
-    assert assistant.stats.testing.num_samples == 4
-    assert assistant.stats.testing.correct_samples == 4 * 6 - 3
+    assert present(assistant.stats).testing.num_samples == 4
+    assert present(assistant.stats).testing.correct_samples == 4 * 6 - 3
 
 
 def test_wrong_number_of_values():
@@ -119,12 +121,14 @@ def test_an_epoch(bar, monkeypatch, capsys):
 
         monkeypatch.setattr(builtins, "__import__", without_tqdm)
     assistant = made()
-    loader = torch.utils.data.DataLoader(list(zip(X, LABELS, strict=True)), batch_size=2)
+    samples: Any = list(zip(X, LABELS, strict=True))
+    loader = torch.utils.data.DataLoader(samples, batch_size=2)
     assistant.epoch(loader)
     assistant.epoch(loader, "test", progress=False)
-    assert assistant.stats.training.num_samples == assistant.stats.testing.num_samples == 4
+    stats = present(assistant.stats)
+    assert stats.training.num_samples == stats.testing.num_samples == 4
     said = capsys.readouterr().err
     assert ("train: 100%" in said) == bar
     assert "test" not in said
     with pytest.raises(ValueError, match="'tst'; expected one of train, test, valid"):
-        assistant.epoch(loader, "tst")
+        assistant.epoch(loader, wrong("tst"))

@@ -1,6 +1,9 @@
+from typing import Any
+
 import h5py
 import pytest
 import torch
+from known import opened, wrong
 from lapilli.blocks import cuba, sigma_delta
 from torch.testing import assert_close
 
@@ -86,7 +89,7 @@ def test_weight_norm(net, file):
 
 def test_refusals(file, tmp_path):
     with pytest.raises(ValueError, match="'max'; expected 'sum', 'mean' or None"):
-        SequentialNetwork(file, reduction="max")
+        SequentialNetwork(file, reduction=wrong("max"))
     with pytest.raises(FileNotFoundError):
         SequentialNetwork(tmp_path / "none.net")
 
@@ -111,7 +114,7 @@ def test_unknown_class():
 
 
 def test_neuron_params(file):
-    with h5py.File(file) as handle:
+    with opened(file) as handle:
         group = handle["layer/2/neuron"]
         neuron, _ = get_classes(group["type"][()])
         params = get_neuron_params(group, neuron)
@@ -122,7 +125,7 @@ def test_neuron_params(file):
 
 def strip(path):
     """Make a file look like one of lava-dl: without attributes and extensions of lapilli."""
-    with h5py.File(path, "r+") as handle:
+    with opened(path, "r+") as handle:
         for group in (handle, *handle["layer"].values()):
             group.pop("lapilli", None)
             for name in list(group.attrs):
@@ -144,7 +147,7 @@ def test_shapes_of_older_files(net, file):
 def test_thresholds_below_the_grid(tmp_path):
     """A threshold learned to less than 1/64 is 0 in the file; every change is sent then."""
     q = {"threshold": 0.1, "activation": torch.relu}
-    net = torch.nn.Sequential(sigma_delta.Input(q), sigma_delta.Dense(q, 4, 6)).eval()
+    net: Any = torch.nn.Sequential(sigma_delta.Input(q), sigma_delta.Dense(q, 4, 6)).eval()
     x = torch.rand(2, 4, 10)
     net(x)
     with torch.no_grad():
@@ -152,9 +155,9 @@ def test_thresholds_below_the_grid(tmp_path):
         want = net(x)
     export.save(net, tmp_path / "a.net", target="lapilli")
     strip(tmp_path / "a.net")
-    with h5py.File(tmp_path / "a.net") as handle:
+    with opened(tmp_path / "a.net") as handle:
         assert handle["layer/1/neuron/vThMant"][()] == 0
-    again = SequentialNetwork(tmp_path / "a.net")
+    again: Any = SequentialNetwork(tmp_path / "a.net")
     assert again.blocks[1].neuron.delta.threshold.item() == 1 / 4096
     assert want.any()
     assert (again(x) != 0).sum() >= (want != 0).sum()

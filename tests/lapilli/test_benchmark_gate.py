@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def work(extra=False):
     x = torch.randn(8, 512, 100)
 
     def call():
-        y = sigma(x)
+        y: Any = sigma(x)
         return y + 1 if extra else y
 
     return call
@@ -119,7 +120,7 @@ def recipe():
 
 def test_recipe_of_the_readme(tmp_path, monkeypatch):
     def run(code):
-        names = {"__file__": str(tmp_path / "test_speed.py")}
+        names: dict[str, Any] = {"__file__": str(tmp_path / "test_speed.py")}
         exec(compile(code, "test_speed.py", "exec"), names)
         names["test_training_step"]()
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -147,9 +148,9 @@ def test_interrupt_leaves_the_last_finished_epoch(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
     )  # fmt: skip
     with process:
-        said = b""
+        said, stderr = b"", cast("Any", process.stderr)
         while b"2/100000" not in said:
-            more = process.stderr.read1()
+            more = stderr.read1()
             assert more, said.decode()
             said += more
         process.send_signal(signal.SIGINT)

@@ -1,4 +1,5 @@
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from lapilli.extras import MissingExtraError
 
 
 def test_digits():
-    data = digits()
+    data: Any = digits()
     assert (len(data.train), len(data.test), data.classes) == (1437, 360, 10)
     assert data.train.spikes.shape == (1437, 64, 32)
     # all 1,797 images, each once: a pixel of grey level k spikes k times
@@ -24,7 +25,7 @@ def test_digits():
 
 
 def test_samples_keep_the_layout_of_the_first_layer():
-    samples = digits(steps=4).test
+    samples: Any = digits(steps=4).test
     batch = samples.take(torch.tensor([5, 0, 5]))
     for spikes in (samples.spikes, batch.spikes):
         assert spikes.movedim(-1, 1).is_contiguous()

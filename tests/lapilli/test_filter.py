@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -24,8 +26,9 @@ def test_values_of_lava_dl():
 def test_gradients(filtered, length):
     x = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
     response = torch.randn(length, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(filtered, (x, response, 0.5))
-    torch.autograd.gradgradcheck(filtered, (x, response, 0.5))
+    given: Any = x, response, 0.5
+    torch.autograd.gradcheck(filtered, given)
+    torch.autograd.gradgradcheck(filtered, given)
 
 
 def test_is_the_sum_of_its_definition():

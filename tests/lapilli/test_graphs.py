@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import pytest
 import torch
 from cells import cells_of, events, make, same
+from known import wrong
 from lapilli.blocks import cuba
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -45,7 +47,8 @@ def _held(x):
 class Graph:
     """A graph of operators on fixed memory, captured without effect, run again by ``replay``."""
 
-    made = ()
+    made: tuple["Graph", ...] = ()
+    work: list[Any]  # what was recorded
 
     def __init__(self):
         self.calls = ["made"]
@@ -154,7 +157,8 @@ def test_a_graph_does_what_the_step_does(neuron, on_gpu):
     assert graph.calls == ["made", "begin", "end", *["replay"] * 6]
     assert _Stream.log == (("side", "waits for", "current"), ("current", "waits for", "side")) * 3
     if neuron.get("persistent_state"):
-        for a, b in zip(captured, plain, strict=True):
+        pairs: Any = zip(captured, plain, strict=True)
+        for a, b in pairs:
             same(a.neuron.voltage_state, b.neuron.voltage_state)
 
 
@@ -189,7 +193,7 @@ def test_a_state_reset_before_every_call_starts_at_rest(on_gpu):
 
 
 def test_a_part_of_the_states_at_rest_is_refused(on_gpu):
-    net = torch.nn.Sequential(make("cuba", "Dense", PERSISTS), make("cuba", "Input", PERSISTS))
+    net: Any = torch.nn.Sequential(make("cuba", "Dense", PERSISTS), make("cuba", "Input", PERSISTS))
     net[1].neuron.shape = None
     graph = lapilli.graphed(net, warmup=1)
     with torch.no_grad():
@@ -253,7 +257,7 @@ def test_other_shapes_are_refused(on_gpu):
     with pytest.raises(ValueError, match="captured with 2 in place of which it is given 3"):
         graph(torch.zeros(4, 3), y=3)
     with pytest.raises(ValueError, match="with 2 in place of which it is given a tensor"):
-        graph(torch.zeros(4, 3), y=torch.ones(1))
+        graph(torch.zeros(4, 3), y=wrong(torch.ones(1)))
     with pytest.raises(ValueError, match="another structure"):
         graph(torch.zeros(4, 3), 2)
     same(graph(torch.ones(4, 3), y=2), torch.full((4, 3), 2.0))
@@ -321,7 +325,7 @@ def test_warmup_is_checked(warmup):
 
 def test_what_it_is_given_is_checked():
     with pytest.raises(TypeError, match="step must be a function; got 3"):
-        lapilli.graphed(3)
+        lapilli.graphed(wrong(3))
     with pytest.raises(TypeError, match=r"on CUDA and ROCm devices.*got device 'meta'"):
         lapilli.graphed(lambda x: x)(torch.zeros(1, device="meta"))
     with pytest.raises(TypeError, match="got device 'xpu'"):

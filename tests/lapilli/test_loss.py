@@ -1,7 +1,10 @@
 """Losses: the values of lava-dl, gradients, reductions, and what each of them allows."""
 
+from typing import Any
+
 import pytest
 import torch
+from known import present, wrong
 from spikes_of_lava_dl import LABELS, LABELS_IN_TIME, ONE_HOT, D, S
 from tolerances import FLOAT32, TRANSFORM
 from torch.testing import assert_close
@@ -63,7 +66,7 @@ def test_values_of_lava_dl(name, device):
     spikes = S.clone().to(device).requires_grad_()
     got = loss.to(device)(spikes, label.to(device))
     got.backward()
-    g = spikes.grad.cpu()
+    g = present(spikes.grad).cpu()
     assert_close(got.detach().cpu(), torch.tensor(value), **FLOAT32)
     picked = torch.stack([g.sum(), g[0, 0, 0], g[0, 1, 3], g[1, 2, 7]])
     assert_close(picked, torch.tensor(gradient), **FLOAT32)
@@ -145,7 +148,7 @@ def test_wrong_labels(label, match):
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="'median'; expected one of sum, mean, none"):
-        SpikeRate(0.9, 0.1, reduction="median")
+        SpikeRate(0.9, 0.1, reduction=wrong("median"))
     with pytest.raises(ValueError, match="at least 3 dimensions"):
         SpikeRate(0.9, 0.1)(S[0], LABELS)
 
@@ -235,20 +238,20 @@ def test_a_silent_class_gives_a_finite_loss_and_no_gradient():
     terms = SpikeMax(reduction="none")(spikes, LABELS)
     terms.sum().backward()
     assert_close(terms[0].detach(), torch.tensor(13.8155), **FLOAT32)
-    assert not spikes.grad[0].any()
-    assert spikes.grad[1].any()
+    assert not present(spikes.grad)[0].any()
+    assert present(spikes.grad)[1].any()
     loss = SpikeMax(3)  # in the first steps of a window silence is the rule
     spikes = S.clone().requires_grad_()
     value = loss(spikes, LABELS_IN_TIME)
     value.backward()
     assert value.isfinite()
-    assert spikes.grad.isfinite().all()
+    assert present(spikes.grad).isfinite().all()
 
 
 def test_modes_of_spike_max():
     assert_close(SpikeMax(mode="softmax")(S, LABELS), SpikeMax(mode="logsoftmax")(S, LABELS))
     with pytest.raises(ValueError, match="'max'; expected one of probability, softmax, logsoft"):
-        SpikeMax(mode="max")
+        SpikeMax(mode=wrong("max"))
     with pytest.raises(ValueError, match=r"labels are 1\.\.3"):
         SpikeMax()(S, torch.tensor([1, 3]))
 
@@ -258,8 +261,8 @@ def test_spike_time_takes_any_shape_and_differentiates_the_target():
     for shape in ((8,), (3, 8), (2, 3, 4, 5, 8)):
         a, b = torch.rand(shape, requires_grad=True), torch.rand(shape, requires_grad=True)
         loss(a, b).backward()
-        assert_close(b.grad, -a.grad, rtol=0, atol=0)
-        assert a.grad.any()
+        assert_close(b.grad, -present(a.grad), rtol=0, atol=0)
+        assert present(a.grad).any()
     for shape in ((3, 2, 8), (2, 3, 7), (1,)):
         with pytest.raises(ValueError, match=r"got \(2, 3, 8\) and \(" + str(shape)[1:-1]):
             loss(S, torch.zeros(shape))
@@ -298,11 +301,12 @@ def test_sparsity_enforcer():
     busy, quiet = S.clone().requires_grad_(), (0.1 * S).requires_grad_()
     enforcer.append(-busy)
     enforcer.append(quiet)
-    assert_close(enforcer.loss.detach(), torch.tensor(0.2278125), **FLOAT32)
-    enforcer.loss.backward()
+    total: Any = enforcer.loss
+    assert_close(total.detach(), torch.tensor(0.2278125), **FLOAT32)
+    total.backward()
     # of |x| at 0 the gradient is 0
     assert_close(busy.grad, 0.028125 * S, **FLOAT32)
-    assert not quiet.grad.any()
+    assert not present(quiet.grad).any()
     assert len(enforcer.loss_list) == 2
     enforcer.clear()
     assert enforcer.loss_list == []

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_traces(tmp_path):
     top, bottom = figure.axes
     assert (top.get_ylabel(), bottom.get_ylabel()) == ("current", "voltage")
     assert len(top.lines) == 10, "the first ten neurons"
-    marks = sum(len(line.get_xdata()) for line in bottom.lines[10:20])
+    marks = sum(np.size(line.get_xdata()) for line in bottom.lines[10:20])
     assert marks == int(spikes[0, :10].sum()) > 0
     assert bottom.lines[-1].get_ydata() == [1.0, 1.0]
     one = traces({"voltage": voltage[0, 0]})
@@ -96,11 +97,11 @@ def bars(axes):
 def test_weight_histogram(tmp_path):
     mask = torch.zeros(5, 4)
     mask[:, 0] = 1
-    net = torch.nn.Sequential(
+    net: Any = torch.nn.Sequential(
         cuba.Dense(NEURON, 4, 5, mask=mask),
         rf.Dense({"threshold": 1.0, "period": 8, "decay": 0.1}, 5, 3, weight_norm=True),
     )
-    figure = weight_histogram(net, tmp_path / "a.png")
+    figure: Any = weight_histogram(net, tmp_path / "a.png")
     assert 0.01 < ink(tmp_path / "a.png") < 0.7
     titles = [axes.get_title() for axes in figure.axes]
     names = ["0.synapse", "1.synapse.real", "1.synapse.imag"]
@@ -120,7 +121,7 @@ def test_weight_histogram(tmp_path):
 
 
 def test_delay_histogram(tmp_path):
-    net = torch.nn.Sequential(cuba.Dense(NEURON, 4, 5, delay=True), cuba.Dense(NEURON, 5, 3))
+    net: Any = torch.nn.Sequential(cuba.Dense(NEURON, 4, 5, delay=True), cuba.Dense(NEURON, 5, 3))
     with pytest.raises(ValueError, match="can draw 1 to 64 histograms; got 0"):
         delay_histogram(net)
     net(torch.ones(1, 4, 3))

@@ -3,11 +3,13 @@
 import json
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from known import opened
 from torch.testing import assert_close
 
 from lapilli import io, recordings
@@ -74,7 +76,8 @@ def root(name, tmp_path):
 
 def test_batches(name, root):
     data = recordings.load(name, root)
-    assert data.classes == RECIPES[name].network()[-1].synapse.out_channels
+    net: Any = RECIPES[name].network()
+    assert data.classes == net[-1].synapse.out_channels
     assert len(data.train) == len(data.test) == 12
     batch = data.train.take(torch.tensor([5, 0, 5]))
     assert batch.spikes.shape == (3, *SHAPES[name])
@@ -109,7 +112,7 @@ def test_nmnist_events_are_where_the_file_has_them(tmp_path):
 
 def test_shd_and_gesture_bins(tmp_path):
     write_shd(tmp_path, 2)
-    with h5py.File(tmp_path / "shd_train.h5", "r+") as file:
+    with opened(tmp_path / "shd_train.h5", "r+") as file:
         file["spikes/times"][1] = np.array([0.0, 0.5], np.float16)
         file["spikes/units"][1] = np.array([699, 4], np.uint16)
     (spikes,) = recordings.shd(tmp_path, train=True).take(torch.tensor([1])).spikes

@@ -9,9 +9,11 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from known import present
 
 from lapilli import training
 from lapilli.program import checkpoints, report
@@ -93,9 +95,9 @@ def test_a_killed_run_loses_one_epoch_at_most(tmp_path):
         stderr=subprocess.PIPE, cwd=tmp_path,
     )  # fmt: skip
     with process:
-        said = b""
+        said, stderr = b"", cast("Any", process.stderr)
         while b"3/100000" not in said:
-            more = process.stderr.read1()
+            more = stderr.read1()
             assert more, said.decode()
             said += more
         process.send_signal(signal.SIGKILL)
@@ -207,7 +209,7 @@ def test_the_page_of_a_run_needs_nothing_else():
     report = json.loads(Path("a/report.json").read_text())
     assert f"{report['test_accuracy']:.2%}" in text
     row = r"<tr><td>3</td>(.*?)</tr>"
-    cells = [int(n or 0) for n in re.findall(r">(\d*)</td>", re.search(row, text)[1])]
+    cells = [int(n or 0) for n in re.findall(r">(\d*)</td>", present(re.search(row, text))[1])]
     assert sum(cells) == 37  # test samples that show a 3
 
 

@@ -1,9 +1,12 @@
 import math
 import pickle
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from known import present
 from matplotlib import pyplot
 from matplotlib.image import imread
 
@@ -164,7 +167,8 @@ def test_print_writes_over_itself(stats, capsys):
         "Epoch    3: i =     5 ,     100.0000 ms elapsed        ", train, test, "",
     ]  # fmt: skip
     assert stats.lines_printed == 6
-    loader = torch.utils.data.DataLoader(list(range(1000)), batch_size=8)
+    samples: Any = list(range(1000))
+    loader = torch.utils.data.DataLoader(samples, batch_size=8)
     stats.print(0, 25, dataloader=loader)
     lines = capsys.readouterr().out.split("\n")
     assert lines[:2] == ["\x1b[6A", "Epoch    0: 200/1000 (20%)        "]
@@ -193,8 +197,8 @@ def test_plot(tmp_path, epochs):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Epoch", "AP@0.5 mV")
     assert axes.get_yscale() == "log"
     assert pyplot.figure(4).axes[0].get_ylabel() == "Accuracy"
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["Training", "Testing"]
-    assert all(len(line.get_xdata()) == epochs for line in axes.lines)
+    assert [t.get_text() for t in present(axes.get_legend()).get_texts()] == ["Training", "Testing"]
+    assert all(np.size(line.get_xdata()) == epochs for line in axes.lines)
     for name in ("loss.png", "accuracy.png"):
         assert 0.01 < ink(tmp_path / name) < 0.5
     stats.plot(figures=(3, 4), path=f"{tmp_path}/again-")  # cleared, not drawn twice

@@ -1,6 +1,7 @@
 """``lapilli tune``: limits of density, measured on the processor at hand."""
 
 import pytest
+from known import present
 from lapilli.blocks import crossover, tuned
 from lapilli.kernels.synapses import codes
 
@@ -25,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 def test_what_is_measured_is_stored_and_used(folder, capsys):
     assert main(["tune"]) == 0
     printed = capsys.readouterr()
-    found = tuned.stored().limits
+    found = present(tuned.stored()).limits
     kinds = ["codes"] * codes.usable() + ["convolution", "float32"]
     assert sorted(found) == kinds
     assert list(found["float32"]) == [8, 16, 64]

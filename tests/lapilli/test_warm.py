@@ -7,10 +7,10 @@ import sys
 import textwrap
 
 import pytest
-from lapilli.cli import main
-from lapilli.recipes import RECIPES
 
 from lapilli.program import warm
+from lapilli.program.cli import main
+from lapilli.program.recipes import RECIPES
 
 NETWORK = """
     import torch

@@ -6,7 +6,7 @@ import torch
 from golden_cases import cases, way_name
 from golden_runs import compare, run
 from lapilli.neurons import dynamics as d
-from torch import nn
+from torch import Tensor, nn
 
 from lapilli.spike import Spike
 from lapilli.spike import complex as complex_spike
@@ -15,6 +15,20 @@ from lapilli.spike.spike import Spike as SameSpike
 
 class Functional(nn.Module):
     """Parameters, rest and constants of a neuron module; its families add the functions."""
+
+    # what the neuron has of these
+    current_decay: Tensor
+    voltage_decay: Tensor
+    threshold_decay: Tensor
+    refractory_decay: Tensor
+    sin_decay: Tensor
+    cos_decay: Tensor
+    current_state: Tensor
+    voltage_state: Tensor
+    threshold_state: Tensor
+    refractory_state: Tensor
+    real_state: Tensor
+    imag_state: Tensor
 
     def __init__(self, neuron):
         super().__init__()
@@ -36,7 +50,7 @@ class Functional(nn.Module):
     def adaptation(self):
         return self.neuron[0].threshold_step, self.th, self.units
 
-    def surrogate(self, tau, scale):
+    def surrogate(self, tau, scale) -> tuple[float, float, bool]:
         neuron = self.neuron[0]
         return neuron.tau_rho * tau, neuron.scale_rho * scale, neuron.graded_spike
 
@@ -55,8 +69,9 @@ class Functional(nn.Module):
         return spike + 0 * (self.threshold_decay.sum() + self.refractory_decay.sum())
 
     def rotate(self, x, threshold=None):
+        re, im = x
         return d.resonator.dynamics(
-            *x, self.sin_decay, self.cos_decay, self.real_state, self.imag_state, self.units,
+            re, im, self.sin_decay, self.cos_decay, self.real_state, self.imag_state, self.units,
             threshold,
         )  # fmt: skip
 
@@ -141,8 +156,9 @@ class Adrf(Functional):
 
 class AdrfIz(Functional):
     def dynamics(self, x):
+        re, im = x
         re, im, th, r = d.adaptive_resonator.dynamics(
-            *x, self.sin_decay, self.cos_decay, self.refractory_decay, self.threshold_decay,
+            re, im, self.sin_decay, self.cos_decay, self.refractory_decay, self.threshold_decay,
             self.real_state, self.imag_state, self.refractory_state, self.threshold_state,
             *self.adaptation,
         )  # fmt: skip

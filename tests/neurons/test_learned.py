@@ -1,6 +1,7 @@
 """What is learned: a neuron finds the parameters of another, at the rate of the weights."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from lapilli.kernels.recurrences.decays import set_decay_gradient
 from table import ROWS, each_that
 
 TARGET = 0.3
-BY_NAME = {row.name: row for row in ROWS}
+BY_NAME: dict[str, Any] = {row.name: row for row in ROWS}
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,8 @@ def test_adam_recovers_what_a_signal_was_made_with(name, argument, start):
     assert wrong > 0.2
     with torch.no_grad():
         x = row.map(torch.Tensor.detach, row.input(16, 4, 60, scale=0.5))
-    fit(learner, teacher, x, *(() if row.pair else (400, 0.1)))
+    options: dict[str, Any] = {} if row.pair else {"steps": 400, "rate": 0.1}
+    fit(learner, teacher, x, **options)
     for each in ("period", "decay") if row.pair else ("current_decay", "voltage_decay"):
         assert found(learner, each) == pytest.approx(found(teacher, each), rel=0.05)
 

@@ -11,7 +11,7 @@ from table import NCT, each, each_fixed_point, each_that
 def test_wrong_inputs_raise(row):
     neuron = row.make()
 
-    def refused(x, match, error=ArgumentError):
+    def refused(x, match, error: type[Exception] = ArgumentError):
         with pytest.raises(error, match=match):
             neuron(row.map(lambda part: part, x) if row.pair else x)
 

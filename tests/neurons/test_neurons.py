@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from cells import same
 from lapilli.neurons import Dropout, cuba, norm
 from lapilli.neurons.state import KeepsState
 from table import NCT, each, each_that
@@ -12,10 +13,6 @@ from tolerances import FLOAT32, FUSED_GRADIENT
 from torch.testing import assert_close
 
 NCHWT = (2, 3, 2, 4, 20)
-
-
-def same(got, want):
-    assert_close(got, want, rtol=0, atol=0)
 
 
 def states_of(neuron):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ KERNELS = Path(__file__).parents[1] / "kernels"
 sys.path.insert(0, str(KERNELS))
 from surrogates_of_users import gaussian  # noqa: E402 (the folder has to be known first)
 
-CUBA = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
+CUBA: dict[str, Any] = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
 # those that the tests of kernels compile
 KINDS = {
     "cuba": "gaussian", "alif": "sigmoid", "rf": "triangle", "rf_iz": "boxcar",
@@ -143,7 +144,7 @@ def test_bad_widths_and_scales_are_refused(row, name, value):
 # copies, files
 
 
-def network(kind="gaussian"):
+def network(kind="gaussian") -> Any:
     torch.manual_seed(0)
     params = CUBA | {"surrogate": kind, "tau_grad": 0.01}
     return torch.nn.Sequential(
@@ -176,7 +177,7 @@ def test_copies_and_pickles_keep_it():
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
-    copies = (
+    copies: Any = (
         copy.deepcopy(net), pickle.loads(pickle.dumps(net)), torch.load(file, weights_only=False)
     )  # fmt: skip
     for other in copies:

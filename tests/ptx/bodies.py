@@ -1,5 +1,7 @@
 """A few lines of PTX as the body of a kernel that each thread runs on numbers of its own."""
 
+from typing import Any
+
 import numpy as np
 
 from ptx import arithmetic
@@ -48,8 +50,9 @@ def run(body, given=(), threads=32, schedule=None, shared=4096, counting=False):
         for k, (name, x) in enumerate((("input", data), ("output", out)), 1)
     }  # fmt: skip
     counts = Counts()
+    program: Any = program_of(text)
     Machine(
-        program_of(text), (1, 1, 1), range(1),
+        program, (1, 1, 1), range(1),
         [np.uint64(k << TENSOR_BITS) for k in (1, 2)],
         tensors, shared, schedule or Schedule(), counts, counting,
     ).run()  # fmt: skip

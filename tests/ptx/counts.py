@@ -6,6 +6,7 @@ the loop over time. The kernel report estimates the same from machine code.
 
 import math
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import torch
@@ -50,7 +51,7 @@ def _divisions(counts: Counts) -> int:
 
 def _counts(name: str, target: str, steps: int) -> dict[str, tuple[Counts, int]]:
     """Return the counts of each use, and of how many entries of a step."""
-    sizes = {"STEPS": steps, "NEURONS": 128, "BATCH": 1}
+    sizes: dict[str, Any] = {"STEPS": steps, "NEURONS": 128, "BATCH": 1}
     with mock.patch.multiple(catalogue, **sizes):
         entries = list(catalogue.entries(name))
     found = {}

@@ -229,8 +229,9 @@ def _launch(emulation: Emulation, launch: aot.Launch, grid: tuple[int, ...]) -> 
             for a, size in zip(given, sizes, strict=True)
         ]
     parameters = [_packed(k, a, addresses) for a, k in zip(given, kinds, strict=True)]
+    along_x, along_y, along_z = (*grid, 1, 1)[:3]
     counts = _run(
-        program, (*grid, 1, 1)[:3], parameters, tensors, shared, launch.threads, emulation
+        program, (along_x, along_y, along_z), parameters, tensors, shared, launch.threads, emulation
     )
     emulation.launched.append(
         Launched(launch.kernel.__name__, key_of(launch, emulation.target), text, grid, counts)
@@ -264,7 +265,7 @@ def _run(
             ).run()
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".npz", delete=False) as file:
-        arrays = {f"tensor {number}": m.data for number, m in tensors.items()}
+        arrays: dict[str, Any] = {f"tensor {number}": m.data for number, m in tensors.items()}
         np.savez_compressed(file, counts=json.dumps(asdict(counts)), **arrays)
     os.replace(file.name, kept)  # at once: several processes write here
     return counts
@@ -291,7 +292,7 @@ def _kept(
     for number, watched in tensors.items():
         total.update(f"{number} {watched.granule} {watched.size}\0".encode())
         for array in (watched.data, watched.allowed, watched.written):
-            total.update(array.tobytes())
+            total.update(b"" if array is None else array.tobytes())
     return _folder() / f"{total.hexdigest()}.npz"
 
 
@@ -311,7 +312,7 @@ def _tool() -> bytes:
 
 def _offset(x: Tensor) -> int:
     """Bytes from the start of its allocation, which a GPU aligns."""
-    return x.storage_offset() * x.element_size()
+    return int(x.storage_offset()) * x.element_size()
 
 
 def _tensors(given: list[Tensor], threads: int) -> tuple[dict[int, Watched], dict[int, int]]:
@@ -333,7 +334,7 @@ def _tensors(given: list[Tensor], threads: int) -> tuple[dict[int, Watched], dic
             names.append(f"tensor {k}")
         granule = min(sizes)
         words = data[: len(data) // 4 * 4].view(np.uint32) != UNWRITTEN
-        written = np.ones(len(data), bool)
+        written: Any = np.ones(len(data), bool)
         written[: 4 * len(words)] = np.repeat(words, 4)
         count = len(data) // granule
         written = written[: count * granule].reshape(count, granule).any(1)

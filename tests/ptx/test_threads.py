@@ -1,5 +1,7 @@
 """Control flow, copies, and what is watched and counted of the accesses of threads."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -107,7 +109,7 @@ READ = "ld.shared.b32 %r4, [%r3];"
 ORDERS = pytest.mark.parametrize("warps", ["together", "forward", "backward", "shuffled"])
 
 
-def shared(warps="together", write=WRITE, barrier=BARRIER, read=READ, **more):
+def shared(warps: Any = "together", write=WRITE, barrier=BARRIER, read=READ, **more):
     body = SHARE.format(write=write, barrier=barrier, read=read)
     return run(body, threads=64, schedule=Schedule(warps), **more)[0][:, 0]
 

@@ -196,7 +196,7 @@ class Feedback:
 
 
 def _layers(family: str, neurons: int, **more: Any) -> list[Feedback]:
-    sizes = {"batch": 3, "steps": 4} | more
+    sizes: dict[str, Any] = {"batch": 3, "steps": 4} | more
     return [Feedback(family, neurons, mode=m, **sizes) for m in ("inference", "training")]
 
 

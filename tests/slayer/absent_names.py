@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lapilli import blocks
+from lapilli.blocks import base, complex_synapse
 
 LIST = Path(__file__).with_name("names_of_lava_dl.txt")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "migration.md"
@@ -39,9 +39,9 @@ REASONS = {
 
 # attributes that instances have and classes do not
 ON_INSTANCES = {
-    "block.base.AbstractAverage.shape": lambda: blocks.base.AbstractAverage(1),
-    "block.base.AbstractTimeDecimation.shape": lambda: blocks.base.AbstractTimeDecimation(1),
-    "synapse.complex.ComplexLayer.shape": lambda: blocks.complex_synapse.Dense(1, 1),
+    "block.base.AbstractAverage.shape": lambda: base.AbstractAverage(1),
+    "block.base.AbstractTimeDecimation.shape": lambda: base.AbstractTimeDecimation(1),
+    "synapse.complex.ComplexLayer.shape": lambda: complex_synapse.Dense(1, 1),
 }
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -130,7 +131,11 @@ def test_flags_take_what_is_true_or_false(one):
 
 @pytest.mark.parametrize("number", [torch.tensor(0.75), torch.tensor([0.75]).numpy()], ids=repr)
 def test_numbers_may_be_arrays_of_one(number):
-    arguments = NEURONS["cuba"] | {"threshold": number, "tau_grad": number, "scale_grad": number}
+    arguments: dict[str, Any] = NEURONS["cuba"] | {
+        "threshold": number,
+        "tau_grad": number,
+        "scale_grad": number,
+    }
     neuron = slayer.neuron.cuba.Neuron(**arguments)
     assert (neuron.threshold, neuron.tau_grad, neuron.scale_grad) == (0.75, 0.75, 0.75)
 

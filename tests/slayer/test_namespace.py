@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from known import wrong
 
 import lapilli
 from lapilli import slayer
@@ -159,7 +160,7 @@ def test_objects_are_pickled_by_the_module_that_defines_them():
 
 def test_object_detection_is_absent_and_says_so():
     with pytest.raises(AttributeError, match="no object detection"):
-        _ = slayer.obd
+        _ = wrong(slayer).obd
     with pytest.raises(ImportError):
         importlib.import_module("lapilli.slayer.object_detection")
     with pytest.raises(ModuleNotFoundError):

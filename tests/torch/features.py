@@ -14,6 +14,7 @@ import torch
 from cells import KINDS, events, make, same
 from tolerances import FLOAT32
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 from torch.utils.checkpoint import (
     CheckpointPolicy,
@@ -154,7 +155,7 @@ def _traced(family, kind):
     block = trained(family, kind)
     x = events(kind, 7)  # as many as nothing else, or torch takes both for one size
     for options in ({}, {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}):
-        graph = torch.fx.experimental.proxy_tensor.make_fx(block, **options)(x)
+        graph = make_fx(block, **options)(x)
         for given in (x, *([events(kind, 5, 33)] if options else [])):
             same(outputs(graph(given)), outputs(block(given)))
 

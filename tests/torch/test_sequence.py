@@ -119,7 +119,9 @@ def test_pass_of_a_user_stays(monkeypatch):
     seen = []
     net = net_of()
 
-    class Own(torch._inductor.custom_graph_pass.CustomGraphPass):
+    from torch._inductor.custom_graph_pass import CustomGraphPass
+
+    class Own(CustomGraphPass):
         def __call__(self, graph):
             seen.append(graph)
 

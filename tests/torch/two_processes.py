@@ -55,7 +55,7 @@ class TwoProcesses:
         found, errors = [None] * SIZE, []
         while waiting:
             # where one has failed the other may wait for it in vain
-            ready = connection.wait(waiting, 3 if errors else _PATIENCE)
+            ready: Any = connection.wait(waiting, 3 if errors else _PATIENCE)
             errors += [] if ready else [f"ranks {[*waiting.values()]} do not answer"]
             for pipe in ready or [*waiting]:
                 rank = waiting.pop(pipe)

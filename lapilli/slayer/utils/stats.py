@@ -6,12 +6,15 @@ Source: lava-dl utils/stats.py.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lapilli.extras import require
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
 
 __all__ = ["LearningStat", "LearningStats"]
 
@@ -164,6 +167,12 @@ def _is_best(value: float | None, best: float | None, lower: bool) -> bool:
     return value < best if lower else value > best
 
 
+class _Writer(Protocol):
+    """What TensorBoard's ``SummaryWriter`` has."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> object: ...
+
+
 class LearningStats:
     """Statistics of training, validation and test.
 
@@ -203,10 +212,9 @@ class LearningStats:
         accuracy_str: str = "accuracy",
         accuracy_unit: str = "",
         *,
-        writer: Any = None,
+        writer: _Writer | None = None,
     ) -> None:
-        self.lines_printed = 0
-        self.writer = writer
+        self.lines_printed, self.writer = 0, writer
         self.training, self.testing, self.validation = (LearningStat() for _ in range(3))
         for stat in self._parts().values():
             stat.loss_str, stat.loss_unit = loss_str, loss_unit
@@ -220,10 +228,11 @@ class LearningStats:
         for column, stat in self._parts().items():
             stat.update()
             stat.reset()
-            if self.writer is not None and stat.loss_log[-1] is not None:
+            loss, accuracy = stat.loss_log[-1], stat.accuracy_log[-1]
+            if self.writer is not None and loss is not None and accuracy is not None:
                 step, tag = len(stat.loss_log), column.lower()
-                self.writer.add_scalar(f"{stat.loss_str}/{tag}", stat.loss_log[-1], step)
-                self.writer.add_scalar(f"{stat.accuracy_str}/{tag}", stat.accuracy_log[-1], step)
+                self.writer.add_scalar(f"{stat.loss_str}/{tag}", loss, step)
+                self.writer.add_scalar(f"{stat.accuracy_str}/{tag}", accuracy, step)
 
     def new_line(self) -> None:
         """Let the next ``print`` start on a new line."""
@@ -241,8 +250,8 @@ class LearningStats:
         epoch: int,
         iter: int | None = None,
         time_elapsed: float | None = None,
-        header: Sequence[Any] | None = None,
-        dataloader: Any = None,
+        header: Sequence[object] | None = None,
+        dataloader: "DataLoader[Any] | None" = None,
     ) -> None:
         """Print the statistics over those printed before.
 
@@ -263,10 +272,10 @@ class LearningStats:
         if iter is not None and dataloader is None:
             progress = f": i = {iter:5d} "
         elif iter is not None:
-            samples = len(dataloader.dataset)
-            width = math.ceil(math.log10(samples))
-            done = iter * dataloader.batch_size
-            progress = f": {done:{width}}/{samples} ({100 * iter / len(dataloader):.0f}%)"
+            loader: Any = dataloader  # torch does not say that a dataset has a length
+            samples = len(loader.dataset)
+            done, width = iter * loader.batch_size, math.ceil(math.log10(samples))
+            progress = f": {done:{width}}/{samples} ({100 * iter / len(loader):.0f}%)"
         if time_elapsed is not None:
             progress += f", {1000 * time_elapsed:12.4f} ms elapsed"
         lines = [f"\033[{self.lines_printed}A"]
@@ -328,7 +337,7 @@ class LearningStats:
 
     def plot(
         self,
-        figures: Sequence[Any] = (1, 2),
+        figures: Sequence[int | str] = (1, 2),
         figsize: tuple[float, float] | None = None,
         path: str | None = None,
     ) -> None:
