@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lapilli.benchmark import results
 from lapilli.benchmark.counters import clock_of
 from lapilli.benchmark.neurons import ARGUMENTS, as_input, parts
 
@@ -230,15 +229,18 @@ def summary(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def sentence(rows: dict[str, dict[str, Any]]) -> str:
-    """Return what the README of the project says of lava-dl."""
-    row = rows["lava-dl-MLP 2312-512-512-10 at 0.6%-training"]
-    return (
-        f"{row['lapilli_clock_s'] * 1e3:.0f} ms of processor time on one core, with lava-dl "
-        f"{row['peer_clock_s'] * 1e3:.0f} ms"
-    )
+def sentence(documents: dict[str, dict[str, Any]]) -> str:
+    """Return what the README of the project says of lava-dl, from the results of each processor."""
+    times = []
+    for name, document in documents.items():
+        row = document["cases"]["lava-dl-MLP 2312-512-512-10 at 0.6%-training"]
+        own, other = (row[f"{side}_clock_s"] * 1e3 for side in ("lapilli", "peer"))
+        times.append(f"{own:.0f} ms on the {name.split()[0]}, with lava-dl {other:.0f} ms")
+    return f"takes {'; '.join(times)}"
 
 
 if __name__ == "__main__":
-    stored = results.read(report.BENCH / "results" / "peers-cpu.json")["cases"]
-    sys.stdout.write("\n".join([*summary(stored), "", *differences(), "", sentence(stored)]) + "\n")
+    stored = report.processors("peers-")
+    for name, document in stored.items():
+        sys.stdout.write("\n".join([name, "", *summary(document["cases"]), "", ""]))
+    sys.stdout.write("\n".join([*differences(), "", sentence(stored)]) + "\n")

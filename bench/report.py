@@ -81,9 +81,10 @@ PROCESSORS = {  # by the file of results, as the README names them
 }  # fmt: skip
 
 
-def processors() -> dict[str, dict[str, Any]]:
+def processors(prefix: str = "") -> dict[str, dict[str, Any]]:
     """Return the stored results of each processor."""
-    return {name: results.read(BENCH / "results" / file) for file, name in PROCESSORS.items()}
+    folder = BENCH / "results"
+    return {name: results.read(folder / f"{prefix}{file}") for file, name in PROCESSORS.items()}
 
 
 def summary(documents: dict[str, dict[str, Any]], shape: str = "dense") -> list[str]:

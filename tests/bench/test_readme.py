@@ -31,14 +31,16 @@ def test_readme_has_the_figures_of_a_step_and_of_the_demo():
 
 def test_readme_has_the_figures_of_lava_dl():
     text = " ".join(README.read_text().split())
-    assert peers.sentence(stored("peers-cpu.json")["cases"]) in text
+    assert peers.sentence(report.processors("peers-")) in text
 
 
 def test_readme_of_the_benchmarks_has_the_other_libraries():
     text = (report.BENCH / "README.md").read_text()
-    rows = stored("peers-cpu.json")["cases"]
-    assert list(rows) == list(map(str, peers.cases()))
-    assert "\n".join(peers.summary(rows)) in text
+    for document in report.processors("peers-").values():
+        rows = document["cases"]
+        assert list(rows) == list(map(str, peers.cases()))
+        assert "\n".join(peers.summary(rows)) in text
     assert "\n".join(peers.differences()) in text
+    rows = stored("peers-cpu.json")["cases"]
     activity = rows["lava-dl-MLP 2312-512-512-10 at 0.6%-training"]["activity"]
     assert f"spike at {activity[1]:.1%} and {activity[2]:.1%}" in " ".join(text.split())
