@@ -181,18 +181,19 @@ def sum_frame_of_codes(target, target_at, codes, at, stride, columns, mask, begi
 
 @intrinsic(prefer_literal=True)
 def _sum_lanes(
-    typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, lanes
+    typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, first, lanes
 ):
     """Write the sum of the rows of float32 that ``columns[e:end]`` name, times ``values[e:end]``.
 
         target[target_at + i] = sum_j values[j] rows[at + stride (columns[j] & mask) + i],
                                 i < lanes
 
-    ``values`` is None for 1. The sums stay in registers.
+    ``values`` is None for 1. The sums stay in registers, and are added to what ``target`` holds if
+    ``first`` is 0.
     """
 
     def codegen(context, builder, signature, args):
-        target, target_at, rows, at, stride, columns, mask, values, e, end, _ = args
+        target, target_at, rows, at, stride, columns, mask, values, e, end, *_ = args
         count = min(lanes.literal_value, SIDE)
         each = ir.VectorType(FLOAT, count)
         places = range(0, lanes.literal_value, count)
@@ -213,13 +214,16 @@ def _sum_lanes(
         totals = loop(builder, e, end, [ir.Constant(each, [0.0] * count)] * len(places), add)
         for place, total in zip(places, totals, strict=True):
             here = builder.add(target_at, ir.Constant(LONG, place))
+            if not first.literal_value:
+                old = load(context, builder, signature.args[0], target, here, count)
+                total = builder.fadd(old, total)
             pointer = pointer_to(context, builder, signature.args[0], target, here, count)
             builder.store(total, pointer).align = 4
         return context.get_dummy_value()
 
     place = types.int64
     signature = types.void(
-        target, place, rows, place, place, columns, place, values, place, place, lanes
+        target, place, rows, place, place, columns, place, values, place, place, first, lanes
     )
     return signature, codegen
 
@@ -235,13 +239,15 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
     whole, lanes = n // _LANES * _LANES, n // SIDE * SIDE
     for i in range(0, whole, _LANES):
         _sum_lanes(
-            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _LANES
+            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, 1, _LANES
         )
     for i in range(whole, lanes, SIDE):
-        _sum_lanes(target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, SIDE)
+        _sum_lanes(
+            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, 1, SIDE
+        )
     if lanes < n:
         rest = scratch(SIDE, np.float32)
-        _sum_lanes(rest, 0, rows, at + lanes, stride, columns, mask, values, e, end, SIDE)
+        _sum_lanes(rest, 0, rows, at + lanes, stride, columns, mask, values, e, end, 1, SIDE)
         for i in range(n - lanes):
             target[target_at + lanes + i] = rest[i]
 
@@ -261,3 +267,21 @@ def prefetch(typingctx, array, at):
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
+
+
+_WIDE, _NARROW = 64, 32  # sums of ``add_to_row`` at once
+
+
+@njit(inline="always")
+def add_to_row(target, target_at, rows, stride, columns, mask, values, e, end, n):
+    """Add to a row the rows of float32 that ``columns[e:end]`` name, times their values.
+
+        target[target_at + i] += sum_j values[j] rows[stride (columns[j] & mask) + i],  i < n
+
+    ``values`` is None for 1. ``n`` is 64 at most; up to a multiple of 32, what lies behind is added
+    too.
+    """
+    if n > _NARROW:
+        _sum_lanes(target, target_at, rows, 0, stride, columns, mask, values, e, end, 0, _WIDE)
+    else:
+        _sum_lanes(target, target_at, rows, 0, stride, columns, mask, values, e, end, 0, _NARROW)
