@@ -61,3 +61,6 @@ class Neuron(base.ResonatorNeuron):
         )
         self._keep_last(imag_state=imag)
         return self._leave(spikes)
+
+
+SETTINGS = base.ROTATION

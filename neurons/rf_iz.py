@@ -68,3 +68,6 @@ class Neuron(base.ResonatorNeuron):
                 ),
             )
         return self._leave(spikes)
+
+
+SETTINGS = base.ROTATION

@@ -35,7 +35,9 @@ from lapilli.kernels.toolkit import (  # isort: skip
 )  # fmt: skip
 
 from .adaptive_threshold import (
+    USUAL_THRESHOLD,
     adaptive_threshold,
+    largest_threshold,
     margin_above,
     rise,
     settle,
@@ -47,6 +49,7 @@ from .adaptive_threshold import (
 )
 from .cuba import cuba_dynamics, cuba_gain, cuba_misfits
 from .decays import decay_sign, learned_decays
+from .declared import Recurrence
 
 
 @jit
@@ -398,3 +401,9 @@ def alif_dynamics(
         state=state and state[2:],
     )  # fmt: skip
     return current, voltage, th, r, *others
+
+
+ALIF = Recurrence(
+    alif, alif_dynamics, kept=(4, 8), dynamics_kernels=2, resets=False, growth=largest_threshold,
+    usual={"current_decay": 410, "voltage_decay": 164} | USUAL_THRESHOLD,
+)  # fmt: skip
