@@ -43,7 +43,7 @@ class Kind:
     shifts: bool = True  # whether it takes delay_shift
 
 
-def _having(kind: str) -> list[str]:
+def having(kind: str) -> list[str]:
     """Neurons that have this kind of block."""
     modules = {name: importlib.import_module(f"lapilli.blocks.{name}") for name in NEURONS}
     return [name for name, module in modules.items() if kind in module.__all__]
@@ -55,45 +55,45 @@ _FLAT: dict[str, Any] = {"neuron": False, "counts": False, "shifts": False}
 _MATRIX = "weight=(5, 6, 1, 1, 1)"
 KINDS = {
     "Input": Kind(
-        _having("Input"), (6,), {"weight": 1.5, "bias": 0.25}, outputs=(6,), weight="weight",
+        having("Input"), (6,), {"weight": 1.5, "bias": 0.25}, outputs=(6,), weight="weight",
     ),
-    "Flatten": Kind(_having("Flatten"), (2, 3, 4), **_FLAT, outputs=(24,)),
+    "Flatten": Kind(having("Flatten"), (2, 3, 4), **_FLAT, outputs=(24,)),
     "Average": Kind(
-        _having("Average"), (6,), {"num_outputs": 3}, **_FLAT, outputs=(3,), says="num_outputs=3"
+        having("Average"), (6,), {"num_outputs": 3}, **_FLAT, outputs=(3,), says="num_outputs=3"
     ),
     "TimeDecimation": Kind(
-        _having("TimeDecimation"), (6,), {"factor": 4}, **_FLAT, outputs=(6,), says="factor=4"
+        having("TimeDecimation"), (6,), {"factor": 4}, **_FLAT, outputs=(6,), says="factor=4"
     ),
-    "Dense": Kind(_having("Dense"), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse"),
+    "Dense": Kind(having("Dense"), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse"),
     "Affine": Kind(
-        _having("Affine"), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse",
+        having("Affine"), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse",
         counts=False, shifts=False,
     ),
     "Output": Kind(
-        _having("Output"), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse", shifts=False
+        having("Output"), (6,), _DENSE, outputs=(5,), says=_MATRIX, weight="synapse", shifts=False
     ),
     "Recurrent": Kind(
-        _having("Recurrent"), (6,), _DENSE, outputs=(5,), says="weight=(5, 5, 1, 1, 1)",
+        having("Recurrent"), (6,), _DENSE, outputs=(5,), says="weight=(5, 5, 1, 1, 1)",
         weight="recurrent_synapse",
     ),
     "KWTA": Kind(
-        _having("KWTA"), (6,), _DENSE | {"num_winners": 2}, outputs=(5,), says="num_winners=2",
+        having("KWTA"), (6,), _DENSE | {"num_winners": 2}, outputs=(5,), says="num_winners=2",
         weight="synapse",
     ),
     "Conv": Kind(
-        _having("Conv"), (2, 5, 6), _CONV, outputs=(3, 3, 4), says="weight=(3, 2, 3, 3, 1)",
+        having("Conv"), (2, 5, 6), _CONV, outputs=(3, 3, 4), says="weight=(3, 2, 3, 3, 1)",
         weight="synapse",
     ),
     "ConvT": Kind(
-        _having("ConvT"), (2, 5, 6), _CONV, outputs=(3, 7, 8), says="weight=(2, 3, 3, 3, 1)",
+        having("ConvT"), (2, 5, 6), _CONV, outputs=(3, 7, 8), says="weight=(2, 3, 3, 3, 1)",
         weight="synapse",
     ),
     "Pool": Kind(
-        _having("Pool"), (2, 4, 6), {"kernel_size": 2}, outputs=(2, 2, 3),
+        having("Pool"), (2, 4, 6), {"kernel_size": 2}, outputs=(2, 2, 3),
         says="weight=(1, 1, 2, 2, 1)",
     ),
     "Unpool": Kind(
-        _having("Unpool"), (2, 2, 3), {"kernel_size": 2}, outputs=(2, 4, 6),
+        having("Unpool"), (2, 2, 3), {"kernel_size": 2}, outputs=(2, 4, 6),
         says="weight=(1, 1, 2, 2, 1)",
     ),
 }  # fmt: skip

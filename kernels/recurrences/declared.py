@@ -9,7 +9,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -52,7 +52,7 @@ class Recurrence:
 
     spikes: Callable[..., Any] | None
     dynamics: Callable[..., Any] | None = None
-    usual: dict[str, float] = field(default_factory=dict)
+    usual: Mapping[str, float] = field(default_factory=dict)
     growth: Callable[[int], float] = lambda steps: 1.0
     kept: tuple[float, float] = (0.0, 0.0)
     strict: bool = False
