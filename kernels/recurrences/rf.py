@@ -35,6 +35,9 @@ def rf(
 ) -> Any:  # fmt: skip
     """Run RF neurons over time; their state without spikes is ``resonator``'s.
 
+    Parameters and results are as for ``lapilli.kernels.recurrences.cuba.cuba``, with the real part
+    in place of the voltage, but for these.
+
     Parameters
     ----------
     x
@@ -44,30 +47,12 @@ def rf(
         ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     threshold
         Real part that spikes, a multiple of ``1 / scale``.
-    scale
-        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0; the formula, of two parts, is at
         the end of ``lapilli.kernels.numbers.surrogate``.
-    surrogate
-        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
-    graded
-        Spikes carry the real part instead of 1.
-    shift
-        Delay the output by one step; the first is 0 and the last is dropped.
     state
         Real and imaginary part ``[N, neurons...]`` before the first step; zeros if None. No
         gradient flows into it.
-    return_state
-        Also return the state after the last step, detached.
-    overflow, count
-        See ``lapilli.kernels.recurrences.cuba.cuba``.
-
-    Returns
-    -------
-    Tensor
-        Spikes, of the shape of each part of ``x``; with ``return_state`` also ``(real, imag)``,
-        with ``count`` also how many steps of each neuron did not fit.
 
     Examples
     --------
