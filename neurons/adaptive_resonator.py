@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .adaptive import ADAPTATION, AdaptiveNeuron, adaptation_params
 from .learning import Range
-from .resonator import ROTATION, Pair, ResonatorNeuron, neuron_params
+from .resonator import Pair, ResonatorNeuron, neuron_params
+from .rf import SETTINGS as ROTATION
 
 __all__ = ["AdaptiveResonatorNeuron", "adaptive_neuron_params"]
 

@@ -18,7 +18,6 @@ from .errors import ArgumentError, InputTypeError, flag
 from .fixed_point import FixedPointNeuron, chip_value
 from .learning import Range
 from .limits import confined_together, decay_parameter, own_parameter, require_finite, value_of
-from .settings import Settings
 from .state import state_value
 
 __all__ = ["Pair", "ResonatorNeuron", "neuron_params"]
@@ -393,10 +392,3 @@ def neuron_params(
         "period": 2 * np.pi / np.arctan2(sin, cos),
         "decay": 1 - np.sqrt(sin**2 + cos**2),
     }
-
-
-ROTATION = Settings(
-    usual={"threshold": 1.0, "period": 20, "decay": 0.1},
-    quick={"threshold": 1.0, "period": 8, "decay": 0.1},
-    ranges={"period": (5, 20), "decay": (0.05, 0.2)},
-)

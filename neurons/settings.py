@@ -8,7 +8,10 @@ import functools
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from lapilli.kernels.recurrences.declared import recurrences
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,12 @@ class Settings:
 
 @functools.cache
 def settings() -> dict[str, Settings]:
-    """Return the settings of every neuron, by the name of its module."""
+    """Return the settings of every neuron, by the name of its module and of its recurrence."""
     package = __name__.rpartition(".")[0]
-    names = [m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)]
-    found = {n: vars(importlib.import_module(f"{package}.{n}")).get("SETTINGS") for n in names}
-    return {n: own for n, own in found.items() if isinstance(own, Settings)}
+    there = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])}
+    found = {
+        name: vars(importlib.import_module(f"{package}.{name}")).get("SETTINGS")
+        for name in recurrences()
+        if name in there
+    }
+    return {name: own for name, own in found.items() if isinstance(own, Settings)}

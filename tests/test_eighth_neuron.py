@@ -60,7 +60,7 @@ else:
 def tree(tmp_path_factory):
     """Copy the tree, add the files and the rows."""
     copy = tmp_path_factory.mktemp("tree")
-    skipped = shutil.ignore_patterns("__pycache__", "golden", "results")
+    skipped = shutil.ignore_patterns("__pycache__", "results")
     for name in COPIED:
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=skipped)
     for name in ("pyproject.toml", "conftest.py"):
@@ -107,7 +107,7 @@ def test_it_is_used_as_the_others(tree, tmp_path):
     ("file", "at_least", "chosen"),
     [
         ("tests/kernels/test_recurrences.py", 60, "lif and not ragged"),
-        ("tests/kernels/test_aot.py", 1, "lif and sm_90 and learned"),
+        ("tests/kernels/test_aot.py", 1, "lif and sm_90 and learned and not dynamics"),
         ("tests/kernels/test_catalogue.py", 1, "every_kernel_is_listed"),
         ("tests/neurons", 60, "lif"),
         ("tests/blocks/test_every_block.py", 60, "lif"),

@@ -133,6 +133,11 @@ class Recurrence:
         return 0
 
     @property
+    def adapts(self) -> bool:
+        """Whether spikes raise its threshold."""
+        return "threshold_step" in self.number_names
+
+    @property
     def learns(self) -> bool:
         """Whether it has parameters that can be learned."""
         return bool(self.tensor_names)
@@ -164,10 +169,20 @@ def in_package(function: Callable[..., Any], package: str) -> Callable[..., Any]
 
 @functools.cache
 def recurrences() -> dict[str, Recurrence]:
-    """Return what the files of this room declare, by name."""
+    """Return what the files of this room declare, by name.
+
+    In the order of tables: what leaks, what turns, and what does neither; each without an adapting
+    threshold first.
+    """
     found: dict[str, Recurrence] = {}
     package = __name__.rpartition(".")[0]
     for file in pkgutil.iter_modules(importlib.import_module(package).__path__):
         declared = vars(importlib.import_module(f"{package}.{file.name}")).values()
         found |= {r.name: r for r in declared if isinstance(r, Recurrence)}
-    return found
+
+    def place(name: str) -> tuple[bool, int, bool, str]:
+        own = found[name]
+        decays = any(n.endswith("decay") for n in own.tensor_names)
+        return not decays, own.inputs, own.adapts, name
+
+    return {name: found[name] for name in sorted(found, key=place)}

@@ -126,7 +126,7 @@ def _row(own: declared.Recurrence, **changes: Any) -> Recurrence:
     }
     row = Recurrence(
         own.name, own.spikes, own.dynamics, own.inputs, kinds_of(tensors), own.states, own.growth,
-        own.strict, own.resets, "threshold_step" in numbers,
+        own.strict, own.resets, own.adapts,
         frozenset([*(name for name, value in has.items() if value), *own.flags]), own.flags,
         own.dynamics_kernels, own.kept,
     )  # fmt: skip
