@@ -33,8 +33,12 @@ USE = """
 import torch
 from lapilli import blocks, export
 from lapilli.blocks import lif
-from lapilli.kernels.recurrences.lif import lif_fwd
+from lapilli.benchmark.neurons import ARGUMENTS, parts
+from lapilli.kernels.proof import catalogue
 
+assert parts("lif") == 1
+assert "lif" in ARGUMENTS
+assert "lif" in catalogue.names()
 net = torch.nn.Sequential(
     lif.Dense(dict(threshold=1, voltage_decay=0.1), 6, 5, weight_scale=3),
     blocks.lif.Dense(dict(threshold=1, voltage_decay=0.1), 5, 4, weight_scale=3),
