@@ -26,6 +26,7 @@ from lapilli.kernels.toolkit import (  # isort: skip
     with_reference,
 )  # fmt: skip
 
+from .declared import Recurrence
 from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
 from .sigma import sigma_step
 
@@ -280,3 +281,8 @@ def sigma_delta(
         return y
     total, pre, residual, error = named_state(after, x)
     return y, (total, pre, residual, error)
+
+
+SIGMA_DELTA = Recurrence(  # a bit a step says where the rectifier let through
+    sigma_delta, kept=(1 / 8, 4 + 1 / 8), usual={"threshold": 0.125, "scale": 64}
+)

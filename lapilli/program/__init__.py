@@ -19,5 +19,7 @@
     profiling      ``lapilli profile``
 
 The last room: it imports from all others, and none imports from it. torch takes seconds to import,
-so a command imports what it needs when it runs. ``kept`` is what a checkpoint holds.
+so a command imports what it needs when it runs. ``args`` is what the command line gave, ``given``
+one argument of it, ``kept`` what a checkpoint holds, ``history`` the epochs so far; a ``target`` is
+the architecture of a GPU, or for ``check`` what the network is to run on.
 """

@@ -57,6 +57,7 @@ REGISTERS = {
     "_delay_fwd_kernel": (56, 32),
     "_delay_bwd_kernel": (80, 80),
 }
+AT_MOST = tuple(map(max, zip(*REGISTERS.values(), strict=True)))  # of a kernel without a row
 
 
 VOTE = 16  # bytes of shared memory in which four warps say whether to compute with care
@@ -90,7 +91,7 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
         compiled = compile_launch(many, target)
         used = resources(compiled)
         note_kernel(name, f"{recurrence}: {variant}", target, used)
-        assert used.registers <= REGISTERS[name][TARGETS[target].backend == "hip"]
+        assert used.registers <= REGISTERS.get(name, AT_MOST)[TARGETS[target].backend == "hip"]
         assert used.spills == 0
         assert used.shared <= VOTE
         assert used.doubles == 0

@@ -21,6 +21,7 @@ from problems import (
     strided,
 )
 from recurrences import FULL, PAIRS, RAGGED, TABLE
+from torch.autograd.graph import saved_tensors_hooks
 
 pytestmark = pytest.mark.turns
 
@@ -225,6 +226,25 @@ def test_states_up_to_the_end_of_their_range(recurrence, rows, values, graded):
     problem = fixed_problem(recurrence, train=True, **({"graded": True} if graded else {}))
     parameters = tuple(v for kind in recurrence.parameters for v in values[kind])
     assert_equal_answers(dataclasses.replace(problem, rows=rows, parameters=parameters))
+
+
+@each_with("train")
+@pytest.mark.parametrize("learn", [False, True], ids=["frozen", "learned"])
+def test_bytes_kept_for_backward_are_those_declared(recurrence, learn):
+    batch, neurons, steps = 2, 48, 64  # steps: a multiple of 32, whose masks share a word
+    problem = plain(recurrence, train=True, learn=learn and "learn" in recurrence.features)
+    problem = dataclasses.replace(problem, batch=batch, shape=(neurons,), steps=steps)
+    inputs, parameters, _ = problem.tensors()
+    kept = {}
+
+    def pack(tensor):
+        if tensor.numel() > batch * neurons:  # no parameter
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        problem.call(inputs, parameters)
+    assert sum(kept.values()) == recurrence.kept[learn] * batch * neurons * steps
 
 
 @each_with("learn")

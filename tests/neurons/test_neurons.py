@@ -35,10 +35,7 @@ def in_parts(row, neuron, x):
     """Do as ``forward``, by the functions that it fuses."""
     if row.name == "sigma_delta":
         return neuron.delta(torch.relu(neuron.sigma(x)))
-    states = neuron.dynamics(x)
-    if row.name in ("cuba", "alif"):
-        states = states[1:]  # the current does not spike
-    return neuron.spike(*states)
+    return neuron.spike(*neuron._tested(neuron.dynamics(x)))  # a current does not spike
 
 
 @each

@@ -26,11 +26,12 @@ sys.path.insert(0, str(KERNELS))
 from surrogates_of_users import gaussian  # noqa: E402 (the folder has to be known first)
 
 CUBA: dict[str, Any] = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
-# those that the tests of kernels compile
-KINDS = {
+# those that the tests of kernels compile; of a neuron that is not named, any
+_OF_KERNELS = {
     "cuba": "gaussian", "alif": "sigmoid", "rf": "triangle", "rf_iz": "boxcar",
     "adrf": "fast_sigmoid", "adrf_iz": "gaussian", "sigma_delta": "sigmoid",
 }  # fmt: skip
+KINDS = {row.name: _OF_KERNELS.get(row.name, "gaussian") for row in ROWS}
 NEVER_SPIKES = [row for row in ROWS if row.name == "sigma_delta"]
 
 
