@@ -15,7 +15,17 @@ MODULES = cases("neuron", "axon", "dendrite")
 NEURONS = cases("neuron")
 
 
-@pytest.mark.parametrize(("case", "fused", "sign"), ways(MODULES), ids=way_name)
+# cases whose flags need loops of their own: once at once, all ways in continuous integration
+_RARE = ("graded", "24bit", "scale_not_power_of_two", "scale_not_power_of_two_persistent")
+
+
+def _marked(case: Any, fused: bool, sign: str) -> Any:
+    rare = fused and case.name.endswith(_RARE)
+    name = "-".join(map(way_name, (case, fused, sign)))
+    return pytest.param(case, fused, sign, id=name, marks=pytest.mark.slow if rare else ())
+
+
+@pytest.mark.parametrize(("case", "fused", "sign"), [_marked(*way) for way in ways(MODULES)])
 def test_golden(case, fused, sign, device):
     module, results = run(case, device, fused=fused, sign=sign)
     compare(case, module, results, fused=fused, sign=sign)

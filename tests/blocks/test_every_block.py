@@ -6,7 +6,19 @@ import pickle
 
 import pytest
 import torch
-from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make, same
+from cells import (
+    CELLS,
+    KINDS,
+    NEURONS,
+    SOON,
+    SPIKING,
+    STEPS,
+    cells_of,
+    each_cell,
+    events,
+    make,
+    same,
+)
 from known import present
 from lapilli.blocks.block import NeuronBlock
 from lapilli.blocks.delay import Delay
@@ -90,9 +102,14 @@ IDLE = [
 
 @pytest.mark.parametrize(
     ("neuron", "options", "family", "kind"),
-    [(*case, *cell) for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds],
-    ids=str,
-)
+    [
+        pytest.param(
+            *case, *cell, id="-".join(map(str, (*case, *cell))),
+            marks=() if cell in SOON else pytest.mark.slow,
+        )
+        for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds
+    ],
+)  # fmt: skip
 def test_parameters_without_influence_get_zeros(family, kind, neuron, options):
     """DDP waits for the gradient of every parameter."""
     for steps in (1, STEPS):

@@ -225,6 +225,7 @@ print(faults(10))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
 def test_freed_memory_is_kept_where_asked_for():
     def faults(how):

@@ -47,7 +47,9 @@ def test_what_does_not_fit_equals_oracle(name, value, device):
     assert_equals_oracle(spoilt(name, value, device=device), equal_nan=True)
 
 
-@each
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "cuba" else pytest.mark.slow) for n in FAMILIES]
+)
 @pytest.mark.parametrize("gradient", ["lava-dl", "full"])
 def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient, device):
     layer = spoilt(name, math.nan, gradient=gradient, device=device)
@@ -295,7 +297,7 @@ def test_kernels_compile_without_spills(
         assert used.long_products == 0
 
 
-@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("target", [pytest.param("sm_80", marks=pytest.mark.slow), "sm_90"])
 @pytest.mark.parametrize("gradient", ["lava-dl", "full"])
 def test_backward_of_256_neurons_stays_where_there_is_room(
     target, gradient, monkeypatch, note_kernel

@@ -191,7 +191,16 @@ def runs(case):
 CASES = [case for case in cases("neuron") if runs(case)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=way_name)
+# those of test_golden.py whose flags need loops of their own that take long to compile
+_RARE = ("adrf", "adrf_iz", "rf_iz", "alif")
+
+
+def _marks(case):
+    later = case.target.split(".")[1] in _RARE
+    return pytest.mark.slow if later and ("graded" in case.name or "scale" in case.name) else ()
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=way_name(c), marks=_marks(c)) for c in CASES])
 def test_functions_equal_lava_dl(case, monkeypatch):
     build = golden_runs.build
     functional = FAMILIES[case.target.split(".")[1]]

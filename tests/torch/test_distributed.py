@@ -86,9 +86,13 @@ def test_two_processes_train_as_one():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["train", "mnist"], "unknown data set 'mnist'"),
+        pytest.param(["train", "mnist"], "unknown data set 'mnist'", marks=pytest.mark.slow),
         (["train", "digits", "--batch-size", "9"], "2 processes cannot share batches of 9"),
-        (["info"], "only train runs in several processes; start lapilli info without torchrun"),
+        pytest.param(
+            ["info"],
+            "only train runs in several processes; start lapilli info without torchrun",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["data set", "batch size", "command"],
 )
@@ -208,6 +212,7 @@ def test_what_cannot_be_shared(both):
 # the page
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_script_of_the_page():
     """As it stands, in two processes; then what follows it there."""
