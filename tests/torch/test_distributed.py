@@ -213,7 +213,6 @@ def test_what_cannot_be_shared(both):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_script_of_the_page():
     """As it stands, in two processes; then what follows it there."""
     page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text()
