@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,6 +141,7 @@ def _fit(net: Any, data: Any, run: Run, args: argparse.Namespace, folder: Path) 
             checkpoints.write(folder, content, fitted.history)
             board(epoch)
 
+    gc.freeze()  # what is imported and made by now stays: not to be looked at again and again
     with (
         _evaluated_beside(net, data, run),
         _tensorboard(args, run, folder, len(fitted.history)) as board,

@@ -71,6 +71,7 @@ def test_second_process_compiles_nothing(cache, module_path):
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_cache_serves(cache, module_path):
     folder, copy = cache / "cache", cache / "copy"
     run(SCRIPT, LAPILLI_CACHE_DIR=str(folder), PYTHONPATH=module_path)

@@ -155,6 +155,7 @@ def test_download_without_tonic(name, root, monkeypatch):
         recordings.load(name, root, download=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["shd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("nmnist", "dvsgesture"))],

@@ -202,6 +202,7 @@ def test_a_network_file_does_not_hold_it(tmp_path):
     assert neuron.surrogate == "exponential"
 
 
+@pytest.mark.slow
 def test_a_pickle_wants_the_surrogate_to_be_defined(tmp_path):
     (tmp_path / "net.pickle").write_bytes(pickle.dumps(network()))
     script = """

@@ -286,7 +286,10 @@ COMPILED = {
 }
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("cuba", "delay") else pytest.param(n, marks=pytest.mark.slow) for n in COMPILED],
+)
 def test_compiled_calls_keep_the_same_state(name):
     eager = COMPILED[name]()
 
