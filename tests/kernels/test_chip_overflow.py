@@ -64,6 +64,7 @@ def test_cuba_equals_lava(name, device):
     assert (lava["u"].abs() * SCALE > LIMIT + 1).any(), "a current comes round once, not further"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cuba_slow", "cuba_still"])
 def test_current_and_voltage_apart_equal_lava(name, device):
     lava = golden(name, device)
@@ -105,7 +106,9 @@ def test_oracles_equal_lava(oracle):
     assert torch.equal(spikes, lava["spikes"])
 
 
-@pytest.mark.parametrize("name", ["cuba_slow", "rf", pytest.param("rf_iz", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["cuba_slow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rf", "rf_iz"))]
+)
 def test_recurrent_layers_equal_lava(name, device):
     """Without feedback, neurons of a recurrent layer are those of any other."""
     lava = golden(name, device)

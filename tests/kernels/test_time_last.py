@@ -54,7 +54,11 @@ def answers(problem, layout):
 
 # what other files compile too; with all flags at once, in continuous integration only
 SOON = [pytest.param(r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}") for r in TABLE]
-LATER = [pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in FULL]
+LATER = [
+    pytest.param(*p.values, id=p.id, marks=pytest.mark.slow)
+    for p in FULL
+    if p.id not in [q.id for q in SOON]
+]
 
 
 @pytest.mark.parametrize(("recurrence", "choices"), SOON + LATER)

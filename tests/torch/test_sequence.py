@@ -82,6 +82,7 @@ class Foreign(torch.nn.Module):
         return (torch.sin(x).cumsum(-1) > 0.5).float() + x
 
 
+@pytest.mark.slow
 def test_what_depends_on_an_operator_parts_a_run():
     net = net_of(Foreign())
     run = torch.compile(net, fullgraph=True)
