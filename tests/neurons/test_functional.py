@@ -191,13 +191,13 @@ def runs(case):
 CASES = [case for case in cases("neuron") if runs(case)]
 
 
-# those of test_golden.py whose flags need loops of their own that take long to compile
-_RARE = ("adrf", "adrf_iz", "rf_iz", "alif")
+# those whose flags need loops of their own; at once for one neuron, as of golden cases
+_RARE = ("graded", "24bit", "scale_not_power_of_two")
 
 
 def _marks(case):
-    later = case.target.split(".")[1] in _RARE
-    return pytest.mark.slow if later and ("graded" in case.name or "scale" in case.name) else ()
+    is_rare = any(flag in case.name for flag in _RARE)
+    return pytest.mark.slow if is_rare and case.target != "neuron.cuba.Neuron" else ()
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=way_name(c), marks=_marks(c)) for c in CASES])
