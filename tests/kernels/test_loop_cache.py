@@ -179,6 +179,7 @@ def test_nobody_waits_for_a_process_that_was_stopped(cache, monkeypatch):
         assert time.monotonic() - start < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["read-only", "not a folder"])
 def test_folder_that_cannot_be_written_is_done_without(how, tmp_path, module_path):
     folder = tmp_path / "cache"

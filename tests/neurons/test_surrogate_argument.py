@@ -249,6 +249,7 @@ def test_func_computes_the_same():
     assert not differs(learned, weight_gradients(net))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager"])
 def test_compiled_graphs_compute_the_same(backend):
     net = network()

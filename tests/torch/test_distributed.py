@@ -83,16 +83,13 @@ def test_two_processes_train_as_one():
     assert printed("stdout", 1) == printed("stderr", 1) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        pytest.param(["train", "mnist"], "unknown data set 'mnist'", marks=pytest.mark.slow),
+        (["train", "mnist"], "unknown data set 'mnist'"),
         (["train", "digits", "--batch-size", "9"], "2 processes cannot share batches of 9"),
-        pytest.param(
-            ["info"],
-            "only train runs in several processes; start lapilli info without torchrun",
-            marks=pytest.mark.slow,
-        ),
+        (["info"], "only train runs in several processes; start lapilli info without torchrun"),
     ],
     ids=["data set", "batch size", "command"],
 )

@@ -104,6 +104,7 @@ def test_operators_over_large_tensors_stay(monkeypatch):
     assert "sequence" in operators_in(codes[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "without_grad", [torch.no_grad, pytest.param(torch.inference_mode, marks=pytest.mark.slow)]
 )
