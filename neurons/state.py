@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from lapilli.kernels.executors.layout import wrong_type
@@ -68,6 +69,13 @@ class KeepsState(KeepsFloat32):
     _writes_in_place = False  # what is kept may change after it was read, see blocks/stream.py
     _kept: dict[str, Tensor | None]
     _rest: dict[str, float | None]
+    _alive: ClassVar[WeakValueDictionary[int, "KeepsState"]] = WeakValueDictionary()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Enter the module, also a copy or one from a pickle, among those that live."""
+        made = super().__new__(cls)
+        KeepsState._alive[id(made)] = made
+        return made
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -75,6 +83,12 @@ class KeepsState(KeepsFloat32):
         self._rest = {}
         self._seen_finite: dict[str, tuple[int, int]] = {}  # see limits.py
         self._moved_to: torch.device | None = None  # for modules that have no tensor
+
+    @staticmethod
+    def alive() -> list["KeepsState"]:
+        """Return all modules that keep something and live."""
+        modules = (reference() for reference in KeepsState._alive.valuerefs())  # one instant's
+        return [m for m in modules if m is not None and "_kept" in m.__dict__]
 
     def _add_states(self, **rest: float | None) -> None:
         """Keep what the class names by ``state_value``, with its values at rest."""

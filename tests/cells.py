@@ -1,6 +1,7 @@
 """Every block of every neuron, the cells, as small networks that some tests run through."""
 
 import importlib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,11 +100,23 @@ KINDS = {
 }  # fmt: skip
 CELLS = [(family, kind) for kind in KINDS for family in KINDS[kind].families]
 OF_LAVA_DL = [cell for cell in CELLS if cell[0] in slayer.block.__all__]
-each_cell = pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+# every kind of block, and every neuron: the others join what these have
+SOON = [
+    (family, kind)
+    for family, kind in CELLS
+    if family == "cuba" or kind in ("Dense", "Output") or (family, kind) == ("sigma_delta", "Input")
+]
+
+
+def in_turn(cells: Iterable[tuple[str, str]], soon: Collection[tuple[str, str]] = SOON) -> Any:
+    """Run a test for cells, only in continuous integration for those that are not ``soon``."""
+    marked = [pytest.param(*cell, marks=() if cell in soon else pytest.mark.slow) for cell in cells]
+    return pytest.mark.parametrize(("family", "kind"), marked, ids=str)
+
+
+each_cell = in_turn(CELLS)
 cells_of = {
-    name: pytest.mark.parametrize(
-        ("family", "kind"), [c for c in CELLS if chosen(KINDS[c[1]])], ids=str
-    )
+    name: in_turn(c for c in CELLS if chosen(KINDS[c[1]]))
     for name, chosen in {
         "neuron": lambda k: k.neuron,
         "weight": lambda k: k.weight,

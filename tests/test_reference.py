@@ -90,6 +90,7 @@ def test_there_are_78_cells():
     assert len(OF_LAVA_DL) == 78
 
 
+@pytest.mark.slow
 def test_a_neuron_of_a_user_has_none():
     example = Path(__file__).parents[1] / "examples" / "own_neuron.py"
     done = on_reference([str(example)])

@@ -7,6 +7,7 @@
     completion     completion of the command line by a shell
     commands       all commands but ``train``
     training_run   ``lapilli train``
+    beside         what the first evaluation needs is compiled in a fork meanwhile
     preparing      what a run of training needs, found before it starts
     devices        the devices that are present, and the one that a command uses
     recipes        networks and settings for each data set

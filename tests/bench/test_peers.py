@@ -101,6 +101,7 @@ def run(tmp_path, *options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_libraries_that_are_absent_are_listed_with_how_to_get_them(tmp_path):
     path = ROOT / "bench" / "results" / "peers-cpu.json"
     before = path.read_bytes()

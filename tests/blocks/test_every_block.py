@@ -11,6 +11,7 @@ from cells import (
     KINDS,
     NEURONS,
     OF_LAVA_DL,
+    SOON,
     SPIKING,
     STEPS,
     cells_of,
@@ -102,9 +103,14 @@ IDLE = [
 
 @pytest.mark.parametrize(
     ("neuron", "options", "family", "kind"),
-    [(*case, *cell) for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds],
-    ids=str,
-)
+    [
+        pytest.param(
+            *case, *cell, id="-".join(map(str, (*case, *cell))),
+            marks=() if cell in SOON else pytest.mark.slow,
+        )
+        for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds
+    ],
+)  # fmt: skip
 def test_parameters_without_influence_get_zeros(family, kind, neuron, options):
     """DDP waits for the gradient of every parameter."""
     for steps in (1, STEPS):

@@ -195,8 +195,18 @@ def _pair(recurrence: Recurrence, name: str, soon: bool) -> Any:
     )
 
 
+# these share the kernels of rf and alif, whose other forms are run at once
+_SHARING = ("rf_iz", "adrf", "adrf_iz")
+
+
+def soon(recurrence: Recurrence) -> list[str]:
+    """Names of the variants that quick tests run."""
+    later = ("graded", "scale not a power of two") if recurrence.name in _SHARING else ()
+    return [name for name in recurrence.variants() if name not in (*RARE, *later)]
+
+
 # (recurrence, choices) for pytest.mark.parametrize
-PAIRS = [_pair(r, name, name not in RARE) for r in TABLE for name in r.variants()]
+PAIRS = [_pair(r, name, name in soon(r)) for r in TABLE for name in r.variants()]
 
 
 def most_of(recurrence: Recurrence) -> str:

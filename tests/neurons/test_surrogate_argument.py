@@ -203,6 +203,7 @@ def test_a_network_file_does_not_hold_it(tmp_path):
     assert neuron.surrogate == "exponential"
 
 
+@pytest.mark.slow
 def test_a_pickle_wants_the_surrogate_to_be_defined(tmp_path):
     (tmp_path / "net.pickle").write_bytes(pickle.dumps(network()))
     script = """
@@ -249,6 +250,7 @@ def test_func_computes_the_same():
     assert not differs(learned, weight_gradients(net))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager"])
 def test_compiled_graphs_compute_the_same(backend):
     net = network()
