@@ -1,7 +1,9 @@
 """Recurrent layers as Triton kernels. Equations and step functions: recurrent_steps.py.
 
-A program owns 16 samples and all neurons of a layer, and walks over time with the feedback product
-inside its loop, so nothing crosses programs. recurrent_triton.py says where R is, and launches.
+A program owns 16 samples. Where R is RESIDENT it owns all neurons of a layer as well, and walks over
+time with the feedback product inside its loop, so nothing crosses programs. Else a launch is one
+step, ``start``, and the neurons are split over programs: a step reads what the launch before wrote.
+recurrent_triton.py says where R is, and launches.
 
 To pyright ``tl.constexpr`` is a class; where a constant is assigned to a name of that type, which
 Triton wants, it is told to look away.
@@ -30,11 +32,10 @@ from .adaptive_threshold import threshold_reach
 from .cuba import cuba_step_dynamics_bwd
 from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, slopes
 from .recurrent_tiles import (
-    OUTSIDE,
     RESIDENT,
-    STREAMED,
+    SPLIT,
+    add_from_memory,
     add_product,
-    add_streamed,
     bound_of_inputs,
     first_state,
     largest_of_pairs,
@@ -54,11 +55,11 @@ _WATCHED = tl.constexpr(128)
 
 @jit
 def _recurrent_fwd_walk(
-    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, steps, N, T, C,
+    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, start, N, T, C,
     flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return 1 if a state may not have fitted (fixed_point.py), else 0."""
+    """Walk over the steps; return 1 if a state may not have fitted (fixed_point.py), else 0."""
     z_ptr, r_ptr, r_im_ptr, spike_ptr = ptrs[0], ptrs[2], ptrs[3], row_ptrs[0]
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate = numbers
     COMPLEX: tl.constexpr = flags[0]
@@ -71,6 +72,10 @@ def _recurrent_fwd_walk(
     WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)  # pyright: ignore[reportAssignmentType]
     # with care alone: a spike that is not a number has no 8-bit integer
     LOST: tl.constexpr = RULE != PLAIN and DOT == "int8"  # pyright: ignore[reportAssignmentType]
+    AHEAD: tl.constexpr = 1 if FORM == SPLIT else STAGES  # pyright: ignore[reportAssignmentType]
+    begin, steps = 0, T
+    if start is not None:
+        begin, steps = start, 1
     m = tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     first = tl.program_id(0) * BLOCK_M
@@ -105,7 +110,7 @@ def _recurrent_fwd_walk(
         d, d0 = first_state(first_ptrs[3], j, live, rest, scale, RULE)
         reach = threshold_reach(c0, d0, theta, step, k_c, k_d, scale, T)
     top = larger(larger(top, rest + one_unit(scale)), calm_or_infinite(reach))
-    if RULE != PLAIN and FORM != OUTSIDE and not WATCH:
+    if RULE != PLAIN and FORM == RESIDENT and not WATCH:
         most = bound_of_inputs(
             top, z_ptr + base, at, live, bias, r_ptr, quantum, T, C, BLOCK_N, BLOCK_K
         )  # fmt: skip
@@ -128,41 +133,41 @@ def _recurrent_fwd_walk(
             r = tl.trans(load_feedback(r_ptr, BLOCK_N))
         if r_im_ptr is not None:
             r_im = tl.trans(load_feedback(r_im_ptr, BLOCK_N))
-    if lag > 0:
-        store_tile(spike_ptr, base + at, s_out * 0.0, live)
-    for t in tl.range(steps, num_stages=STAGES):
+    if begin == 0:
+        if lag > 0:
+            store_tile(spike_ptr, base + at, tile_of_zeros(BLOCK_M, BLOCK_N, "float32"), live)
+    for t in tl.range(begin, begin + steps, num_stages=AHEAD):
         row = at + t * C
         x = tl.load(z_ptr + base + row, mask=live, other=0.0)
         x_im = x
         if COMPLEX:
             x_im = tl.load(ptrs[1] + base + row, mask=live, other=0.0)
-        if FORM == STREAMED:
-            tl.debug_barrier()  # the spikes of this program's last step are read again
-            rows = m[:, None] * (T * C) + (t - 1 + lag) * C
-            before = here & (m[:, None] * 0 + t > 0)
-        if FORM != OUTSIDE:
-            if r_ptr is not None:
-                fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
-                if FORM == RESIDENT:
-                    fed = add_product(last, r, fed, DOT)
-                else:
-                    fed = add_streamed(
-                        fed, spike_ptr + base, rows, before, r_ptr, C, DOT, True, BLOCK_N, BLOCK_K
-                    )
-                x += fed.to(tl.float32) * quantum
-                if LOST:
-                    x += lost
-            if r_im_ptr is not None:
-                fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
-                if FORM == RESIDENT:
-                    fed = add_product(last, r_im, fed, DOT)
-                else:
-                    fed = add_streamed(
-                        fed, spike_ptr + base, rows, before, r_im_ptr, C, DOT, True,
-                        BLOCK_N, BLOCK_K)  # fmt: skip
-                x_im += fed.to(tl.float32) * quantum
-                if LOST:
-                    x_im += lost
+        rows = m[:, None] * (T * C) + (t - 1 + lag) * C
+        before = here & (m[:, None] * 0 + t > 0)
+        if r_ptr is not None:
+            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
+            if FORM == RESIDENT:
+                fed = add_product(last, r, fed, DOT)
+            else:
+                fed, spoilt = add_from_memory(
+                    fed, spike_ptr + base, rows, before, r_ptr, n, C, DOT, True,
+                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
+                lost = lost_samples(spoilt, LOST)
+            x += fed.to(tl.float32) * quantum
+            if LOST:
+                x += lost
+        if r_im_ptr is not None:
+            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
+            if FORM == RESIDENT:
+                fed = add_product(last, r_im, fed, DOT)
+            else:
+                fed, spoilt = add_from_memory(
+                    fed, spike_ptr + base, rows, before, r_im_ptr, n, C, DOT, True,
+                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
+                lost = lost_samples(spoilt, LOST)
+            x_im += fed.to(tl.float32) * quantum
+            if LOST:
+                x_im += lost
         x, x_im = x + bias, x_im + bias_im
         if RULE == PLAIN and WATCH:
             top = larger(top, largest_of_pairs(x))
@@ -214,7 +219,7 @@ def _recurrent_fwd_walk(
 @jit
 def _recurrent_fwd_kernel(
     z_ptr, z_im_ptr,  # [N, T, C] float32; the second for resonators
-    r_ptr, r_im_ptr,  # [BLOCK_N, BLOCK_N] of type DOT: R as multiples of quantum, or None
+    r_ptr, r_im_ptr,  # [neurons, neurons] of type DOT: R as multiples of quantum, or None
     spike_ptr,  # [N, T, C] float32, out, or None
     slope_re_ptr, slope_ptr,  # [N, T, C] float32, out, or None: surrogate gradients
     series_a_ptr, series_b_ptr,  # [N, T, C] float32, out, or None: states before the spike
@@ -224,7 +229,9 @@ def _recurrent_fwd_kernel(
     count_ptr,  # [N, C] int32, in and out, or None: steps that did not fit
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
     mark_ptr,  # [programs] int32: whether a state may not have fitted; None: care in any case
-    quantum, steps, N, T, C,
+    quantum,
+    start,  # step of this launch; None: all of them
+    N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
     GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
     RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
@@ -244,7 +251,7 @@ def _recurrent_fwd_kernel(
         wanted = tl.load(mark_ptr + tl.program_id(0))
     if wanted != 0:
         beyond = _recurrent_fwd_walk(
-            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, steps,
+            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, start,
             N, T, C, flags, RULE, FORM, DOT, BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
         if RULE == PLAIN:
             tl.store(mark_ptr + tl.program_id(0), beyond)
@@ -256,20 +263,29 @@ _recurrent_fwd_kernel.registers_of = {256: 176}  # without a limit some forms ta
 @jit
 def _recurrent_bwd_kernel(
     g_ptr,  # [N, T, C] float32: gradient of the spikes, ``lag`` rows late
-    r_ptr, r_im_ptr,  # [BLOCK_N, BLOCK_N] of type DOT: R, or None
+    r_ptr, r_im_ptr,  # [neurons, neurons] of type DOT: R, or None
     slope_re_ptr, slope_ptr,  # [N, T, C] float32
     series_a_ptr, series_b_ptr,  # [N, T, C] float32, or None where the decays are not learned
     decay_a_ptr, decay_b_ptr,  # [1] or [channels] float32
     gx_ptr, gx_im_ptr,  # [N, T, C] float32, out; the second for resonators
     partial_a_ptr, partial_b_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    carry_a_ptr, carry_b_ptr,  # [N, C] float32, in and out, or None: gradients of the states
     room_ptr,  # [C] float32, or None where feedback is not limited
-    per, lag, N, T, C,
+    per, lag,
+    start,  # step of this launch, the last one is 0; None: all of them
+    N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, FULL: tl.constexpr,
     FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    AHEAD: tl.constexpr = 1 if FORM == SPLIT else STAGES  # pyright: ignore[reportAssignmentType]
+    begin, steps = 0, T
+    if start is not None:
+        begin, steps = start, 1
     m = tl.arange(0, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
+    if FORM == SPLIT:
+        n += tl.program_id(1) * BLOCK_N
     first = tl.program_id(0) * BLOCK_M
     here = (first + m < N)[:, None]
     live = here & (n < C)[None, :]
@@ -292,9 +308,28 @@ def _recurrent_bwd_kernel(
             r = load_feedback(r_ptr, BLOCK_N)
         if r_im_ptr is not None:
             r_im = load_feedback(r_im_ptr, BLOCK_N)
-    for back in tl.range(T, num_stages=STAGES):
+    if FORM == SPLIT:
+        behind = live & (m[:, None] * 0 + begin > 0)  # a launch was before this one
+        if carry_a_ptr is not None:
+            g_a = tl.load(carry_a_ptr + j, mask=behind, other=0.0)
+            g_b = tl.load(carry_b_ptr + j, mask=behind, other=0.0)
+        if partial_a_ptr is not None:
+            p_a = tl.load(partial_a_ptr + j, mask=behind, other=0.0)
+            p_b = tl.load(partial_b_ptr + j, mask=behind, other=0.0)
+    for back in tl.range(begin, begin + steps, num_stages=AHEAD):
         t = T - 1 - back
         row = at + t * C
+        if FORM == SPLIT:
+            rows = m[:, None] * (T * C) + (t + 1) * C
+            after = here & (m[:, None] * 0 + back > 0)
+            if r_ptr is not None:
+                fed, _ = add_from_memory(
+                    fed, gx_ptr + base, rows, after, r_ptr, n, C, DOT, False,
+                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
+            if r_im_ptr is not None:
+                fed, _ = add_from_memory(
+                    fed, gx_im_ptr + base, rows, after, r_im_ptr, n, C, DOT, False,
+                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
         f = tl.load(slope_ptr + base + row, mask=live, other=0.0)
         f_re = zero
         if PHASE:
@@ -327,21 +362,12 @@ def _recurrent_bwd_kernel(
                 gx = g_b
         store_tile(gx_ptr, base + row, gx, live)
         fed = zero
-        if FORM == STREAMED:
-            tl.debug_barrier()  # what this program has just written is read again
-            rows = m[:, None] * (T * C) + t * C
-            if r_ptr is not None:
-                fed = add_streamed(
-                    fed, gx_ptr + base, rows, here, r_ptr, C, DOT, False, BLOCK_N, BLOCK_K
-                )
-            if r_im_ptr is not None:
-                fed = add_streamed(
-                    fed, gx_im_ptr + base, rows, here, r_im_ptr, C, DOT, False, BLOCK_N, BLOCK_K
-                )
-        else:
+        if FORM == RESIDENT:
             if r_ptr is not None:
                 fed = add_product(gx, r, fed, DOT)
             if r_im_ptr is not None:
                 fed = add_product(gx_im, r_im, fed, DOT)
+    store_tile(carry_a_ptr, j, g_a, live)
+    store_tile(carry_b_ptr, j, g_b, live)
     store_tile(partial_a_ptr, j, p_a, live)
     store_tile(partial_b_ptr, j, p_b, live)

@@ -3,7 +3,7 @@
 from lapilli.kernels.numbers.fixed_point import MAGNITUDE, NAN, larger, to_real, to_state
 from lapilli.kernels.numbers.language import jit, tl
 
-OUTSIDE, RESIDENT, STREAMED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+OUTSIDE, RESIDENT, SPLIT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 
 @jit
@@ -21,21 +21,26 @@ def load_feedback(r_ptr, BLOCK_N: tl.constexpr):
 
 
 @jit
-def add_streamed(
-    total, from_ptr, rows, here, r_ptr, C,
-    DOT: tl.constexpr, TRANSPOSED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+def add_from_memory(
+    total, from_ptr, rows, here, r_ptr, n, C, DOT: tl.constexpr, TRANSPOSED: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Add s R, or s R^T with ``TRANSPOSED``, block by block; s are rows in memory."""
-    n = tl.arange(0, BLOCK_N)
-    for k0 in range(0, C, BLOCK_K):
+    """Add the columns ``n`` of s R, or of s R^T with ``TRANSPOSED``; s are rows in memory.
+
+    Also returns a tile ``[BLOCK_M, BLOCK_K]``, NaN in the rows in which s is not finite somewhere.
+    """
+    width = tl.cdiv(C, BLOCK_K) * BLOCK_K
+    spoilt = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)
+    for k0 in tl.range(0, C, BLOCK_K, num_stages=STAGES):
         k = k0 + tl.arange(0, BLOCK_K)
         s = tl.load(from_ptr + rows + k[None, :], mask=here & (k < C)[None, :], other=0.0)
         if TRANSPOSED:  # contiguous in k, then turned: int8 would be read byte by byte
-            r = tl.trans(tl.load(r_ptr + n[:, None] * BLOCK_N + k[None, :]))
+            r = tl.trans(tl.load(r_ptr + n[:, None] * width + k[None, :]))
         else:
-            r = tl.load(r_ptr + k[:, None] * BLOCK_N + n[None, :])
+            r = tl.load(r_ptr + k[:, None] * width + n[None, :])
         total = add_product(operand_of(s, DOT), r, total, DOT)
-    return total
+        spoilt += s - s
+    return total, spoilt
 
 
 @jit

@@ -136,12 +136,13 @@ def test_sizes_equal_oracle(neurons, batch, device):
 
 
 @pytest.mark.skipif(BACKEND != "interpret", reason="the forms of the GPU run in the interpreter")
-@pytest.mark.parametrize("form", ["STREAMED", "OUTSIDE"])
+@pytest.mark.parametrize("form", ["SPLIT", "OUTSIDE"])
 @pytest.mark.parametrize("name", ["cuba", "adrf"])
 def test_forms_equal_oracle(name, form, monkeypatch):
+    """Of 70 neurons, which are those of two programs."""
     monkeypatch.setattr(recurrent_triton, "_form", lambda *_sizes: getattr(recurrent_triton, form))
-    for variant in ("state", "full", "bounded"):
-        assert_equals_oracle(Layer(name, neurons=35, **VARIANTS[variant]))
+    for variant in ("state", "full", "bounded", "lava_dl"):
+        assert_equals_oracle(Layer(name, neurons=70, steps=7, coarse=4.0, **VARIANTS[variant]))
     for value in (math.nan, math.inf, -3e5):
         assert_equals_oracle(spoilt(name, value, gradient="full"), equal_nan=True)
 
@@ -310,13 +311,16 @@ def test_backward_of_256_neurons_stays_where_there_is_room(
     assert used.shared <= recurrent_triton._ROOM
 
 
-def test_layers_beyond_a_program_step_outside():
-    layer = Layer("cuba", 520, 2, 3)
-    recorded = recurrent_launches(lambda: layer.call(recurrent))
-    assert len(recorded) == 3, "one launch a step"
-    assert used_form(recorded[0]) == 0
-    assert used_form(recurrent_launches(lambda: Layer("cuba", 300, 2, 3).call(recurrent))[0]) == 2
-    assert used_form(recurrent_launches(lambda: Layer("cuba", 256, 2, 3).call(recurrent))[0]) == 1
+def test_layers_beyond_a_program_take_a_launch_a_step():
+    for neurons, options, form, launches in (
+        (256, {}, recurrent_triton.RESIDENT, 2),
+        (257, {}, recurrent_triton.SPLIT, 3),
+        (1040, {}, recurrent_triton.SPLIT, 3),
+        (65, {"quantum": 0.0}, recurrent_triton.OUTSIDE, 3),
+    ):
+        layer = Layer("cuba", neurons, 2, 3, **options)
+        recorded = recurrent_launches(lambda layer=layer: layer.call(recurrent))
+        assert [used_form(one) for one in recorded] == [form.value] * launches
 
 
 def used_form(launch):
