@@ -1,8 +1,9 @@
 """Recurrent layers as Triton kernels. Equations and step functions: recurrent_steps.py.
 
-A program owns 16 samples. Where R is RESIDENT it owns all neurons of a layer as well, and walks over
-time with the feedback product inside its loop, so nothing crosses programs. Else a launch is one
-step, ``start``, and the neurons are split over programs: a step reads what the launch before wrote.
+A program owns 16 samples. Where R is RESIDENT it owns all neurons of a layer as well, and walks
+over time with the feedback product inside its loop, so nothing crosses programs. Else a launch is
+one step, ``start``, and the neurons are split over programs. In a layer that is SPLIT a step
+multiplies what those of the launch before have sent; two places for that take turns.
 recurrent_triton.py says where R is, and launches.
 
 To pyright ``tl.constexpr`` is a class; where a constant is assigned to a name of that type, which
@@ -34,14 +35,17 @@ from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, sl
 from .recurrent_tiles import (
     RESIDENT,
     SPLIT,
-    add_from_memory,
     add_product,
+    add_sent,
     bound_of_inputs,
     first_state,
     largest_of_pairs,
     load_feedback,
     lost_samples,
+    no_number_below,
     operand_of,
+    send,
+    sent_width,
     store_state,
     store_tile,
     tile_of_zeros,
@@ -55,8 +59,8 @@ _WATCHED = tl.constexpr(128)
 
 @jit
 def _recurrent_fwd_walk(
-    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, start, N, T, C,
-    flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
+    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, sent_ptr, quantum, start,
+    N, T, C, flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Walk over the steps; return 1 if a state may not have fitted (fixed_point.py), else 0."""
@@ -88,26 +92,53 @@ def _recurrent_fwd_walk(
     some = (n < C)[None, :]
     k_a = tl.load(decay_ptrs[0] + decay_at, mask=some, other=0.0)
     k_b = tl.load(decay_ptrs[1] + decay_at, mask=some, other=0.0)
+    a = tl.load(first_ptrs[0] + j, mask=live, other=0)
+    b = tl.load(first_ptrs[1] + j, mask=live, other=0)
+    k_c, k_d, c, d = k_a, k_a, a, a
+    if ADAPT:
+        k_c = tl.load(decay_ptrs[2] + decay_at, mask=some, other=0.0)
+        k_d = tl.load(decay_ptrs[3] + decay_at, mask=some, other=0.0)
+        c = tl.load(first_ptrs[2] + j, mask=live, other=0)
+        d = tl.load(first_ptrs[3] + j, mask=live, other=0)
+    s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
+    if FORM == SPLIT:  # in one step: all loads are on their way, then the products, then the rest
+        z = tl.load(z_ptr + base + at + start * C, mask=live, other=0.0)
+        z_im = z
+        if COMPLEX:
+            z_im = tl.load(ptrs[1] + base + at + start * C, mask=live, other=0.0)
+        width = sent_width(C)
+        plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
+        own = first.to(tl.int64) * width
+        read_ptr = sent_ptr + (start % 2 * plane + own)
+        send_ptr = sent_ptr + ((1 - start % 2) * plane + own)
+        if r_ptr is not None:
+            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
+            fed, least = add_sent(
+                fed, read_ptr, plane, r_ptr, n, C, DOT, True, BLOCK_M, BLOCK_K, STAGES
+            )
+            z += fed.to(tl.float32) * quantum + no_number_below(least, LOST)
+        if r_im_ptr is not None:
+            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
+            fed, least = add_sent(
+                fed, read_ptr, plane, r_im_ptr, n, C, DOT, True, BLOCK_M, BLOCK_K, STAGES
+            )
+            z_im += fed.to(tl.float32) * quantum + no_number_below(least, LOST)
     rest = rest_of(k_a, k_b)
     if COMPLEX:
         k_a, k_b = multiplier_of(k_a), multiplier_of(k_b)
     else:
         k_a, k_b = keep_of(k_a), keep_of(k_b)
-    k_c, k_d = k_a, k_a
     reach = limit_reach(theta)
     if ADAPT:
-        k_c = tl.load(decay_ptrs[2] + decay_at, mask=some, other=0.0)
-        k_d = tl.load(decay_ptrs[3] + decay_at, mask=some, other=0.0)
         rest += rest_of(k_c, k_d)
         k_c, k_d = keep_of(k_c), keep_of(k_d)
     rest = tl.broadcast_to(rest, [BLOCK_M, BLOCK_N])
-    a, a0 = first_state(first_ptrs[0], j, live, rest, scale, RULE)
-    b, b0 = first_state(first_ptrs[1], j, live, rest, scale, RULE)
+    a, a0 = first_state(a, rest, scale, RULE)
+    b, b0 = first_state(b, rest, scale, RULE)
     top = larger(both(a0, b0), rest + after_spike(theta, scale))
-    c, d = a, a
+    c, c0 = first_state(c, rest, scale, RULE)
+    d, d0 = first_state(d, rest, scale, RULE)
     if ADAPT:
-        c, c0 = first_state(first_ptrs[2], j, live, rest, scale, RULE)
-        d, d0 = first_state(first_ptrs[3], j, live, rest, scale, RULE)
         reach = threshold_reach(c0, d0, theta, step, k_c, k_d, scale, T)
     top = larger(larger(top, rest + one_unit(scale)), calm_or_infinite(reach))
     if RULE != PLAIN and FORM == RESIDENT and not WATCH:
@@ -124,7 +155,6 @@ def _recurrent_fwd_walk(
     top = largest_of_pairs(top)
     if RULE and count_ptr is not None:
         lost_steps = tl.load(count_ptr + j, mask=live, other=0)
-    s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
     lost = lost_samples(s_out, LOST)
     last = operand_of(s_out, DOT)
     if FORM == RESIDENT:
@@ -133,41 +163,28 @@ def _recurrent_fwd_walk(
             r = tl.trans(load_feedback(r_ptr, BLOCK_N))
         if r_im_ptr is not None:
             r_im = tl.trans(load_feedback(r_im_ptr, BLOCK_N))
-    if begin == 0:
-        if lag > 0:
-            store_tile(spike_ptr, base + at, tile_of_zeros(BLOCK_M, BLOCK_N, "float32"), live)
+    if lag > 0 and begin == 0:
+        store_tile(spike_ptr, base + at, tile_of_zeros(BLOCK_M, BLOCK_N, "float32"), live)
     for t in tl.range(begin, begin + steps, num_stages=AHEAD):
         row = at + t * C
-        x = tl.load(z_ptr + base + row, mask=live, other=0.0)
-        x_im = x
-        if COMPLEX:
-            x_im = tl.load(ptrs[1] + base + row, mask=live, other=0.0)
-        rows = m[:, None] * (T * C) + (t - 1 + lag) * C
-        before = here & (m[:, None] * 0 + t > 0)
-        if r_ptr is not None:
-            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
-            if FORM == RESIDENT:
-                fed = add_product(last, r, fed, DOT)
-            else:
-                fed, spoilt = add_from_memory(
-                    fed, spike_ptr + base, rows, before, r_ptr, n, C, DOT, True,
-                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
-                lost = lost_samples(spoilt, LOST)
-            x += fed.to(tl.float32) * quantum
-            if LOST:
-                x += lost
-        if r_im_ptr is not None:
-            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
-            if FORM == RESIDENT:
-                fed = add_product(last, r_im, fed, DOT)
-            else:
-                fed, spoilt = add_from_memory(
-                    fed, spike_ptr + base, rows, before, r_im_ptr, n, C, DOT, True,
-                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
-                lost = lost_samples(spoilt, LOST)
-            x_im += fed.to(tl.float32) * quantum
-            if LOST:
-                x_im += lost
+        if FORM == SPLIT:
+            x, x_im = z, z_im
+        else:
+            x = tl.load(z_ptr + base + row, mask=live, other=0.0)
+            x_im = x
+            if COMPLEX:
+                x_im = tl.load(ptrs[1] + base + row, mask=live, other=0.0)
+        if FORM == RESIDENT:
+            if r_ptr is not None:
+                fed = add_product(last, r, tile_of_zeros(BLOCK_M, BLOCK_N, DOT), DOT)
+                x += fed.to(tl.float32) * quantum
+                if LOST:
+                    x += lost
+            if r_im_ptr is not None:
+                fed = add_product(last, r_im, tile_of_zeros(BLOCK_M, BLOCK_N, DOT), DOT)
+                x_im += fed.to(tl.float32) * quantum
+                if LOST:
+                    x_im += lost
         x, x_im = x + bias, x_im + bias_im
         if RULE == PLAIN and WATCH:
             top = larger(top, largest_of_pairs(x))
@@ -187,6 +204,8 @@ def _recurrent_fwd_walk(
         s_out = spike_value(s, tested, scale, GRADED, EXACT, RULE)
         lost = lost_samples(s_out, LOST)
         last = operand_of(s_out, DOT)
+        if FORM == SPLIT:
+            send(send_ptr, plane, m[:, None] * width + n[None, :], s_out, live, DOT)
         store_tile(spike_ptr, base + (row + lag * C), s_out, live & (m[:, None] * 0 + t + lag < T))
         if row_ptrs[2] is not None:
             f_re, f = slopes(
@@ -229,6 +248,7 @@ def _recurrent_fwd_kernel(
     count_ptr,  # [N, C] int32, in and out, or None: steps that did not fit
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
     mark_ptr,  # [programs] int32: whether a state may not have fitted; None: care in any case
+    sent_ptr,  # [2, samples, neurons] of type DOT, both filled up with zeros, or None: spikes
     quantum,
     start,  # step of this launch; None: all of them
     N, T, C,
@@ -251,13 +271,20 @@ def _recurrent_fwd_kernel(
         wanted = tl.load(mark_ptr + tl.program_id(0))
     if wanted != 0:
         beyond = _recurrent_fwd_walk(
-            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, start,
-            N, T, C, flags, RULE, FORM, DOT, BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
+            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, sent_ptr,
+            quantum, start, N, T, C, flags, RULE, FORM, DOT,
+            BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
         if RULE == PLAIN:
             tl.store(mark_ptr + tl.program_id(0), beyond)
 
 
 _recurrent_fwd_kernel.registers_of = {256: 176}  # without a limit some forms take more to no end
+
+
+@jit
+def _decays_of(ptr, n, per, C):
+    """Load the decays of neurons, in a row."""
+    return tl.load(ptr + (n // per)[None, :], mask=(n < C)[None, :], other=0.0)
 
 
 @jit
@@ -270,6 +297,7 @@ def _recurrent_bwd_kernel(
     gx_ptr, gx_im_ptr,  # [N, T, C] float32, out; the second for resonators
     partial_a_ptr, partial_b_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
     carry_a_ptr, carry_b_ptr,  # [N, C] float32, in and out, or None: gradients of the states
+    sent_ptr,  # [parts, 2, 3, samples, neurons] of type DOT, filled up, or None: g_x as terms
     room_ptr,  # [C] float32, or None where feedback is not limited
     per, lag,
     start,  # step of this launch, the last one is 0; None: all of them
@@ -292,13 +320,9 @@ def _recurrent_bwd_kernel(
     base = first.to(tl.int64) * T * C
     at = m[:, None] * (T * C) + n[None, :]
     j = (first + m)[:, None] * C + n[None, :]
-    if FULL:
-        k_a = tl.load(decay_a_ptr + (n // per)[None, :], mask=(n < C)[None, :], other=0.0)
-        k_b = tl.load(decay_b_ptr + (n // per)[None, :], mask=(n < C)[None, :], other=0.0)
-        if COMPLEX:
-            k_a, k_b = fraction_of(multiplier_of(k_a)), fraction_of(multiplier_of(k_b))
-        else:
-            k_a, k_b = fraction_of(keep_of(k_a)), fraction_of(keep_of(k_b))
+    if FULL and FORM == RESIDENT:
+        k_a = _decays_of(decay_a_ptr, n, per, C)
+        k_b = _decays_of(decay_b_ptr, n, per, C)
     if room_ptr is not None:
         room = tl.load(room_ptr + n[None, :], mask=(n < C)[None, :], other=1.0)
     zero = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
@@ -319,28 +343,37 @@ def _recurrent_bwd_kernel(
     for back in tl.range(begin, begin + steps, num_stages=AHEAD):
         t = T - 1 - back
         row = at + t * C
-        if FORM == SPLIT:
-            rows = m[:, None] * (T * C) + (t + 1) * C
-            after = here & (m[:, None] * 0 + back > 0)
-            if r_ptr is not None:
-                fed, _ = add_from_memory(
-                    fed, gx_ptr + base, rows, after, r_ptr, n, C, DOT, False,
-                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
-            if r_im_ptr is not None:
-                fed, _ = add_from_memory(
-                    fed, gx_im_ptr + base, rows, after, r_im_ptr, n, C, DOT, False,
-                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
+        if FULL and FORM == SPLIT:  # here, or what is made of them would be waited for at once
+            k_a = _decays_of(decay_a_ptr, n, per, C)
+            k_b = _decays_of(decay_b_ptr, n, per, C)
         f = tl.load(slope_ptr + base + row, mask=live, other=0.0)
         f_re = zero
         if PHASE:
             f_re = tl.load(slope_re_ptr + base + row, mask=live, other=0.0)
         late = live & (m[:, None] * 0 + t + lag < T)
-        if room_ptr is not None:
-            fed = limited(fed, tl.abs(f_re) + tl.abs(f), room)
-        g = fed + tl.load(g_ptr + base + (row + lag * C), mask=late, other=0.0)
-        if partial_a_ptr is not None:  # g_a and g_b still belong to the step after
+        g = tl.load(g_ptr + base + (row + lag * C), mask=late, other=0.0)
+        if partial_a_ptr is not None:
             y_a = tl.load(series_a_ptr + base + row, mask=live, other=0.0)
             y_b = tl.load(series_b_ptr + base + row, mask=live, other=0.0)
+        if FORM == SPLIT:
+            width = sent_width(C)
+            plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
+            own = first.to(tl.int64) * width
+            read_ptr = sent_ptr + (back % 2 * 3 * plane + own)
+            send_ptr = sent_ptr + ((1 - back % 2) * 3 * plane + own)
+            if r_ptr is not None:
+                fed, _ = add_sent(
+                    fed, read_ptr, plane, r_ptr, n, C, DOT, False, BLOCK_M, BLOCK_K, STAGES
+                )
+            if r_im_ptr is not None:
+                fed, _ = add_sent(
+                    fed, read_ptr + 6 * plane, plane, r_im_ptr, n, C, DOT, False,
+                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
+            fed = tl.where(m[:, None] * 0 + back > 0, fed, 0.0)
+        if room_ptr is not None:
+            fed = limited(fed, tl.abs(f_re) + tl.abs(f), room)
+        g += fed
+        if partial_a_ptr is not None:  # g_a and g_b still belong to the step after
             if COMPLEX:
                 p_a += g_b * y_a - g_a * y_b
                 p_b += g_a * y_a + g_b * y_b
@@ -352,15 +385,23 @@ def _recurrent_bwd_kernel(
             if not PHASE:  # nothing, but where the gradient is not a number
                 gx = less_itself(gx_im)
             if FULL:
-                g_a, g_b = rotate_bwd(g_a, g_b, k_a, k_b, gx, gx_im)
+                rate_a, rate_b = fraction_of(multiplier_of(k_a)), fraction_of(multiplier_of(k_b))
+                g_a, g_b = rotate_bwd(g_a, g_b, rate_a, rate_b, gx, gx_im)
                 gx, gx_im = g_a, g_b
             store_tile(gx_im_ptr, base + row, gx_im, live)
         else:
             gx = f * g
             if FULL:
-                g_a, g_b = cuba_step_dynamics_bwd(g_a, g_b, gx, 0.0, k_a, k_b)
+                rate_a, rate_b = fraction_of(keep_of(k_a)), fraction_of(keep_of(k_b))
+                g_a, g_b = cuba_step_dynamics_bwd(g_a, g_b, gx, 0.0, rate_a, rate_b)
                 gx = g_b
         store_tile(gx_ptr, base + row, gx, live)
+        if FORM == SPLIT:
+            sent_at = m[:, None] * width + n[None, :]
+            if r_ptr is not None:
+                send(send_ptr, plane, sent_at, gx, live, DOT)
+            if r_im_ptr is not None:
+                send(send_ptr + 6 * plane, plane, sent_at, gx_im, live, DOT)
         fed = zero
         if FORM == RESIDENT:
             if r_ptr is not None:

@@ -20,14 +20,13 @@ from lapilli.kernels.numbers.language import BACKEND, tl
 from torch import Tensor
 
 from .recurrent_kernels import _recurrent_bwd_kernel, _recurrent_fwd_kernel
-from .recurrent_tiles import OUTSIDE, RESIDENT, SPLIT
+from .recurrent_tiles import OUTSIDE, RESIDENT, SPLIT, WIDTH
 
 SAMPLES = 16  # of a program: the least that a tensor core multiplies
 LARGEST = 1 << 15  # neurons of a layer that is SPLIT: offsets in R are int32
 
 # neurons of a program, inputs of a block of R, blocks that are on their way, threads
-_SPLIT = {torch.int8: (64, 128, 3, 128), torch.bfloat16: (64, 64, 3, 128)}
-_WIDTH = 128  # neurons to a multiple of which R of such a layer is filled up
+_SPLIT = {torch.int8: (64, 128, 4, 256), torch.bfloat16: (64, 64, 4, 256)}
 _BLOCK_K = 32  # inputs of R that the other forms read at once
 
 # neurons (twice as many where two parts have feedback) whose R stays on the chip
@@ -78,14 +77,18 @@ def _block(neurons: int) -> int:
     return max(_BLOCK_K, 1 << (neurons - 1).bit_length())
 
 
+def _whole(size: int, multiple: int) -> int:
+    """Return the least multiple that is not below a size."""
+    return -(-size // multiple) * multiple
+
+
 def _filled(
     r: Tensor | None, quantum: float, operand: torch.dtype, form: tl.constexpr
 ) -> Tensor | None:  # fmt: skip
     """Return R as multiples of ``quantum``, filled up with zeros, in the type of the product."""
     if r is None:
         return None
-    size = -(-len(r) // _WIDTH) * _WIDTH if form is SPLIT else _block(len(r))
-    missing = size - len(r)
+    missing = (_whole(len(r), WIDTH.value) if form is SPLIT else _block(len(r))) - len(r)
     r = torch.nn.functional.pad(r if quantum == 1 else (r / quantum).round(), (0, missing) * 2)
     return r.to(operand)
 
@@ -94,7 +97,7 @@ def _launcher(
     kernel: Any, sizes: tuple[int, int, int], flags: tuple[Any, ...], form: tl.constexpr,
     operand: torch.dtype,
 ) -> Callable[..., None]:  # fmt: skip
-    """Return what launches a kernel on blocks that fit the sizes ``N, T, C``, its last arguments."""
+    """Return what launches a kernel on blocks that fit ``N, T, C``, its last arguments."""
     N, T, C = sizes
     if SAMPLES * T * C >= 2**31:
         raise ValueError(
@@ -107,13 +110,13 @@ def _launcher(
         block, block_k, stages, threads = _SPLIT.get(operand, _SPLIT[torch.int8])
     else:
         block = 128 if form is OUTSIDE else _block(C)
-        # inputs of the next steps are on their way, where R leaves room; None: the compiler's choice
+        # inputs of the next steps are on their way, where R leaves room; None: as the compiler will
         stages = 3 if block <= 128 and not flags[0] else None
         threads = 512 if block > 128 else 256
         if form is RESIDENT and block > 128 and operand == torch.bfloat16:
             stages, threads = 1, 256  # no room, and a product in three parts wants registers
     constants = (*flags, form.value, _TYPES[operand], SAMPLES, block, block_k, stages)
-    grid = -(-N // SAMPLES), -(-C // block)
+    grid = _whole(N, SAMPLES) // SAMPLES, _whole(C, block) // block
     return lambda *args: launch(kernel, grid, (*args, N, T, C), constants, threads)
 
 
@@ -134,13 +137,6 @@ def forward(
     if form is OUTSIDE:
         _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags)
         return
-    if form is SPLIT and has_spikes:  # the kernel reads back what it wrote, nothing earlier
-        spikes, z_im = state[-1], z[1]
-        assert spikes is not None
-        z = (
-            _with_first(z[0], spikes, feedback[0]),
-            None if z_im is None else _with_first(z_im, spikes, feedback[1]),
-        )
     if operand == torch.int8:  # has no NaN and no infinity: their neurons are NaN from the start
         spoilt = [(r - r).sum(1) for r in feedback if r is not None]
         first, *others = state
@@ -149,9 +145,16 @@ def forward(
     quantum = quantum if operand == torch.int8 else 1.0
     codes = [_filled(r, quantum, operand, form) for r in feedback]
     if form is SPLIT:
+        sent = _places((2,), z[0], operand)
+        if has_spikes:
+            spikes = state[-1]
+            assert spikes is not None
+            if operand == torch.int8:
+                spikes = torch.where(spikes - spikes == 0, spikes, -1.0)  # as kernels send NaN
+            sent[0, :N, :C] = spikes
         run = _launcher(_recurrent_fwd_kernel, (N, T, C), (*flags, flags[-1]), form, operand)
         for t, first, then in _states_of_steps(state, last, T):
-            run(*z, *codes, *rows, *decays, *first, *then, count, *numbers, None, quantum, t)
+            run(*z, *codes, *rows, *decays, *first, *then, count, *numbers, None, sent, quantum, t)
         return
     marks = z[0].new_empty(-(-N // SAMPLES), dtype=torch.int32)
     outs = (*rows, *decays, *state, *last, count)
@@ -159,7 +162,13 @@ def forward(
     # where it is not wanted
     for rule in (PLAIN.value, flags[-1]):
         run = _launcher(_recurrent_fwd_kernel, (N, T, C), (*flags, rule), form, operand)
-        run(*z, *codes, *outs, *numbers, marks, quantum, None)
+        run(*z, *codes, *outs, *numbers, marks, None, quantum, None)
+
+
+def _places(kinds: tuple[int, ...], rows: Tensor, operand: torch.dtype) -> Tensor:
+    """Return zeros where programs send each other a step of ``rows``, filled up."""
+    N, _, C = rows.shape
+    return rows.new_zeros(*kinds, _whole(N, SAMPLES), _whole(C, WIDTH.value), dtype=operand)
 
 
 def _states_of_steps(
@@ -174,22 +183,10 @@ def _states_of_steps(
         yield t, first, then
 
 
-def _with_first(z: Tensor, spikes: Tensor, r: Tensor | None) -> Tensor:
-    """Add the feedback of earlier spikes, if there is any, to the first step of a copy of ``z``."""
-    if r is None:
-        return z
-    z = z.clone()
-    z[:, 0].addmm_(spikes, r.t())
-    return z
-
-
 def _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags):
     """Run one product and one launch a step, with integer states from one launch to the next."""
     N, T, C = z[0].shape
-    run = _launcher(
-        _recurrent_fwd_kernel, (N, T, C), (*flags, flags[-1]), OUTSIDE, torch.float32
-    )
-    spikes = rows[0]
+    run = _launcher(_recurrent_fwd_kernel, (N, T, C), (*flags, flags[-1]), OUTSIDE, torch.float32)
     x = [part if r is None else torch.empty_like(part) for part, r in zip(z, feedback, strict=True)]
     before = state[-1]
     for t, first, then in _states_of_steps(state, last, T):
@@ -197,7 +194,7 @@ def _forward_outside(z, feedback, rows, decays, state, last, count, numbers, fla
             if r is not None:
                 torch.addmm(part[:, t], before, r.t(), out=total[:, t])
         then = [*then[:-1], last[-1]]  # the spikes of this step
-        run(*x, None, None, *rows, *decays, *first, *then, count, *numbers, None, 1.0, t)
+        run(*x, None, None, *rows, *decays, *first, *then, count, *numbers, None, None, 1.0, t)
         before = last[-1]
 
 
@@ -217,12 +214,16 @@ def backward(
         return False
     square = [_filled(r, 1.0, operand, form) for r in feedback]
     none = (None, None)
-    carry = (torch.empty_like(g[:, 0]), torch.empty_like(g[:, 0])) if form is SPLIT and full else none
+    carry, sent = none, None
+    if form is SPLIT:
+        sent = _places((len(square), 2, 3), g, operand)
+        if full:
+            carry = g.new_empty(N, C), g.new_empty(N, C)
     run = _launcher(_recurrent_bwd_kernel, (N, T, C), (turns, phase, full), form, operand)
     for step in range(T) if form is SPLIT else (None,):
         run(
             g, *(square if turns else (*square, None)), *(slope if phase else (None, *slope)),
             *(series or none), *decays, *(gx if turns else (*gx, None)), *(partials or none),
-            *carry, room, C // decays[0].numel(), int(shift), step,
+            *carry, sent, room, C // decays[0].numel(), int(shift), step,
         )  # fmt: skip
     return True

@@ -3,8 +3,8 @@
 With several chunks in flight (rows.py) a load of a later step is under way before the stores of
 this one. The compiler does not know whether two tensors overlap, so the proof reads what it made:
 the tensors that asynchronous copies read from, and those that stores write to, have none in common,
-and those of a launch lie apart. Recurrent layers that are split over programs read back what the launch
-before has written: of that tensor all copies have arrived before the next store.
+and those of a launch lie apart. Recurrent layers that are split over programs read what the launch
+before has sent, and send as much: of that tensor all copies have arrived before the next store.
 """
 
 import re
