@@ -41,8 +41,8 @@ from .recurrent_tiles import (
     first_state,
     largest_of_pairs,
     load_feedback,
+    lost_below,
     lost_samples,
-    no_number_below,
     operand_of,
     send,
     sent_width,
@@ -116,13 +116,13 @@ def _recurrent_fwd_walk(
             fed, least = add_sent(
                 fed, read_ptr, plane, r_ptr, n, C, DOT, True, BLOCK_M, BLOCK_K, STAGES
             )
-            z += fed.to(tl.float32) * quantum + no_number_below(least, LOST)
+            z += fed.to(tl.float32) * quantum + lost_below(least, LOST)
         if r_im_ptr is not None:
             fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
             fed, least = add_sent(
                 fed, read_ptr, plane, r_im_ptr, n, C, DOT, True, BLOCK_M, BLOCK_K, STAGES
             )
-            z_im += fed.to(tl.float32) * quantum + no_number_below(least, LOST)
+            z_im += fed.to(tl.float32) * quantum + lost_below(least, LOST)
     rest = rest_of(k_a, k_b)
     if COMPLEX:
         k_a, k_b = multiplier_of(k_a), multiplier_of(k_b)

@@ -46,10 +46,10 @@ def send(sent_ptr, plane, at, x, live, DOT: tl.constexpr):
 
 
 @jit
-def no_number_below(least, LOST: tl.constexpr):
+def lost_below(least, LOST: tl.constexpr):
     """Return NaN for each sample whose least spike is below 0, see ``send``; 0 unless ``LOST``."""
     if LOST:
-        return tl.where(least < 0.0, float("nan"), 0.0)[:, None]
+        return tl.where(least < 0, float("nan"), 0.0)[:, None]
     else:
         return 0.0
 
@@ -61,12 +61,12 @@ def add_sent(
 ):  # fmt: skip
     """Add the columns ``n`` of s R, or of s R^T with ``TRANSPOSED``; s is what was sent.
 
-    Also returns the least entry of each row of s.
+    Also returns the least entry of each row of s, of int8, and at most 0.
     """
     TERMS: tl.constexpr = 3 if DOT == "bfloat16" else 1  # pyright: ignore[reportAssignmentType]
     width = sent_width(C)
     m = tl.arange(0, BLOCK_M)[:, None] * width
-    least = tl.zeros([BLOCK_M], tl.float32)
+    least = tl.zeros([BLOCK_M], tl.int32)
     for k0 in tl.range(0, C, BLOCK_K, num_stages=STAGES):
         k = k0 + tl.arange(0, BLOCK_K)
         if TRANSPOSED:  # contiguous in k, then turned: int8 would be read byte by byte
@@ -77,8 +77,10 @@ def add_sent(
             s = tl.load(sent_ptr + part * plane + m + k[None, :])
             total = add_term(s, r, total, DOT)
             if DOT == "int8":
-                least = tl.minimum(least, tl.min(s, 1).to(tl.float32))
-    return total, least
+                least = tl.minimum(least, tl.min(s.to(tl.int32), 1))
+    # the sum of one number: or the compiler brings all that was loaded before, tile by tile, to
+    # where tensor cores leave this one
+    return tl.sum(total[:, :, None], 2), least
 
 
 @jit
