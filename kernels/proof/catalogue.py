@@ -95,6 +95,7 @@ class Entry:
     chunk: float  # steps that a pass of the main loop advances
     bytes: float  # of the launch's tensors, a neuron-step
     products: int = 0  # multiply-adds of matrix units, of a program in a pass
+    is_step: bool = False  # whether a launch is one step: a pass is all of it
 
     def __str__(self) -> str:
         return f"{self.name}, {self.mode}"
@@ -248,7 +249,7 @@ def _layer_uses(layer: Layer) -> Iterator[Entry]:
         yield Entry(
             f"recurrent {layer.name}", mode, launch, layer.neurons, steps, lanes, chunk=1,
             bytes=_bytes(launch, batch, steps) / (batch * layer.neurons * steps),
-            products=multiplied,
+            products=multiplied, is_step=form == SPLIT.value,
         )  # fmt: skip
 
 
