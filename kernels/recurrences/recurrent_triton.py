@@ -42,7 +42,7 @@ def _form(
     neurons: int, parts: int, operand: torch.dtype, device: torch.device
 ) -> tl.constexpr:  # fmt: skip
     """Choose where the feedback of so many parts is."""
-    roomy = operand == torch.bfloat16 and parts == 1 and _shared_memory(device) >= _ROOM
+    roomy = operand == torch.bfloat16 and _shared_memory(device) >= _ROOM
     if neurons * parts <= (256 if roomy else _RESIDENT[operand]):
         return RESIDENT
     return SPLIT if operand != torch.float32 and neurons <= LARGEST else OUTSIDE

@@ -353,15 +353,18 @@ def test_layers_are_split_without_spills(name, gradient, target, note_kernel):
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("gradient", ["lava-dl", "full"])
-def test_backward_of_256_neurons_stays_where_there_is_room(
-    target, gradient, monkeypatch, note_kernel
+@pytest.mark.parametrize(
+    ("name", "neurons"), [("cuba", 256), pytest.param("adrf", 128, marks=pytest.mark.slow)]
+)
+def test_backward_stays_where_there_is_room(
+    name, neurons, target, gradient, monkeypatch, note_kernel
 ):
     monkeypatch.setattr(recurrent_triton, "_shared_memory", lambda device: 163 << 10)
-    layer = Layer("cuba", 256, 16, 3, gradient=gradient, shift=True)
+    layer = Layer(name, neurons, 16, 3, gradient=gradient, shift=True)
     _, _, launch = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
     assert used_form(launch) == 1
     used = resources(compile_launch(launch, target))
-    note_kernel(launch.kernel.__name__, "cuba 256, room", target, used)
+    note_kernel(launch.kernel.__name__, f"{name} {neurons}, room", target, used)
     assert used.spills == 0
     assert used.shared <= recurrent_triton._ROOM
 
