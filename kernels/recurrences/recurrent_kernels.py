@@ -340,6 +340,12 @@ def _recurrent_bwd_kernel(
         if partial_a_ptr is not None:
             p_a = tl.load(partial_a_ptr + j, mask=behind, other=0.0)
             p_b = tl.load(partial_b_ptr + j, mask=behind, other=0.0)
+        width = sent_width(C)
+        plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
+        own = first.to(tl.int64) * width
+        read_ptr = sent_ptr + (begin % 2 * 3 * plane + own)
+        send_ptr = sent_ptr + ((1 - begin % 2) * 3 * plane + own)
+        im = 6 * plane  # from the terms of the real part to those of the imaginary one
     for back in tl.range(begin, begin + steps, num_stages=AHEAD):
         t = T - 1 - back
         row = at + t * C
@@ -356,18 +362,13 @@ def _recurrent_bwd_kernel(
             y_a = tl.load(series_a_ptr + base + row, mask=live, other=0.0)
             y_b = tl.load(series_b_ptr + base + row, mask=live, other=0.0)
         if FORM == SPLIT:
-            width = sent_width(C)
-            plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
-            own = first.to(tl.int64) * width
-            read_ptr = sent_ptr + (back % 2 * 3 * plane + own)
-            send_ptr = sent_ptr + ((1 - back % 2) * 3 * plane + own)
             if r_ptr is not None:
                 fed, _ = add_sent(
                     fed, read_ptr, plane, r_ptr, n, C, DOT, False, BLOCK_M, BLOCK_K, STAGES
                 )
             if r_im_ptr is not None:
                 fed, _ = add_sent(
-                    fed, read_ptr + 6 * plane, plane, r_im_ptr, n, C, DOT, False,
+                    fed, read_ptr + im, plane, r_im_ptr, n, C, DOT, False,
                     BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
             fed = tl.where(m[:, None] * 0 + back > 0, fed, 0.0)
         if room_ptr is not None:
@@ -401,7 +402,7 @@ def _recurrent_bwd_kernel(
             if r_ptr is not None:
                 send(send_ptr, plane, sent_at, gx, live, DOT)
             if r_im_ptr is not None:
-                send(send_ptr + 6 * plane, plane, sent_at, gx_im, live, DOT)
+                send(send_ptr + im, plane, sent_at, gx_im, live, DOT)
         fed = zero
         if FORM == RESIDENT:
             if r_ptr is not None:

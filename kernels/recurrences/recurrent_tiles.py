@@ -73,8 +73,10 @@ def add_sent(
             r = tl.trans(tl.load(r_ptr + n[:, None] * width + k[None, :]))
         else:
             r = tl.load(r_ptr + k[:, None] * width + n[None, :])
-        for part in tl.static_range(TERMS):
-            s = tl.load(sent_ptr + part * plane + m + k[None, :])
+        term_ptr = sent_ptr
+        for _ in tl.static_range(TERMS):
+            s = tl.load(term_ptr + m + k[None, :])
+            term_ptr += plane
             total = add_term(s, r, total, DOT)
             if DOT == "int8":
                 least = tl.minimum(least, tl.min(s.to(tl.int32), 1))

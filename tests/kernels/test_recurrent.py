@@ -342,9 +342,13 @@ def test_layers_are_split_without_spills(name, gradient, target, note_kernel):
     if not can_compile(target):
         pytest.skip(f"this Triton cannot compile for {target} on its own")
     for launch in steps_of(name, 257, gradient, learn=gradient != "lava-dl").values():
-        used = resources(compile_launch(launch, target))
+        compiled = compile_launch(launch, target)
+        used = resources(compiled)
         note_kernel(launch.kernel.__name__, f"{name}, split, {gradient}", target, used)
-        assert used.spills == 0
+        if TARGETS[target].backend == "hip":  # scalar registers go to lanes of vector registers
+            assert re.search(r"\.vgpr_spill_count: +0\b", compiled.asm["amdgcn"])
+        else:
+            assert used.spills == 0
         assert used.registers <= (256 if TARGETS[target].backend == "hip" else 255)
         assert used.shared <= 64 << 10, "what the least of them has"
         assert used.doubles == 0
