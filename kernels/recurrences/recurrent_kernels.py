@@ -102,15 +102,15 @@ def _recurrent_fwd_walk(
         d = tl.load(first_ptrs[3] + j, mask=live, other=0)
     s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
     if FORM == SPLIT:  # in one step: all loads are on their way, then the products, then the rest
-        z = tl.load(z_ptr + base + at + start * C, mask=live, other=0.0)
+        z = tl.load(z_ptr + base + at + begin * C, mask=live, other=0.0)
         z_im = z
         if COMPLEX:
-            z_im = tl.load(ptrs[1] + base + at + start * C, mask=live, other=0.0)
+            z_im = tl.load(ptrs[1] + base + at + begin * C, mask=live, other=0.0)
         width = sent_width(C)
         plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
         own = first.to(tl.int64) * width
-        read_ptr = sent_ptr + (start % 2 * plane + own)
-        send_ptr = sent_ptr + ((1 - start % 2) * plane + own)
+        read_ptr = sent_ptr + (begin % 2 * plane + own)
+        send_ptr = sent_ptr + ((1 - begin % 2) * plane + own)
         if r_ptr is not None:
             fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
             fed, least = add_sent(
@@ -345,7 +345,8 @@ def _recurrent_bwd_kernel(
         own = first.to(tl.int64) * width
         read_ptr = sent_ptr + (begin % 2 * 3 * plane + own)
         send_ptr = sent_ptr + ((1 - begin % 2) * 3 * plane + own)
-        im = 6 * plane  # from the terms of the real part to those of the imaginary one
+        # of each part both places for three terms
+        read_im_ptr, send_im_ptr = read_ptr + 6 * plane, send_ptr + 6 * plane
     for back in tl.range(begin, begin + steps, num_stages=AHEAD):
         t = T - 1 - back
         row = at + t * C
@@ -368,7 +369,7 @@ def _recurrent_bwd_kernel(
                 )
             if r_im_ptr is not None:
                 fed, _ = add_sent(
-                    fed, read_ptr + im, plane, r_im_ptr, n, C, DOT, False,
+                    fed, read_im_ptr, plane, r_im_ptr, n, C, DOT, False,
                     BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
             fed = tl.where(m[:, None] * 0 + back > 0, fed, 0.0)
         if room_ptr is not None:
@@ -402,7 +403,7 @@ def _recurrent_bwd_kernel(
             if r_ptr is not None:
                 send(send_ptr, plane, sent_at, gx, live, DOT)
             if r_im_ptr is not None:
-                send(send_ptr + im, plane, sent_at, gx_im, live, DOT)
+                send(send_im_ptr, plane, sent_at, gx_im, live, DOT)
         fed = zero
         if FORM == RESIDENT:
             if r_ptr is not None:

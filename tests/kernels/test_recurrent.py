@@ -374,13 +374,13 @@ def test_backward_stays_where_there_is_room(
 
 
 def test_layers_beyond_a_program_take_a_launch_a_step():
-    for neurons, options, form, launches in (
-        (256, {}, recurrent_triton.RESIDENT, 2),
-        (257, {}, recurrent_triton.SPLIT, 3),
-        (1040, {}, recurrent_triton.SPLIT, 3),
-        (65, {"quantum": 0.0}, recurrent_triton.OUTSIDE, 3),
+    for neurons, quantum, form, launches in (
+        (256, 1 / 32, recurrent_triton.RESIDENT, 2),
+        (257, 1 / 32, recurrent_triton.SPLIT, 3),
+        (1040, 1 / 32, recurrent_triton.SPLIT, 3),
+        (65, None, recurrent_triton.OUTSIDE, 3),
     ):
-        layer = Layer("cuba", neurons, 2, 3, **options)
+        layer = Layer("cuba", neurons, 2, 3, quantum=quantum)
         recorded = recurrent_launches(lambda layer=layer: layer.call(recurrent))
         assert [used_form(one) for one in recorded] == [form.value] * launches
 
