@@ -92,12 +92,14 @@ def _recurrent_fwd_walk(
     some = (n < C)[None, :]
     k_a = tl.load(decay_ptrs[0] + decay_at, mask=some, other=0.0)
     k_b = tl.load(decay_ptrs[1] + decay_at, mask=some, other=0.0)
-    a = tl.load(first_ptrs[0] + j, mask=live, other=0)
-    b = tl.load(first_ptrs[1] + j, mask=live, other=0)
-    k_c, k_d, c, d = k_a, k_a, a, a
+    k_c, k_d = k_a, k_a
     if ADAPT:
         k_c = tl.load(decay_ptrs[2] + decay_at, mask=some, other=0.0)
         k_d = tl.load(decay_ptrs[3] + decay_at, mask=some, other=0.0)
+    a = tl.load(first_ptrs[0] + j, mask=live, other=0)
+    b = tl.load(first_ptrs[1] + j, mask=live, other=0)
+    c, d = a, a
+    if ADAPT:
         c = tl.load(first_ptrs[2] + j, mask=live, other=0)
         d = tl.load(first_ptrs[3] + j, mask=live, other=0)
     s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
