@@ -8,6 +8,8 @@ recurrent_triton.py says where R is, and launches.
 
 To pyright ``tl.constexpr`` is a class; where a constant is assigned to a name of that type, which
 Triton wants, it is told to look away.
+
+420 lines, since each kernel is one function in all its forms.
 """
 
 from lapilli.kernels.numbers.fixed_point import (
