@@ -21,7 +21,7 @@ if BACKEND == "interpret":
 # Sizes and other integers of kernels. Triton would compile a kernel again for each of them that is
 # 1 or a multiple of 16: for another batch size, number of steps or threshold.
 WHOLE_NUMBERS = (
-    "per", "per_bias", "words", "theta", "step", "limit", "lag", "steps", "N", "T", "C", "M",
+    "per", "per_bias", "words", "theta", "step", "limit", "lag", "start", "N", "T", "C", "M",
     "span", "from_c", "from_h", "from_w", "to_c", "to_h", "to_w", "margin_y", "margin_x",
 )  # fmt: skip
 

@@ -85,6 +85,7 @@ class Launch:
     constants: tuple[Any, ...]
     threads: int = BLOCK
     lanes: int | None = None  # of a kernel that walks over time, which has more constants
+    grid: tuple[int, ...] | None = None  # of programs, for the others
 
 
 def launches(call: Callable[[], Any]) -> list[Launch]:
@@ -129,7 +130,7 @@ def _direct(
     recorded: list[Launch] = []
 
     def record(kernel, grid, args, constants, threads=BLOCK):
-        recorded.append(Launch(kernel, args, constants, threads))
+        recorded.append(Launch(kernel, args, constants, threads, grid=grid))
 
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(launches, "launch", record))

@@ -14,6 +14,7 @@ from lapilli.kernels.executors.dispatch import FULL
 from lapilli.kernels.executors.layout import from_rows
 from lapilli.kernels.executors.rows import BLOCK, CHUNK
 from lapilli.kernels.recurrences.recurrent import recurrent
+from lapilli.kernels.recurrences.recurrent_tiles import SPLIT
 from lapilli.kernels.recurrences.recurrent_triton import SAMPLES
 from lapilli.kernels.synapses.bfloat16 import terms
 from lapilli.kernels.synapses.quantize import quantize_8bit
@@ -37,7 +38,7 @@ BATCH = 2
 
 @dataclass(frozen=True)
 class Layer:
-    """A recurrent layer whose spikes come back inside the kernel."""
+    """A recurrent layer whose feedback is multiplied inside the kernel."""
 
     name: str
     neurons: int
@@ -78,6 +79,7 @@ LAYERS = [
     Layer("rf_iz 128", 128),
     Layer("adrf 128", 128, phase=True),
     Layer("adrf_iz 128", 128),
+    Layer("adrf 512", 512, phase=True),
 ]
 
 
@@ -98,6 +100,7 @@ class Entry:
     chunk: float  # steps that a pass of the main loop advances
     bytes: float  # of the launch's tensors, a neuron-step
     products: int = 0  # multiply-adds of matrix units, of a program in a pass
+    is_step: bool = False  # whether a launch is one step: a pass is all of it
 
     def __str__(self) -> str:
         return f"{self.name}, {self.mode}"
@@ -231,21 +234,36 @@ def _convolution() -> Iterator[Entry]:
 
 
 def _layer_uses(layer: Layer) -> Iterator[Entry]:
+    """Of a layer that is split over programs, a launch is one step: the second is listed."""
     batch = BATCH * SAMPLES
-    for mode, launch in _modes(layer.call, recurrent_launches, True, layer.learns):
-        *_, operand, samples, block, _, _ = launch.constants
+
+    def record(call: Callable[[], Any]) -> list[Launch]:
+        return [x for x in recurrent_launches(call) if _argument(x, "start") in (None, 1)]
+
+    for mode, launch in _modes(layer.call, record, True, layer.learns):
+        *_, form, operand, samples, block, inner, _ = launch.constants
         types, _ = signature(launch, "sm_90")
         parts = len({"r_ptr", "r_im_ptr"} & types.keys())
+        multiplied = parts * (3 if operand == "bfloat16" else 1) * samples * block
+        if form == SPLIT.value:
+            steps, lanes = 1, samples * block
+            multiplied *= -(-layer.neurons // inner) * inner
+        else:
+            steps, lanes = STEPS, samples * layer.neurons
+            multiplied *= block
         yield Entry(
-            f"recurrent {layer.name}", mode, launch, layer.neurons, STEPS,
-            lanes=samples * layer.neurons,
-            chunk=1,
-            bytes=_bytes(launch, batch) / (batch * layer.neurons * STEPS),
-            products=parts * (3 if operand == "bfloat16" else 1) * samples * block**2,
+            f"recurrent {layer.name}", mode, launch, layer.neurons, steps, lanes, chunk=1,
+            bytes=_bytes(launch, batch, steps) / (batch * layer.neurons * steps),
+            products=multiplied, is_step=form == SPLIT.value,
         )  # fmt: skip
 
 
-def _bytes(launch: Launch, batch: int) -> int:
-    """Bytes of the tensors of a launch that grow with the batch, each once."""
+def _argument(launch: Launch, name: str) -> Any:
+    return dict(zip(launch.kernel.arg_names, launch.args, strict=False))[name]
+
+
+def _bytes(launch: Launch, batch: int, steps: int | None = None) -> int:
+    """Bytes of the tensors of a launch that grow with the batch, each once: of so many steps."""
     tensors = [a for a in launch.args if isinstance(a, Tensor) and a.shape[0] == batch]
-    return sum(a.numel() * a.element_size() for a in tensors)
+    parts = [a[:, :steps] if a.dim() == 3 else a for a in tensors]
+    return sum(a.numel() * a.element_size() for a in parts)

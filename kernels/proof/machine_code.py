@@ -122,7 +122,7 @@ class Code:
 
         return max(self.loops, key=size, default=None)
 
-    def passes(self, products: int) -> list[Instruction]:
+    def passes(self, products: int, whole: bool = False) -> list[Instruction]:
         """Return one pass in which matrix units multiply as often as they have to.
 
         Parameters
@@ -131,37 +131,43 @@ class Code:
             Multiply-adds of matrix instructions that a warp executes in a pass of the main loop,
             with loops inside of it; these settle how often the inner loops run, of which the
             compiler may have peeled a pass.
+        whole
+            A pass is all of the kernel, which has no loop over time.
 
         Raises
         ------
         ValueError
             If no number of passes gives so many.
         """
-        once, twice = (sum(i.products for i in self.one_pass(k)) for k in (1, 2))
+        once, twice = (sum(i.products for i in self.one_pass(k, whole)) for k in (1, 2))
         more, rest = divmod(products - once, (twice - once) or 1)
         if rest or more < 0 or (more and twice == once):
             raise ValueError(
                 f"a pass of the main loop has {once} matrix products, {twice - once} of them in "
                 f"inner loops; no number of passes gives {products}"
             )
-        return self.one_pass(1 + more)
+        return self.one_pass(1 + more, whole)
 
-    def one_pass(self, inner: int = 1) -> list[Instruction]:
+    def one_pass(self, inner: int = 1, whole: bool = False) -> list[Instruction]:
         """Return what a thread executes in one pass of the main loop, in order; all lanes live.
 
         Parameters
         ----------
         inner
             Passes of each loop inside the main loop.
+        whole
+            A pass is all of the kernel: branches go to its loops, until each has run.
 
         Returns
         -------
         list[Instruction]
             Of a kernel without loops, all that it executes.
         """
-        start = 0 if self.main is None else self.main
-        body = set(range(len(self.instructions))) if self.main is None else self.loops[start]
+        whole = whole or self.main is None
+        start = 0 if self.main is None or whole else self.main
+        body = set(range(len(self.instructions))) if whole else self.loops[start]
         inside = {k for k, b in self.loops.items() if k != start and b < body}
+        ahead = {k: self._ways_to(k) for k in inside} if whole else {}
         done: Counter[int] = Counter()
         trace, k = [], start
         while True:
@@ -175,9 +181,24 @@ class Code:
                     continue
                 done[again] = 0
                 ways.remove(again)
+                ahead.pop(again, None)
             if not ways or ways[0] == start:
                 return trace
-            k = ways[0]
+            k = next((j for j in ways for loop in ahead.values() if j in loop), ways[0])
+
+    def _ways_to(self, loop: int) -> set[int]:
+        """Return the instructions from which a loop can be reached."""
+        before: dict[int, list[int]] = {}
+        for k, ways in enumerate(self.successors):
+            for j in ways:
+                before.setdefault(j, []).append(k)
+        found, work = {loop}, [loop]
+        while work:
+            for j in before.get(work.pop(), ()):
+                if j not in found:
+                    found.add(j)
+                    work.append(j)
+        return found
 
 
 def read(compiled: Any) -> Code:

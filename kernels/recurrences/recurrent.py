@@ -2,7 +2,8 @@
 
 Equations and step functions: recurrent_steps.py. What runs them: recurrent_triton.py on a GPU, with
 the kernels of recurrent_kernels.py; on a CPU recurrent_numba.py forward and recurrent_dense.py
-backward, which GPUs take for large layers. The gradient of R is one matrix product over all steps.
+backward, which GPUs take for large layers whose weights are not quantised. The gradient of R is one
+matrix product over all steps.
 """
 
 from typing import Any

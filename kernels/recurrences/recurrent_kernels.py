@@ -1,10 +1,15 @@
 """Recurrent layers as Triton kernels. Equations and step functions: recurrent_steps.py.
 
-A program owns 16 samples and all neurons of a layer, and walks over time with the feedback product
-inside its loop, so nothing crosses programs. recurrent_triton.py says where R is, and launches.
+A program owns 16 samples. Where R is RESIDENT it owns all neurons of a layer as well, and walks
+over time with the feedback product inside its loop, so nothing crosses programs. Else a launch is
+one step, ``start``, and the neurons are split over programs. In a layer that is SPLIT a step
+multiplies what those of the launch before have sent; two places for that take turns.
+recurrent_triton.py says where R is, and launches.
 
 To pyright ``tl.constexpr`` is a class; where a constant is assigned to a name of that type, which
 Triton wants, it is told to look away.
+
+420 lines, since each kernel is one function in all its forms.
 """
 
 from lapilli.kernels.numbers.fixed_point import (
@@ -30,17 +35,19 @@ from .adaptive_threshold import threshold_reach
 from .cuba import cuba_step_dynamics_bwd
 from .recurrent_steps import advance, gain_of, limit_reach, limited, misfits, slopes
 from .recurrent_tiles import (
-    OUTSIDE,
     RESIDENT,
-    STREAMED,
+    SPLIT,
     add_product,
-    add_streamed,
+    add_sent,
     bound_of_inputs,
     first_state,
     largest_of_pairs,
     load_feedback,
+    lost_below,
     lost_samples,
     operand_of,
+    send,
+    sent_width,
     store_state,
     store_tile,
     tile_of_zeros,
@@ -54,11 +61,11 @@ _WATCHED = tl.constexpr(128)
 
 @jit
 def _recurrent_fwd_walk(
-    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, steps, N, T, C,
-    flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
+    ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, sent_ptr, quantum, start,
+    N, T, C, flags: tl.constexpr, RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Walk over all steps; return 1 if a state may not have fitted (fixed_point.py), else 0."""
+    """Walk over the steps; return 1 if a state may not have fitted (fixed_point.py), else 0."""
     z_ptr, r_ptr, r_im_ptr, spike_ptr = ptrs[0], ptrs[2], ptrs[3], row_ptrs[0]
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate = numbers
     COMPLEX: tl.constexpr = flags[0]
@@ -71,6 +78,10 @@ def _recurrent_fwd_walk(
     WATCH: tl.constexpr = not (ADAPT and BLOCK_N > _WATCHED)  # pyright: ignore[reportAssignmentType]
     # with care alone: a spike that is not a number has no 8-bit integer
     LOST: tl.constexpr = RULE != PLAIN and DOT == "int8"  # pyright: ignore[reportAssignmentType]
+    AHEAD: tl.constexpr = 1 if FORM == SPLIT else STAGES  # pyright: ignore[reportAssignmentType]
+    begin, steps = 0, T
+    if start is not None:
+        begin, steps = start, 1
     m = tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     first = tl.program_id(0) * BLOCK_M
@@ -83,29 +94,58 @@ def _recurrent_fwd_walk(
     some = (n < C)[None, :]
     k_a = tl.load(decay_ptrs[0] + decay_at, mask=some, other=0.0)
     k_b = tl.load(decay_ptrs[1] + decay_at, mask=some, other=0.0)
+    k_c, k_d = k_a, k_a
+    if ADAPT:
+        k_c = tl.load(decay_ptrs[2] + decay_at, mask=some, other=0.0)
+        k_d = tl.load(decay_ptrs[3] + decay_at, mask=some, other=0.0)
+    a = tl.load(first_ptrs[0] + j, mask=live, other=0)
+    b = tl.load(first_ptrs[1] + j, mask=live, other=0)
+    c, d = a, a
+    if ADAPT:
+        c = tl.load(first_ptrs[2] + j, mask=live, other=0)
+        d = tl.load(first_ptrs[3] + j, mask=live, other=0)
+    s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
+    if FORM == SPLIT:  # in one step: all loads are on their way, then the products, then the rest
+        z = tl.load(z_ptr + base + at + begin * C, mask=live, other=0.0)
+        z_im = z
+        if COMPLEX:
+            z_im = tl.load(ptrs[1] + base + at + begin * C, mask=live, other=0.0)
+        width = sent_width(C)
+        plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
+        own = first.to(tl.int64) * width
+        read_ptr = sent_ptr + (begin % 2 * plane + own)
+        send_ptr = sent_ptr + ((1 - begin % 2) * plane + own)
+        if r_ptr is not None:
+            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
+            fed, least = add_sent(
+                fed, read_ptr, plane, r_ptr, n, C, DOT, True, BLOCK_M, BLOCK_K, STAGES
+            )
+            z += fed.to(tl.float32) * quantum + lost_below(least, LOST)
+        if r_im_ptr is not None:
+            fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
+            fed, least = add_sent(
+                fed, read_ptr, plane, r_im_ptr, n, C, DOT, True, BLOCK_M, BLOCK_K, STAGES
+            )
+            z_im += fed.to(tl.float32) * quantum + lost_below(least, LOST)
     rest = rest_of(k_a, k_b)
     if COMPLEX:
         k_a, k_b = multiplier_of(k_a), multiplier_of(k_b)
     else:
         k_a, k_b = keep_of(k_a), keep_of(k_b)
-    k_c, k_d = k_a, k_a
     reach = limit_reach(theta)
     if ADAPT:
-        k_c = tl.load(decay_ptrs[2] + decay_at, mask=some, other=0.0)
-        k_d = tl.load(decay_ptrs[3] + decay_at, mask=some, other=0.0)
         rest += rest_of(k_c, k_d)
         k_c, k_d = keep_of(k_c), keep_of(k_d)
     rest = tl.broadcast_to(rest, [BLOCK_M, BLOCK_N])
-    a, a0 = first_state(first_ptrs[0], j, live, rest, scale, RULE)
-    b, b0 = first_state(first_ptrs[1], j, live, rest, scale, RULE)
+    a, a0 = first_state(a, rest, scale, RULE)
+    b, b0 = first_state(b, rest, scale, RULE)
     top = larger(both(a0, b0), rest + after_spike(theta, scale))
-    c, d = a, a
+    c, c0 = first_state(c, rest, scale, RULE)
+    d, d0 = first_state(d, rest, scale, RULE)
     if ADAPT:
-        c, c0 = first_state(first_ptrs[2], j, live, rest, scale, RULE)
-        d, d0 = first_state(first_ptrs[3], j, live, rest, scale, RULE)
         reach = threshold_reach(c0, d0, theta, step, k_c, k_d, scale, T)
     top = larger(larger(top, rest + one_unit(scale)), calm_or_infinite(reach))
-    if RULE != PLAIN and FORM != OUTSIDE and not WATCH:
+    if RULE != PLAIN and FORM == RESIDENT and not WATCH:
         most = bound_of_inputs(
             top, z_ptr + base, at, live, bias, r_ptr, quantum, T, C, BLOCK_N, BLOCK_K
         )  # fmt: skip
@@ -119,7 +159,6 @@ def _recurrent_fwd_walk(
     top = largest_of_pairs(top)
     if RULE and count_ptr is not None:
         lost_steps = tl.load(count_ptr + j, mask=live, other=0)
-    s_out = tl.load(first_ptrs[4] + j, mask=live, other=0.0)
     lost = lost_samples(s_out, LOST)
     last = operand_of(s_out, DOT)
     if FORM == RESIDENT:
@@ -128,38 +167,25 @@ def _recurrent_fwd_walk(
             r = tl.trans(load_feedback(r_ptr, BLOCK_N))
         if r_im_ptr is not None:
             r_im = tl.trans(load_feedback(r_im_ptr, BLOCK_N))
-    if lag > 0:
-        store_tile(spike_ptr, base + at, s_out * 0.0, live)
-    for t in tl.range(steps, num_stages=STAGES):
+    if lag > 0 and begin == 0:
+        store_tile(spike_ptr, base + at, tile_of_zeros(BLOCK_M, BLOCK_N, "float32"), live)
+    for t in tl.range(begin, begin + steps, num_stages=AHEAD):
         row = at + t * C
-        x = tl.load(z_ptr + base + row, mask=live, other=0.0)
-        x_im = x
-        if COMPLEX:
-            x_im = tl.load(ptrs[1] + base + row, mask=live, other=0.0)
-        if FORM == STREAMED:
-            tl.debug_barrier()  # the spikes of this program's last step are read again
-            rows = m[:, None] * (T * C) + (t - 1 + lag) * C
-            before = here & (m[:, None] * 0 + t > 0)
-        if FORM != OUTSIDE:
+        if FORM == SPLIT:
+            x, x_im = z, z_im
+        else:
+            x = tl.load(z_ptr + base + row, mask=live, other=0.0)
+            x_im = x
+            if COMPLEX:
+                x_im = tl.load(ptrs[1] + base + row, mask=live, other=0.0)
+        if FORM == RESIDENT:
             if r_ptr is not None:
-                fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
-                if FORM == RESIDENT:
-                    fed = add_product(last, r, fed, DOT)
-                else:
-                    fed = add_streamed(
-                        fed, spike_ptr + base, rows, before, r_ptr, C, DOT, True, BLOCK_N, BLOCK_K
-                    )
+                fed = add_product(last, r, tile_of_zeros(BLOCK_M, BLOCK_N, DOT), DOT)
                 x += fed.to(tl.float32) * quantum
                 if LOST:
                     x += lost
             if r_im_ptr is not None:
-                fed = tile_of_zeros(BLOCK_M, BLOCK_N, DOT)
-                if FORM == RESIDENT:
-                    fed = add_product(last, r_im, fed, DOT)
-                else:
-                    fed = add_streamed(
-                        fed, spike_ptr + base, rows, before, r_im_ptr, C, DOT, True,
-                        BLOCK_N, BLOCK_K)  # fmt: skip
+                fed = add_product(last, r_im, tile_of_zeros(BLOCK_M, BLOCK_N, DOT), DOT)
                 x_im += fed.to(tl.float32) * quantum
                 if LOST:
                     x_im += lost
@@ -182,6 +208,8 @@ def _recurrent_fwd_walk(
         s_out = spike_value(s, tested, scale, GRADED, EXACT, RULE)
         lost = lost_samples(s_out, LOST)
         last = operand_of(s_out, DOT)
+        if FORM == SPLIT:
+            send(send_ptr, plane, m[:, None] * width + n[None, :], s_out, live, DOT)
         store_tile(spike_ptr, base + (row + lag * C), s_out, live & (m[:, None] * 0 + t + lag < T))
         if row_ptrs[2] is not None:
             f_re, f = slopes(
@@ -214,7 +242,7 @@ def _recurrent_fwd_walk(
 @jit
 def _recurrent_fwd_kernel(
     z_ptr, z_im_ptr,  # [N, T, C] float32; the second for resonators
-    r_ptr, r_im_ptr,  # [BLOCK_N, BLOCK_N] of type DOT: R as multiples of quantum, or None
+    r_ptr, r_im_ptr,  # [neurons, neurons] of type DOT: R as multiples of quantum, or None
     spike_ptr,  # [N, T, C] float32, out, or None
     slope_re_ptr, slope_ptr,  # [N, T, C] float32, out, or None: surrogate gradients
     series_a_ptr, series_b_ptr,  # [N, T, C] float32, out, or None: states before the spike
@@ -224,7 +252,10 @@ def _recurrent_fwd_kernel(
     count_ptr,  # [N, C] int32, in and out, or None: steps that did not fit
     per, lag, bias, bias_im, scale, unit, theta, step, offset, height, excess, rate,
     mark_ptr,  # [programs] int32: whether a state may not have fitted; None: care in any case
-    quantum, steps, N, T, C,
+    sent_ptr,  # [2, samples, neurons] of type DOT, both filled up with zeros, or None: spikes
+    quantum,
+    start,  # step of this launch; None: all of them
+    N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, ADAPT: tl.constexpr,
     GRADED: tl.constexpr, EXACT: tl.constexpr, SHAPE: tl.constexpr, CARE: tl.constexpr,
     RULE: tl.constexpr, FORM: tl.constexpr, DOT: tl.constexpr,
@@ -244,8 +275,9 @@ def _recurrent_fwd_kernel(
         wanted = tl.load(mark_ptr + tl.program_id(0))
     if wanted != 0:
         beyond = _recurrent_fwd_walk(
-            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, quantum, steps,
-            N, T, C, flags, RULE, FORM, DOT, BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
+            ptrs, row_ptrs, decay_ptrs, first_ptrs, last_ptrs, count_ptr, numbers, sent_ptr,
+            quantum, start, N, T, C, flags, RULE, FORM, DOT,
+            BLOCK_M, BLOCK_N, BLOCK_K, STAGES)  # fmt: skip
         if RULE == PLAIN:
             tl.store(mark_ptr + tl.program_id(0), beyond)
 
@@ -254,35 +286,47 @@ _recurrent_fwd_kernel.registers_of = {256: 176}  # without a limit some forms ta
 
 
 @jit
+def _decays_of(ptr, n, per, C):
+    """Load the decays of neurons, in a row."""
+    return tl.load(ptr + (n // per)[None, :], mask=(n < C)[None, :], other=0.0)
+
+
+@jit
 def _recurrent_bwd_kernel(
     g_ptr,  # [N, T, C] float32: gradient of the spikes, ``lag`` rows late
-    r_ptr, r_im_ptr,  # [BLOCK_N, BLOCK_N] of type DOT: R, or None
+    r_ptr, r_im_ptr,  # [neurons, neurons] of type DOT: R, or None
     slope_re_ptr, slope_ptr,  # [N, T, C] float32
     series_a_ptr, series_b_ptr,  # [N, T, C] float32, or None where the decays are not learned
     decay_a_ptr, decay_b_ptr,  # [1] or [channels] float32
     gx_ptr, gx_im_ptr,  # [N, T, C] float32, out; the second for resonators
     partial_a_ptr, partial_b_ptr,  # [N, C] float32, out, or None: decay gradients, not reduced
+    carry_a_ptr, carry_b_ptr,  # [N, C] float32, in and out, or None: gradients of the states
+    sent_ptr,  # [parts, 2, 3, samples, neurons] of type DOT, filled up, or None: g_x as terms
     room_ptr,  # [C] float32, or None where feedback is not limited
-    per, lag, N, T, C,
+    per, lag,
+    start,  # step of this launch, the last one is 0; None: all of them
+    N, T, C,
     COMPLEX: tl.constexpr, PHASE: tl.constexpr, FULL: tl.constexpr,
     FORM: tl.constexpr, DOT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    AHEAD: tl.constexpr = 1 if FORM == SPLIT else STAGES  # pyright: ignore[reportAssignmentType]
+    begin, steps = 0, T
+    if start is not None:
+        begin, steps = start, 1
     m = tl.arange(0, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
+    if FORM == SPLIT:
+        n += tl.program_id(1) * BLOCK_N
     first = tl.program_id(0) * BLOCK_M
     here = (first + m < N)[:, None]
     live = here & (n < C)[None, :]
     base = first.to(tl.int64) * T * C
     at = m[:, None] * (T * C) + n[None, :]
     j = (first + m)[:, None] * C + n[None, :]
-    if FULL:
-        k_a = tl.load(decay_a_ptr + (n // per)[None, :], mask=(n < C)[None, :], other=0.0)
-        k_b = tl.load(decay_b_ptr + (n // per)[None, :], mask=(n < C)[None, :], other=0.0)
-        if COMPLEX:
-            k_a, k_b = fraction_of(multiplier_of(k_a)), fraction_of(multiplier_of(k_b))
-        else:
-            k_a, k_b = fraction_of(keep_of(k_a)), fraction_of(keep_of(k_b))
+    if FULL and FORM == RESIDENT:
+        k_a = _decays_of(decay_a_ptr, n, per, C)
+        k_b = _decays_of(decay_b_ptr, n, per, C)
     if room_ptr is not None:
         room = tl.load(room_ptr + n[None, :], mask=(n < C)[None, :], other=1.0)
     zero = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
@@ -292,20 +336,50 @@ def _recurrent_bwd_kernel(
             r = load_feedback(r_ptr, BLOCK_N)
         if r_im_ptr is not None:
             r_im = load_feedback(r_im_ptr, BLOCK_N)
-    for back in tl.range(T, num_stages=STAGES):
+    if FORM == SPLIT:
+        behind = live & (m[:, None] * 0 + begin > 0)  # a launch was before this one
+        if carry_a_ptr is not None:
+            g_a = tl.load(carry_a_ptr + j, mask=behind, other=0.0)
+            g_b = tl.load(carry_b_ptr + j, mask=behind, other=0.0)
+        if partial_a_ptr is not None:
+            p_a = tl.load(partial_a_ptr + j, mask=behind, other=0.0)
+            p_b = tl.load(partial_b_ptr + j, mask=behind, other=0.0)
+        width = sent_width(C)
+        plane = tl.num_programs(0).to(tl.int64) * BLOCK_M * width
+        own = first.to(tl.int64) * width
+        read_ptr = sent_ptr + (begin % 2 * 3 * plane + own)
+        send_ptr = sent_ptr + ((1 - begin % 2) * 3 * plane + own)
+        # of each part both places for three terms
+        read_im_ptr, send_im_ptr = read_ptr + 6 * plane, send_ptr + 6 * plane
+    for back in tl.range(begin, begin + steps, num_stages=AHEAD):
         t = T - 1 - back
         row = at + t * C
+        if FULL and FORM == SPLIT:  # here, or what is made of them would be waited for at once
+            k_a = _decays_of(decay_a_ptr, n, per, C)
+            k_b = _decays_of(decay_b_ptr, n, per, C)
         f = tl.load(slope_ptr + base + row, mask=live, other=0.0)
         f_re = zero
         if PHASE:
             f_re = tl.load(slope_re_ptr + base + row, mask=live, other=0.0)
         late = live & (m[:, None] * 0 + t + lag < T)
-        if room_ptr is not None:
-            fed = limited(fed, tl.abs(f_re) + tl.abs(f), room)
-        g = fed + tl.load(g_ptr + base + (row + lag * C), mask=late, other=0.0)
-        if partial_a_ptr is not None:  # g_a and g_b still belong to the step after
+        g = tl.load(g_ptr + base + (row + lag * C), mask=late, other=0.0)
+        if partial_a_ptr is not None:
             y_a = tl.load(series_a_ptr + base + row, mask=live, other=0.0)
             y_b = tl.load(series_b_ptr + base + row, mask=live, other=0.0)
+        if FORM == SPLIT:
+            if r_ptr is not None:
+                fed, _ = add_sent(
+                    fed, read_ptr, plane, r_ptr, n, C, DOT, False, BLOCK_M, BLOCK_K, STAGES
+                )
+            if r_im_ptr is not None:
+                fed, _ = add_sent(
+                    fed, read_im_ptr, plane, r_im_ptr, n, C, DOT, False,
+                    BLOCK_M, BLOCK_K, STAGES)  # fmt: skip
+            fed = tl.where(m[:, None] * 0 + back > 0, fed, 0.0)
+        if room_ptr is not None:
+            fed = limited(fed, tl.abs(f_re) + tl.abs(f), room)
+        g += fed
+        if partial_a_ptr is not None:  # g_a and g_b still belong to the step after
             if COMPLEX:
                 p_a += g_b * y_a - g_a * y_b
                 p_b += g_a * y_a + g_b * y_b
@@ -317,31 +391,30 @@ def _recurrent_bwd_kernel(
             if not PHASE:  # nothing, but where the gradient is not a number
                 gx = less_itself(gx_im)
             if FULL:
-                g_a, g_b = rotate_bwd(g_a, g_b, k_a, k_b, gx, gx_im)
+                rate_a, rate_b = fraction_of(multiplier_of(k_a)), fraction_of(multiplier_of(k_b))
+                g_a, g_b = rotate_bwd(g_a, g_b, rate_a, rate_b, gx, gx_im)
                 gx, gx_im = g_a, g_b
             store_tile(gx_im_ptr, base + row, gx_im, live)
         else:
             gx = f * g
             if FULL:
-                g_a, g_b = cuba_step_dynamics_bwd(g_a, g_b, gx, 0.0, k_a, k_b)
+                rate_a, rate_b = fraction_of(keep_of(k_a)), fraction_of(keep_of(k_b))
+                g_a, g_b = cuba_step_dynamics_bwd(g_a, g_b, gx, 0.0, rate_a, rate_b)
                 gx = g_b
         store_tile(gx_ptr, base + row, gx, live)
-        fed = zero
-        if FORM == STREAMED:
-            tl.debug_barrier()  # what this program has just written is read again
-            rows = m[:, None] * (T * C) + t * C
+        if FORM == SPLIT:
+            sent_at = m[:, None] * width + n[None, :]
             if r_ptr is not None:
-                fed = add_streamed(
-                    fed, gx_ptr + base, rows, here, r_ptr, C, DOT, False, BLOCK_N, BLOCK_K
-                )
+                send(send_ptr, plane, sent_at, gx, live, DOT)
             if r_im_ptr is not None:
-                fed = add_streamed(
-                    fed, gx_im_ptr + base, rows, here, r_im_ptr, C, DOT, False, BLOCK_N, BLOCK_K
-                )
-        else:
+                send(send_im_ptr, plane, sent_at, gx_im, live, DOT)
+        fed = zero
+        if FORM == RESIDENT:
             if r_ptr is not None:
                 fed = add_product(gx, r, fed, DOT)
             if r_im_ptr is not None:
                 fed = add_product(gx_im, r_im, fed, DOT)
+    store_tile(carry_a_ptr, j, g_a, live)
+    store_tile(carry_b_ptr, j, g_b, live)
     store_tile(partial_a_ptr, j, p_a, live)
     store_tile(partial_b_ptr, j, p_b, live)

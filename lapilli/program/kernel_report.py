@@ -115,7 +115,7 @@ def describe(entry: catalogue.Entry, target: str) -> dict[str, Any]:
     code = machine_code.read(compiled)
     used = aot.resources(compiled, code)
     warps = launch.threads // aot.architecture(target).warp_size
-    trace = code.passes(entry.products // warps)
+    trace = code.passes(entry.products // warps, entry.is_step)
     # neuron-steps that a thread advances in one pass of the main loop
     steps = entry.chunk * entry.lanes / launch.threads
     loads, stores = ([getattr(i, kind) for i in trace] for kind in ("load", "store"))
@@ -229,7 +229,7 @@ LEGEND = (
     "(instructions that take a scheduler) a byte. regs a thread, shared bytes a program.\n"
     "Devices: 1e9 neuron-steps/s predicted, and what sets the time (memory, issue or latency); "
     f"N={BATCH}: samples of the kernel's neurons (512, of recurrent layers in the name) and 300 "
-    f"steps; filled: {FILLED} neurons."
+    f"steps; filled: {FILLED} neurons. Of recurrent layers of 512 a launch is one step."
 )
 
 

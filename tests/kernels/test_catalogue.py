@@ -47,7 +47,7 @@ def test_modes_and_bytes():
 def accessed(entry, target):
     code = machine_code.read(aot.compile_launch(entry.launch, target))
     warps = entry.launch.threads // aot.TARGETS[target].warp_size
-    trace = code.passes(entry.products // warps)
+    trace = code.passes(entry.products // warps, entry.is_step)
     return sum(i.load + i.store for i in trace) * entry.launch.threads / entry.lanes / entry.chunk
 
 

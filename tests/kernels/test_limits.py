@@ -37,11 +37,11 @@ SHARED = {
     "sm_90": 227 << 10, "sm_100": 227 << 10, "sm_120": 99 << 10,
     "gfx90a": 64 << 10, "gfx942": 64 << 10, "gfx1100": 64 << 10,
 }  # fmt: skip
-# every form of the feedback at its largest: resident, streamed, one launch a step
+# every form of the feedback: resident at its largest, split over programs, one product a step
 LAYERS = [
     ("cuba", 64, True), ("cuba", 128, True), ("cuba", 256, True), ("cuba", 512, True),
     ("alif", 128, True), ("adrf", 64, True), ("adrf", 128, True), ("cuba", 64, False),
-    ("cuba", 520, True),
+    ("cuba", 520, False), ("adrf", 1024, True),
 ]  # fmt: skip
 SOON = [("sm_75", LAYERS[1]), ("sm_75", LAYERS[0]), ("sm_86", LAYERS[1])]
 
@@ -172,8 +172,12 @@ def test_grids_are_within_their_limits():
     with stand_in(compiles=False), found:
         for name, neurons, _ in LAYERS:
             Layer(name, neurons, 16, 3, shift=True).call(recurrent)
-    assert grids
-    assert all(y <= 5 for _, y in grids)
+        assert max(y for _, y in grids) == 1024 // 64
+        grids.clear()
+        recurrent_triton._launcher(
+            None, (1, 1, recurrent_triton.LARGEST), (False,), recurrent_triton.SPLIT, torch.int8
+        )()
+        assert grids == [(1, 512)]
 
 
 def test_samples_count_in_64_bits(monkeypatch):

@@ -3,9 +3,8 @@
 With several chunks in flight (rows.py) a load of a later step is under way before the stores of
 this one. The compiler does not know whether two tensors overlap, so the proof reads what it made:
 the tensors that asynchronous copies read from, and those that stores write to, have none in common,
-and those of a launch lie apart. Recurrent layers that stream their feedback read back the spikes
-that they have written: there a barrier stands between, and all copies have arrived before the next
-store.
+and those of a launch lie apart. Recurrent layers that are split over programs read what the launch
+before has sent, and send as much: of that tensor all copies have arrived before the next store.
 """
 
 import re
@@ -236,7 +235,7 @@ def test_recurrent_kernels_write_nothing_that_is_on_its_way(name, neurons):
     layer = Layer(name, neurons, 16, 3, gradient="lava-dl", shift=True)
     forward, *_, backward = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
     for launch in (forward, backward):
-        _assert_apart(launch, rereads=used_form(launch) == recurrent_triton.STREAMED.value)
+        _assert_apart(launch, rereads=used_form(launch) == recurrent_triton.SPLIT.value)
 
 
 @pytest.mark.parametrize("mode", ["inference", "backward", "backward, weight"])

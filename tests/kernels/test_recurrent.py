@@ -17,11 +17,12 @@ from lapilli.kernels.proof.aot import (
     compile_launch,
     recurrent_launches,
     resources,
+    signature,
 )
 from lapilli.kernels.recurrences import recurrent_kernels, recurrent_triton
 from lapilli.kernels.recurrences.recurrent import recurrent
 from operator_calls import record_gradients
-from recurrent_layers import FAMILIES, Layer, assert_equals_oracle
+from recurrent_layers import FAMILIES, Layer, assert_equals_oracle, oracle
 from torch.testing import assert_close
 
 pytestmark = pytest.mark.turns
@@ -138,14 +139,30 @@ def test_sizes_equal_oracle(neurons, batch, device):
 
 
 @pytest.mark.skipif(BACKEND != "interpret", reason="the forms of the GPU run in the interpreter")
-@pytest.mark.parametrize("form", ["STREAMED", "OUTSIDE"])
+@pytest.mark.parametrize("form", ["SPLIT", "OUTSIDE"])
 @pytest.mark.parametrize("name", ["cuba", "adrf"])
 def test_forms_equal_oracle(name, form, monkeypatch):
+    """Of 70 neurons, which are those of two programs."""
     monkeypatch.setattr(recurrent_triton, "_form", lambda *_sizes: getattr(recurrent_triton, form))
-    for variant in ("state", "full", "bounded"):
-        assert_equals_oracle(Layer(name, neurons=35, **VARIANTS[variant]))
+    for variant in ("state", "full", "bounded", "lava_dl"):
+        assert_equals_oracle(Layer(name, neurons=70, steps=7, coarse=4.0, **VARIANTS[variant]))
     for value in (math.nan, math.inf, -3e5):
         assert_equals_oracle(spoilt(name, value, gradient="full"), equal_nan=True)
+
+
+@pytest.mark.skipif(BACKEND != "interpret", reason="the forms of the GPU run in the interpreter")
+@pytest.mark.parametrize("form", ["RESIDENT", "SPLIT", "OUTSIDE"])
+def test_first_spikes_that_are_not_numbers_equal_oracle(form, monkeypatch):
+    """Of a delayed layer they are no output of this call."""
+    monkeypatch.setattr(recurrent_triton, "_form", lambda *_sizes: getattr(recurrent_triton, form))
+    layer = Layer("cuba", state=True, shift=True, steps=3)
+    layer.options["spikes"][1, 2] = math.nan
+    y, states, last = layer.call(recurrent)
+    want, want_states, want_last = layer.call(oracle)
+    assert y[1, :, 0].eq(0).all()
+    assert last[1].isnan().all()
+    for got, right in zip((y, *states, last), (want, *want_states, want_last), strict=True):
+        assert_close(got, right, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.skipif(BACKEND != "interpret", reason="the forms of the GPU run in the interpreter")
@@ -159,7 +176,7 @@ def test_a_scan_in_place_of_a_watch_equals_oracle(name, value, monkeypatch):
 
 @pytest.mark.slow
 def test_gpu_kernels_equal_oracle_in_the_interpreter():
-    wanted = "lava_dl or full_state or bounded or graded and cuba or to_one_part and rf-0"
+    wanted = "lava_dl or full_state or bounded or graded and cuba or to_one_part and rf-0 or first"
     spoilt = "(reaches or needs_no) and (cuba or adrf_iz) or fit and cuba and (nan or 300000)"
     command = [
         *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "--tb=short"),
@@ -170,7 +187,7 @@ def test_gpu_kernels_equal_oracle_in_the_interpreter():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(present(re.search(r"(\d+) passed", done.stdout))[1]) == 3 * len(FAMILIES) + 12 + 10
+    assert int(present(re.search(r"(\d+) passed", done.stdout))[1]) == 3 * len(FAMILIES) + 15 + 10
 
 
 @each
@@ -285,7 +302,7 @@ def test_kernels_compile_without_spills(
         pytest.skip(f"this Triton cannot compile for {target} on its own")
     layer = Layer(name, neurons, 16, 3, gradient=gradient, shift=True)
     recorded = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
-    quick, careful, back = recorded
+    quick, careful, *_, back = recorded
     assert careful.args == quick.args, "the same again, where it is wanted"
     for launch, most in ((quick, forward), (back, backward)):
         used = resources(compile_launch(launch, target))
@@ -297,28 +314,77 @@ def test_kernels_compile_without_spills(
         assert used.long_products == 0
 
 
-@pytest.mark.parametrize("target", [pytest.param("sm_80", marks=pytest.mark.slow), "sm_90"])
+def steps_of(name, neurons, gradient, **options):
+    """Launches of a layer that is split over programs, by what they are compiled for."""
+    layer = Layer(name, neurons, 16, 3, gradient=gradient, shift=True, **options)
+    recorded = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
+    assert {used_form(one) for one in recorded} == {recurrent_triton.SPLIT.value}
+    assert len(recorded) == 6, "three steps, forward and back"
+    found = {}
+    for launch in recorded:
+        types, constants = signature(launch, "sm_90")
+        found[(launch.kernel.__name__, *types.items(), *constants.items())] = launch
+    return found
+
+
+@pytest.mark.parametrize("name", ["cuba", "adrf"])
+def test_layers_of_all_sizes_are_split_by_the_same_kernels(name):
+    """What is compiled for one of them, and has no spills, is what runs for all."""
+    first, *others = (steps_of(name, n, "full", learn=True) for n in (257, 320, 384, 768, 1024))
+    assert len(first) == 4, "the first step, one between, the last, and back"
+    for other in others:
+        assert other.keys() == first.keys()
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_120", "gfx942"])
+@pytest.mark.parametrize("gradient", ["lava-dl", "bounded"])
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow
+def test_layers_are_split_without_spills(name, gradient, target, note_kernel):
+    if not can_compile(target):
+        pytest.skip(f"this Triton cannot compile for {target} on its own")
+    for launch in steps_of(name, 257, gradient, learn=gradient != "lava-dl").values():
+        compiled = compile_launch(launch, target)
+        used = resources(compiled)
+        note_kernel(launch.kernel.__name__, f"{name}, split, {gradient}", target, used)
+        if TARGETS[target].backend == "hip":  # scalar registers go to lanes of vector registers
+            assert re.search(r"\.vgpr_spill_count: +0\b", compiled.asm["amdgcn"])
+        else:
+            assert used.spills == 0
+        assert used.registers <= (256 if TARGETS[target].backend == "hip" else 255)
+        assert used.shared <= 64 << 10, "what the least of them has"
+        assert used.doubles == 0
+        assert used.long_products == 0
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("gradient", ["lava-dl", "full"])
-def test_backward_of_256_neurons_stays_where_there_is_room(
-    target, gradient, monkeypatch, note_kernel
+@pytest.mark.parametrize(
+    ("name", "neurons"), [("cuba", 256), pytest.param("adrf", 128, marks=pytest.mark.slow)]
+)
+def test_backward_stays_where_there_is_room(
+    name, neurons, target, gradient, monkeypatch, note_kernel
 ):
     monkeypatch.setattr(recurrent_triton, "_shared_memory", lambda device: 163 << 10)
-    layer = Layer("cuba", 256, 16, 3, gradient=gradient, shift=True)
+    layer = Layer(name, neurons, 16, 3, gradient=gradient, shift=True)
     _, _, launch = recurrent_launches(lambda: layer.call(recurrent)[0].sum().backward())
     assert used_form(launch) == 1
     used = resources(compile_launch(launch, target))
-    note_kernel(launch.kernel.__name__, "cuba 256, room", target, used)
+    note_kernel(launch.kernel.__name__, f"{name} {neurons}, room", target, used)
     assert used.spills == 0
     assert used.shared <= recurrent_triton._ROOM
 
 
-def test_layers_beyond_a_program_step_outside():
-    layer = Layer("cuba", 520, 2, 3)
-    recorded = recurrent_launches(lambda: layer.call(recurrent))
-    assert len(recorded) == 3, "one launch a step"
-    assert used_form(recorded[0]) == 0
-    assert used_form(recurrent_launches(lambda: Layer("cuba", 300, 2, 3).call(recurrent))[0]) == 2
-    assert used_form(recurrent_launches(lambda: Layer("cuba", 256, 2, 3).call(recurrent))[0]) == 1
+def test_layers_beyond_a_program_take_a_launch_a_step():
+    for neurons, quantum, form, launches in (
+        (256, 1 / 32, recurrent_triton.RESIDENT, 2),
+        (257, 1 / 32, recurrent_triton.SPLIT, 3),
+        (1040, 1 / 32, recurrent_triton.SPLIT, 3),
+        (65, None, recurrent_triton.OUTSIDE, 3),
+    ):
+        layer = Layer("cuba", neurons, 2, 3, quantum=quantum)
+        recorded = recurrent_launches(lambda layer=layer: layer.call(recurrent))
+        assert [used_form(one) for one in recorded] == [form.value] * launches
 
 
 def used_form(launch):

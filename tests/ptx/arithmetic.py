@@ -111,6 +111,7 @@ for t in ("s32", "u32"):
     _define(f"shr.{t}", t, f"{t} u32", _right)
     _define(f"bfe.{t}", t, f"{t} u32 u32", _extract)
 _define("mul.lo.s16", "s16", "s16 s16", np.multiply)
+_define("min.s16", "s16", "s16 s16", np.minimum)
 _define("shr.u16", "u16", "u16 u32", _right)
 for t in ("b16", "b32", "b64"):
     _define(f"shl.{t}", t, f"{t} u32", _left)
@@ -282,7 +283,9 @@ for t in ("s16", "s32"):
     _define(f"cvt.rzi.{t}.f32", t, "f32", _to_integer(TYPES[t]))
 for t in ("s16", "s32", "u32"):
     _define(f"cvt.rn.f32.{t}", "f32", t, lambda x: x.astype(np.float32))
-for pair in ("s16.s8", "s8.s32", "s64.s32", "u16.u32", "u32.u16", "u32.u64", "u64.u32"):
+for pair in (
+    "s16.s8", "s8.s32", "s32.s16", "s64.s32", "u16.u32", "u32.u16", "u32.u64", "u64.u32",
+):  # fmt: skip
     to, of = pair.split(".")
     _define(f"cvt.{pair}", to, of, lambda x, d=TYPES[to]: x.astype(d))
 _define("cvt.rmi.ftz.f32.f32", "f32", "f32", _float(lambda x: np.floor(flushed(x))))

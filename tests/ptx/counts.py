@@ -59,7 +59,7 @@ def _counts(name: str, target: str, steps: int) -> dict[str, tuple[Counts, int]]
         launch = entry.launch
         args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) else a for a in launch.args)
         total = entry.neurons * (catalogue.SAMPLES if name == "recurrent" else 1)
-        grid = (math.ceil(total / entry.lanes),)
+        grid = launch.grid or (math.ceil(total / entry.lanes),)
         done = launch_on(target, Schedule(), replace(launch, args=args), grid, counting=True)
         found[str(entry)] = done.counts, total
     return found

@@ -38,6 +38,7 @@ ROWS = [
     ("mul.hi.u32", (0xFFFFFFFF, 1 << 31), 0x7FFFFFFF),
     ("mul.lo.s16", (0x101, 0x101), 0x201),
     ("shr.u16", (0xFFF0, 4), 0xFFF),
+    ("min.s16", (-1, 1), 0xFFFF),
     ("min.s32", (-1, 1), 0xFFFFFFFF),
     ("max.s32", (-1, 1), 1),
     ("min.u32", (0xFFFFFFFF, 1), 1),
@@ -166,6 +167,7 @@ ROWS = [
     ("cvt.rn.f32.u32", (0xFFFFFFFF,), 2.0**32),
     ("cvt.s16.s8", (0x1280,), 0xFF80),
     ("cvt.s8.s32", (0x12345680,), 0xFF80),  # its sign fills the register
+    ("cvt.s32.s16", (0x12348000,), 0xFFFF8000),
     ("cvt.s64.s32", (-2,), -2 & (1 << 64) - 1),
     ("cvt.u16.u32", (0x12345678,), 0x5678),
     ("cvt.u32.u16", (0xFFFF,), 0xFFFF),

@@ -4,6 +4,7 @@ Together these are every entry of the catalogue, the forms with chunks in flight
 catalogue leaves out: states, graded and shifted spikes, dynamics, other scales.
 """
 
+import math
 from dataclasses import replace
 from itertools import chain
 from unittest import mock
@@ -15,7 +16,10 @@ from lapilli.kernels.executors.dispatch import FULL
 from lapilli.kernels.numbers.language import BACKEND
 from lapilli.kernels.proof import aot, catalogue
 from lapilli.kernels.proof.calls import RECURRENCES
+from lapilli.kernels.recurrences.recurrent import recurrent
 from recurrences import TABLE, most_of
+from recurrent_layers import Layer
+from torch.testing import assert_close
 
 from ptx.launcher import key_of
 from ptx.schedule import Schedule
@@ -138,18 +142,36 @@ def test_orders_and_arrivals_change_no_bit(recurrence):
 
 
 def _ordered():
-    """Layers with R on the chip, in shared memory, and streamed: 257 neurons, which take long."""
+    """Layers with R on the chip, in shared memory, and split: 257 neurons, which take long."""
     kept = [f for f in LAYERS if f.neurons in (3, 127, 257) and f.mode == "training"]
-    streamed = next(f for f in kept if f.neurons == 257)
+    split = next(f for f in kept if f.neurons == 257)
     for layer in kept:
         marks = () if layer.neurons == 3 else slow
-        orders = (ORDERS[0], *ORDERS[3:]) if layer is streamed else ORDERS
+        orders = (ORDERS[0], *ORDERS[3:]) if layer is split else ORDERS
         yield pytest.param(layer, orders, marks=marks, id=str(layer.work()))
 
 
 @pytest.mark.parametrize(("layer", "orders"), list(_ordered()))
 def test_orders_and_arrivals_change_no_bit_of_recurrent_layers(layer, orders):
     _same(layer.work(), "sm_90", orders)
+
+
+def test_what_is_not_a_number_reaches_every_program_of_a_layer():
+    """One step later: such a spike has no code of eight bits."""
+
+    def call():
+        layer = Layer("cuba", 257, 2, 4, coarse=1.0)
+        with torch.no_grad():
+            layer.z[0][1, 3, 1] = math.nan
+            y, states, last = layer.call(recurrent)
+        return [y, *states, last], []
+
+    _, (outputs, _) = Work("a neuron that is not a number", call).run("sm_90", SCHEDULES[0])
+    assert outputs[0][1, 3, 1].isnan()
+    assert outputs[0][1, :, 2:].isnan().all()
+    assert outputs[0][0].isfinite().all()
+    for got, want in zip(outputs, call()[0], strict=True):
+        assert_close(got, want, rtol=0, atol=0, equal_nan=True)
 
 
 def test_every_entry_of_the_catalogue_is_run():

@@ -202,7 +202,7 @@ def _layers(family: str, neurons: int, **more: Any) -> list[Feedback]:
 
 _STATE, _SHIFT = ("state", True), ("shift", True)
 LAYERS = [
-    # R on the chip, in the smallest block, in those of catalogue.py, and beyond
+    # R on the chip, in the smallest block, in those of catalogue.py, and split over programs
     Feedback("cuba", 1, 1, 1),
     Feedback("cuba", 3, 2, 2, options=(_STATE,)),
     Feedback("cuba", 31, 3, 17, options=(_SHIFT,)),
@@ -210,14 +210,15 @@ LAYERS = [
     Feedback("cuba", 128, 17, 4, "learned", options=(_SHIFT,)),
     Feedback("cuba", 97, 2, 4, "learned", options=(_STATE,)),
     *_layers("cuba", 129, coarse=2.0),
-    Feedback("cuba", 129, 2, 3, coarse=2.0, room=0),  # its backward streams R
+    Feedback("cuba", 129, 2, 3, coarse=2.0, room=0),  # its backward is split over programs
     *(replace(f, batch=2, steps=3, coarse=1.0) for f in _layers("cuba", 257)),
     Feedback("cuba", 257, 2, 3, coarse=1.0, options=(_STATE, _SHIFT)),
     *(f for family in ("alif", "rf", "rf_iz", "adrf", "adrf_iz") for f in _layers(family, 97)),
     Feedback("alif", 128, 2, 3, "learned"),
     Feedback("rf", 31, 2, 7, "learned", options=(_STATE, _SHIFT)),
     Feedback("rf_iz", 129, 1, 2),
-    Feedback("adrf", 257, 1, 2, coarse=1.0),
+    *(replace(f, batch=1, steps=3, coarse=1.0) for f in _layers("adrf", 257)),
+    Feedback("rf", 130, 17, 3, "learned", coarse=1.0, options=(_STATE, _SHIFT)),
     # products that are not exact in a tensor core: float32 on the chip, and a launch a step
     Feedback("cuba", 31, 2, 4, options=(("quantum", None),)),
     Feedback("cuba", 65, 2, 3, options=(("quantum", None), _STATE, _SHIFT)),
