@@ -217,11 +217,14 @@ def _sigma_delta_gradients(back):
         saved=back.saved if back.wants("threshold") else None,
         mask=back.mask if wanted else None, wanted=wanted,
     )  # fmt: skip
-    first = gx[:, 0] if gx.shape[1] else gx.sum(1)  # without steps there is none
+    of_bias = None
+    if back.wants("bias"):
+        first = gx[:, 0] if gx.shape[1] else gx.sum(1)  # without steps there is none
+        of_bias = reduce_to(back.bias, first)
     return {
         "x": gx if back.wants("x") else None,
         "threshold": reduce_to(back.threshold, total),
-        "bias": reduce_to(back.bias, first) if back.wants("bias") else None,
+        "bias": of_bias,
     }
 
 
