@@ -9,7 +9,7 @@ Source: lava-dl neuron/base.py, dendrite/sigma.py, axon/delta.py.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -20,9 +20,6 @@ from torch import Tensor
 from .errors import InputTypeError, flag, require
 from .lazy import LazySize
 from .precision import KeepsFloat32, keeping_type
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # of typing since Python 3.11
 
 
 def state_value(name: str, meaning: str) -> Any:
@@ -74,18 +71,19 @@ class KeepsState(KeepsFloat32):
     _rest: dict[str, float | None]
     _alive: ClassVar[WeakValueDictionary[int, "KeepsState"]] = WeakValueDictionary()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
-        """Enter the module, also a copy or one from a pickle, among those that live."""
-        made = super().__new__(cls)
-        KeepsState._alive[id(made)] = made
-        return made
-
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        KeepsState._alive[id(self)] = self
         self._kept = {}
         self._rest = {}
         self._seen_finite: dict[str, tuple[int, int]] = {}  # see limits.py
         self._moved_to: torch.device | None = None  # for modules that have no tensor
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the attributes of another one, as copies and pickles do."""
+        parent: Any = super()  # Module's
+        parent.__setstate__(state)
+        KeepsState._alive[id(self)] = self
 
     @staticmethod
     def alive() -> list["KeepsState"]:

@@ -32,9 +32,13 @@ def test_every_library_has_a_neuron_and_the_networks(peer):
 
 
 SMALL = [c for c in peers.cases() if c.peer.equal and not c.work.startswith("MLP")]
+SOON = ("neuron cuba", "neuron cuba, time last", "neuron sigma_delta", "Dense 200-512 at 10%")
 
 
-@pytest.mark.parametrize("case", SMALL, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=str(c), marks=() if c.work in SOON else pytest.mark.slow) for c in SMALL],
+)
 def test_work_is_the_same_on_both_sides(case):
     ours, theirs = (case.build(adapter(slayer), CPU) for adapter in (Lapilli, LavaDl))
     torch.testing.assert_close(ours.output, theirs.output, rtol=0, atol=0)
