@@ -75,16 +75,24 @@ def warm(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A kernel function, called as ``kernels/proof/calls.py`` says."""
+    """A kernel function, called with what its file declares as usual."""
 
-    name: str
-    saved: float = 4.0  # bytes kept for backward a neuron-step
-    loops: bool = True  # in the reference
+    call: calls.Recurrence
 
     @property
-    def call(self) -> calls.Recurrence:
-        """How it is called."""
-        return calls.RECURRENCES[self.name]
+    def name(self) -> str:
+        """Its name."""
+        return self.call.name
+
+    @property
+    def saved(self) -> float:
+        """Bytes kept for backward a neuron-step, where no parameter is learned."""
+        return self.call.kept[0]
+
+    @property
+    def loops(self) -> bool:
+        """Whether its reference is slow in earnest; a sum or a hop, without parameters, is not."""
+        return bool(self.call.usual)
 
     def build(
         self, shape: tuple[int, ...], training: bool, device: torch.device, steps: int,
@@ -120,20 +128,7 @@ class Recurrence:
         )
 
 
-RECURRENCES = [
-    Recurrence("cuba"),
-    Recurrence("alif"),
-    Recurrence("rf", saved=8),
-    Recurrence("rf_iz"),
-    Recurrence("adrf", saved=8),
-    Recurrence("adrf_iz"),
-    Recurrence("sigma_delta", saved=1 / 8),
-    Recurrence("leaky"),
-    Recurrence("delta", saved=0),
-    Recurrence("sigma", saved=0, loops=False),
-    Recurrence("step_delay", saved=0, loops=False),
-    Recurrence("channel_delay", saved=0),
-]
+RECURRENCES = [Recurrence(call) for call in calls.RECURRENCES.values() if call.trains]
 
 
 @dataclass(frozen=True)

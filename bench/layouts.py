@@ -17,7 +17,7 @@ from lapilli.benchmark.counters import OneThread
 
 from .cases import warm
 
-NAMES = ("cuba", "leaky", "alif", "rf", "rf_iz", "adrf", "adrf_iz", "sigma_delta", "delta")
+NAMES = [r.name for r in calls.RECURRENCES.values() if r.trains and r.number_names]
 SHAPES = ((32, 512, 300), (8, 128, 100))
 ROUNDS = 11
 

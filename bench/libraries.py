@@ -48,6 +48,11 @@ class Slayer:
         """Make a layer of CUBA neurons that also feeds itself."""
         return nn.Sequential(self.slayer.block.cuba.Recurrent(dict(LAYER), inputs, neurons))
 
+    def convolution(self, channels: int, outputs: int) -> nn.Sequential:
+        """Make a layer of CUBA neurons that see 3 by 3 inputs each."""
+        conv = self.slayer.block.cuba.Conv
+        return nn.Sequential(conv(dict(LAYER), channels, outputs, 3, padding=1))
+
     def rest(self, module: nn.Module) -> None:
         """Return to rest, before each call."""
 

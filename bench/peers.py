@@ -4,7 +4,8 @@ All get the same weights. What lava-dl computes must equal lapilli's before time
 others have neurons of their own, see libraries.py.
 
 Neurons get their input as layers of their library hand it on; networks get it as a user has it,
-time last in lapilli and lava-dl, time first in the others. Products with weights are taken of all
+time last in lapilli and lava-dl, time first in the others. Beside lava-dl, neurons get it time last
+as well. Products with weights are taken of all
 steps at once everywhere.
 """
 
@@ -48,12 +49,17 @@ def _activity(x: Tensor) -> float:
     return float(x.ne(0).float().mean())
 
 
-def neuron(library: Any, device: torch.device, name: str, mode: str) -> Side:
-    """512 neurons over 300 steps, 32 samples: the output, in training also the gradient."""
+def neuron(
+    library: Any, device: torch.device, name: str, mode: str, as_data: bool = False
+) -> Side:  # fmt: skip
+    """512 neurons over 300 steps, 32 samples: the output, in training also the gradient.
+
+    ``as_data`` asks for the layout of a user's data in place of that between layers.
+    """
     torch.manual_seed(0)
     training = mode == "training"
     rows = [_on_grid(0.3 * torch.randn(32, 300, 512)).to(device) for _ in range(parts(name) + 1)]
-    *xs, upstream = (library.series(r) for r in rows)
+    *xs, upstream = (library.data(r) if as_data else library.series(r) for r in rows)
     xs = [x.requires_grad_(training) for x in xs]
     module = library.neuron(name).to(device)
 
@@ -70,10 +76,10 @@ def neuron(library: Any, device: torch.device, name: str, mode: str) -> Side:
 
 
 def network(
-    library: Any, device: torch.device, module: nn.Sequential, inputs: tuple[int, int, int],
+    library: Any, device: torch.device, module: nn.Sequential, inputs: tuple[int, ...],
     density: float, gain: float,
 ) -> Side:  # fmt: skip
-    """A step of training (fused Adam) on random spikes ``[N, T, C]``; draws the weights."""
+    """A step of training (fused Adam) on random spikes ``[N, T, C...]``; draws the weights."""
     torch.manual_seed(0)
     x = library.data((torch.rand(inputs) < density).float().to(device))
     module = module.to(device)
@@ -136,23 +142,33 @@ NETWORKS: dict[str, Callable[[Any, torch.device], Side]] = {
     "Recurrent 128-256 at 5%": lambda library, device: network(
         library, device, library.recurrent(128, 256), (16, 200, 128), 0.05, 1.0
     ),
+    "Conv 3x3 16-32 at 3%": lambda library, device: network(
+        library, device, library.convolution(16, 32), (2, 100, 16, 32, 32), 0.03, 1.0
+    ),
 }
+OF_LAVA_DL = ("Recurrent 128-256 at 5%", "Conv 3x3 16-32 at 3%")  # not of the others
 
 
 def cases() -> list[Case]:
-    """List all comparisons; the neurons of the others, and nothing recurrent, stand for CUBA."""
+    """List all comparisons; the neurons of the others stand for CUBA."""
     found = []
     for peer in PEERS:
         names = [n for n in ARGUMENTS if n not in BROKEN] if peer.equal else ["cuba"]
         found += [
-            Case(f"neuron {name}", mode, peer, functools.partial(neuron, name=name, mode=mode))
+            Case(
+                f"neuron {name}{', time last' if as_data else ''}",
+                mode,
+                peer,
+                functools.partial(neuron, name=name, mode=mode, as_data=as_data),
+            )
+            for as_data in ((False, True) if peer.equal else (False,))
             for name in names
             for mode in ("forward", "training")
         ]
         found += [
             Case(work, "training", peer, build)
             for work, build in NETWORKS.items()
-            if peer.equal or not work.startswith("Recurrent")
+            if peer.equal or work not in OF_LAVA_DL
         ]
     return found
 

@@ -16,12 +16,11 @@ a ``hook`` is a function of the weight; a ``frame`` is one step of one sample.
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what ``__getattr__`` imports
+if TYPE_CHECKING:  # what ``__getattr__`` imports, by the names that checkers know
     from . import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
-
-_MODULES = ("adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta")
 
 __all__ = ["adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta"]
 
@@ -29,6 +28,6 @@ __all__ = ["adrf", "adrf_iz", "alif", "cuba", "rf", "rf_iz", "sigma_delta"]
 if not TYPE_CHECKING:  # or checkers would take every name for one that is here
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULES:
+        if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
             return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

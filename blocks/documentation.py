@@ -1,6 +1,8 @@
 """Docstrings of synapses and blocks: what an argument means is said once."""
 
+import importlib
 import inspect
+import textwrap
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -53,19 +55,6 @@ _PARAMETERS = {
 }
 
 
-# settings of the neurons in the examples, by family
-_NEURONS = {
-    "cuba": "threshold=1, current_decay=0.25, voltage_decay=0.1",
-    "alif": "threshold=1, threshold_step=0.25, current_decay=0.25, voltage_decay=0.1,\n"
-    "...               threshold_decay=0.2, refractory_decay=0.5",
-    "sigma_delta": "threshold=0.1, activation=torch.relu",
-}
-_NEURONS |= dict.fromkeys(("rf", "rf_iz"), "threshold=1, period=10, decay=0.1")
-_NEURONS |= dict.fromkeys(
-    ("adrf", "adrf_iz"),
-    "threshold=1, threshold_step=0.25, period=10, decay=0.1,\n"
-    "...               threshold_decay=0.2, refractory_decay=0.5",
-)
 _examples: dict[type, str] = {}  # of the kinds; their classes have them in their docstrings
 
 
@@ -107,9 +96,18 @@ def _shown(cls: type, example: str) -> str:
         example = example.replace("y = ", "real, imag = ").replace("y.", "real.")
     lines = [">>> import torch", ">>> from lapilli import slayer"]
     if "neuron" in example:
-        lines.append(f">>> neuron = dict({_NEURONS[module]})")
+        lines += _settings_of(module)
     lines += example.replace("Kind", path).split("\n")
     return "\n".join(["", "", "Examples", "--------", *lines])
+
+
+def _settings_of(module: str) -> list[str]:
+    """Return the lines of an example that set the arguments of a neuron."""
+    given = importlib.import_module(f"lapilli.neurons.{module}").SETTINGS.quick
+    values = {n: f"torch.{v.__name__}" if callable(v) else f"{v:g}" for n, v in given.items()}
+    text = f"neuron = dict({', '.join(f'{n}={v}' for n, v in values.items())})"
+    first, *others = textwrap.wrap(text, 76)
+    return [f">>> {first}", *(f"...               {line}" for line in others)]
 
 
 def continued(cls: type, *kinds: type) -> None:

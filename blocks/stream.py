@@ -26,11 +26,16 @@ from lapilli.kernels.synapses.normalize import normalized_8bit
 from lapilli.kernels.synapses.quantize import WEIGHT_BITS
 from lapilli.neurons.limits import confined
 from torch import Tensor
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as of_modules
 
 from .delay import Delay
 from .synapse import Dense
 
+# of all modules; torch's own question after them is younger than the oldest torch that is supported
+_GLOBAL_HOOKS = (
+    of_modules._global_forward_hooks, of_modules._global_forward_pre_hooks,
+    of_modules._global_backward_hooks, of_modules._global_backward_pre_hooks,
+)  # fmt: skip
 _SAMPLES = 8  # beyond, the usual way is quicker: it quantises the weight once for all
 _LEAST_ROWS = 64  # of a delay line, that are written before the kept ones move to its start
 
@@ -266,7 +271,7 @@ class Stream:
             or x.dtype is not torch.float32
             or not x.is_cpu
             or is_observed((x,))
-            or _has_any_global_hook()
+            or any(_GLOBAL_HOOKS)
             or torch._C._current_graph_task_id() != -1
         ):
             return None

@@ -10,6 +10,11 @@
 
 ``machine`` and ``network`` import from ``file`` alone, ``exchange`` from these, ``deployment`` from
 ``file``, ``machine`` and ``network``. No room but ``network`` and those below it builds a block.
+
+Short names that recur: a ``layer`` is one entry of a file, ``module`` the neuron of its block as
+lapilli calls it and ``neuron`` its type in the file; a ``dataset`` is an array of a layer, by its
+path in the file. ``scale`` is the number of integer units in a weight of 1, ``unit`` the number of
+units in a value of 1 that is handed on; ``netx`` is Lava's reader of such files.
 """
 
 from lapilli import moved

@@ -2,6 +2,20 @@
 
 ``from lapilli import slayer`` gives the blocks and neurons under lava-dl's names. Submodules are
 imported when they are first used.
+
+    kernels, neurons, blocks, export   links to the folders of these names
+    slayer                             lava-dl's names, and what exists for them alone
+    loss, classifier, filter           from spikes to a number, or to a class
+    encode, io, data, recordings       from numbers and files to spikes
+    training, graphs, processes        a loop over epochs; a step as a CUDA graph; several processes
+    activity, plot                     how much layers spike, and pictures
+    program, benchmark                 the command line, and what holds speed
+    spike                              thresholds alone
+    errors, extras, moved              exceptions; packages that may be absent; old paths
+
+Short names that recur: ``net`` is a network, ``x`` its input and ``spikes`` its output, ``[N,
+neurons..., T]`` of N samples and T steps; a ``rate`` is a share of outputs that are not zero; an
+``event`` is a spike with its place and time, as files hold them.
 """
 
 import importlib

@@ -6,7 +6,6 @@ comes out is copied from there, and states that neurons keep are carried from it
 """
 
 import functools
-import gc
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
@@ -309,10 +308,9 @@ def _device_of(tensors: list[Tensor], asked: torch.device | None) -> torch.devic
 
 def _states() -> Iterator[tuple[KeepsState, str]]:
     """Return what all modules keep, by module and name: a step does not say which it runs."""
-    for found in gc.get_objects():
-        if issubclass(type(found), KeepsState) and "_kept" in found.__dict__:
-            for name in found._kept:
-                yield found, name
+    for module in KeepsState.alive():
+        for name in module._kept:
+            yield module, name
 
 
 def _tensors_read(step: Callable[..., Any]) -> dict[str, tuple[Callable[[str], Any], Tensor]]:

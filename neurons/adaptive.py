@@ -13,6 +13,7 @@ from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.adaptive_threshold import persistent_ref_state, persistent_th_state
 from .errors import finite
 from .gradients import with_zero_gradients
+from .settings import Settings
 from .state import state_value
 
 __all__ = ["AdaptiveNeuron", "adaptation_params"]
@@ -115,3 +116,10 @@ def adaptation_params(
         "threshold_decay": device_params["thDecay"] / p_scale,
         "refractory_decay": device_params["refDecay"] / p_scale,
     }
+
+
+ADAPTATION = Settings(
+    usual={"threshold_step": 0.1, "threshold_decay": 0.02, "refractory_decay": 0.05},
+    quick={"threshold_step": 0.5, "threshold_decay": 0.2, "refractory_decay": 0.3},
+    ranges={"threshold_decay": (0.1, 0.3), "refractory_decay": (0.2, 0.5)},
+)

@@ -11,9 +11,10 @@ from lapilli.kernels.numbers.formula import GivenSurrogate
 from lapilli.kernels.numbers.surrogate import DEFAULT
 from torch import Tensor
 
-from .adaptive import AdaptiveNeuron, adaptation_params
+from .adaptive import ADAPTATION, AdaptiveNeuron, adaptation_params
 from .learning import Range
 from .resonator import Pair, ResonatorNeuron, neuron_params
+from .rf import SETTINGS as ROTATION
 
 __all__ = ["AdaptiveResonatorNeuron", "adaptive_neuron_params"]
 
@@ -112,3 +113,6 @@ def adaptive_neuron_params(
     return neuron_params(device_params, scale, p_scale) | adaptation_params(
         device_params, scale, p_scale
     )
+
+
+ADAPTIVE_ROTATION = ROTATION | ADAPTATION

@@ -58,3 +58,6 @@ class Neuron(base.AdaptiveResonatorNeuron):
         spikes = complex_spike(real, imag, threshold + refractory, fires=fires, **self._options())
         self._keep_last(imag_state=imag)
         return self._after_spike(spikes, fires, threshold, refractory)
+
+
+SETTINGS = base.ADAPTIVE_ROTATION

@@ -55,3 +55,6 @@ class Neuron(base.AdaptiveResonatorNeuron):
         fires = self._reaches(imag, threshold, refractory)
         spikes = spike(imag, threshold + refractory, fires=fires, **self._options())
         return self._after_spike(spikes, fires, threshold, refractory)
+
+
+SETTINGS = base.ADAPTIVE_ROTATION

@@ -15,8 +15,9 @@ from lapilli.kernels.recurrences import alif as kernel
 from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
-from .adaptive import AdaptiveNeuron, adaptation_params
+from .adaptive import ADAPTATION, AdaptiveNeuron, adaptation_params
 from .base import Range, chip_value
+from .cuba import SETTINGS as CUBA
 from .limits import decay_parameter
 from .state import state_value
 
@@ -219,3 +220,6 @@ def neuron_params(
         "current_decay": device_params["iDecay"] / p_scale,
         "voltage_decay": device_params["vDecay"] / p_scale,
     }
+
+
+SETTINGS = CUBA | ADAPTATION

@@ -18,6 +18,7 @@ from torch import Tensor
 from .base import FixedPointNeuron, Range, chip_value
 from .dynamics.leaky_integrator import persistent_state
 from .limits import decay_parameter
+from .settings import Settings
 from .state import state_value
 
 __all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
@@ -260,3 +261,10 @@ def neuron_params(
         "current_decay": device_params["iDecay"] / p_scale,
         "voltage_decay": device_params["vDecay"] / p_scale,
     }
+
+
+SETTINGS = Settings(
+    usual={"threshold": 1.0, "current_decay": 0.1, "voltage_decay": 0.04},
+    quick={"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1},
+    ranges={"current_decay": (0.1, 0.4), "voltage_decay": (0.05, 0.3)},
+)

@@ -13,6 +13,7 @@ from lapilli.kernels.recurrences.spike import complex_spike
 from torch import Tensor
 
 from . import resonator as base
+from .settings import Settings
 
 __all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
 
@@ -61,3 +62,10 @@ class Neuron(base.ResonatorNeuron):
         )
         self._keep_last(imag_state=imag)
         return self._leave(spikes)
+
+
+SETTINGS = Settings(
+    usual={"threshold": 1.0, "period": 20, "decay": 0.1},
+    quick={"threshold": 1.0, "period": 8, "decay": 0.1},
+    ranges={"period": (5, 20), "decay": (0.05, 0.2)},
+)

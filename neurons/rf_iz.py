@@ -13,6 +13,7 @@ from lapilli.kernels.recurrences.spike import spike
 from torch import Tensor
 
 from . import resonator as base
+from . import rf
 from .dynamics.resonator import persistent_imag_state, persistent_real_state
 
 __all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "Neuron", "neuron_params"]
@@ -68,3 +69,6 @@ class Neuron(base.ResonatorNeuron):
                 ),
             )
         return self._leave(spikes)
+
+
+SETTINGS = rf.SETTINGS

@@ -22,6 +22,7 @@ from .errors import number, require
 from .fixed_point import fixed_point_scales
 from .gradients import with_zero_gradients
 from .lazy import resize
+from .settings import Settings
 from .sigma import Sigma
 
 __all__ = ["Activation", "Neuron", "activation_name", "neuron_params"]
@@ -353,3 +354,9 @@ def neuron_params(device_params: dict[str, Any], scale: int = 1 << 6) -> dict[st
     0.25
     """
     return {"threshold": device_params["vThMant"] / scale}
+
+
+SETTINGS = Settings(
+    usual={"threshold": 0.1, "activation": torch.relu},
+    quick={"threshold": 1.0, "activation": torch.relu},
+)

@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from lapilli.kernels.executors.layout import wrong_type
@@ -68,13 +69,27 @@ class KeepsState(KeepsFloat32):
     _writes_in_place = False  # what is kept may change after it was read, see blocks/stream.py
     _kept: dict[str, Tensor | None]
     _rest: dict[str, float | None]
+    _alive: ClassVar[WeakValueDictionary[int, "KeepsState"]] = WeakValueDictionary()
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        KeepsState._alive[id(self)] = self
         self._kept = {}
         self._rest = {}
         self._seen_finite: dict[str, tuple[int, int]] = {}  # see limits.py
         self._moved_to: torch.device | None = None  # for modules that have no tensor
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the attributes of another one, as copies and pickles do."""
+        parent: Any = super()  # Module's
+        parent.__setstate__(state)
+        KeepsState._alive[id(self)] = self
+
+    @staticmethod
+    def alive() -> list["KeepsState"]:
+        """Return all modules that keep something and live."""
+        modules = (reference() for reference in KeepsState._alive.valuerefs())  # one instant's
+        return [m for m in modules if m is not None and "_kept" in m.__dict__]
 
     def _add_states(self, **rest: float | None) -> None:
         """Keep what the class names by ``state_value``, with its values at rest."""

@@ -5,6 +5,7 @@ import os
 import random
 from typing import Any
 
+import loop_count
 import numpy as np
 import pytest
 import torch
@@ -43,6 +44,7 @@ def device(request):
 
 
 def pytest_configure(config):
+    loop_count.begin()
     if hasattr(config, "workerinput"):  # of several: one thread each, and for what they start
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,6 +66,26 @@ def pytest_collection_modifyitems(items):
         reason = left_out(item.nodeid, marks, os.environ)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Add what one of several processes compiled."""
+    loop_count.LOOPS.update(getattr(node, "workeroutput", {}).get("loops", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workerinput"):
+        session.config.workeroutput["loops"] = sorted(loop_count.LOOPS)
+    elif loop_count.is_quick_form(session.config) and loop_count.verdict(len(loop_count.LOOPS)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if loop_count.is_quick_form(config):
+        found = len(loop_count.LOOPS)
+        terminalreporter.line(loop_count.verdict(found) or f"{found} CPU loops in the quick form")
 
 
 def pytest_collection_finish():

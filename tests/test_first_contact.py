@@ -112,6 +112,7 @@ if __name__ == "__main__":
     assert run(script, tmp_path) == "done\njoined\n"
 
 
+@pytest.mark.slow
 @needs_numba
 def test_in_folders_with_spaces_and_letters(tmp_path):
     """The working folder, the caches, the temporary files and the names of files."""

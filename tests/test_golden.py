@@ -15,7 +15,20 @@ MODULES = cases("neuron", "axon", "dendrite")
 NEURONS = cases("neuron")
 
 
-@pytest.mark.parametrize(("case", "fused", "sign"), ways(MODULES), ids=way_name)
+# cases whose flags need loops of their own: one way at once, and none of neurons that share their
+# kernels with others; all in continuous integration
+_RARE = ("graded", "24bit", "scale_not_power_of_two")  # in their names
+_SHARING = ("neuron.rf_iz.Neuron", "neuron.adrf.Neuron", "neuron.adrf_iz.Neuron")
+
+
+def _marked(case: Any, *way: Any) -> Any:
+    fused = way[:1] == (True,)
+    rare = any(flag in case.name for flag in _RARE) and (fused or case.target in _SHARING)
+    name = "-".join(map(way_name, (case, *way)))
+    return pytest.param(case, *way, id=name, marks=pytest.mark.slow if rare else ())
+
+
+@pytest.mark.parametrize(("case", "fused", "sign"), [_marked(*way) for way in ways(MODULES)])
 def test_golden(case, fused, sign, device):
     module, results = run(case, device, fused=fused, sign=sign)
     compare(case, module, results, fused=fused, sign=sign)
@@ -24,7 +37,7 @@ def test_golden(case, fused, sign, device):
 RESIZED = [c for c in MODULES if "warmup_zeros" in c.setup]
 
 
-@pytest.mark.parametrize("case", RESIZED, ids=way_name)
+@pytest.mark.parametrize("case", [_marked(case) for case in RESIZED])
 def test_fresh_module_loads_sized_parameters(case):
     fused = case.method == "dynamics+spike"
     module, results = run(case, fused=fused, warm=False)
@@ -41,7 +54,7 @@ def same(got: object, want: Any) -> None:
         assert values.tolist() == want
 
 
-@pytest.mark.parametrize("case", [c for c in NEURONS if c.properties], ids=way_name)
+@pytest.mark.parametrize("case", [_marked(case) for case in NEURONS if case.properties])
 def test_values_of_the_chip(case):
     neuron, _ = run(case)
     for name, want in case.properties.items():

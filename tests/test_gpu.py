@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from cells import NEURONS, SPIKING, block_class
+from cells import NEURONS, SPIKING, block_class, having
 from lapilli.blocks import tensor_cores
 from tolerances import FUSED_GRADIENT
 from torch.testing import assert_close
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 each_family = pytest.mark.parametrize("family", NEURONS)
-recurrent_families = pytest.mark.parametrize("family", SPIKING)
+recurrent_families = pytest.mark.parametrize("family", having("Recurrent"))
 
 
 def same(a, b):

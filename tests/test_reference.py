@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cells import CELLS, each_cell, make
+from cells import OF_LAVA_DL, each_cell, make
 from known import present
 from reference_side import run, variants
 from tolerances import REFERENCE_GRADIENT
@@ -87,9 +87,10 @@ def test_it_equals_the_kernels_over_many_steps(many, family, kind, steps):
 
 
 def test_there_are_78_cells():
-    assert len(CELLS) == 78
+    assert len(OF_LAVA_DL) == 78
 
 
+@pytest.mark.slow
 def test_a_neuron_of_a_user_has_none():
     example = Path(__file__).parents[1] / "examples" / "own_neuron.py"
     done = on_reference([str(example)])

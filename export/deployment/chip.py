@@ -35,6 +35,7 @@ from lapilli.export.file.errors import LayerError, NetworkFileError
 from lapilli.export.file.layers import Layer
 from lapilli.export.file.reader import read_network
 from lapilli.export.file.summary import LayerInfo, inspect
+from lapilli.export.file.tables import FAMILIES
 from lapilli.export.machine.interpreter import _mapped, passages, prepared
 from lapilli.export.machine.neurons import Limits
 from lapilli.export.network.saving import save
@@ -54,9 +55,6 @@ __all__ = [
 
 STATE_BITS = 24
 DELAY_BITS = 6
-_STATES = {
-    "cuba": 2, "alif": 4, "rf": 2, "rf_iz": 2, "adrf": 4, "adrf_iz": 4, "sigma_delta": 3,
-}  # fmt: skip
 _SHARED = ("conv", "convT", "pool", "unpool")
 
 Limit = Literal["neurons", "synapses", "memory"]
@@ -278,7 +276,7 @@ def _layer(layer: Layer, info: LayerInfo, chip: Chip) -> LayerBudget:
     matrices += [] if layer.type == "input" else [*layer.weights("weight_rec").values()]
     stored = sum(int(np.count_nonzero(matrix)) for matrix in matrices)
     bits = info.weight_bits or 0 if matrices else 0
-    states = _STATES[layer.module] if info.neurons else 0
+    states = FAMILIES[layer.module].states if info.neurons else 0
     delays = int(np.count_nonzero(layer.data["delay"])) if "delay" in layer.data else 0
     own = info.neurons * (states * STATE_BITS + (DELAY_BITS if "delay" in layer.data else 0))
     common = stored * bits if shared else 0

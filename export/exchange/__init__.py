@@ -11,6 +11,10 @@ NIR's neurons are differential equations; with forward Euler steps of ``dt`` the
 The hop of one step between layers and axonal delays are Delay nodes. A recurrent layer feeds its
 spikes back one step later.
 
+Imports ``file`` and ``network``. A ``step`` is one node of the chain from Input to Output, ``map_``
+a node with weights, ``gain`` what these are multiplied with, ``lost_u`` and ``lost_v`` the shares
+a_u and a_v; ``exact`` are weights before they are rounded to the grid of the file.
+
 Source: Pedersen et al., Neuromorphic intermediate representation, Nature Communications 2024.
 """
 

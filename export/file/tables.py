@@ -190,13 +190,17 @@ def known_datasets(type_: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Family:
-    """One neuron: type in the file, decay datasets with their parameters, other datasets."""
+    """One neuron: type in the file, decay datasets with their parameters, other datasets.
+
+    ``states`` is how many numbers of the chip a neuron of it keeps from step to step.
+    """
 
     type: str
     decays: dict[str, str]
     required: tuple[str, ...] = ("vThMant",)
     optional: tuple[str, ...] = ("gradedSpike",)
     complex: bool = False
+    states: int = 2
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -211,11 +215,11 @@ _STEP = ("vThMant", "vThStep")
 
 FAMILIES: dict[str, Family] = {
     "cuba": Family("CUBA", _LEAKY, optional=("refDelay", "gradedSpike")),
-    "alif": Family("ALIF", _LEAKY | _ADAPTIVE, _STEP, ("refDelay", "gradedSpike")),
+    "alif": Family("ALIF", _LEAKY | _ADAPTIVE, _STEP, ("refDelay", "gradedSpike"), states=4),
     "rf": Family("RF_PHASE", _ROTATION, complex=True),
     "rf_iz": Family("RF_IZHIKEVICH", _ROTATION, complex=True),
-    "adrf": Family("ADRF_PHASE", _ROTATION | _ADAPTIVE, _STEP, complex=True),
-    "adrf_iz": Family("ADRF_IZHIKEVICH", _ROTATION | _ADAPTIVE, _STEP, complex=True),
-    "sigma_delta": Family("SDNN", {}, optional=("activation", "sigma_output")),
+    "adrf": Family("ADRF_PHASE", _ROTATION | _ADAPTIVE, _STEP, complex=True, states=4),
+    "adrf_iz": Family("ADRF_IZHIKEVICH", _ROTATION | _ADAPTIVE, _STEP, complex=True, states=4),
+    "sigma_delta": Family("SDNN", {}, optional=("activation", "sigma_output"), states=3),
 }
 MODULE_OF_NEURON = {family.type: module for module, family in FAMILIES.items()} | {"LOIHI": "cuba"}

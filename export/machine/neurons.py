@@ -34,7 +34,7 @@ from lapilli.export.file.layers import (
     overflow_of,
     scale_of,
 )
-from lapilli.export.file.tables import FAMILIES, P_SCALE, STATE_LIMIT, STATE_UNITS
+from lapilli.export.file.tables import P_SCALE, STATE_LIMIT, STATE_UNITS
 
 Array = np.ndarray
 
@@ -321,16 +321,24 @@ class _Wire(Neuron):
 _CLASSES = {
     "cuba": _Cuba,
     "alif": _Alif,
-    **dict.fromkeys((n for n, f in FAMILIES.items() if f.complex), _Resonator),
+    **dict.fromkeys(("rf", "rf_iz", "adrf", "adrf_iz"), _Resonator),
     "sigma_delta": _SigmaDelta,
 }
 
 
 def neuron(layer: Layer, shape: tuple[int, ...], per: int, limits: Limits) -> Neuron:
     """Make the neurons of a layer at rest, of ``shape`` ``[N, neurons...]``."""
-    cls = _CLASSES[layer.module]
+    cls: type[Neuron]
     if layer.neuron is None:
         cls = _Wire
     elif layer.module == "sigma_delta":
         cls = {"Input": _Delta, "Output": _Sigma}.get(layer.block, _SigmaDelta)
+    elif layer.module in _CLASSES:
+        cls = _CLASSES[layer.module]
+    else:
+        raise LayerError(
+            "neuron/type",
+            f"is {layer.neuron}, which has no integer form here; {', '.join(_CLASSES)} have. Load "
+            f"the file and call the network",
+        )
     return cls(layer, shape, per, limits)

@@ -15,13 +15,20 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # Releases of Numba that look at the time of a module, not at its text, compile again where it has
 # another one, as in a copy: all have this one, the first that a zip file can hold
 _WRITTEN = 315532800.0
+_PATIENCE = 60  # seconds for which a process waits for another one, which may have been stopped
 
 
 def cache_folder() -> Path:
@@ -96,3 +103,34 @@ def load(text: str, function: str) -> Callable[..., Any]:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, function)
+
+
+@contextlib.contextmanager
+def one_after_another(function: Callable[..., Any]) -> Iterator[None]:
+    """Let no two processes compile a function at once: the second finds what the first has written.
+
+    Where files cannot be locked, as on Windows, both compile it.
+    """
+    path = Path(function.__code__.co_filename).with_name("lock")
+    try:
+        file = path.open("a")
+    except OSError:  # a folder that can only be read
+        yield
+        return
+    with file:  # whose end is that of the lock
+        _wait_for_lock(file)
+        yield
+
+
+def _wait_for_lock(file: IO[str]) -> None:
+    if fcntl is None:
+        return
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        try:
+            # not flock, whose locks a forked process keeps
+            return fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # another process has it
+            time.sleep(0.01)
+        except OSError:  # a system of files without locks
+            return

@@ -4,7 +4,7 @@ CUDA, HIP, XPU tensor    the Triton kernel
 CPU tensor               the CPU loop, compiled by Numba
 LAPILLI_BACKEND          ``reference`` or ``interpret`` (Triton's interpreter, CPU tensors only)
 
-420 lines, since it is one place.
+422 lines, since it is one place.
 """
 
 import ctypes
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from . import again
+from .cache import one_after_another
 from .loops import CpuLoop, TimeLast, loop_of
 from .passes import without_coalescing
 from .rows import BLOCK, CHUNK
@@ -250,7 +251,8 @@ def _compile(loop: Any, given: list[Any]) -> None:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        loop.compile(kinds)
+        with one_after_another(loop.py_func):
+            loop.compile(kinds)
     finally:
         if was_enabled:
             gc.enable()

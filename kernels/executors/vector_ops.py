@@ -6,7 +6,14 @@ only; importing it loads Numba.
 """
 
 from .vector_bits import collect_bits, count_bits, list_bits, lowest_bit, pack_words, unequal_bits
-from .vector_sums import add_row, aligned, prefetch, sum_frame_of_codes, sum_rows
+from .vector_sums import (
+    add_row,
+    add_to_row,
+    aligned,
+    prefetch,
+    sum_frame_of_codes,
+    sum_rows,
+)
 from .vector_transpose import (
     transpose_piece,
     transpose_rows,
@@ -17,6 +24,7 @@ from .vector_transpose import (
 
 __all__ = [
     "add_row",
+    "add_to_row",
     "aligned",
     "collect_bits",
     "count_bits",

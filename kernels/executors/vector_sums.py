@@ -9,6 +9,7 @@ from .loop_ops import scratch
 from .vectors import FLOAT, LINE, LONG, SIDE, alignment, load, loop, pointer_to, repeated
 
 _LANES = 128  # sums at once, in registers
+_WIDE, _NARROW = 64, 32  # or these
 _MOST_OF_16_BITS = 256  # rows of codes of 8 bits
 
 
@@ -77,7 +78,7 @@ def _column(context, builder, array_type, columns, e, mask):
 
 @intrinsic(prefer_literal=True)
 def _sum_codes(
-    typingctx, target, target_at, codes, at, stride, columns, mask, e, end, step, first, lanes
+    typingctx, target, target_at, codes, at, stride, columns, mask, e, end, step, more, lanes
 ):
     """Write the sum of the rows of codes that ``columns[e:end]`` name, times ``step``.
 
@@ -85,13 +86,13 @@ def _sum_codes(
                                 i < lanes
 
     ``target`` is float32, ``codes`` are uint8, ``lanes`` even. The sums are added to what
-    ``target`` holds if ``first`` is 0. They stay in registers, in 16 bits: no more than 256 rows.
-    Each word of 16 bits is summed as it is, and its upper byte again: that is quicker than to widen
-    the bytes, and the lower bytes are the difference.
+    ``target`` holds if ``more`` is not 0. They stay in registers, in 16 bits: no more than 256
+    rows. Each word of 16 bits is summed as it is, and its upper byte again: that is quicker than to
+    widen the bytes, and the lower bytes are the difference.
     """
 
     def codegen(context, builder, signature, args):
-        target, target_at, codes, at, stride, columns, mask, e, end, step, *_ = args
+        target, target_at, codes, at, stride, columns, mask, e, end, step, more, _ = args
         count = min(lanes.literal_value, LINE)
         half = ir.IntType(16)
         each = ir.VectorType(half, count // 2)
@@ -115,6 +116,7 @@ def _sum_codes(
         sums = loop(builder, e, end, zeros, add)
         events = builder.trunc(builder.sub(end, e), half)
         bias = repeated(builder, builder.shl(events, ir.Constant(half, 7)), each.count)
+        is_begun = builder.icmp_signed("!=", more, ir.Constant(more.type, 0))
         order = [k // 2 + k % 2 * each.count for k in range(count)]
         for k, place in enumerate(places):
             both, upper = sums[2 * k : 2 * k + 2]
@@ -126,17 +128,17 @@ def _sum_codes(
             real = builder.sitofp(total, ir.VectorType(FLOAT, count))
             real = builder.fmul(real, repeated(builder, step, count))
             here = builder.add(target_at, ir.Constant(LONG, place))
-            if not first.literal_value:
-                old = load(context, builder, signature.args[0], target, here, count)
-                real = builder.fadd(old, real)
+            old = load(context, builder, signature.args[0], target, here, count)
+            old = builder.select(is_begun, old, ir.Constant(real.type, [0.0] * count))
+            real = builder.fadd(old, real)
             pointer = pointer_to(context, builder, signature.args[0], target, here, count)
             builder.store(real, pointer).align = 4
         return context.get_dummy_value()
 
     place = types.int64
     signature = types.void(
-        target, place, codes, place, place, columns, place, place, place, types.float32, first,
-        lanes,
+        target, place, codes, place, place, columns, place, place, place, types.float32,
+        types.int32, lanes,
     )  # fmt: skip
     return signature, codegen
 
@@ -150,49 +152,50 @@ def sum_frame_of_codes(target, target_at, codes, at, stride, columns, mask, begi
 
     Rows are read up to a multiple of 16.
     """
-    whole, lanes = n // _LANES * _LANES, n // SIDE * SIDE
+    whole, wide, lanes = n // _LANES * _LANES, n // _WIDE * _WIDE, n // SIDE * SIDE
     rest = scratch(SIDE, np.float32)
-    e, end = begin, min(begin + _MOST_OF_16_BITS, last)
-    for i in range(0, whole, _LANES):
-        _sum_codes(
-            target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 1, _LANES
-        )
-    for i in range(whole, lanes, SIDE):
-        _sum_codes(
-            target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 1, SIDE
-        )
-    if lanes < n:
-        _sum_codes(rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, 1, SIDE)
-    while end < last:
-        e, end = end, min(end + _MOST_OF_16_BITS, last)
+    e, more = begin, np.int32(0)
+    while e < last or more == 0:
+        end = min(e + _MOST_OF_16_BITS, last)
         for i in range(0, whole, _LANES):
             _sum_codes(
-                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 0, _LANES
-            )
-        for i in range(whole, lanes, SIDE):
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, more,
+                _LANES,
+            )  # fmt: skip
+        for i in range(whole, wide, _WIDE):  # one at most
             _sum_codes(
-                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, 0, SIDE
-            )
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, more,
+                _WIDE,
+            )  # fmt: skip
+        for i in range(wide, lanes, SIDE):
+            _sum_codes(
+                target, target_at + i, codes, at + i, stride, columns, mask, e, end, step, more,
+                SIDE,
+            )  # fmt: skip
         if lanes < n:
-            _sum_codes(rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, 0, SIDE)
+            _sum_codes(
+                rest, 0, codes, at + lanes, stride, columns, mask, e, end, step, more, SIDE
+            )  # fmt: skip
+        e, more = end, np.int32(1)
     for i in range(n - lanes):
         target[target_at + lanes + i] = rest[i]
 
 
 @intrinsic(prefer_literal=True)
 def _sum_lanes(
-    typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, lanes
+    typingctx, target, target_at, rows, at, stride, columns, mask, values, e, end, first, lanes
 ):
     """Write the sum of the rows of float32 that ``columns[e:end]`` name, times ``values[e:end]``.
 
         target[target_at + i] = sum_j values[j] rows[at + stride (columns[j] & mask) + i],
                                 i < lanes
 
-    ``values`` is None for 1. The sums stay in registers.
+    ``values`` is None for 1. The sums stay in registers, and are added to what ``target`` holds if
+    ``first`` is 0.
     """
 
     def codegen(context, builder, signature, args):
-        target, target_at, rows, at, stride, columns, mask, values, e, end, _ = args
+        target, target_at, rows, at, stride, columns, mask, values, e, end, *_ = args
         count = min(lanes.literal_value, SIDE)
         each = ir.VectorType(FLOAT, count)
         places = range(0, lanes.literal_value, count)
@@ -213,13 +216,16 @@ def _sum_lanes(
         totals = loop(builder, e, end, [ir.Constant(each, [0.0] * count)] * len(places), add)
         for place, total in zip(places, totals, strict=True):
             here = builder.add(target_at, ir.Constant(LONG, place))
+            if not first.literal_value:
+                old = load(context, builder, signature.args[0], target, here, count)
+                total = builder.fadd(old, total)
             pointer = pointer_to(context, builder, signature.args[0], target, here, count)
             builder.store(total, pointer).align = 4
         return context.get_dummy_value()
 
     place = types.int64
     signature = types.void(
-        target, place, rows, place, place, columns, place, values, place, place, lanes
+        target, place, rows, place, place, columns, place, values, place, place, first, lanes
     )
     return signature, codegen
 
@@ -235,13 +241,15 @@ def sum_rows(target, target_at, rows, at, stride, columns, mask, values, e, end,
     whole, lanes = n // _LANES * _LANES, n // SIDE * SIDE
     for i in range(0, whole, _LANES):
         _sum_lanes(
-            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, _LANES
+            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, 1, _LANES
         )
     for i in range(whole, lanes, SIDE):
-        _sum_lanes(target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, SIDE)
+        _sum_lanes(
+            target, target_at + i, rows, at + i, stride, columns, mask, values, e, end, 1, SIDE
+        )
     if lanes < n:
         rest = scratch(SIDE, np.float32)
-        _sum_lanes(rest, 0, rows, at + lanes, stride, columns, mask, values, e, end, SIDE)
+        _sum_lanes(rest, 0, rows, at + lanes, stride, columns, mask, values, e, end, 1, SIDE)
         for i in range(n - lanes):
             target[target_at + lanes + i] = rest[i]
 
@@ -261,3 +269,18 @@ def prefetch(typingctx, array, at):
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
+
+
+@njit(inline="always")
+def add_to_row(target, target_at, rows, stride, columns, mask, values, e, end, n):
+    """Add to a row the rows of float32 that ``columns[e:end]`` name, times their values.
+
+        target[target_at + i] += sum_j values[j] rows[stride (columns[j] & mask) + i],  i < n
+
+    ``values`` is None for 1. ``n`` is 64 at most; up to a multiple of 32, what lies behind is added
+    too.
+    """
+    if n > _NARROW:
+        _sum_lanes(target, target_at, rows, 0, stride, columns, mask, values, e, end, 0, _WIDE)
+    else:
+        _sum_lanes(target, target_at, rows, 0, stride, columns, mask, values, e, end, 0, _NARROW)

@@ -1,7 +1,8 @@
 """What is compiled ahead of time: every kernel, in the calls that layers make of it.
 
-The calls of recurrences are those of calls.py; of recurrent layers, those listed here. Kernels
-that walk over time are in the form of many neurons, where no chunks wait in shared memory.
+The calls of recurrences are those that their files declare (calls.py); of recurrent layers, those
+listed here. Kernels that walk over time are in the form of many neurons, where no chunks wait in
+shared memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from .aot import (
     signature,
     terms_launches,
 )
-from .calls import ADAPTATION, RECURRENCES, ROTATION, Recurrence
+from .calls import RECURRENCES, Recurrence
 
 STEPS = 300  # of the sequences that are recorded
 NEURONS = 512  # of a sample
@@ -41,21 +42,25 @@ class Layer:
 
     name: str
     neurons: int
-    parts: int = 1  # real and imaginary part are two
     phase: bool = False
-    decays: tuple[float, ...] = (410.0, 164.0)
     learns: bool = False  # whether the use with learned decays is listed
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """Return that of its neuron."""
+        return RECURRENCES[self.name.partition(" ")[0]]
 
     def call(self, train: bool, learn: bool = False) -> None:
         """Run it forward and, for training, backward."""
         z = [
-            _series(BATCH * SAMPLES, self.neurons).requires_grad_(train) for _ in range(self.parts)
+            _series(BATCH * SAMPLES, self.neurons).requires_grad_(train)
+            for _ in range(self.recurrence.inputs)
         ]
         weight = torch.zeros(self.neurons, self.neurons)
         y = recurrent(
-            z[0] if self.parts == 1 else (z[0], z[1]),
-            weight if self.parts == 1 else (weight, weight),
-            tuple(torch.tensor([d], requires_grad=learn) for d in self.decays),
+            z[0] if len(z) == 1 else (z[0], z[1]),
+            weight if len(z) == 1 else (weight, weight),
+            tuple(decay.requires_grad_(learn) for decay in self.recurrence.tensors()),
             1.0, 4096,
             phase=self.phase, threshold_step=0.125, quantum=1 / 32, shift=True,
             gradient="full" if learn else "lava-dl",
@@ -69,12 +74,12 @@ LAYERS = [
     Layer("cuba 128", 128, learns=True),
     Layer("cuba 256", 256),
     Layer("cuba 512", 512),
-    Layer("alif 128", 128, decays=(410.0, 164.0, *ADAPTATION)),
-    Layer("rf 128", 128, 2, True, ROTATION),
-    Layer("rf_iz 128", 128, 2, False, ROTATION),
-    Layer("adrf 128", 128, 2, True, ROTATION + ADAPTATION),
-    Layer("adrf_iz 128", 128, 2, False, ROTATION + ADAPTATION),
-    Layer("adrf 512", 512, 2, True, ROTATION + ADAPTATION),
+    Layer("alif 128", 128),
+    Layer("rf 128", 128, phase=True),
+    Layer("rf_iz 128", 128),
+    Layer("adrf 128", 128, phase=True),
+    Layer("adrf_iz 128", 128),
+    Layer("adrf 512", 512, phase=True),
 ]
 
 

@@ -2,8 +2,9 @@
 
 ``cuba``, ``leaky``, ``alif``, ``rf``, ``rf_iz``, ``sigma_delta`` with its halves ``sigma`` and
 ``delta``, and ``adaptive_threshold``; ``delay`` is the axon. ``spike`` is a threshold alone,
-``decays`` says which gradient decays get. The four resonators share ``resonator_steps``,
-``resonator_kernels`` and what ``resonator`` makes of them.
+``decays`` says which gradient decays get, ``declared`` what a file declares of its neuron. The
+four resonators share ``resonator_steps``, ``resonator_kernels`` and what ``resonator`` makes of
+them.
 
 ``recurrent`` is a layer whose spikes come back through weights, ``recurrent_steps`` its equations.
 ``recurrent_triton`` runs it on a GPU, with ``recurrent_kernels`` and ``recurrent_tiles``;

@@ -49,6 +49,7 @@ from lapilli.kernels.numbers.fixed_point import (
 from lapilli.kernels.numbers.language import jit, tl
 from torch import Tensor
 
+from .declared import Recurrence
 from .spike import turns
 
 NO_CHIP_RULE = (
@@ -309,3 +310,20 @@ def adaptive_phase_threshold(
         torch.where(imag.isnan(), torch.nan, tested),
         threshold_decay, refractory_decay, threshold, threshold_step, scale, state=state,
     )  # fmt: skip
+
+
+USUAL_THRESHOLD = {
+    "threshold_decay": 50, "refractory_decay": 80, "threshold": 1.0, "threshold_step": 0.125,
+    "scale": 4096,
+}  # fmt: skip
+
+
+def largest_threshold(steps: int) -> float:
+    """How large threshold and refractory can grow in so many steps of inputs up to 1."""
+    return 24 * (steps + 2) ** 2
+
+
+ADAPTIVE_THRESHOLD = Recurrence(
+    None, adaptive_threshold, resets=False, trains=False, growth=largest_threshold,
+    usual=USUAL_THRESHOLD,
+)  # fmt: skip

@@ -35,7 +35,9 @@ from lapilli.kernels.toolkit import (  # isort: skip
 )  # fmt: skip
 
 from .adaptive_threshold import (
+    USUAL_THRESHOLD,
     adaptive_threshold,
+    largest_threshold,
     margin_above,
     rise,
     settle,
@@ -47,6 +49,7 @@ from .adaptive_threshold import (
 )
 from .cuba import cuba_dynamics, cuba_gain, cuba_misfits
 from .decays import decay_sign, learned_decays
+from .declared import Recurrence
 
 
 @jit
@@ -308,43 +311,19 @@ def alif(
 ) -> Any:  # fmt: skip
     """Run ALIF neurons over time: current, voltage, adaptive threshold and spike in one pass.
 
+    Parameters and results are those of ``lapilli.kernels.recurrences.cuba.cuba``, but for these.
+
     Parameters
     ----------
-    x
-        Weighted input, ``[N, neurons..., T]``, in real units (1 is ``scale`` state units).
-    current_decay, voltage_decay
-        ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     threshold_decay, refractory_decay
-        The same for the adaptive threshold. Their gradients are zero.
+        Of the size of ``current_decay``, 0..4096; they get a gradient of zero.
     threshold
         Threshold at rest, a multiple of ``1 / scale``; a voltage that reaches it spikes.
     threshold_step
         What a spike adds to the threshold, a multiple of ``1 / scale``.
-    scale
-        Number of state units in a value of 1.
-    tau_rho, scale_rho
-        Width and height of the surrogate gradient, both above 0: with d, how far the voltage is
-        above the threshold, the gradient of a spike is ``scale_rho / (2 * tau_rho) * h(d /
-        tau_rho)``, that of a graded one ``scale_rho * h(min(d, 0) / tau_rho)``.
-    surrogate
-        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
-    graded
-        Spikes carry the voltage instead of 1.
-    shift
-        Delay the output by one step; the first is 0 and the last is dropped.
     state
         Current, voltage, threshold and refractory ``[N, neurons...]`` before the first step; rest
         if None: ``threshold`` and zeros. No gradient flows into it.
-    return_state
-        Also return the state after the last step, detached.
-    count
-        Also return how many steps of each neuron did not fit.
-
-    Returns
-    -------
-    Tensor
-        Spikes, of the shape of ``x``; with ``return_state`` also the state, in the same order, with
-        ``count`` also the number of steps ``[N, neurons...]``, int32.
 
     Examples
     --------
@@ -398,3 +377,9 @@ def alif_dynamics(
         state=state and state[2:],
     )  # fmt: skip
     return current, voltage, th, r, *others
+
+
+ALIF = Recurrence(
+    alif, alif_dynamics, kept=(4, 8), dynamics_kernels=2, resets=False, growth=largest_threshold,
+    usual={"current_decay": 410, "voltage_decay": 164} | USUAL_THRESHOLD,
+)  # fmt: skip

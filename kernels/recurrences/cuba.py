@@ -35,6 +35,7 @@ from lapilli.kernels.toolkit import (  # isort: skip
 )  # fmt: skip
 
 from .decays import decay_sign, learned_decays
+from .declared import Recurrence
 
 
 @jit
@@ -390,3 +391,10 @@ def cuba_dynamics(
     )  # fmt: skip
     states = from_rows(current, x.shape[1:-1]), from_rows(voltage, x.shape[1:-1])
     return (*states, from_state_rows(misfits, x)) if count else states
+
+
+CUBA = Recurrence(
+    cuba, cuba_dynamics, strict=True, kept=(4, 4),
+    growth=lambda steps: (steps + 1) * (steps + 2),
+    usual={"current_decay": 410, "voltage_decay": 164, "threshold": 1.0, "scale": 4096},
+)  # fmt: skip

@@ -32,6 +32,8 @@ from lapilli.kernels.executors.sums import reduce_to
 from lapilli.kernels.numbers.language import jit, tl
 from torch import Tensor
 
+from .declared import Recurrence
+
 if TYPE_CHECKING:  # the generated modules import these, see lift.py
     from lapilli.kernels.executors.scalar_ops import maximum, minimum
 
@@ -365,3 +367,7 @@ def channel_delay(
     """
     rows = delay_fwd(to_rows(x), delay, None, float(sampling_time), float(grad_scale))
     return from_rows(rows, x.shape[1:-1])
+
+
+STEP_DELAY = Recurrence(step_delay)
+CHANNEL_DELAY = Recurrence(channel_delay, kept=(0, 4), usual={"delay": 3.0})

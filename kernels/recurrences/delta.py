@@ -30,6 +30,8 @@ from lapilli.kernels.toolkit import (  # isort: skip
     with_reference,
 )  # fmt: skip
 
+from .declared import Recurrence
+
 
 @jit
 def delta_step(x, p, r, e, theta, CUM: tl.constexpr):
@@ -279,3 +281,6 @@ def named_state(rows: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
         x.new_zeros(shape, dtype=torch.float32) if s is None or not s.numel() else s.view(shape)
         for s in rows
     )
+
+
+DELTA = Recurrence(delta, kept=(0, 4), usual={"threshold": 0.125, "scale": 64})

@@ -31,6 +31,7 @@ from lapilli.kernels.toolkit import (  # isort: skip
 )  # fmt: skip
 
 from .decays import decay_sign, learned_decays
+from .declared import Recurrence
 
 
 @jit
@@ -322,3 +323,10 @@ def leaky_spike(
         from_state_rows(state1, x) if return_state else None,
         from_state_rows(misfits, x) if count else None,
     )
+
+
+LEAKY = Recurrence(
+    leaky_spike, leaky, name="leaky", strict=True, kept=(4, 4),
+    growth=lambda steps: steps + 1,
+    usual={"decay": 410, "threshold": 1.0, "scale": 4096},
+)  # fmt: skip

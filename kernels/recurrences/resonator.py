@@ -17,7 +17,16 @@ from .adaptive_threshold import NO_CHIP_RULE
 from .resonator_kernels import resonator_fwd
 
 Pair = tuple[Tensor, Tensor]  # real and imaginary part
+Adapted = tuple[Tensor, Tensor, Tensor, Tensor]  # both parts, threshold and refractory
 Adaptation = tuple[Tensor, Tensor, float]  # threshold decay, refractory decay, threshold step
+
+
+USUAL_ROTATION = {"sin_decay": 400, "cos_decay": 4000, "threshold": 1.0, "scale": 4096}
+
+
+def longest_state(steps: int) -> float:
+    """How large a state can grow in so many steps of inputs up to 1."""
+    return 8 * (steps + 1)
 
 
 def _run(

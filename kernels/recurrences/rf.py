@@ -12,7 +12,17 @@ from lapilli.kernels.executors.dispatch import with_reference
 from lapilli.kernels.numbers.surrogate import DEFAULT
 from torch import Tensor
 
-from .resonator import Pair, resonate, resonator_states
+from .adaptive_threshold import USUAL_THRESHOLD, largest_threshold
+from .declared import Recurrence
+from .resonator import (
+    USUAL_ROTATION,
+    Adapted,
+    Pair,
+    longest_state,
+    resonate,
+    resonator,
+    resonator_states,
+)
 
 
 @with_reference
@@ -25,6 +35,9 @@ def rf(
 ) -> Any:  # fmt: skip
     """Run RF neurons over time; their state without spikes is ``resonator``'s.
 
+    Parameters and results are as for ``lapilli.kernels.recurrences.cuba.cuba``, with the real part
+    in place of the voltage, but for these.
+
     Parameters
     ----------
     x
@@ -34,30 +47,12 @@ def rf(
         ``[1]``, or one value a channel (dimension 1 of ``x``), 0..4096; rounded when used.
     threshold
         Real part that spikes, a multiple of ``1 / scale``.
-    scale
-        Number of state units in a value of 1.
     tau_rho, scale_rho
         Width and height of the surrogate gradient, both above 0; the formula, of two parts, is at
         the end of ``lapilli.kernels.numbers.surrogate``.
-    surrogate
-        Its shape, see ``lapilli.kernels.recurrences.cuba.cuba``.
-    graded
-        Spikes carry the real part instead of 1.
-    shift
-        Delay the output by one step; the first is 0 and the last is dropped.
     state
         Real and imaginary part ``[N, neurons...]`` before the first step; zeros if None. No
         gradient flows into it.
-    return_state
-        Also return the state after the last step, detached.
-    overflow, count
-        See ``lapilli.kernels.recurrences.cuba.cuba``.
-
-    Returns
-    -------
-    Tensor
-        Spikes, of the shape of each part of ``x``; with ``return_state`` also ``(real, imag)``,
-        with ``count`` also how many steps of each neuron did not fit.
 
     Examples
     --------
@@ -82,7 +77,7 @@ def adrf(
     threshold: float, threshold_step: float, scale: int, *,
     tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
     graded: bool = False, shift: bool = False,
-    state: tuple[Tensor, ...] | None = None, return_state: bool = False, count: bool = False,
+    state: Adapted | None = None, return_state: bool = False, count: bool = False,
 ) -> Any:  # fmt: skip
     """Run ADRF neurons over time.
 
@@ -122,7 +117,7 @@ def adrf_dynamics(
     x: Pair, sin_decay: Tensor, cos_decay: Tensor,
     threshold_decay: Tensor, refractory_decay: Tensor,
     threshold: float, threshold_step: float, scale: int, *,
-    state: tuple[Tensor, ...] | None = None, count: bool = False,
+    state: Adapted | None = None, count: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Return real and imaginary part, threshold and refractory, the last two before the spike.
 
@@ -147,3 +142,12 @@ def adrf_dynamics(
         x, sin_decay, cos_decay, threshold, scale, phase=True, adaptation=adaptation, state=state,
         count=count,
     )  # fmt: skip
+
+
+RF = Recurrence(
+    rf, resonator, kept=(8, 8), resets=False, growth=longest_state, usual=USUAL_ROTATION
+)
+ADRF = Recurrence(
+    adrf, adrf_dynamics, kept=(8, 12), resets=False,
+    growth=largest_threshold, usual=USUAL_ROTATION | USUAL_THRESHOLD,
+)  # fmt: skip

@@ -12,7 +12,17 @@ from lapilli.kernels.executors.dispatch import with_reference
 from lapilli.kernels.numbers.surrogate import DEFAULT
 from torch import Tensor
 
-from .resonator import Pair, resonate, resonator_states
+from .adaptive_threshold import USUAL_THRESHOLD, largest_threshold
+from .declared import Recurrence
+from .resonator import (
+    USUAL_ROTATION,
+    Adapted,
+    Pair,
+    longest_state,
+    resonate,
+    resonator,
+    resonator_states,
+)
 
 
 @with_reference
@@ -52,7 +62,7 @@ def adrf_iz(
     threshold: float, threshold_step: float, scale: int, *,
     tau_rho: float = 1.0, scale_rho: float = 1.0, surrogate: str = DEFAULT,
     graded: bool = False, shift: bool = False,
-    state: tuple[Tensor, ...] | None = None, return_state: bool = False, count: bool = False,
+    state: Adapted | None = None, return_state: bool = False, count: bool = False,
 ) -> Any:  # fmt: skip
     """Run ADRF-Izhikevich neurons over time.
 
@@ -82,7 +92,7 @@ def adrf_iz_dynamics(
     x: Pair, sin_decay: Tensor, cos_decay: Tensor,
     threshold_decay: Tensor, refractory_decay: Tensor,
     threshold: float, threshold_step: float, scale: int, *,
-    state: tuple[Tensor, ...] | None = None, count: bool = False,
+    state: Adapted | None = None, count: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Return real and imaginary part, threshold and refractory, the last two before the spike.
 
@@ -105,3 +115,10 @@ def adrf_iz_dynamics(
         x, sin_decay, cos_decay, threshold, scale, phase=False,
         adaptation=(threshold_decay, refractory_decay, threshold_step), state=state, count=count,
     )  # fmt: skip
+
+
+RF_IZ = Recurrence(rf_iz, resonator, kept=(4, 8), growth=longest_state, usual=USUAL_ROTATION)
+ADRF_IZ = Recurrence(
+    adrf_iz, adrf_iz_dynamics, kept=(4, 12), resets=False,
+    growth=largest_threshold, usual=USUAL_ROTATION | USUAL_THRESHOLD,
+)  # fmt: skip

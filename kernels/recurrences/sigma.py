@@ -22,6 +22,8 @@ from lapilli.kernels.toolkit import (  # isort: skip
     with_reference,
 )  # fmt: skip
 
+from .declared import Recurrence
+
 
 @jit
 def sigma_step(y, x):
@@ -118,3 +120,6 @@ def sigma(
     y, sum1 = sigma_sum(to_rows(x), state_rows(state), False, return_state)
     y = from_rows(y, x.shape[1:-1])
     return (y, from_state_rows(sum1, x)) if return_state else y
+
+
+SIGMA = Recurrence(sigma)

@@ -26,6 +26,7 @@ from lapilli.kernels.toolkit import (  # isort: skip
     with_reference,
 )  # fmt: skip
 
+from .declared import Recurrence
 from .delta import delta_step, delta_step_threshold, named_state, store_later, to_grid
 from .sigma import sigma_step
 
@@ -216,10 +217,14 @@ def _sigma_delta_gradients(back):
         saved=back.saved if back.wants("threshold") else None,
         mask=back.mask if wanted else None, wanted=wanted,
     )  # fmt: skip
+    of_bias = None
+    if back.wants("bias"):
+        first = gx[:, 0] if gx.shape[1] else gx.sum(1)  # without steps there is none
+        of_bias = reduce_to(back.bias, first)
     return {
         "x": gx if back.wants("x") else None,
         "threshold": reduce_to(back.threshold, total),
-        "bias": reduce_to(back.bias, gx[:, 0]) if back.wants("bias") else None,
+        "bias": of_bias,
     }
 
 
@@ -280,3 +285,8 @@ def sigma_delta(
         return y
     total, pre, residual, error = named_state(after, x)
     return y, (total, pre, residual, error)
+
+
+SIGMA_DELTA = Recurrence(  # a bit a step says where the rectifier let through
+    sigma_delta, kept=(1 / 8, 4 + 1 / 8), usual={"threshold": 0.125, "scale": 64}
+)

@@ -24,6 +24,8 @@ from .events import LINE, UNSIGNED, Events, column_bits
 
 if TYPE_CHECKING:
     from lapilli.kernels.executors.vector_ops import (
+        add_to_row,
+        aligned,
         prefetch,
         sum_frame_of_codes,
         sum_rows,
@@ -31,11 +33,14 @@ if TYPE_CHECKING:
     )
 
 _ROWS = 16  # of a tile
-_LANES, _FEW = 128, 16  # sums at once
+_FEW = 16  # sums at once, of a tile's rows
+_WIDE = 64  # outputs whose sums are taken at once
 _SIDE = 64  # columns whose sums are turned at once
-# Events that pay for sorting them: so many a frame, whose gradient is copied, and a column, whose
-# sums are read again for every part of the frames but the first (measured).
-_A_FRAME, _A_COLUMN = 9, 24
+# Events that pay for sorting them: so many a frame, whose gradient is copied, beside one a column
+# and chunk, whose sums are read again (measured).
+_A_FRAME = 9
+_CHUNK = 384  # frames of a chunk
+_A_SUM = 10  # events of a column in half a chunk that pay for reading its sum twice as often
 _IN_FIRST_CACHE = 1 << 15  # sums, which are quick to add to as they come
 _CACHED = 3 << 19  # bytes of what is to stay close by, where the second-level cache is large
 _SMALL_CACHE = 1 << 20  # bytes; in a smaller one no block is worth reading the events once more
@@ -99,45 +104,38 @@ def _sort_cpu(first, last, columns, starts, values, rows, factors, places, chunk
 
 
 @cpu_loop
-def _sum_sorted_cpu(
-    first, last, rows, factors, places, g, blocks, sums, chunk, M, K, O, B, mask,
-):  # fmt: skip
-    # g [M, O] flat, blocks [parts, chunk, B] flat, sums [O, K] flat
-    piece, turned = np.empty(_SIDE * B, np.float32), np.empty(_SIDE * B, np.float32)
+def _sum_sorted_cpu(first, last, rows, factors, places, g, sums, chunk, M, K, O, pieces, mask):
+    # g [M, O] flat, sums [O, K] flat; a tile is 64 outputs and a piece of the columns
+    length = (K + pieces - 1) // pieces
+    block, total = aligned(chunk * _WIDE, np.float32), aligned(length * _WIDE, np.float32)
     values = factors if factors is not None else None
-    for part in range(first, last):
-        block = blocks[np.int64(part) * chunk * B : np.int64(part + 1) * chunk * B]
-        o0 = np.int64(part) * B
-        outputs = min(B, O - o0)
+    block[:] = 0
+    for tile in range(first, last):
+        o0, begin = np.int64(tile // pieces) * _WIDE, tile % pieces * length
+        outputs, until = min(_WIDE, O - o0), min(begin + length, K)
+        total[:] = 0
         for c in range(len(places)):
-            at = places[c]
-            # the block's outputs side by side, to stay in the second-level cache
+            # the block's outputs side by side, to stay in the first-level cache
             for m in range(c * chunk, min((c + 1) * chunk, M)):
-                there, here = np.int64(m - c * chunk) * B, m * O + o0
+                there, here = np.int64(m - c * chunk) * _WIDE, m * O + o0
                 for o in range(0, outputs, LINE):
                     prefetch(g, here + 8 * O + o)
                 # not one slice to the other, which takes seconds to compile
                 row, line = block[there : there + outputs], g[here : here + outputs]
                 for o in range(len(line)):
                     row[o] = line[o]
-            for k0 in range(0, K, _SIDE):
-                inputs = min(_SIDE, K - k0)
-                place = o0 * K + k0
-                for o in range(outputs):  # will be written when the sums are complete
-                    for i in range(0, inputs, LINE):
-                        prefetch(sums, place + o * K + i)
-                for i in range(inputs):
-                    e, end, p = at[k0 + i], at[k0 + i + 1], i * outputs
-                    sum_rows(piece, p, block, 0, B, rows, mask, values, e, end, outputs)
-                # one call for both targets: it takes long to compile
-                target, there, stride = sums, place, np.int64(K)
-                if c > 0:
-                    target, there, stride = turned, np.int64(0), np.int64(inputs)
-                transpose_piece(piece, np.int64(0), outputs, inputs, outputs, target, there, stride)
-                if c > 0:
-                    for o in range(outputs):
-                        for i in range(inputs):
-                            sums[place + o * K + i] += turned[o * inputs + i]
+            at = places[c]
+            for k in range(begin, until):
+                e, end, there = at[k], at[k + 1], np.int64(k - begin) * _WIDE
+                if e < end:
+                    add_to_row(
+                        total, there, block, _WIDE, rows, mask, values, e, end, outputs,
+                    )  # fmt: skip
+        for k0 in range(begin, until, _SIDE):
+            transpose_piece(
+                total, np.int64(k0 - begin) * _WIDE, np.int64(_WIDE), min(_SIDE, until - k0),
+                outputs, sums, o0 * K + k0, np.int64(K),
+            )  # fmt: skip
 
 
 def _width(K: int, O: int, parts: int, size: int = 4, room: int = _CACHED) -> int:
@@ -205,10 +203,9 @@ def scatter(events: Events, g: Tensor) -> Tensor:
     """Multiply the transpose of ``g`` ``[M, O]`` by the matrix of ``events``: ``[O, K]``."""
     M, K = events.shape
     O = g.shape[1]
-    chunks = _chunks(M)
-    worth_sorting = len(events.columns) > _A_FRAME * M + _A_COLUMN * (chunks - 1) * K
+    worth_sorting = len(events.columns) > _A_FRAME * M + -(-M // _CHUNK) * K
     if worth_sorting and K * O >= _IN_FIRST_CACHE:
-        return _scatter_sorted(events, g, chunks)
+        return _scatter_sorted(events, g)
     small = second_level_cache() < _SMALL_CACHE
     width = _width(K, O, torch.get_num_threads(), room=4 * K * O if small else _CACHED)
     sums = empty((O // width, K, width), torch.float32, g)
@@ -219,19 +216,18 @@ def scatter(events: Events, g: Tensor) -> Tensor:
     return transpose(sums).view(O, K)
 
 
-def _chunks(M: int) -> int:
-    """Return how many parts of the frames stay in the cache, whatever the number of threads."""
-    return max(1, -(-M // (_CACHED // (4 * _LANES))))
+def _scatter_sorted(events: Events, g: Tensor) -> Tensor:
+    """Do what ``scatter`` does, with the events of each column side by side: sums in registers.
 
-
-def _scatter_sorted(events: Events, g: Tensor, chunks: int) -> Tensor:
-    """Do what ``scatter`` does, with the events of each column side by side: sums in registers."""
+    They are summed by chunks of frames, whatever the number of threads.
+    """
     M, K = events.shape
     O = g.shape[1]
-    chunk = -(-M // chunks)
-    fits = max(_FEW, _kept_close() // (4 * chunk) // _FEW * _FEW)  # to be read once an event
-    width = min(_LANES, fits, _FEW * -(-O // (_FEW * torch.get_num_threads())))
-    parts = -(-O // width)
+    many = len(events.columns) * (_CHUNK // 2) >= _A_SUM * M * K
+    chunk = min(M, _CHUNK // 2 if many else _CHUNK)
+    chunks = -(-M // chunk)
+    parts = -(-O // _WIDE)
+    pieces = -(-torch.get_num_threads() // parts)
     places = torch.empty(chunks, K + 2, dtype=torch.int32)
     rows = torch.empty(len(events.columns), dtype=torch.int16)
     factors = None if events.values is None else torch.empty_like(events.values)
@@ -241,10 +237,8 @@ def _scatter_sorted(events: Events, g: Tensor, chunks: int) -> Tensor:
          column_bits(events)),
     )  # fmt: skip
     sums = empty((O, K), torch.float32, g)
-    blocks = empty((parts * chunk * width,), torch.float32, g)
     run_loop(
-        _sum_sorted_cpu, parts, (len(rows) + M + K) * O,
-        (rows, factors, places, g.view(-1), blocks, sums.view(-1), chunk, M, K, O, width,
-         UNSIGNED),
+        _sum_sorted_cpu, parts * pieces, (len(rows) + M + K) * O,
+        (rows, factors, places, g.view(-1), sums.view(-1), chunk, M, K, O, pieces, UNSIGNED),
     )  # fmt: skip
     return sums

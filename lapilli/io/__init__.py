@@ -5,6 +5,8 @@ Files are records of 5 bytes, big-endian: place, polarity p and time t in micros
     1-D (.bs1)    x 16 bits               p 1 bit   t 23 bits
     2-D (.bin)    x 8 bits   y 8 bits     p 1 bit   t 23 bits
 
+``x, y, p, t`` are the same in an ``Event``, and ``c`` is the channel of a tensor, which p becomes.
+
 Source: lava-dl io.py.
 """
 

@@ -7,6 +7,8 @@
     SpikeMoid         L = sum BCE(p, y),    p = sigmoid((r - theta) / alpha)
     SparsityEnforcer  L = lam sum max(mean |s| - max_rate, 0)^2
 
+``s`` are spikes, ``r`` rates, a hat marks what is desired.
+
 Source: lava-dl loss.py.
 """
 

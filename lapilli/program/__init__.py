@@ -7,6 +7,7 @@
     completion     completion of the command line by a shell
     commands       all commands but ``train``
     training_run   ``lapilli train``
+    beside         what the first evaluation needs is compiled in a fork meanwhile
     preparing      what a run of training needs, found before it starts
     devices        the devices that are present, and the one that a command uses
     recipes        networks and settings for each data set
@@ -19,5 +20,7 @@
     profiling      ``lapilli profile``
 
 The last room: it imports from all others, and none imports from it. torch takes seconds to import,
-so a command imports what it needs when it runs. ``kept`` is what a checkpoint holds.
+so a command imports what it needs when it runs. ``args`` is what the command line gave, ``given``
+one argument of it, ``kept`` what a checkpoint holds, ``history`` the epochs so far; a ``target`` is
+the architecture of a GPU, or for ``check`` what the network is to run on.
 """

@@ -261,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
         description="Show where the time of a neuron's step goes, and save a Chrome trace.",
     )
     profile.add_argument(
-        "--neuron", required=True, help="cuba, alif, rf, rf_iz, adrf, adrf_iz, sigma_delta"
+        "--neuron", required=True, help="a module of lapilli.neurons, such as cuba or sigma_delta"
     )
     profile.add_argument(
         "--shape", type=_shape, required=True, metavar="N,C,T",

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,7 +141,9 @@ def _fit(net: Any, data: Any, run: Run, args: argparse.Namespace, folder: Path) 
             checkpoints.write(folder, content, fitted.history)
             board(epoch)
 
+    gc.freeze()  # what is imported and made by now stays: not to be looked at again and again
     with (
+        _evaluated_beside(net, data, run),
         _tensorboard(args, run, folder, len(fitted.history)) as board,
         tqdm(
             total=run.epochs,
@@ -176,6 +179,26 @@ def _fit(net: Any, data: Any, run: Run, args: argparse.Namespace, folder: Path) 
         net.load_state_dict(state if best is None else best["net"])
         fitted.kept_epoch = len(fitted.history) if best is None else best["epoch"]
     return fitted
+
+
+def _evaluated_beside(net: Any, data: Any, run: Run) -> contextlib.AbstractContextManager[None]:
+    """Evaluate one batch in another process meanwhile, which compiles what that needs."""
+    from .beside import beside
+
+    if run.executor != "numba" or run.group.size > 1:
+        return contextlib.nullcontext()
+
+    def evaluate_one_batch() -> None:
+        import torch
+
+        from lapilli.activity import Activity
+        from lapilli.training import evaluate
+
+        first = torch.arange(min(run.batch_size, len(data.test)))
+        with Activity(net):  # as each epoch does
+            evaluate(net, data.test.take(first), run.batch_size)
+
+    return beside(evaluate_one_batch)
 
 
 @contextlib.contextmanager

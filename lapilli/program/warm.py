@@ -4,6 +4,7 @@ A loop is compiled for its arguments and its flags, so the networks are run: a s
 an inference, on inputs of several densities, which take different ways through a synapse.
 """
 
+import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from lapilli.blocks.maps import PRODUCTS
 from lapilli.kernels.executors.cache import cache_folder
 
-from lapilli import export, slayer
+from lapilli import export
 from lapilli.benchmark.neurons import ARGUMENTS
 from lapilli.errors import UsageError
 from lapilli.recordings.errors import MissingDataError
@@ -118,7 +119,7 @@ def _works(name: str, shape: tuple[int, ...] | None, classes: int) -> Iterator[W
 def _every_neuron() -> Iterator[Work]:
     """Yield small networks of each neuron: dense and with convolutions, learned and not."""
     for family, arguments in ARGUMENTS.items():
-        blocks = getattr(slayer.block, family)
+        blocks = importlib.import_module(f"lapilli.blocks.{family}")
 
         def dense(blocks=blocks, arguments=arguments, **options) -> torch.nn.Sequential:
             return torch.nn.Sequential(

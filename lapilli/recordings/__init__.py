@@ -8,7 +8,8 @@
     networks  networks for inputs of any size
     errors    what is wrong with the recordings of a user
 
-Imports ``lapilli.data``, ``lapilli.io`` and ``blocks``.
+Imports ``lapilli.data``, ``lapilli.io`` and ``blocks``. ``root`` is the folder of a data set,
+``split`` is train or test, an ``address`` the integer in which a camera packs place and polarity.
 """
 
 from lapilli.data import Recordings

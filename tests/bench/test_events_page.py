@@ -46,6 +46,7 @@ def test_the_limits_in_use_are_those_of_the_results(vectors, name):
     assert {"float32", "convolution"} <= set(stored)
 
 
+@pytest.mark.slow
 def test_a_measurement_has_what_the_table_shows(tmp_path):
     rows = {}
     for density in (0.1, 1.0):

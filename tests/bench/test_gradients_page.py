@@ -72,6 +72,7 @@ def test_the_page_shows_what_was_measured():
         assert [n.strip() for n in numbers.split("|")] == want
 
 
+@pytest.mark.slow
 def test_the_table_and_the_picture_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gradients, "CELLS", [("cuba", "Dense"), ("rf", "KWTA")])
     monkeypatch.setattr(gradients, "STEPS", (5, 10, 20))
@@ -85,6 +86,7 @@ def test_the_table_and_the_picture_are_written(tmp_path, monkeypatch, capsys):
     assert "gradients; the steepest grows" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_legend_covers_no_line(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))

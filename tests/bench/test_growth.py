@@ -51,7 +51,7 @@ def test_no_stored_memory_grows_faster_than_the_work(axis, mode):
 @on_linux
 @pytest.mark.skipif(BACKEND != "auto", reason="what is measured are the compiled loops")
 @pytest.mark.parametrize("mode", growth.MODES)
-@pytest.mark.parametrize("axis", ["steps", "samples"])
+@pytest.mark.parametrize("axis", ["steps", pytest.param("samples", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_faster_than_the_work(axis, mode):
     steps, batch = 4000, 8
     sizes = [(batch, steps), (batch, LONG * steps) if axis == "steps" else (LONG * batch, steps)]
@@ -85,6 +85,7 @@ def test_peak_is_what_a_call_holds_at_most():
     assert present(growth.peak(lambda: None)) < 1 << 20
 
 
+@pytest.mark.slow
 def test_the_short_form_writes_table_and_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "AXES", {k: growth.AXES[k] for k in ("steps", "density")})
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)

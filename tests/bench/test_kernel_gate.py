@@ -84,6 +84,7 @@ def test_stored_baselines_hold_no_prediction():
 auto = pytest.mark.skipif(BACKEND != "auto", reason="kernels are compiled for a GPU")
 
 
+@pytest.mark.slow
 @auto
 def test_planted_work_is_found(tmp_path, monkeypatch):
     """Arithmetic that is not needed, then too few registers, each in the compiled kernel."""

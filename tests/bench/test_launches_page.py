@@ -26,6 +26,7 @@ def test_a_launch_again_is_the_quicker_one():
         assert 0 < case["us"] < case["us_by_triton"]
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_both_ways():
     make = launches.cases()["Dense, the first layer"]
     with launches.as_triton_does():

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench import neighbours
 from lapilli.benchmark.results import read
 
@@ -30,5 +32,6 @@ def test_a_measurement_is_made_in_the_way_that_is_asked_for(monkeypatch):
     assert found["64-256-10, 72 samples, 32 steps; 0 busy"]["spinning"] == 7  # of 1, 7, 13
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_in_a_process_of_its_own():
     assert neighbours.in_a_process("64-256-10, 72 samples, 32 steps", "one thread", 1) > 0

@@ -52,13 +52,12 @@ def test_option_collects_the_benchmarks(option):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--benchmark-tolerance=1.5"], "--benchmark-tolerance is 1.5; expected a share above 0"),
-        pytest.param(
-            ["--benchmark-short", "--benchmark-update"], "leave one of", marks=pytest.mark.slow
-        ),
+        (["--benchmark-short", "--benchmark-update"], "leave one of"),
     ],
 )
 def test_wrong_options_are_refused(options, words):

@@ -37,6 +37,7 @@ def stored(result):
     return judge.baselines({"": result}, {}, {})["cases"][""]
 
 
+@pytest.mark.slow
 def test_passes_over_memory_are_found(monkeypatch):
     before = stored(measured())
     assert not judge.fallen(measured(), before)

@@ -36,10 +36,14 @@ def test_readme_has_the_figures_of_lava_dl():
 
 def test_readme_of_the_benchmarks_has_the_other_libraries():
     text = (report.BENCH / "README.md").read_text()
+    every, complete = list(map(str, peers.cases())), 0
     for document in report.processors("peers-").values():
         rows = document["cases"]
-        assert list(rows) == list(map(str, peers.cases()))
+        # a processor that was measured earlier lacks what was added since
+        assert list(rows) == [case for case in every if case in rows]
+        complete += list(rows) == every
         assert "\n".join(peers.summary(rows)) in text
+    assert complete
     assert "\n".join(peers.differences()) in text
     rows = stored("peers-cpu.json")["cases"]
     activity = rows["lava-dl-MLP 2312-512-512-10 at 0.6%-training"]["activity"]

@@ -6,7 +6,20 @@ import pickle
 
 import pytest
 import torch
-from cells import CELLS, KINDS, NEURONS, SPIKING, STEPS, cells_of, each_cell, events, make, same
+from cells import (
+    CELLS,
+    KINDS,
+    NEURONS,
+    OF_LAVA_DL,
+    SOON,
+    SPIKING,
+    STEPS,
+    cells_of,
+    each_cell,
+    events,
+    make,
+    same,
+)
 from known import present
 from lapilli.blocks.block import NeuronBlock
 from lapilli.blocks.delay import Delay
@@ -22,7 +35,7 @@ def test_the_table_holds_every_block():
         module = importlib.import_module(f"lapilli.blocks.{family}")
         found |= {(family, name) for name in module.__all__ if not name.startswith("Abstract")}
     assert found == set(CELLS)
-    assert len(CELLS) == 78
+    assert len(OF_LAVA_DL) == 78
 
 
 @each_cell
@@ -90,9 +103,14 @@ IDLE = [
 
 @pytest.mark.parametrize(
     ("neuron", "options", "family", "kind"),
-    [(*case, *cell) for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds],
-    ids=str,
-)
+    [
+        pytest.param(
+            *case, *cell, id="-".join(map(str, (*case, *cell))),
+            marks=() if cell in SOON else pytest.mark.slow,
+        )
+        for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds
+    ],
+)  # fmt: skip
 def test_parameters_without_influence_get_zeros(family, kind, neuron, options):
     """DDP waits for the gradient of every parameter."""
     for steps in (1, STEPS):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from lapilli.blocks import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 from torch import Tensor, nn
@@ -207,6 +208,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 # the same for neurons whose recurrence takes long to compile
+# of these neurons others are saved, loaded and checked at once
+_LATER = ("recurrent rf", "recurrent rf_iz", "rf_iz", "adrf_iz")
+each_network = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in _LATER else ()) for n in NETWORKS],
+)
 SLOW_NETWORKS = {
     "recurrent alif": (_recurrent(alif, CUBA | ADAPTING), (12,)),
     "recurrent adrf": (_recurrent(adrf, ROTATING | ADAPTING), (12,)),

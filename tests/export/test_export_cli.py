@@ -134,6 +134,7 @@ def test_a_picture_of_no_weights_is_refused(capsys):
     assert "got 0" in fails(capsys, "inspect", "a.net", "--plot", "weights.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["inspect", "a.net"], ["--help"]])
 def test_nobody_reads_the_output(command):
     saved("image")

@@ -47,6 +47,7 @@ for room in (30000, 4096, 0):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the size of files")
 def test_no_room(tmp_path):
     path = tmp_path / "a.net"

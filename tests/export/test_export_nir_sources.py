@@ -22,7 +22,7 @@ pytest.importorskip("nir", reason="the extra nir is not installed")
 import nir
 from nir_simulation import simulate
 
-FOLDER = Path(__file__).parent / "nir"
+FOLDER = Path(__file__).parent / "others_graphs"
 
 # seconds, where the library has an opinion; sinabs counts steps, norse divides by 1e-3 s twice
 STEP = {"snntorch": 1e-4, "norse": 1e-6, "sinabs": 1.0, "spikingjelly": 1e-4, "rockpool": 1e-3}

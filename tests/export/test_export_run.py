@@ -48,7 +48,7 @@ def assert_runs_as(net, path, x, unit=1):
     return want, result
 
 
-@pytest.mark.parametrize("case", golden())
+@pytest.mark.parametrize("case", list(golden()))
 def test_blocks_and_networks_of_lava_dl(case, tmp_path):
     module, _ = run(case)
     export.save(module.blocks if case.kind == "export" else [module], tmp_path / "a.net",

@@ -18,7 +18,7 @@ pytestmark = [
     ),
     pytest.mark.turns,
 ]
-QUICK = (("cuba", "training"), ("rf", "state"))
+QUICK = (("cuba", "training"),)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ TARGET = "gfx942"
 pytestmark = pytest.mark.skipif(
     BACKEND != "auto" or not can_compile(TARGET), reason="kernels are compiled for this GPU"
 )
-kernels = pytest.mark.parametrize("kernel", ["fwd", "bwd"])
+kernels = pytest.mark.parametrize("kernel", ["fwd", pytest.param("bwd", marks=pytest.mark.slow)])
 
 # the second program is not full; seven chunks, and four, two and one rows are left
 CUBA = listed(RECURRENCES["cuba"], "learned", (2, 65, 63))

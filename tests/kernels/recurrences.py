@@ -1,40 +1,62 @@
-"""The recurrences under test: one row each, which every test of this folder picks up."""
+"""The recurrences under test, as their files declare them; every test here picks them up."""
 
-import importlib
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from lapilli.kernels.recurrences import declared
+from lapilli.kernels.recurrences.adaptive_threshold import adaptive_phase_threshold
+from lapilli.kernels.recurrences.declared import in_package, recurrences
 from torch import Tensor
 
 KERNELS, ORACLES = "lapilli.kernels.recurrences", "lapilli.kernels.reference"
 
+# parameters by their names, and what problems.KINDS calls one or a pair; another decay is a "decay"
+KINDS_OF = {
+    ("sin_decay", "cos_decay"): "rotation",
+    ("current_decay", "voltage_decay"): "decays",
+    ("threshold_decay", "refractory_decay"): "decays",
+    ("decay",): "decay",
+    ("threshold",): "threshold",
+    ("bias",): "bias",
+    ("delay",): "delay",
+}
+
+
+def kinds_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the kinds of parameters, in order."""
+    kinds = []
+    while names:
+        own = next((n for n in KINDS_OF if names[: len(n)] == n), names[:1])
+        kind = KINDS_OF.get(own, "decay" if own[0].endswith("_decay") else None)
+        assert kind is not None, f"say in KINDS_OF and problems.KINDS what {own[0]} is"
+        kinds.append(kind)
+        names = names[len(own) :]
+    return tuple(kinds)
+
 
 @dataclass(frozen=True, repr=False)
 class Recurrence:
-    """A recurrence, by its public functions ``module.name``, which kernels and oracles share."""
+    """A recurrence, by its public functions, which kernels and oracles share."""
 
     name: str
-    # what each of the functions is called with: (function, problem, x, parameters, **options)
-    spikes: str | None = None
-    spikes_form: Callable[..., Any] | None = None
-    dynamics: str | None = None
-    dynamics_form: Callable[..., Any] | None = None
-    inputs: int = 1  # real and imaginary part are two
-    parameters: tuple[str, ...] = ()  # names in problems.KINDS
-    states: int = 0
+    spikes: Callable[..., Any] | None
+    dynamics: Callable[..., Any] | None
+    inputs: int  # real and imaginary part are two
+    parameters: tuple[str, ...]  # names in problems.KINDS
+    states: int
     # how large a state can grow: a bound by the number of steps, for the largest input 1
-    growth: Callable[[int], float] = lambda steps: 1.0
-    strict: bool = False  # a spike exceeds the threshold
-    adapts: bool = False  # spikes raise the threshold
-    features: frozenset[str] = frozenset()  # fields and options of problems that it has
-    options: tuple[str, ...] = ()  # flags of ``spikes``, each drawn at random
-    dynamics_parts: int = 1  # kernels that the dynamics take, one after the other
-
-    def __post_init__(self):
-        for path in filter(None, (self.spikes, self.dynamics)):
-            importlib.import_module(f"{KERNELS}.{path.split('.')[0]}")
+    growth: Callable[[int], float]
+    strict: bool  # a spike exceeds the threshold
+    resets: bool  # a spike sets the state back
+    adapts: bool  # spikes raise the threshold
+    features: frozenset[str]  # fields and options of problems that it has
+    options: tuple[str, ...]  # flags of ``spikes``, each drawn at random
+    dynamics_parts: int  # kernels that the dynamics take, one after the other
+    kept: tuple[float, float]  # bytes a neuron and step, with frozen and with learned parameters
+    form: Callable[..., Any] | None = None  # (function, problem, x, parameters, **options)
 
     def __repr__(self):
         return self.name
@@ -53,34 +75,62 @@ class Recurrence:
         dynamics: bool = False, **options: Any,
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:  # fmt: skip
         """Call the function of a package and return its outputs and the states after."""
-        dynamics = dynamics or self.spikes is None
-        path, form = (
-            (self.dynamics, self.dynamics_form) if dynamics else (self.spikes, self.spikes_form)
-        )
-        assert path is not None
-        assert form is not None
-        module, name = path.split(".")
-        function = getattr(importlib.import_module(f"{package}.{module}"), name)
+        declared_function = self.dynamics if dynamics or self.spikes is None else self.spikes
+        assert declared_function is not None
+        function = in_package(declared_function, package)
         x = tuple(inputs) if self.inputs > 1 else inputs[0]
         if options.get("state") is not None and self.states == 1:
             options["state"] = options["state"][0]
-        out = form(function, problem, x, parameters, **options)
+        if self.form is not None:
+            out = self.form(function, problem, x, parameters, **options)
+        else:
+            out = self._called(function, declared_function, problem, x, parameters, **options)
         if options.get("return_state"):
             outputs, after = out
             return (outputs,), after if isinstance(after, tuple) else (after,)
         return out if isinstance(out, tuple) else (out,), ()
 
+    def _called(self, function, as_declared, problem, x, parameters, tau_rho=1.0, **options):
+        """Call a function with the numbers that the declared one names."""
+        values = {
+            "threshold": problem.threshold, "threshold_step": problem.threshold_step,
+            "scale": problem.scale,
+        }  # fmt: skip
+        named = [*inspect.signature(as_declared).parameters.values()][1:]
+        given = iter(parameters)
+        arguments = [x]
+        for p in named:
+            if p.annotation is Tensor:
+                arguments.append(next(given))
+            elif p.kind is p.POSITIONAL_OR_KEYWORD:
+                arguments.append(values[p.name])
+            elif p.annotation == Tensor | None and p.name != "state":
+                options[p.name] = next(given)
+            elif p.name == "threshold" and self.resets:  # dynamics may leave the reset out
+                options[p.name] = values[p.name]
+            elif p.name in ("tau_rho", "tau_grad"):
+                options[p.name] = tau_rho
+        return function(*arguments, **options)
 
-def _neuron(function, problem, x, parameters, **options):
-    return function(x, *parameters, *problem.thresholds, problem.scale, **options)
 
-
-def _filter(function, problem, x, parameters, **options):
-    return function(x, *parameters, problem.scale, **options)
-
-
-def _filter_with_reset(function, problem, x, parameters, **options):
-    return function(x, *parameters, problem.scale, threshold=problem.threshold, **options)
+def _row(own: declared.Recurrence, **changes: Any) -> Recurrence:
+    """Return what tests want to know of a declared recurrence."""
+    tensors = (*own.tensor_names, *own.optional_names)
+    numbers = own.number_names
+    has = {
+        "scale": "scale" in numbers,
+        "train": own.trains,
+        "learn": own.trains and bool(tensors),
+        "state": bool(own.states),
+        "dynamics": own.spikes is not None and own.dynamics is not None,
+    }
+    row = Recurrence(
+        own.name, own.spikes, own.dynamics, own.inputs, kinds_of(tensors), own.states, own.growth,
+        own.strict, own.resets, own.adapts,
+        frozenset([*(name for name, value in has.items() if value), *own.flags]), own.flags,
+        own.dynamics_kernels, own.kept,
+    )  # fmt: skip
+    return replace(row, **changes)
 
 
 def _phase(function, problem, x, parameters, state=None, **options):
@@ -89,17 +139,6 @@ def _phase(function, problem, x, parameters, state=None, **options):
         *x, *parameters, *problem.thresholds, problem.scale, imag_before=last, state=state,
         **options,
     )  # fmt: skip
-
-
-def _encoder(function, problem, x, parameters, tau_rho=1.0, **options):
-    threshold, *bias = parameters
-    if bias:
-        options["bias"] = bias[0]
-    return function(x, threshold, problem.scale, tau_grad=tau_rho, **options)
-
-
-def _sum(function, problem, x, parameters, tau_rho=1.0, **options):
-    return function(x, **options)
 
 
 def _hop(function, problem, x, parameters, tau_rho=1.0, state=None, return_state=False):
@@ -111,103 +150,17 @@ def _delay(function, problem, x, parameters, tau_rho=1.0):
     return function(x, *parameters, sampling_time=2.0, grad_scale=0.5)
 
 
-def _one_filter(steps):
-    return steps + 1
-
-
-def _two_filters(steps):
-    return (steps + 1) * (steps + 2)
-
-
-def _rotation(steps):
-    return 8 * (steps + 1)
-
-
-def _raised_threshold(steps):
-    return 24 * (steps + 2) ** 2
-
-
-_SPIKING = frozenset({"scale", "train", "learn", "graded", "shift", "state"})
-_NEURON: dict[str, Any] = {
-    "spikes_form": _neuron,
-    "features": _SPIKING | {"dynamics"},
-    "options": ("graded", "shift"),
+# those that are no neurons, and are not called like one
+FORMS: dict[str, dict[str, Any]] = {
+    "step_delay": {"form": _hop, "states": 1, "features": frozenset({"train", "state"})},
+    "channel_delay": {"form": _delay},
 }
-_RESONATOR: dict[str, Any] = _NEURON | {
-    "inputs": 2,
-    "parameters": ("rotation",),
-    "growth": _rotation,
-}
-_ADAPTIVE: dict[str, Any] = {
-    "states": 4,
-    "adapts": True,
-    "growth": _raised_threshold,
-    "dynamics_form": _neuron,
-}
-
-
-def _with(arguments: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return arguments | changes
-
-
+_BY_NAME = {name: _row(own, **FORMS.get(name, {})) for name, own in recurrences().items()}
 TABLE = [
-    Recurrence(
-        "cuba", "cuba.cuba", dynamics="cuba.cuba_dynamics", dynamics_form=_neuron,
-        parameters=("decays",), states=2, growth=_two_filters, strict=True, **_NEURON,
-    ),
-    Recurrence(
-        "leaky", "leaky.leaky_spike", dynamics="leaky.leaky", dynamics_form=_filter_with_reset,
-        parameters=("decay",), states=1, growth=_one_filter, strict=True, **_NEURON,
-    ),
-    Recurrence(
-        "alif", "alif.alif", dynamics="alif.alif_dynamics",
-        parameters=("decays", "decays"), dynamics_parts=2,
-        **_NEURON | _ADAPTIVE,
-    ),
-    Recurrence(
-        "rf", "rf.rf", dynamics="resonator.resonator", dynamics_form=_filter, states=2,
-        **_RESONATOR,
-    ),
-    Recurrence(
-        "rf_iz", "rf_iz.rf_iz", dynamics="resonator.resonator", dynamics_form=_filter_with_reset,
-        states=2, **_RESONATOR,
-    ),
-    Recurrence(
-        "adrf", "rf.adrf", dynamics="rf.adrf_dynamics",
-        **_with(_RESONATOR | _ADAPTIVE, parameters=("rotation", "decays")),
-    ),
-    Recurrence(
-        "adrf_iz", "rf_iz.adrf_iz", dynamics="rf_iz.adrf_iz_dynamics",
-        **_with(_RESONATOR | _ADAPTIVE, parameters=("rotation", "decays")),
-    ),
-    Recurrence(
-        "adaptive_threshold", dynamics="adaptive_threshold.adaptive_threshold",
-        parameters=("decays",), features=frozenset({"scale", "state"}),
-        **_with(_ADAPTIVE, states=2),
-    ),
-    Recurrence(
-        "adaptive_phase_threshold", dynamics="adaptive_threshold.adaptive_phase_threshold",
-        inputs=2, parameters=("decays",), features=frozenset({"scale", "state"}),
-        **_with(_ADAPTIVE, states=3, dynamics_form=_phase),
-    ),
-    Recurrence(
-        "sigma", "sigma.sigma", _sum, states=1, features=frozenset({"train", "state"}),
-    ),
-    Recurrence(
-        "delta", "delta.delta", _encoder, parameters=("threshold",), states=3,
-        features=_SPIKING - {"graded"} | {"cum_error"}, options=("shift", "cum_error"),
-    ),
-    Recurrence(
-        "sigma_delta", "sigma_delta.sigma_delta", _encoder, parameters=("threshold", "bias"),
-        states=4, features=_SPIKING - {"graded"} | {"cum_error", "relu"},
-        options=("shift", "cum_error", "relu"),
-    ),
-    Recurrence(
-        "step_delay", "delay.step_delay", _hop, states=1, features=frozenset({"train", "state"}),
-    ),
-    Recurrence(
-        "channel_delay", "delay.channel_delay", _delay, parameters=("delay",),
-        features=frozenset({"train", "learn"}),
+    *_BY_NAME.values(),
+    replace(  # the same kernel, behind operators of torch
+        _BY_NAME["adaptive_threshold"], name="adaptive_phase_threshold",
+        dynamics=adaptive_phase_threshold, inputs=2, states=3, form=_phase,
     ),
 ]  # fmt: skip
 
@@ -242,8 +195,18 @@ def _pair(recurrence: Recurrence, name: str, soon: bool) -> Any:
     )
 
 
+# these share the kernels of rf and alif, whose other forms are run at once
+_SHARING = ("rf_iz", "adrf", "adrf_iz")
+
+
+def soon(recurrence: Recurrence) -> list[str]:
+    """Names of the variants that quick tests run."""
+    later = ("graded", "scale not a power of two") if recurrence.name in _SHARING else ()
+    return [name for name in recurrence.variants() if name not in (*RARE, *later)]
+
+
 # (recurrence, choices) for pytest.mark.parametrize
-PAIRS = [_pair(r, name, name not in RARE) for r in TABLE for name in r.variants()]
+PAIRS = [_pair(r, name, name in soon(r)) for r in TABLE for name in r.variants()]
 
 
 def most_of(recurrence: Recurrence) -> str:

@@ -25,7 +25,7 @@ from lapilli.kernels.reference import rf as rf_oracle
 from lapilli.kernels.reference import rf_iz as rf_iz_oracle
 from problems import KERNELS, ORACLES, assert_equal_answers
 from recurrences import TABLE
-from test_overflow import spoilt
+from test_overflow import rows_of, spoilt
 
 SCALE = 4096
 LIMIT = 2**23 - 1
@@ -64,6 +64,7 @@ def test_cuba_equals_lava(name, device):
     assert (lava["u"].abs() * SCALE > LIMIT + 1).any(), "a current comes round once, not further"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cuba_slow", "cuba_still"])
 def test_current_and_voltage_apart_equal_lava(name, device):
     lava = golden(name, device)
@@ -76,7 +77,7 @@ def test_current_and_voltage_apart_equal_lava(name, device):
     assert torch.equal(torch.where(spikes > 0, 0.0, voltage), lava["v"])
 
 
-@pytest.mark.parametrize("kind", [rf, rf_iz])
+@pytest.mark.parametrize("kind", [rf, pytest.param(rf_iz, marks=pytest.mark.slow)])
 def test_resonators_equal_lava(kind, device):
     lava = golden(kind.__name__, device)
     x, (sin, cos), threshold = (lava["x"], lava["y"]), lava["decays"], lava["threshold"]
@@ -105,7 +106,9 @@ def test_oracles_equal_lava(oracle):
     assert torch.equal(spikes, lava["spikes"])
 
 
-@pytest.mark.parametrize("name", ["cuba_slow", "rf", "rf_iz"])
+@pytest.mark.parametrize(
+    "name", ["cuba_slow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rf", "rf_iz"))]
+)
 def test_recurrent_layers_equal_lava(name, device):
     """Without feedback, neurons of a recurrent layer are those of any other."""
     lava = golden(name, device)
@@ -146,7 +149,7 @@ CHIP = [r for r in TABLE if r.name in ("cuba", "leaky", "rf", "rf_iz")]
 COUNTING = [*CHIP, *(r for r in TABLE if r.name in ("alif", "adrf", "adrf_iz"))]
 
 
-@pytest.mark.parametrize("recurrence", CHIP, ids=repr)
+@pytest.mark.parametrize("recurrence", rows_of(CHIP))
 def test_the_chips_rule_equals_oracle(recurrence, device):
     """What fits 32 bits, what does not, infinity and NaN; forward and backward."""
     for value in (math.nan, math.inf, -4e7, 3e5, -1800.0):
@@ -169,7 +172,7 @@ def test_pieces_by_the_chips_rule_equal_the_whole(recurrence, device):
     assert torch.equal(torch.cat(pieces, -1), whole[0])
 
 
-@pytest.mark.parametrize("recurrence", COUNTING, ids=repr)
+@pytest.mark.parametrize("recurrence", rows_of(COUNTING))
 def test_counts_equal_oracles(recurrence, device):
     rules = ("saturate", "loihi") if recurrence in CHIP else ("saturate",)
     for rule in rules:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from cells import CELLS, KINDS, NEURONS, events, make
+from cells import KINDS, NEURONS, each_cell, events, make
 from known import present
 from lapilli.blocks import convolution, linear
 from lapilli.kernels.executors import again, dispatch, operators
@@ -370,7 +370,7 @@ PERSISTS = {"persistent_state": True}
 
 
 @pytest.mark.parametrize("neuron", [{}, LEARNED | PERSISTS], ids=["plain", "learned"])
-@pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+@each_cell
 def test_a_step_of_training_never_waits_for_the_device(family, kind, neuron):
     if not KINDS[kind].neuron and neuron:
         pytest.skip("it has no neuron")

@@ -170,7 +170,10 @@ NEURONS = {
         pytest.param("high", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("cuba", "rf") else pytest.param(n, marks=pytest.mark.slow) for n in NEURONS],
+)
 def test_gradients_of_long_sequences(name, threshold, graded, record_property):
     function, pairs, phase = NEURONS[name]
     level, adapts = THRESHOLDS[threshold], name.startswith("a")
@@ -199,6 +202,7 @@ def test_gradients_of_long_sequences(name, threshold, graded, record_property):
     assert error < LONG_GRADIENTS, error
 
 
+@pytest.mark.slow
 def test_bounded_gradients_of_long_sequences_through_feedback(record_property):
     """Of a competition, whose spectral norm is known: 1 of all alike, inhibited by 12 others."""
     found = []

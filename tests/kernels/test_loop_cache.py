@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,16 @@ from lapilli.kernels.executors import cache as cache_module
 from lapilli.kernels.executors import dispatch
 from lapilli.kernels.executors.loops import cpu_loop
 
-# starts faster than a neuron: no torch
 SCRIPT = """
-    import numpy as np
+    import torch
     from double import double
+    from lapilli.kernels.executors.dispatch import run_loop
 
-    compiled = double.specialise((False, False), ())
-    out = np.empty(3, np.float32)
-    compiled(0, 3, np.array([1, 2, 3], np.float32), out)
+    out = torch.empty(3)
+    run_loop(double, 3, 3, (torch.tensor([1.0, 2.0, 3.0]), out))
     print(out.tolist())
-    print(sum(compiled.stats.cache_hits.values()), sum(compiled.stats.cache_misses.values()))
+    found = double.specialise((False, False), ()).stats
+    print(sum(found.cache_hits.values()), sum(found.cache_misses.values()))
 """
 
 DOUBLE = """
@@ -70,6 +71,7 @@ def test_second_process_compiles_nothing(cache, module_path):
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_cache_serves(cache, module_path):
     folder, copy = cache / "cache", cache / "copy"
     run(SCRIPT, LAPILLI_CACHE_DIR=str(folder), PYTHONPATH=module_path)
@@ -140,18 +142,44 @@ def test_a_cache_that_cannot_be_written_is_read(cache, tmp_path, monkeypatch):
     }
 
 
-def test_processes_that_start_together_agree(cache, module_path):
+def test_processes_that_start_together_compile_once(cache, module_path):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
     environment = os.environ | {"PYTHONPATH": module_path}
     both = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    for process in both:
-        assert process.communicate()[0].splitlines()[0] == "[2.0, 4.0, 6.0]"
+    said = [process.communicate()[0].splitlines() for process in both]
+    assert [lines[0] for lines in said] == ["[2.0, 4.0, 6.0]"] * 2
+    assert sorted(lines[1] for lines in said) == ["0 1", "1 0"]
     assert not list(cache.rglob("*.tmp"))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_nobody_waits_for_a_process_that_was_stopped(cache, monkeypatch):
+    compiled = cpu_loop(_doubling_loop.fn).specialise((False, False), ())
+    holds, ends = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with cache_module.one_after_another(compiled.py_func):
+            os.write(holds[1], b".")
+            os.read(ends[0], 1)
+        os._exit(0)
+    os.read(holds[0], 1)
+    monkeypatch.setattr(cache_module, "_PATIENCE", 0.2)
+    try:
+        start = time.monotonic()
+        with cache_module.one_after_another(compiled.py_func):
+            assert time.monotonic() - start >= 0.2
+    finally:
+        os.write(ends[1], b".")
+        os.waitpid(child, 0)
+    start = time.monotonic()
+    with cache_module.one_after_another(compiled.py_func):
+        assert time.monotonic() - start < 0.2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["read-only", "not a folder"])
 def test_folder_that_cannot_be_written_is_done_without(how, tmp_path, module_path):
     folder = tmp_path / "cache"

@@ -25,6 +25,13 @@ LARGE = (3, MIB)  # 12 MiB: a size that no other test uses
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_was_here():
+    """Leave what other files made out of every ``gc.collect()`` of this one."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def pool(monkeypatch):
     """Start with an empty pool."""
@@ -218,6 +225,7 @@ print(faults(10))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
 def test_freed_memory_is_kept_where_asked_for():
     def faults(how):

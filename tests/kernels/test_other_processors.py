@@ -122,6 +122,7 @@ def test_every_loop_compiles_for_other_processors():
     assert {loop for loop, vectors in found if not vectors} == set(ONE_BY_ONE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="Numba is told of AVX-512"
 )

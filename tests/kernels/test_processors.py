@@ -46,7 +46,8 @@ def numbers(way: str) -> dict[str, dict[str, object]]:
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="no other paths here")
 # with AVX-512 golden cases run wherever the processor has it
-@pytest.mark.parametrize("way", ["avx2", pytest.param("avx512", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["avx2", "avx512"])
 def test_outputs_states_and_files_do_not_depend_on_the_processor(way):
     if ORDER.index(way) > (ORDER.index(HERE) if HERE in ORDER else 0):
         pytest.skip(f"this processor has {HERE} at most")

@@ -70,6 +70,7 @@ def test_only_the_weight_itself_is_kept():
     assert [t.data_ptr() for t in kept] == [x.data_ptr()]
 
 
+@pytest.mark.slow
 def test_kernel_in_the_interpreter():
     if os.environ.get("LAPILLI_BACKEND") == "interpret":
         pytest.skip("this is the interpreter")

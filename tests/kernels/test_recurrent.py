@@ -28,6 +28,10 @@ from torch.testing import assert_close
 pytestmark = pytest.mark.turns
 
 each = pytest.mark.parametrize("name", FAMILIES)
+# what does not fit takes loops of its own
+each_with_care = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "cuba" else pytest.mark.slow) for n in FAMILIES]
+)
 
 
 def spoilt(name, value, **options):
@@ -40,15 +44,13 @@ def spoilt(name, value, **options):
     return layer
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "cuba" else pytest.mark.slow) for n in FAMILIES]
-)
+@each_with_care
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30, 4e7, -3e5, 300.0], ids=str)
 def test_what_does_not_fit_equals_oracle(name, value, device):
     assert_equals_oracle(spoilt(name, value, device=device), equal_nan=True)
 
 
-@each
+@each_with_care
 @pytest.mark.parametrize("gradient", ["lava-dl", "full"])
 def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient, device):
     layer = spoilt(name, math.nan, gradient=gradient, device=device)
@@ -63,7 +65,7 @@ def test_not_a_number_reaches_all_neurons_one_step_later(name, gradient, device)
     assert gradients[layer.family.parts - 1][1].isnan().all()
 
 
-@each
+@each_with_care
 def test_a_weight_that_is_not_a_number_needs_no_spike(name, device):
     layer = Layer(name, device=device)
     with torch.no_grad():
@@ -74,7 +76,7 @@ def test_a_weight_that_is_not_a_number_needs_no_spike(name, device):
     assert y[:, :3, 0].isfinite().all()
 
 
-@each
+@each_with_care
 @pytest.mark.parametrize("which", range(4))
 def test_a_decay_that_is_not_finite_is_not_a_number(name, which, device):
     layer = Layer(name, device=device)

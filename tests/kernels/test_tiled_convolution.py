@@ -264,6 +264,7 @@ def test_weights_of_any_layout_and_no_frames(tensor_cores_here):
     assert_close(w.grad, torch.zeros_like(w), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_in_the_interpreter():
     if BACKEND != "auto":
         pytest.skip("for the usual backend")

@@ -20,7 +20,7 @@ from lapilli.kernels.toolkit import (
     walk_forward,
 )
 from problems import assert_same_bits, fixed_problem
-from recurrences import FULL
+from recurrences import FULL, TABLE, most_of
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -52,7 +52,16 @@ def answers(problem, layout):
     return [*outputs, *after, *torch.autograd.grad(ends, wanted, seeds, materialize_grads=True)]
 
 
-@pytest.mark.parametrize(("recurrence", "choices"), FULL)
+# what other files compile too; with all flags at once, in continuous integration only
+SOON = [pytest.param(r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}") for r in TABLE]
+LATER = [
+    pytest.param(*p.values, id=p.id, marks=pytest.mark.slow)
+    for p in FULL
+    if p.id not in [q.id for q in SOON]
+]
+
+
+@pytest.mark.parametrize(("recurrence", "choices"), SOON + LATER)
 def test_layouts_give_the_same_bits(recurrence, choices):
     fixed = fixed_problem(recurrence, **choices)
     for channels, steps in itertools.product((1, 3, 7, 31, 129), (0, 1, 2, 9, 17)):

@@ -141,6 +141,7 @@ def test_a_wrong_export_is_an_error(monkeypatch, capsys):
     assert json.loads(Path("a/report.json").read_text())["different_spikes"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_interrupt_leaves_the_last_finished_epoch(tmp_path):
     process = subprocess.Popen(

@@ -86,6 +86,7 @@ def test_json_on_the_standard_output(capsys):
     assert len(json.loads(capsys.readouterr().out)["kernels"]) == 2
 
 
+@pytest.mark.slow
 def test_files(capsys):
     command = ["kernels", "--kernel", "sigma", "--target", "sm_90"]
     assert main([*command, "--json", "a.json", "--html", "a.html"]) == 0

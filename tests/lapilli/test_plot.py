@@ -47,6 +47,7 @@ def test_raster_shows_the_spikes(tmp_path):
     assert ink(tmp_path / "some.png") > 1.5 * ink(tmp_path / "none.png") > 0
 
 
+@pytest.mark.slow
 def test_pyplot_is_left_alone(tmp_path):
     code = f"""if True:
         import sys, torch

@@ -155,11 +155,8 @@ def test_download_without_tonic(name, root, monkeypatch):
         recordings.load(name, root, download=True)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["shd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("nmnist", "dvsgesture"))],
-    indirect=True,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shd", "nmnist", "dvsgesture"], indirect=True)
 def test_training_runs(name, root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(

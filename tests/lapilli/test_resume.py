@@ -250,6 +250,7 @@ def test_tensorboard_that_is_not_there(monkeypatch, capsys):
     assert "pip install tensorboard" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_checkpoint_is_written(monkeypatch):
     """The epoch is finished: files hold it, or the best one."""
     real = checkpoints.write
@@ -269,6 +270,7 @@ def test_an_interrupt_while_the_checkpoint_is_written(monkeypatch):
         assert checkpoints.read(Path(folder))["fit"]["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_files_are_written(monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

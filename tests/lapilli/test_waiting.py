@@ -20,8 +20,8 @@ print("policy", os.environ.get("OMP_WAIT_POLICY"))
     ("first", "given", "expected"),
     [
         ("", {}, "PASSIVE"),
-        ("", {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
-        ("import torch", {}, "None"),
+        pytest.param("", {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", marks=pytest.mark.slow),
+        pytest.param("import torch", {}, "None", marks=pytest.mark.slow),
     ],
     ids=["unset", "given", "too late"],
 )

@@ -44,6 +44,7 @@ def run(command, folder, cache):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_folder_serves(tmp_path):
     (tmp_path / "model.py").write_text(textwrap.dedent(NETWORK))
     cache, copy = tmp_path / "cache", tmp_path / "copy"

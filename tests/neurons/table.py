@@ -1,27 +1,41 @@
-"""The neurons under test: one row each, which every test of this folder picks up."""
+"""The neurons under test, as their files declare them; every test here picks them up."""
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
+from lapilli.kernels.recurrences.declared import Recurrence, recurrences
+from lapilli.neurons.settings import Settings, settings
 
-BIT = 1 / 8  # byte
 NCT = (2, 3, 20)  # of most inputs
+# names in the state dict, where they are not those of the kernel's parameters
+NAMES = {"sigma_delta": ("bias", "delta.threshold")}
 
 
 @dataclass(frozen=True, repr=False)
 class Row:
     name: str
-    arguments: dict[str, Any]
-    ranges: dict[str, tuple[float, float]]  # of the arguments that may differ by channel
-    parameters: tuple[str, ...]  # names in the state dict, in order
-    # bytes kept for backward for each neuron and step, with frozen and with learned parameters
-    frozen: float
-    learned: float
-    partials: int = 2  # parameters that get a gradient which is not zero
-    pair: bool = False
+    settings: Settings
+    recurrence: Recurrence
+
+    @property
+    def arguments(self):
+        return self.settings.quick
+
+    @property
+    def ranges(self):
+        """Of the arguments that may differ by channel."""
+        return self.settings.ranges
+
+    @property
+    def parameters(self):
+        """Names in the state dict, in order."""
+        return NAMES.get(self.name, self.recurrence.tensor_names)
+
+    @property
+    def pair(self):
+        return self.recurrence.inputs == 2
 
     def __repr__(self):
         return self.name
@@ -54,28 +68,7 @@ class Row:
         return list(x) if self.pair else [x]
 
 
-_CUBA = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
-_RF = {"threshold": 1.0, "period": 8, "decay": 0.1}
-_ADAPTS = {"threshold_step": 0.5, "threshold_decay": 0.2, "refractory_decay": 0.3}
-_CUBA_RANGES = {"current_decay": (0.1, 0.4), "voltage_decay": (0.05, 0.3)}
-_RF_RANGES = {"period": (5, 20), "decay": (0.05, 0.2)}
-_ADAPTS_RANGES = {"threshold_decay": (0.1, 0.3), "refractory_decay": (0.2, 0.5)}
-_LI = ("current_decay", "voltage_decay")
-_RES = ("sin_decay", "cos_decay")
-_AD = ("threshold_decay", "refractory_decay")
-
-ROWS = [
-    Row("cuba", _CUBA, _CUBA_RANGES, _LI, 4, 4),
-    Row("alif", _CUBA | _ADAPTS, _CUBA_RANGES | _ADAPTS_RANGES, _LI + _AD, 4, 8),
-    Row("rf", _RF, _RF_RANGES, _RES, 8, 8, pair=True),
-    Row("rf_iz", _RF, _RF_RANGES, _RES, 4, 8, pair=True),
-    Row("adrf", _RF | _ADAPTS, _RF_RANGES | _ADAPTS_RANGES, _RES + _AD, 8, 12, pair=True),
-    Row("adrf_iz", _RF | _ADAPTS, _RF_RANGES | _ADAPTS_RANGES, _RES + _AD, 4, 12, pair=True),
-    Row(
-        "sigma_delta", {"threshold": 1.0, "activation": torch.relu}, {},
-        ("bias", "delta.threshold"), BIT, 4 + BIT, partials=1,
-    ),
-]  # fmt: skip
+ROWS = [Row(name, own, recurrences()[name]) for name, own in settings().items()]
 
 
 def each_that(condition):

@@ -191,7 +191,16 @@ def runs(case):
 CASES = [case for case in cases("neuron") if runs(case)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=way_name)
+# those whose flags need loops of their own; at once for one neuron, as of golden cases
+_RARE = ("graded", "24bit", "scale_not_power_of_two")
+
+
+def _marks(case):
+    is_rare = any(flag in case.name for flag in _RARE)
+    return pytest.mark.slow if is_rare and case.target != "neuron.cuba.Neuron" else ()
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=way_name(c), marks=_marks(c)) for c in CASES])
 def test_functions_equal_lava_dl(case, monkeypatch):
     build = golden_runs.build
     functional = FAMILIES[case.target.split(".")[1]]

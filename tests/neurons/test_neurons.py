@@ -1,7 +1,9 @@
 """What holds for every neuron module: state, checkpoints, copies, norms, dropout."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -35,10 +37,7 @@ def in_parts(row, neuron, x):
     """Do as ``forward``, by the functions that it fuses."""
     if row.name == "sigma_delta":
         return neuron.delta(torch.relu(neuron.sigma(x)))
-    states = neuron.dynamics(x)
-    if row.name in ("cuba", "alif"):
-        states = states[1:]  # the current does not spike
-    return neuron.spike(*states)
+    return neuron.spike(*neuron._tested(neuron.dynamics(x)))  # a current does not spike
 
 
 @each
@@ -286,3 +285,13 @@ def test_dropout_is_constant_over_time_and_leaves_the_state_alone(row):
     assert 0.1 < (active & ~kept).sum() / active.sum() < 0.4
     neuron.eval().reset_state()
     same(neuron(x), want)
+
+
+def test_modules_that_keep_a_state_are_known_while_they_live():
+    neuron = cuba.Neuron(1.0, 0.25, 0.1)
+    each = [neuron, copy.copy(neuron), copy.deepcopy(neuron), pickle.loads(pickle.dumps(neuron))]
+    assert all(any(m is one for m in KeepsState.alive()) for one in each)
+    known = [weakref.ref(one) for one in each]
+    del neuron, each
+    gc.collect()
+    assert not any(one() for one in known), "the list holds them"

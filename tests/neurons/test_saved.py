@@ -34,7 +34,7 @@ def test_bytes_kept_for_backward(row, learned, shift, persistent):
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         y = neuron(x, delay_shift=shift)
     assert y.requires_grad
-    assert sum(kept.values()) == (row.learned if learned else row.frozen) * N * C * T
+    assert sum(kept.values()) == row.recurrence.kept[learned] * N * C * T
 
 
 def test_sigma_delta_without_activation_keeps_nothing_of_it():
@@ -74,5 +74,6 @@ def test_backward_works_on_parameters_only_where_they_learn(row, learned):
     x = row.input(N, C, T)
     y = neuron(x)
     counts = element_counts(lambda: y.backward(torch.randn_like(y)), "_bwd")
-    assert counts == [N * C * T] * len(row.parts(x)) + [N * C] * (learned * row.partials)
+    partials = len(row.recurrence.learned_names)
+    assert counts == [N * C * T] * len(row.parts(x)) + [N * C] * (learned * partials)
     assert all((p.grad is not None) == learned for n, p in neuron.named_parameters() if n != "bias")

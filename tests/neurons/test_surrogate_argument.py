@@ -26,11 +26,12 @@ sys.path.insert(0, str(KERNELS))
 from surrogates_of_users import gaussian  # noqa: E402 (the folder has to be known first)
 
 CUBA: dict[str, Any] = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
-# those that the tests of kernels compile
-KINDS = {
+# those that the tests of kernels compile; of a neuron that is not named, any
+_OF_KERNELS = {
     "cuba": "gaussian", "alif": "sigmoid", "rf": "triangle", "rf_iz": "boxcar",
     "adrf": "fast_sigmoid", "adrf_iz": "gaussian", "sigma_delta": "sigmoid",
 }  # fmt: skip
+KINDS = {row.name: _OF_KERNELS.get(row.name, "gaussian") for row in ROWS}
 NEVER_SPIKES = [row for row in ROWS if row.name == "sigma_delta"]
 
 
@@ -202,6 +203,7 @@ def test_a_network_file_does_not_hold_it(tmp_path):
     assert neuron.surrogate == "exponential"
 
 
+@pytest.mark.slow
 def test_a_pickle_wants_the_surrogate_to_be_defined(tmp_path):
     (tmp_path / "net.pickle").write_bytes(pickle.dumps(network()))
     script = """
@@ -248,6 +250,7 @@ def test_func_computes_the_same():
     assert not differs(learned, weight_gradients(net))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager"])
 def test_compiled_graphs_compute_the_same(backend):
     net = network()

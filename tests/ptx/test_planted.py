@@ -86,7 +86,7 @@ def found_by(work, pattern, change, which, kernel, schedules=SCHEDULES):
 WAIT = r"cp\.async\.wait_group\s+(\d+);"
 COPY = r"(cp\.async\.ca\.shared\.global \[ %r\d+ \+ \d+ \], \[ %rd\d+ )\+ 0 \], 0x4, (%r\d+);"
 STORE = r"(@%p\d+ )(st\.global\.b32 \[ %rd\d+ \+ )0"
-kernels = pytest.mark.parametrize("kernel", ["fwd", "bwd"])
+kernels = pytest.mark.parametrize("kernel", ["fwd", pytest.param("bwd", marks=pytest.mark.slow)])
 works = pytest.mark.parametrize(
     "work", [pytest.param(w, marks=() if n == "cuba" else pytest.mark.slow, id=n)
              for n, w in BOTH.items()],

@@ -17,6 +17,7 @@ def test_mistakes_are_found_and_nothing_else(checker, tmp_path):
     check_scripts(checker, tmp_path)
 
 
+@pytest.mark.slow
 def test_every_argument_of_everything_public_is_checked(tmp_path):
     """Each by name, then each of a wrong type, then one that does not exist."""
     lines = ["from typing import Any", "class Wrong: ...", "anything: Any = 0"]

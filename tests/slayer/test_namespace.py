@@ -212,6 +212,7 @@ def test_importing_is_light():
     """)
 
 
+@pytest.mark.slow
 def test_alias():
     python("""if True:
         import sys
@@ -250,6 +251,7 @@ def test_alias_does_not_hide_a_real_lava(tmp_path):
     """, PYTHONPATH=str(tmp_path))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_jitconfig(tmp_path):
     said = python("""if True:
         import os, warnings

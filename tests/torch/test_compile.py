@@ -50,7 +50,7 @@ NETS = {family: (lambda family=family: network(family), (12,)) for family in NEU
 
 
 def _quick(name):
-    return name if name in ("cuba", "images") else pytest.param(name, marks=pytest.mark.slow)
+    return name if name == "cuba" else pytest.param(name, marks=pytest.mark.slow)
 
 
 each_net = pytest.mark.parametrize("name", [_quick(name) for name in NETS])
@@ -80,6 +80,7 @@ def test_two_compilations_serve_every_size(name, training, dynamic):
     assert counter.frame_count <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [_quick(family) for family in SPIKING])
 def test_state_that_persists_needs_no_more_compilations(family):
     net, twin = (network(family, persistent_state=True) for _ in range(2))

@@ -83,6 +83,7 @@ def test_two_processes_train_as_one():
     assert printed("stdout", 1) == printed("stderr", 1) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -1,19 +1,19 @@
 """Every feature of torch on every cell, against the cell as it is."""
 
 import pytest
-from cells import CELLS
+from cells import CELLS, SOON
 from features import FEATURES
 
 pytestmark = pytest.mark.turns
 
-# what takes long is tried at once on the kinds of one family that differ most
-_QUICK = [("cuba", kind) for kind in ("Input", "Dense", "Recurrent", "Conv", "Pool")]
+# what takes long is tried at once on the kinds of one family that differ most, the rest on more
+_QUICK = [("cuba", kind) for kind in ("Dense", "Recurrent", "Conv")]
 _LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
 _LONGEST = ("compile, dynamic", "compile, state", "compile, checkpoint")
 
 
 def _marks(feature, family, kind):
-    quick = not feature.name.startswith(_LONG) or (family, kind) in _QUICK
+    quick = (family, kind) in (_QUICK if feature.name.startswith(_LONG) else SOON)
     return () if quick and feature.name not in _LONGEST else pytest.mark.slow
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cells import CELLS, events, make
+from cells import CELLS, each_cell, events, in_turn, make
 from lapilli.blocks.delay import Delay
 from lapilli.neurons import delta, sigma
 
@@ -23,7 +23,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+@each_cell
 @pytest.mark.filterwarnings("ignore")
 def test_blocks_refuse_odd_inputs(family, kind, odd):
     change, message = ODD[odd]
@@ -31,14 +31,14 @@ def test_blocks_refuse_odd_inputs(family, kind, odd):
         make(family, kind)(change(events(kind, 4)))  # not as many samples as a pair has parts
 
 
-@pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+@each_cell
 def test_symbolic_traces_are_refused(family, kind):
     with pytest.raises(TypeError, match=r"Use torch.export.export, or a torch.fx.Tracer whose"):
         torch.fx.symbolic_trace(make(family, kind))
 
 
 @pytest.mark.parametrize("lone", [True, False])
-@pytest.mark.parametrize(("family", "kind"), CELLS, ids=str)
+@each_cell
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_scripts_are_refused(family, kind, lone):
     block = make(family, kind)
@@ -73,9 +73,7 @@ def test_modules_refuse_odd_inputs(odd):
         neurons.rf.Neuron(1.0, 8, 0.1)((x, change(x)))
 
 
-@pytest.mark.parametrize(
-    ("family", "kind"), [c for c in CELLS if c[1] in ("Dense", "Conv", "Recurrent")], ids=str
-)
+@in_turn(c for c in CELLS if c[1] in ("Dense", "Conv", "Recurrent"))
 def test_parameters_of_another_type_are_refused(family, kind):
     """As FSDP makes them where it is told to compute in bfloat16."""
     block = make(family, kind)

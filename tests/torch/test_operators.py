@@ -10,9 +10,9 @@ from operator_calls import OperatorCalls
 from problems import fixed_problem
 from recurrences import FEW
 
-_QUICK = [("cuba", "Dense"), ("cuba", "Conv"), ("cuba", "Recurrent"), ("sigma_delta", "Dense")]
+_QUICK = [("cuba", "Dense"), ("cuba", "Conv"), ("cuba", "Recurrent")]
 _OTHERS = [cell for cell in CELLS if cell[0] == "cuba" and cell not in _QUICK]
-_OTHERS += [("rf", "Dense"), ("rf", "Conv"), ("sigma_delta", "Output")]
+_OTHERS += [("rf", "Dense"), ("rf", "Conv"), ("sigma_delta", "Dense"), ("sigma_delta", "Output")]
 CELLS_OF_EACH = _QUICK + [pytest.param(*cell, marks=pytest.mark.slow) for cell in _OTHERS]
 
 
@@ -43,7 +43,17 @@ def _train(family, kind):
     y.square().sum().backward()
 
 
-@pytest.mark.parametrize(("recurrence", "choices"), FEW)
+_SOON = ("cuba", "alif", "rf", "sigma_delta", "step_delay", "channel_delay")
+_FEW = [
+    pytest.param(
+        *case.values, id=case.id,
+        marks=case.marks if case.values[0].name in _SOON else pytest.mark.slow,
+    )
+    for case in FEW
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recurrence", "choices"), _FEW)
 def test_kernels_pass_opcheck(recurrence, choices):
     problem = fixed_problem(recurrence, **choices)
     with OperatorCalls() as recorded:

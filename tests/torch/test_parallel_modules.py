@@ -76,7 +76,10 @@ NETS = {
         lambda **n: [*leaky(**n)[:1], cuba.Affine(LEAKY | n, 8, 4, dynamics=False)], (6,)
     ),
 }  # fmt: skip
-each_net = pytest.mark.parametrize("name", NETS)
+_SOON = ("cuba", "conv", "recurrent", "sigma_delta")
+each_net = pytest.mark.parametrize(
+    "name", [n if n in _SOON else pytest.param(n, marks=pytest.mark.slow) for n in NETS]
+)
 
 
 def network(name, **neuron) -> Any:

@@ -82,6 +82,7 @@ class Foreign(torch.nn.Module):
         return (torch.sin(x).cumsum(-1) > 0.5).float() + x
 
 
+@pytest.mark.slow
 def test_what_depends_on_an_operator_parts_a_run():
     net = net_of(Foreign())
     run = torch.compile(net, fullgraph=True)
@@ -103,6 +104,7 @@ def test_operators_over_large_tensors_stay(monkeypatch):
     assert "sequence" in operators_in(codes[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "without_grad", [torch.no_grad, pytest.param(torch.inference_mode, marks=pytest.mark.slow)]
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cells import CELLS, KINDS, events, make, same
+from cells import KINDS, cells_of, events, make, same
 from known import present
 from lapilli.blocks.delay import Delay
 from lapilli.neurons.state import KeepsState
@@ -19,9 +19,7 @@ import lapilli
 from lapilli import export, neurons
 
 PERSISTS: dict[str, Any] = {"persistent_state": True}
-each = pytest.mark.parametrize(
-    ("family", "kind"), [c for c in CELLS if KINDS[c[1]].neuron], ids=str
-)
+each = cells_of["neuron"]
 DELAYED = ("Dense", "Conv", "ConvT", "Pool", "Unpool", "Recurrent")
 
 
@@ -288,7 +286,10 @@ COMPILED = {
 }
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("cuba", "delay") else pytest.param(n, marks=pytest.mark.slow) for n in COMPILED],
+)
 def test_compiled_calls_keep_the_same_state(name):
     eager = COMPILED[name]()
 
