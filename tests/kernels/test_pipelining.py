@@ -26,6 +26,7 @@ _NAME = re.compile(r"%[\w-]+(?:#\d+)?")
 _OPERATION = re.compile(r'(?:(%[\w-]+)(?::\d+)? = )?"?([a-z]\w*\.[\w.]+)"?(.*)')
 _ARGUMENT = re.compile(r"(%\w+): (!tt\.ptr)?")
 _CARRIED = re.compile(r"(%[\w-]+) = (%[\w-]+(?:#\d+)?)")
+_RANGE = re.compile(r"= (\S+) to (\S+) step (\S+)")
 # of which operands a pointer is made
 _MOVES = {
     "tt.addptr": [0], "tt.splat": [0], "tt.broadcast": [0], "tt.expand_dims": [0],
@@ -58,6 +59,7 @@ class Pointers:
         head = next(i for i, line in enumerate(lines) if "tt.func public" in line)
         self.made_by = []  # operation of each definition
         self.sources = {}  # values that a value may be
+        self.sums = {}  # both values that a value is the sum of
         self.regions = [Region("tt.func")]  # that are open
         self.events = self.regions[0].events
         found = [(self._define(n, "tt.func"), kind) for n, kind in _ARGUMENT.findall(lines[head])]
@@ -92,6 +94,8 @@ class Pointers:
                 self.regions[-1].events.append(("barrier", None))
             elif op == "ttg.async_wait" and "{num = 0 : i32}" in rest:
                 self.regions[-1].events.append(("wait", None))
+            elif op == "arith.addi":
+                self.sums[made, 0] = {self._value(n) for n in _NAME.findall(rest)[:2]}
             for k in _MOVES.get(op, ()):
                 self.sources.setdefault((made, 0), set()).add(self._value(_NAME.findall(rest)[k]))
             if code.endswith("{"):
@@ -100,7 +104,8 @@ class Pointers:
     def _enter(self, op, made, rest):
         region = Region(op, made)
         if op in ("scf.for", "scf.if"):
-            self.regions[-1].events.append((op, region.branches))
+            kind = "one pass" if op == "scf.for" and self._passes_once(rest) else op
+            self.regions[-1].events.append((kind, region.branches))
         counter, _, carried = rest.partition("iter_args")
         firsts = [(name, self._value(first)) for name, first in _CARRIED.findall(carried)]
         self._open(region)
@@ -108,6 +113,11 @@ class Pointers:
             self._define(name, f"the counter of {op}")
         region.carried = tuple(self._define(name, op) for name, _ in firsts)
         self._yield([first for _, first in firsts])  # also the results, of a loop of no steps
+
+    def _passes_once(self, rest):
+        """Whether a loop ends one step after it begins, as in launches of one step."""
+        first, end, step = (self._value(n) for n in present(_RANGE.search(rest)).groups())
+        return self.sums.get(end) == {first, step}
 
     def _open(self, region):
         region.branches.append(region.events)
@@ -174,8 +184,9 @@ class Pointers:
                 on_its_way.clear()
             elif kind == "barrier":
                 written.clear()
-            elif kind == "scf.for":
-                wrong = self._follow(what[0] * 2, on_its_way, written)
+            elif kind in ("scf.for", "one pass"):
+                passes = 1 if kind == "one pass" else 2
+                wrong = self._follow(what[0] * passes, on_its_way, written)
                 if wrong:
                     return wrong
             else:  # one of two ways: what one of them leaves may be there
@@ -248,6 +259,8 @@ def test_convolutions_write_nothing_that_is_on_its_way(mode):
 LOOP = """
   tt.func public @k(%x: !tt.ptr<f32> {tt.divisibility = 16 : i32} loc(#1), %y: !tt.ptr<f32>) {
     %c0 = arith.constant 0 : i32
+    %c1 = arith.constant 1 : i32
+    %n = arith.constant 8 : i32
     %0 = tt.splat %x : !tt.ptr<f32> -> tensor<128x!tt.ptr<f32>>
     %1:2 = scf.for %t = %c0 to %n step %c1 iter_args(%a = %0, %b = %c0) -> (i32) : i32 {
       %2 = ttg.async_copy_global_to_local %a, %m mask %k : tensor<128x!tt.ptr<f32>> -> <8>
@@ -331,8 +344,9 @@ def test_what_one_branch_alone_waits_for_may_not_have_arrived():
 
 
 REREAD = """
-  tt.func public @k(%x: !tt.ptr<f32>, %y: !tt.ptr<f32>) {
+  tt.func public @k(%x: !tt.ptr<f32>, %y: !tt.ptr<f32>, %n: i32) {
     %c0 = arith.constant 0 : i32
+    %c1 = arith.constant 1 : i32
     %1 = scf.for %t = %c0 to %n step %c1 iter_args(%a = %c0) -> (i32) : i32 {
       ttg.barrier all loc(#1)
       %2 = ttg.async_copy_global_to_local %y, %m mask %k : tensor<128x!tt.ptr<f32>> -> <8>
@@ -352,3 +366,15 @@ def test_what_is_read_again_has_arrived():
     early = Pointers(REREAD.replace("num = 0", "num = 2")).overtakes()
     assert early == "a store follows a copy that may not have arrived"
     assert Pointers(LOOP).overtakes() is None
+
+
+def test_a_loop_of_one_pass_reads_nothing_again():
+    more = REREAD.replace("ttg.barrier all loc(#1)", "")
+    last = "%last = arith.addi %c0, %c1 : i32\n    %1 = scf.for"
+    once = more.replace("%1 = scf.for", last).replace("to %n", "to %last")
+    assert Pointers(once).overtakes() is None
+    for other in ("%n, %c1", "%c1, %c1", "%c0, %n"):
+        again = Pointers(once.replace("addi %c0, %c1", f"addi {other}")).overtakes()
+        assert again == "a copy follows a store with no barrier between"
+    early = Pointers(once.replace("num = 0", "num = 2")).overtakes()
+    assert early == "a store follows a copy that may not have arrived"
