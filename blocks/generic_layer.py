@@ -70,11 +70,13 @@ class GenericLayer(StoredWeight):
     @property
     def _step(self) -> float:
         """Power of two of which the hook makes -128 to 127; 0 where it does not."""
-        scale = getattr(getattr(self._pre_hook_fx, "__self__", None), "w_scale", 0)
-        name = getattr(self._pre_hook_fx, "__name__", "")
-        return (
-            2 / scale if name == "quantize_8bit" and scale > 0 and is_power_of_two(scale) else 0.0
-        )
+        hook = self._pre_hook_fx
+        neuron, function = getattr(hook, "__self__", None), getattr(hook, "__func__", None)
+        # not by its name, for which the compiler of torch 2.7 cannot ask a function
+        if function is None or function is not getattr(type(neuron), "quantize_8bit", None):
+            return 0.0
+        scale = getattr(neuron, "w_scale", 0)
+        return 2 / scale if scale > 0 and is_power_of_two(scale) else 0.0
 
     @property
     def _scale_of_8_bits(self) -> int:
@@ -253,7 +255,8 @@ class GenericLayer(StoredWeight):
 
     def _check_kernel_fits(self, x: Tensor, padded: tuple[int, ...]) -> None:
         """Raise if the kernel is larger than an image of the padded size."""
-        spans = [d * (k - 1) + 1 for d, k in zip(self.dilation[:2], self.kernel_size, strict=False)]
+        sides = zip(self.dilation[:2], self.kernel_size[:2], strict=True)
+        spans = [d * (k - 1) + 1 for d, k in sides]
         if any(size < span for size, span in zip(padded, spans, strict=True)):
             raise ValueError(
                 f"{type(self).__name__} kernel spans {tuple(spans)} (height, width) but the padded "

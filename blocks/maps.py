@@ -106,12 +106,9 @@ def density_limit(
 
 def two_weights(weights: Weights) -> tuple[Tensor, Tensor | None]:
     """Return one weight and None, or two."""
-    match weights:
-        case (one,):
-            return one, None
-        case (real, imag):
-            return real, imag
-    raise ValueError(f"a map takes one weight or two; got {len(weights)}")
+    if len(weights) not in (1, 2):
+        raise ValueError(f"a map takes one weight or two; got {len(weights)}")
+    return weights[0], weights[1] if len(weights) == 2 else None
 
 
 def present(*tensors: Tensor | None) -> Weights:

@@ -135,7 +135,9 @@ class AbstractRecurrent(FeedbackBlock):
             feedback: Any = tuple(part.flatten(1) for part in weight)
         else:
             feedback = weight.flatten(1)
-        on_grid = synapse.pre_hook_fx == neuron.quantize_8bit
+        hook, own = synapse.pre_hook_fx, neuron.quantize_8bit
+        # what == of methods is, which the compiler of torch 2.7 does not know
+        on_grid = all(getattr(hook, n, n) is getattr(own, n, n) for n in ("__self__", "__func__"))
         return feedback, 0.0, 2 / neuron.w_scale if on_grid else None
 
 

@@ -162,10 +162,8 @@ class _Convolving(GenericLayer):
         self._check_frames(input)
         self._check_channels(input)
         if not self.transposed:
-            self._check_kernel_fits(
-                input,
-                tuple(n + 2 * p for n, p in zip(input.shape[2:-1], self.padding, strict=False)),
-            )
+            (height, width), (above, beside) = input.shape[2:-1], self.padding[:2]
+            self._check_kernel_fits(input, (height + 2 * above, width + 2 * beside))
         return self._convolve(input, *weights, transposed=self.transposed)
 
 
@@ -240,7 +238,7 @@ class _Pooling(GenericLayer):
         self._check_frames(input)
         x = input
         if not self.transposed:
-            rest = [n % k for n, k in zip(x.shape[2:-1], self.kernel_size, strict=False)]
+            rest = [n % k for n, k in zip(x.shape[2:-1], self.kernel_size[:2], strict=True)]
             if any(rest):  # rows of zeros at the bottom, columns at the right
                 frames = to_rows(x).view(-1, *x.shape[1:-1])
                 frames = torch.nn.functional.pad(frames, (0, rest[1], 0, rest[0]))

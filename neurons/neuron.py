@@ -189,9 +189,10 @@ class Neuron(LearningNeuron):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         ours = next(base for base in cls.__mro__ if base.__module__.startswith("lapilli."))
-        cls._replaced = frozenset(
+        cls._replaced = tuple(
             name for name in _METHODS if getattr(cls, name, None) is not getattr(ours, name, None)
         )
+        cls._replaced_stage = any(name in _STAGES for name in cls._replaced)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "tau_rho":
@@ -200,13 +201,16 @@ class Neuron(LearningNeuron):
             finite(name, value)
         super().__setattr__(name, value)
 
-    _replaced: frozenset[str] = frozenset()  # methods that a class outside lapilli gave
+    # methods that a class outside lapilli gave (no set: torch 2.7 cannot guard one in a graph), and
+    # whether one of them is a stage of ``forward``
+    _replaced: tuple[str, ...] = ()
+    _replaced_stage = False
 
     @property
     def _replaces_stages(self) -> bool:
         """Whether a subclass or an assignment gave this neuron a ``dynamics`` or ``spike``."""
         own = self.__dict__
-        return "spike" in own or "dynamics" in own or not self._replaced.isdisjoint(_STAGES)
+        return "spike" in own or "dynamics" in own or self._replaced_stage
 
     @property
     def is_observed(self) -> bool:

@@ -10,8 +10,12 @@ import venv
 from pathlib import Path
 
 import pytest
-import tomllib
 from checkers import check_scripts
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings it
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
