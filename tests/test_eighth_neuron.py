@@ -120,7 +120,7 @@ def test_it_is_used_as_the_others(tree, tmp_path):
 )  # fmt: skip
 def test_what_tests_all_tests_it(tree, file, at_least, chosen):
     options = "-p", "no:cacheprovider", "--no-header", "-k", chosen
-    slow = "1" if "aot" in file else "0"
+    slow = "1" if "aot" in file or "block" in file else "0"  # few are quick
     printed = python(tree, "-m", "pytest", file, *options, LAPILLI_SLOW=slow)
     passed = re.search(r"(\d+) passed", printed)
     assert passed, printed

@@ -279,8 +279,9 @@ def _parameter_gradient_terms(problem: Problem, g_inputs, upstreams) -> float:
         factor = 1 + changes / reach if kind == "threshold" else 2 * problem.amplitude
         return factor * sum(g.abs().sum().item() for g in upstreams)
     states, _ = replace(problem, dynamics=True).call(inputs, parameters, state, package=ORACLES)
-    gradient = sum(g.norm().item() for g in g_inputs)
-    bound = gradient * sum(y.detach().norm().item() for y in states)
+    # in float64: squares of small gradients would be 0
+    gradient = sum(g.double().norm().item() for g in g_inputs)
+    bound = gradient * sum(y.detach().double().norm().item() for y in states)
     if problem.scale & (problem.scale - 1):
         # kernels rebuild the current from the voltage, which hands it over in float32: a unit is
         # lost or gained where the scale is not a power of two

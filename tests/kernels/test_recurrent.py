@@ -176,11 +176,12 @@ def test_a_scan_in_place_of_a_watch_equals_oracle(name, value, monkeypatch):
 
 @pytest.mark.slow
 def test_gpu_kernels_equal_oracle_in_the_interpreter():
-    wanted = "lava_dl or full_state or bounded or graded and cuba or to_one_part and rf-0 or first"
+    wanted = "lava_dl or full_state or bounded or graded and cuba or to_one_part and rf-0"
+    forms = "forms_equal or first_spikes"
     spoilt = "(reaches or needs_no) and (cuba or adrf_iz) or fit and cuba and (nan or 300000)"
     command = [
         *(sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "--tb=short"),
-        *(__file__, "-k", f"forms_equal or scan or equals_oracle and ({wanted}) or {spoilt}"),
+        *(__file__, "-k", f"{forms} or scan or equals_oracle and ({wanted}) or {spoilt}"),
     ]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], env=os.environ | {"LAPILLI_BACKEND": "interpret"},
