@@ -39,6 +39,7 @@ from lapilli.kernels.proof import catalogue
 assert parts("lif") == 1
 assert "lif" in ARGUMENTS
 assert "lif" in catalogue.names()
+torch.manual_seed(0)
 net = torch.nn.Sequential(
     lif.Dense(dict(threshold=1, voltage_decay=0.1), 6, 5, weight_scale=3),
     blocks.lif.Dense(dict(threshold=1, voltage_decay=0.1), 5, 4, weight_scale=3),
