@@ -24,6 +24,7 @@ class Run:
         self.update = config.getoption("benchmark_update")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.rows: dict[str, dict] = {}
+        self.figures: list[str] = []  # a line each, of what is in no table
         self.results: dict[str, judge.Result] = {}
         tolerance = config.getoption("benchmark_tolerance")
         self.tolerance = judge.TOLERANCE if tolerance is None else tolerance
@@ -89,6 +90,12 @@ def run(pytestconfig):
         yield run
 
 
+@pytest.fixture
+def shown(pytestconfig):
+    """Show a figure at the end of the run."""
+    return pytestconfig.stash[RUN].figures.append
+
+
 def pytest_configure(config):
     config.stash[RUN] = Run(config)
 
@@ -106,6 +113,7 @@ def pytest_terminal_summary(terminalreporter, config):
         ("benchmarks", run.rows, run.write),
         ("kernels", run.kernels.found, lambda _command: run.kernels.write(run.update)),
         ("other libraries", run.peers or run.absent, run.write_peers),
+        ("figures", run.figures, lambda _command: run.figures),
     ):
         if rows:
             terminalreporter.section(title)

@@ -49,7 +49,7 @@ def step_of(sizes, batch, steps, options, density, compiled):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_step_of_training(name, benchmark):
+def test_step_of_training(name, benchmark, shown):
     step = step_of(*NETS[name], compiled=False)
     for _ in range(3):
         step()
@@ -65,12 +65,12 @@ def test_step_of_training(name, benchmark):
         benchmark.pedantic(several, rounds=ROUNDS)
     milliseconds = statistics.median(found) * 1e3
     benchmark.extra_info["milliseconds"] = milliseconds
-    print(f"\na step of training, {name}: {milliseconds:.2f} ms")  # noqa: T201
+    shown(f"a step of training, {name}: {milliseconds:.2f} ms")
 
 
 @pytest.mark.skipif(not compilers, reason="torch's default backend needs a C++ compiler")
 @pytest.mark.parametrize("name", NETS)
-def test_compiled_step_is_not_slower(name, run, benchmark):
+def test_compiled_step_is_not_slower(name, run, benchmark, shown):
     if run.short:
         pytest.skip("the short form leaves out what the C++ compiler is needed for")
     torch._dynamo.reset()
@@ -90,5 +90,5 @@ def test_compiled_step_is_not_slower(name, run, benchmark):
         benchmark.pedantic(both, rounds=ROUNDS)
     times = statistics.median(seconds[eager]) / statistics.median(seconds[compiled])
     benchmark.extra_info["times_as_quick"] = times
-    print(f"\ncompiled, {name}: {times:.2f} times as quick as eager")  # noqa: T201
+    shown(f"compiled, {name}: {times:.2f} times as quick as eager")
     assert times >= 1 - NOISE

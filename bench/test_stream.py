@@ -23,7 +23,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("name", BLOCKS)
 @torch.no_grad()
-def test_step_of_a_stream(name, benchmark):
+def test_step_of_a_stream(name, benchmark, shown):
     torch.manual_seed(0)
     x = (torch.rand(1, 128, 1) < 0.2).float()
     block, usual = BLOCKS[name](), BLOCKS[name]()
@@ -42,5 +42,5 @@ def test_step_of_a_stream(name, benchmark):
     times = best[usual] / best[block]
     benchmark.extra_info["microseconds"] = best[block] * 1e6
     benchmark.extra_info["times_as_quick"] = times
-    print(f"\na step of {name}: {best[block] * 1e6:.0f} us, {times:.1f} times as quick")  # noqa: T201
+    shown(f"a step of {name}: {best[block] * 1e6:.0f} us, {times:.1f} times as quick")
     assert times >= LEAST
