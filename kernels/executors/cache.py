@@ -7,6 +7,7 @@ of any helper can leave stale machine code behind. Compilation happens at the fi
 
 import contextlib
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import logging
@@ -28,6 +29,10 @@ except ImportError:  # Windows
 # Releases of Numba that look at the time of a module, not at its text, compile again where it has
 # another one, as in a copy: all have this one, the first that a zip file can hold
 _WRITTEN = 315532800.0
+_READ = (  # what the compiler reads beside the text of a loop
+    "llvm_arrays", "llvm_code", "loop_ops", "scalar_ops", "vector_bits", "vector_sums",
+    "vector_transpose", "vectors",
+)  # fmt: skip
 _PATIENCE = 60  # seconds for which a process waits for another one, which may have been stopped
 
 
@@ -49,10 +54,8 @@ def _write(text: str, name: str) -> Path:
     """Write the module where it can be cached; else in a temporary folder, without caching."""
     from numba import __version__ as numba_version
 
-    from . import loop_ops, scalar_ops, vector_bits, vector_sums, vector_transpose, vectors
-
-    read = (loop_ops, scalar_ops, vector_bits, vector_sums, vector_transpose, vectors)
-    called = map(inspect.getsource, read)
+    modules = (importlib.import_module(f".{name}", __package__) for name in _READ)
+    called = map(inspect.getsource, modules)
     key = "\n".join((text, *called, numba_version, sys.version))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     try:

@@ -1,6 +1,5 @@
 """Loops over tiles of neurons that Numba compiles: written by hand, or made from a kernel."""
 
-import ast
 import functools
 import inspect
 import os
@@ -13,7 +12,7 @@ from lapilli.kernels.numbers.language import WHOLE_NUMBERS, tl
 
 from .cache import load
 from .graph import with_shift
-from .lift import HEADER, LOOP, defined, origin, text_of
+from .lift import HEADER, origin, text_of, without_numba
 from .symbols import is_state
 from .trace import trace
 from .walk import READ, ROOM, SHIFT, loop_text
@@ -21,6 +20,7 @@ from .walk import READ, ROOM, SHIFT, loop_text
 _WALK_HEADER = (
     HEADER
     + """\
+from lapilli.kernels.executors.llvm_code import code_of
 
 TILE = 1024
 """
@@ -176,7 +176,7 @@ class WalkLoop(CpuLoop):
         read = [flag for flag in self.flags if flag in READ]
         definition = loop_text(found, self.__name__, present, self.is_watched, read, time_last)
         header = _WALK_HEADER + (_TURNING if time_last else "")
-        return origin(self.fn) + header + defined(ast.parse(definition).body[0], {}, LOOP)
+        return origin(self.fn) + header + without_numba(definition)
 
 
 def cpu_loop(fn: Callable[..., object]) -> CpuLoop:

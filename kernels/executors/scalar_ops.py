@@ -301,13 +301,19 @@ def _called(typingctx, node, kinds):
 
 def _compared(typingctx, node, kinds):
     parts = [_typed(typingctx, side, kinds) for side in (node.left, *node.comparators)]
-    kind = typingctx.unify_types(*(types.unliteral(k) for k, _ in parts))
 
     def write(context, builder, values):
-        a, b = (context.cast(builder, part(context, builder, values), k, kind) for k, part in parts)
-        return _compare(builder, _SIGNS[type(node.ops[0])], kind, a, b)
+        sides = [(kind, part(context, builder, values)) for kind, part in parts]
+        return compared(typingctx, context, builder, node.ops[0], *sides)[1]
 
     return types.boolean, write
+
+
+def compared(typingctx, context, builder, sign, *sides):
+    """Write a comparison of two pairs of type and value, as one type; return such a pair."""
+    kind = typingctx.unify_types(*(types.unliteral(k) for k, _ in sides))
+    a, b = (context.cast(builder, value, given, kind) for given, value in sides)
+    return types.boolean, _compare(builder, _SIGNS[type(sign)], kind, a, b)
 
 
 _RINT = 12582912.0  # 1.5 * 2**23: adding it leaves no room for a fraction

@@ -171,43 +171,41 @@ def transpose_rows(source, at, R, C, first, last, target, target_at):
         )  # fmt: skip
 
 
-@njit
 def turn_in(source, at, stride, lanes, steps, target, width, ahead):
     """Turn ``lanes`` rows of ``steps`` entries, from ``at`` on, to rows of a step each.
 
     Both are flat float32; rows begin ``stride`` and ``width`` apart. ``ahead`` is how far from the
     beginning of a row that lies what is turned next: a processor does not see that coming.
     """
-    if lanes < _EDGE or steps < _EDGE:
+    if min(lanes, steps) < _EDGE:
         for i in range(lanes):
             for t in range(steps):
                 target[t * width + i] = source[at + i * stride + t]
-        return
-    for t0 in range(0, steps, _EDGE):
-        t = min(t0, steps - _EDGE)  # the last block overlaps the one before
-        for i0 in range(0, lanes, _EDGE):
-            i = min(i0, lanes - _EDGE)
-            for k in range(_EDGE):
-                prefetch(source, at + (i + k) * stride + t + ahead)
-            _transpose_block(
-                source, at + i * stride + t, stride, target, t * width + i, width, None
-            )
+    else:
+        for t0 in range(0, steps, _EDGE):
+            t = min(t0, steps - _EDGE)  # the last block overlaps the one before
+            for i0 in range(0, lanes, _EDGE):
+                i = min(i0, lanes - _EDGE)
+                for k in range(_EDGE):
+                    prefetch(source, at + (i + k) * stride + t + ahead)
+                _transpose_block(
+                    source, at + i * stride + t, stride, target, t * width + i, width, None
+                )
 
 
-@njit
 def turn_out(source, width, lanes, steps, target, at, stride, ahead):
     """Do the reverse of ``turn_in``."""
-    if lanes < _EDGE or steps < _EDGE:
+    if min(lanes, steps) < _EDGE:
         for i in range(lanes):
             for t in range(steps):
                 target[at + i * stride + t] = source[t * width + i]
-        return
-    for t0 in range(0, steps, _EDGE):
-        t = min(t0, steps - _EDGE)
-        for i0 in range(0, lanes, _EDGE):
-            i = min(i0, lanes - _EDGE)
-            for k in range(_EDGE):
-                prefetch(target, at + (i + k) * stride + t + ahead)
-            _transpose_block(
-                source, t * width + i, width, target, at + i * stride + t, stride, None
-            )
+    else:
+        for t0 in range(0, steps, _EDGE):
+            t = min(t0, steps - _EDGE)
+            for i0 in range(0, lanes, _EDGE):
+                i = min(i0, lanes - _EDGE)
+                for k in range(_EDGE):
+                    prefetch(target, at + (i + k) * stride + t + ahead)
+                _transpose_block(
+                    source, t * width + i, width, target, at + i * stride + t, stride, None
+                )
