@@ -7,7 +7,7 @@ processor at hand, and keeps it on the disk.
 
     for .. in range(..), if, continue           statements
     a = x,  a, b = x, y,  a -= x,  row[i] = x   names keep their types
-    x + y, -, *, //, %                          of whole numbers, as 64 bits; // and % of none below 0
+    x + y, -, *, //, %                          of whole numbers, 64 bits; none below 0 is divided
     x < y, x if y else z, min(x, y), max(x, y)
     np.int64(x), np.int32(x), np.float32(x)
     x[n, t, c0:c1], x[i], x.reshape(-1)         contiguous arrays; no index is below 0
