@@ -4,9 +4,10 @@
 ``passes`` shortens Triton's compilation and ``again`` finds kernels that were launched before.
 
 On a CPU, ``loops`` are what Numba compiles and ``cache`` keeps. The loop of a neuron is made from
-its Triton kernel: ``trace`` runs the kernel on ``symbols``, which gives a ``graph``, and ``walk``
-writes that down. Other loops are written by hand; ``lift`` reads them and the steps that they call,
-with ``inline`` and ``fuse``. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` name what loops call;
+its Triton kernel: ``trace`` runs the kernel on ``symbols``, which gives a ``graph``, ``walk``
+writes that down as a function in Python, and ``llvm_code`` writes that for LLVM, with its arrays by
+``llvm_arrays``. Other loops are written by hand; ``lift`` reads them and the steps that they call,
+with ``inline`` and ``fuse``, and Numba reads what comes out. ``scalar_ops``, ``loop_ops`` and ``vector_ops`` name what loops call;
 of the last, ``vector_transpose``, ``vector_sums`` and ``vector_bits`` are built with ``vectors``.
 ``workers`` shares a loop among threads.
 
