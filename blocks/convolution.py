@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lapilli.kernels.executors.dispatch import has_no_memory
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned, is_observed
+from lapilli.kernels.executors.precision import true_float32
 from lapilli.kernels.executors.workers import in_one_order
 from lapilli.kernels.synapses import event_convolution, tiled_convolution
 from lapilli.kernels.synapses.event_convolution import Geometry
@@ -35,7 +36,6 @@ from .maps import (
     number_of_frames,
     present,
     room_for_events,
-    true_float32,
     two_weights,
 )
 from .tensor_cores import gradient_products

@@ -12,6 +12,7 @@ import torch
 from lapilli.kernels.executors.dispatch import has_no_memory, runs_loops
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned, is_observed
+from lapilli.kernels.executors.precision import true_float32
 from lapilli.kernels.executors.workers import in_one_order
 from lapilli.kernels.synapses import codes
 from lapilli.kernels.synapses.event_products import gather, scatter
@@ -38,7 +39,6 @@ from .maps import (
     number_of_frames,
     present,
     room_for_events,
-    true_float32,
     two_weights,
 )
 from .tensor_cores import gradient_products

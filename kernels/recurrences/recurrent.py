@@ -20,6 +20,7 @@ from lapilli.kernels.executors.layout import (
 )
 from lapilli.kernels.executors.memory import empty
 from lapilli.kernels.executors.operators import define_op, differentiable, is_learned
+from lapilli.kernels.executors.precision import true_float32
 from lapilli.kernels.executors.workers import in_one_order
 from lapilli.kernels.numbers.fixed_point import is_power_of_two, rule_of, units_of
 from lapilli.kernels.numbers.surrogate import (
@@ -123,7 +124,8 @@ def recurrent_bwd(
         )  # fmt: skip
         on_cpu = executor(g_spikes.device) == "numba"
         if on_cpu or not recurrent_triton.backward(*arguments, quantum):
-            recurrent_dense.backward(*arguments)
+            with true_float32(g_spikes.device, "matmul"):
+                recurrent_dense.backward(*arguments)
     outputs = *gx, *(None,) * (1 - turns), *(partials or (None, None))
     return outputs  # pyright: ignore[reportReturnType]
 
@@ -173,7 +175,7 @@ def feedback_bwd(gx: Tensor, spikes: Tensor, s0: Tensor | None, shift: bool) -> 
     """Sum ``gx[t]^T s[t-1]`` over steps and samples: one product over all rows."""
     if gx.numel() == 0:
         return gx.new_zeros(gx.shape[2], gx.shape[2])
-    with in_one_order(gx.device):
+    with true_float32(gx.device, "matmul"), in_one_order(gx.device):
         if shift:  # the spikes already are those of the step before
             total = torch.mm(gx.flatten(0, 1).t(), spikes.flatten(0, 1))
         else:

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from lapilli.kernels.executors.dispatch import has_no_memory
+from lapilli.kernels.executors.precision import true_float32
 from lapilli.kernels.executors.workers import in_one_order
 from lapilli.kernels.numbers.fixed_point import DECAY_SCALE
 from torch import Tensor
@@ -65,7 +66,7 @@ def room_for(feedback: list[Tensor | None], decays: list[Tensor], neurons: int) 
     turns = len(feedback) == 2
     a, b = _fractions(decays, neurons, turns)
     memory = 1 - torch.sqrt(a * a + b * b) if turns else (1 - a) * (1 - b)
-    with in_one_order(a.device):
+    with true_float32(a.device, "matmul"), in_one_order(a.device):
         norm = _spectral_norm([r for r in feedback if r is not None])
     return (LOOP_GAIN * memory / norm.clamp(min=_TINY)).clamp(min=_TINY)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lapilli.kernels.executors.dispatch import launch
+from lapilli.kernels.executors.precision import true_float32
 from lapilli.kernels.numbers.fixed_point import PLAIN
 from lapilli.kernels.numbers.language import BACKEND, tl
 from torch import Tensor
@@ -135,7 +136,8 @@ def forward(
     operand = _operand(torch.int8, quantum, z[0].device, graded=flags[3])
     form = _form(C, sum(r is not None for r in feedback), operand, z[0].device)
     if form is OUTSIDE:
-        _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags)
+        with true_float32(z[0].device, "matmul"):
+            _forward_outside(z, feedback, rows, decays, state, last, count, numbers, flags)
         return
     if operand == torch.int8:  # has no NaN and no infinity: their neurons are NaN from the start
         spoilt = [(r - r).sum(1) for r in feedback if r is not None]

@@ -293,6 +293,10 @@ def resonator_bwd(
 
 @derivative(resonator_fwd, resonator_bwd, keep_outputs="spiking or learning")
 def _resonator_gradients(back):
-    gx_re, gx_im, a_sin, a_cos = back.run(learning=back.wants("sin_decay", "cos_decay"))
+    of_threshold = threshold_gradients(back)
+    learning = back.wants("sin_decay", "cos_decay")
+    if not (learning or back.wants("x_re", "x_im")):  # the states were not kept
+        return of_threshold
+    gx_re, gx_im, a_sin, a_cos = back.run(learning=learning)
     rotation = learned_decays(back, 1.0, sin_decay=a_sin, cos_decay=a_cos)
-    return {"x_re": gx_re, "x_im": gx_im, **rotation, **threshold_gradients(back)}
+    return {"x_re": gx_re, "x_im": gx_im, **rotation, **of_threshold}

@@ -126,6 +126,18 @@ def _selective():
     return create_selective_checkpoint_contexts(_keep_synapses)
 
 
+def _in_half_precision(family, kind):
+    block, x = trained(family, kind), events(kind).requires_grad_()
+    want = block(x)
+    wanted = gradients(want, block, x)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            got = block(x)
+            found = gradients(got, block, x)  # which torch advises against
+        same(outputs(got), outputs(want))
+        same(found, wanted)
+
+
 def _on_cpu(family, kind):
     block = trained(family, kind)
 
@@ -260,6 +272,7 @@ FEATURES = [
     Feature("checkpoint, selective", _checkpointed(use_reentrant=False, context_fn=_selective)),
     Feature("checkpoint, reentrant", _checkpointed(use_reentrant=True)),
     Feature("save_on_cpu", _on_cpu),
+    Feature("autocast", _in_half_precision),
     Feature("export", _exported),
     Feature("make_fx", _traced),
     Feature("func.grad, vmap", _per_sample),
