@@ -1,0 +1,49 @@
+"""What a release of torch cannot do, whatever module it is given: tests skip that, docs say it.
+
+docs/pytorch.md prints the table; test_pytorch_page.py holds it there.
+"""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+TORCH = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of torch: in which releases, what fails, why, and what a user does."""
+
+    releases: str
+    gone: tuple[int, int]  # the first release that was seen without it
+    fails: str
+    why: str
+    instead: str
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the torch at hand may have it."""
+        return self.gone > TORCH
+
+    def skip(self) -> None:
+        """Skip the test that runs, for this reason."""
+        assert self.is_possible, f"torch {torch.__version__} is not meant to have this: {self.why}"
+        pytest.skip(f"torch {torch.__version__}: {self.why}")
+
+
+ADDS_UP = Fault(
+    "2.7", (2, 11), "gradients of FSDP2 on CPUs are too large by the number of processes",
+    "gloo adds gradients up where FSDP2 asks for their mean, with plain torch layers too",
+    "use DDP, or divide each `grad` by the number of processes",
+)  # fmt: skip
+FAULTS = [ADDS_UP]
+
+
+def table() -> list[str]:
+    """Return the lines of the table: a row for each fault."""
+    rows = [(f.releases, f.fails, f.why, f.instead) for f in FAULTS]
+    return [
+        "| " + " | ".join(row) + " |"
+        for row in [("torch", "what fails", "why", "what to do"), ("---",) * 4, *rows]
+    ]
