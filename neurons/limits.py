@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from lapilli.kernels.executors.dispatch import runs_loops
-from lapilli.kernels.executors.operators import is_transformed
+from lapilli.kernels.executors.operators import is_exported, is_transformed
 from lapilli.kernels.numbers.fixed_point import DECAY_SCALE
 from lapilli.kernels.synapses.frame import is_within
 from torch import Tensor
@@ -131,7 +131,7 @@ def _with_settled(module: torch.nn.Module, name: str, parameter: Parameter) -> T
 def is_foreign_code() -> bool:
     """Whether forward runs where it may write no parameter; see the module's docstring."""
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
+        return is_exported()
     if is_transformed():
         return True
     return bool(torch._C._len_torch_dispatch_stack()) and get_proxy_mode() is not None

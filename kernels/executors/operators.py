@@ -242,6 +242,15 @@ def is_transformed() -> bool:
     return peek_interpreter_stack() is not None
 
 
+def is_exported() -> bool:
+    """Whether ``torch.export`` makes the graph that is traced.
+
+    ``torch.compiler.is_exporting`` is True in every traced graph of torch 2.7 to 2.11; this is the
+    flag that it returns where nothing is traced.
+    """
+    return torch.compiler._is_exporting_flag
+
+
 def _has_tangents() -> bool:
     """Whether derivatives are taken in forward mode."""
     return forward_ad._current_level >= 0
