@@ -166,9 +166,7 @@ class FixedPointNeuron(Neuron):
         return others[0] if len(others) == 1 else tuple(others)
 
     def _add_overflows(self, lost: Tensor) -> None:
-        if is_exported() or (
-            not torch.compiler.is_compiling() and is_transformed()
-        ):
+        if is_exported() or (not torch.compiler.is_compiling() and is_transformed()):
             raise RuntimeError(
                 "overflows cannot be counted under torch.export or a transform of torch.func: set "
                 "count_overflows = False for this call"
