@@ -8,6 +8,7 @@ from cells import NEURONS, SPIKING, events
 from faults import raises_in_a_graph
 from features import close, compared, trained
 from lapilli.blocks import cuba
+from lapilli.kernels.executors import operators
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from lapilli import loss, reset_state, slayer
@@ -197,6 +198,26 @@ def test_the_page_s_gradients_of_each_sample():
     rates(net(x), label).backward()
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(each[name].sum(0), parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+class SaysWhetherItIsExported(torch.nn.Module):
+    def __init__(self, ask):
+        super().__init__()
+        self.ask = ask
+
+    def forward(self, x):
+        return x + (10.0 if self.ask() else 1.0)
+
+
+@pytest.mark.parametrize("ask", [operators.is_exported, operators._dynamo_exports])
+def test_only_an_exported_graph_takes_itself_for_one(ask):
+    module, x = SaysWhetherItIsExported(ask), torch.zeros(1)
+    for _ in range(2):
+        torch._dynamo.reset()
+        assert module(x) == 1
+        assert torch.compile(module, backend="eager", fullgraph=True)(x) == 1
+        for strict in (True, False):
+            assert torch.export.export(module, (x,), strict=strict).module()(x) == 10
 
 
 @pytest.mark.parametrize("kind", ["Dense", "Recurrent"])
