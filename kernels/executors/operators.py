@@ -255,7 +255,7 @@ def _dynamo_exports() -> bool:
 # called while Dynamo traces, not traced; torch.compiler.assume_constant_result would import Dynamo
 _dynamo_exports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 # whether the graph that is being made is one of ``torch.export``
-is_exported = torch.compiler.is_exporting if torch.__version__ >= (2, 13) else _dynamo_exports
+is_exported = torch.compiler.is_exporting if torch.__version__ >= "2.13" else _dynamo_exports
 
 
 def _has_tangents() -> bool:
