@@ -217,6 +217,7 @@ def compile_kernel(
 # Options that say what an architecture has; Triton reads them after it has read the kernel
 _OF_ARCHITECTURE = frozenset((
     "arch", "extern_libs", "supported_fp8_dtypes", "deprecated_fp8_dot_operand_dtypes",
+    "deprecated_fp8_dtypes",  # the same in Triton 3.3
     "max_num_imprecise_acc_default",
 ))  # fmt: skip
 
