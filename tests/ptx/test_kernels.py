@@ -11,7 +11,6 @@ from unittest import mock
 
 import pytest
 import torch
-from faults import compiling_recurrent_layers
 from lapilli.kernels.executors import dispatch
 from lapilli.kernels.executors.dispatch import FULL
 from lapilli.kernels.numbers.language import BACKEND
@@ -97,7 +96,6 @@ def _layers():
 
 
 @pytest.mark.parametrize(("work", "target", "schedule"), list(_layers()))
-@compiling_recurrent_layers()
 def test_recurrent_layers(work, target, schedule):
     work.check(target, schedule)
 
@@ -154,12 +152,10 @@ def _ordered():
 
 
 @pytest.mark.parametrize(("layer", "orders"), list(_ordered()))
-@compiling_recurrent_layers()
 def test_orders_and_arrivals_change_no_bit_of_recurrent_layers(layer, orders):
     _same(layer.work(), "sm_90", orders)
 
 
-@compiling_recurrent_layers()
 def test_what_is_not_a_number_reaches_every_program_of_a_layer():
     """One step later: such a spike has no code of eight bits."""
 

@@ -89,7 +89,7 @@ def parse(ptx: str) -> Kernel:
     if len(params) != entry[2].count(".param"):
         raise PtxError(f"parameters: {entry[2]}")
     directives = entry[3].split("\n")
-    known = [re.fullmatch(r"\.(reqntid|maxnreg) (\d+)(?:, 1, 1)?", d) for d in directives]
+    known = [re.fullmatch(r"\.(reqntid|maxnreg) (\d+)", d) for d in directives]
     if not all(known):
         raise PtxError(f"directives: {entry[3]}")
     sizes = {d[1]: int(d[2]) for d in known if d}
