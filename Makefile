@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types docs bench gate peers gpu conformance clean
+.PHONY: help demo test lint types docs bench gate peers gpu conformance releases oldest newest clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,14 @@ gpu:  ## on a machine with a GPU: smoke test, suite, benchmarks; STAGE=smoke for
 
 conformance: $(INSTALLED)  ## run exported networks in Lava's netx, which needs Python 3.10
 	$(VENV)/bin/python tests/conformance/compare.py
+
+releases: oldest newest  ## run the quick tests on the oldest and the newest releases of what lapilli needs
+
+oldest: $(INSTALLED)  ## on the lower bounds of pyproject.toml, which needs Python 3.10
+	$(VENV)/bin/python tests/releases/run_tests.py oldest --python $(PYTHON310)
+
+newest: $(INSTALLED)  ## on what pip finds for PYTHON
+	$(VENV)/bin/python tests/releases/run_tests.py newest --python $(PYTHON)
 
 clean:  ## remove the environment and everything that was built or trained
 	rm -rf $(VENV) build dist runs docs/tutorials src/*.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lapilli.kernels.executors.layout import from_rows, to_rows, wrong_type
-from lapilli.kernels.executors.operators import is_learned
+from lapilli.kernels.executors.operators import is_exported, is_learned
 from lapilli.kernels.recurrences.delay import channel_delay
 from lapilli.neurons.errors import InputTypeError, finite, flag, number, require, width
 from lapilli.neurons.lazy import (
@@ -129,7 +129,7 @@ class Delay(KeepsState, LazySize, torch.nn.Module):
         """Draw the delays where they wait for the first call, see ``lapilli.neurons.lazy``."""
         if torch.compiler.is_compiling():
             self._require_sizes()
-            if not torch.compiler.is_exporting():
+            if not is_exported():
                 self.init = True
             return
         delay = self._parameters.get("delay")

@@ -7,6 +7,7 @@ from lapilli.kernels.executors.layout import check_input
 from lapilli.kernels.numbers.fixed_point import is_power_of_two
 from lapilli.kernels.synapses.normalize import normalized_8bit, normalized_weight
 from lapilli.neurons.base import Neuron
+from lapilli.neurons.limits import is_foreign_code
 from torch import Tensor
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -186,9 +187,13 @@ class GenericLayer(StoredWeight):
         return self._hooked(self.raw_weight(mask))
 
     def apply_mask(self, mask: Tensor) -> None:
-        """Set the masked entries of what is stored to zero, but not behind a parametrisation."""
+        """Set the masked entries of what is stored to zero.
+
+        Nothing is written behind a parametrisation, nor where forward may write no parameter
+        (``lapilli.neurons.limits``): there the mask is applied to what is used alone.
+        """
         stored = self._stored("weight_v" if self.weight_norm_enabled else "weight")
-        if stored is not None:
+        if stored is not None and not is_foreign_code():
             stored.data.mul_(mask)
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:

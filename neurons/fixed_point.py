@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lapilli.kernels.executors.operators import is_transformed
+from lapilli.kernels.executors.operators import is_exported, is_transformed
 from lapilli.kernels.numbers.fixed_point import DECAY_SCALE, OVERFLOWS, STATE_SCALE
 from lapilli.kernels.numbers.formula import GivenSurrogate
 from lapilli.kernels.numbers.surrogate import DEFAULT
@@ -166,9 +166,7 @@ class FixedPointNeuron(Neuron):
         return others[0] if len(others) == 1 else tuple(others)
 
     def _add_overflows(self, lost: Tensor) -> None:
-        if torch.compiler.is_exporting() or (
-            not torch.compiler.is_compiling() and is_transformed()
-        ):
+        if is_exported() or (not torch.compiler.is_compiling() and is_transformed()):
             raise RuntimeError(
                 "overflows cannot be counted under torch.export or a transform of torch.func: set "
                 "count_overflows = False for this call"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lapilli.kernels.executors.operators import is_exported
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -176,7 +177,7 @@ class LearningNeuron(Stateful):
         """Draw what waits for the first call, in order of registration; see lazy.py."""
         if torch.compiler.is_compiling():
             self._require_sizes()
-            if not torch.compiler.is_exporting():
+            if not is_exported():
                 self._ranges.clear()
             return
         for names, draw in self._draws():

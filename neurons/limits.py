@@ -7,8 +7,9 @@ as well, but does not look: a graph cannot raise because of a value.
 
 What is not the module's own parameter is not written, and the range is applied to what is used:
 ``torch.export`` must not change parameters, ``torch.func`` passes those of somebody else or allows
-no writing, and parametrisations, pruning and FSDP compute the value from another parameter. The
-unsharded parameters of FSDP2 are written, but live for one forward only, so that the shards may
+no writing, a graph of ``make_fx`` would write to a view of the parameter, which autograd refuses
+from torch 2.15 on, and parametrisations, pruning and FSDP compute the value from another parameter.
+The unsharded parameters of FSDP2 are written, but live for one forward only, so that the shards may
 hold values out of range; what is computed is the same.
 
 Decays are in units of 1/4096, in which an optimizer that trains weights does not move them: a step
@@ -26,10 +27,11 @@ from typing import Any
 
 import torch
 from lapilli.kernels.executors.dispatch import runs_loops
-from lapilli.kernels.executors.operators import is_transformed
+from lapilli.kernels.executors.operators import is_exported, is_transformed
 from lapilli.kernels.numbers.fixed_point import DECAY_SCALE
 from lapilli.kernels.synapses.frame import is_within
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
@@ -89,7 +91,7 @@ def settle_update(module: torch.nn.Module, name: str) -> None:
     """Add what was learned of a decay to the parameter itself, where both may be written."""
     update = own_parameter(module, name + UPDATE)
     parameter = own_parameter(module, name)
-    if update is None or parameter is None or _is_foreign_code():
+    if update is None or parameter is None or is_foreign_code():
         return
     if parameter.shape != update.shape:  # of which one has no size yet
         return
@@ -126,11 +128,13 @@ def _with_settled(module: torch.nn.Module, name: str, parameter: Parameter) -> T
     return parameter + update if torch.is_grad_enabled() else parameter  # one launch, not six
 
 
-def _is_foreign_code() -> bool:
-    """Whether forward runs where it may write no parameter."""
+def is_foreign_code() -> bool:
+    """Whether forward runs where it may write no parameter; see the module's docstring."""
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    return is_transformed()
+        return is_exported()
+    if is_transformed():
+        return True
+    return bool(torch._C._len_torch_dispatch_stack()) and get_proxy_mode() is not None
 
 
 def confined(module: torch.nn.Module, name: str, low: float, high: float | None) -> Tensor:
@@ -142,7 +146,7 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
         For a parameter that is not finite, in eager mode on the CPU.
     """
     parameter = own_parameter(module, name)
-    if parameter is None or _is_foreign_code():
+    if parameter is None or is_foreign_code():
         return _with_update(module, name, value_of(module, name)).clamp(low, high)
     settle_update(module, name)
     if torch.compiler.is_compiling():
@@ -170,7 +174,7 @@ def confined_together(
 ) -> tuple[Tensor, ...]:
     """Return parameters that limit each other, as ``confined`` does; ``limit`` takes them all."""
     own: list[Any] = [own_parameter(module, name) for name in names]
-    if any(p is None for p in own) or _is_foreign_code():
+    if any(p is None for p in own) or is_foreign_code():
         return limit(*(_with_update(module, name, value_of(module, name)) for name in names))
     for name, parameter in zip(names, own, strict=True):
         settle_update(module, name)

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from lapilli.kernels.executors.layout import wrong_type
-from lapilli.kernels.executors.operators import is_transformed
+from lapilli.kernels.executors.operators import is_exported, is_transformed
 from torch import Tensor
 
 from .errors import InputTypeError, flag, require
@@ -314,7 +314,7 @@ class Stateful(KeepsState, LazySize, torch.nn.Module):
 
     def _has_device(self) -> bool:
         """Whether there is a tensor that the input must be on one device with."""
-        return bool(self._parameters) or any(s is not None for s in self._kept.values())
+        return len(self._parameters) > 0 or any(s is not None for s in self._kept.values())
 
 
 _CANNOT_PERSIST = (
@@ -332,7 +332,7 @@ def refuse_lost_state(module: torch.nn.Module) -> None:
     at each call with the state that the module happened to have.
     """
     if torch.compiler.is_compiling():
-        if torch.compiler.is_exporting():
+        if is_exported():
             raise RuntimeError(_CANNOT_PERSIST.format("torch.export"))
         return
     if is_transformed():

@@ -242,6 +242,22 @@ def is_transformed() -> bool:
     return peek_interpreter_stack() is not None
 
 
+def _dynamo_exports() -> bool:
+    """Whether Dynamo traces for ``torch.export``, asked before torch 2.13.
+
+    There ``is_exporting`` is True in whatever Dynamo traces, and False to what it calls meanwhile.
+    """
+    convert = sys.modules.get("torch._dynamo.symbolic_convert")
+    tracer = None if convert is None else getattr(convert.tls, "current_tx", None)
+    return torch.compiler.is_exporting() or (tracer is not None and tracer.export)
+
+
+# called while Dynamo traces, not traced; torch.compiler.assume_constant_result would import Dynamo
+_dynamo_exports._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# whether the graph that is being made is one of ``torch.export``
+is_exported = torch.compiler.is_exporting if torch.__version__ >= "2.13" else _dynamo_exports
+
+
 def _has_tangents() -> bool:
     """Whether derivatives are taken in forward mode."""
     return forward_ad._current_level >= 0

@@ -217,6 +217,7 @@ def compile_kernel(
 # Options that say what an architecture has; Triton reads them after it has read the kernel
 _OF_ARCHITECTURE = frozenset((
     "arch", "extern_libs", "supported_fp8_dtypes", "deprecated_fp8_dot_operand_dtypes",
+    "deprecated_fp8_dtypes",  # the same in Triton 3.3
     "max_num_imprecise_acc_default",
 ))  # fmt: skip
 
@@ -227,17 +228,16 @@ class _Source(ASTSource):
     The code is the same; names of variables of loops, which only debuggers show, are lost.
     """
 
-    def make_ir(
-        self, target: Any, options: Any, codegen_fns: Any, module_map: Any, context: Any
-    ) -> Any:
+    def make_ir(self, *given: Any) -> Any:
+        *_, options, _, _, context = given  # before them the target, which Triton 3.3 does not give
         rest = {n: v for n, v in asdict(options).items() if n not in _OF_ARCHITECTURE}
-        key = f"{self.hash()} {target.backend} {rest}"
+        key = f"{self.hash()} {rest}"
         known = Path(_folder().name) / f"{sha256(key.encode()).hexdigest()}.ttir"
         if known.exists():
             module = ir.parse_mlir_module(str(known), context)
             module.context = context
             return module
-        module = super().make_ir(target, options, codegen_fns, module_map, context)
+        module = super().make_ir(*given)
         with tempfile.NamedTemporaryFile("w", dir=known.parent, delete=False) as file:
             file.write(str(module))
         os.replace(file.name, known)  # whole, whatever other threads compile

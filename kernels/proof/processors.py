@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
-from llvmlite.binding.newpassmanagers import PassBuilder, PipelineTuningOptions
 
 # Numba's environment: compile for no processor in particular, and leave the code as it is written
 SETTINGS = {
@@ -120,7 +119,13 @@ def _machine(processor: Processor) -> Any:
 
 
 def compile_for(intermediate: str, name: str) -> Code:
-    """Compile a loop for one of ``PROCESSORS``, of its intermediate code in LLVM's language."""
+    """Compile a loop for one of ``PROCESSORS``, of its intermediate code in LLVM's language.
+
+    It needs llvmlite 0.44 or later, which Numba 0.61 brings.
+    """
+    # not at the top: lapilli runs with Numba 0.60, and imports every module with it
+    from llvmlite.binding.newpassmanagers import PassBuilder, PipelineTuningOptions
+
     processor = PROCESSORS[name]
     machine = _machine(processor)
     module = llvm.parse_assembly(_retargeted(intermediate, processor.triple, machine.target_data))

@@ -15,7 +15,10 @@ Reduction = Literal["sum", "mean", "none"]
 def fitting(label: Tensor, *shapes: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return the first of the shapes that ``label`` has but for axes of size 1; None without."""
     own = [size for size in label.shape if size != 1]
-    return next((shape for shape in shapes if own == [n for n in shape if n != 1]), None)
+    for shape in shapes:  # a loop, for torch 2.7 cannot trace next() with a default
+        if own == [n for n in shape if n != 1]:
+            return shape
+    return None
 
 
 class Loss(torch.nn.Module):

@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
+from faults import compiling_recurrent_layers
 from known import present
 from lapilli.kernels.executors import dispatch
 from lapilli.kernels.executors.dispatch import FULL
@@ -113,6 +114,7 @@ def launches_of(layer, target, gradient, monkeypatch):
         for target in SHARED for layer in LAYERS
     ],
 )  # fmt: skip
+@compiling_recurrent_layers()
 def test_recurrent_layers_fit_every_architecture(target, layer, gradient, monkeypatch, tmp_path):
     if not can_compile(target):
         pytest.skip(f"this Triton cannot compile for {target} on its own")

@@ -19,7 +19,9 @@ import gcn.machine
 import gcn.program
 import gcn.text
 import numpy as np
+import pytest
 import torch
+import triton
 from lapilli.kernels.executors import dispatch, memory
 from lapilli.kernels.executors.rows import BLOCK
 from lapilli.kernels.proof import aot
@@ -71,6 +73,12 @@ def key_of(launch: aot.Launch, target: str) -> tuple[Any, ...]:
     return launch.kernel.__name__, tuple(types.items()), tuple(constants.items()), launch.threads
 
 
+def skip_unknown_ptx() -> None:
+    """Skip a test of what this Triton compiles where program.py has not learned its PTX."""
+    if triton.__version__.startswith("3.3."):
+        pytest.skip("Triton 3.3 writes instructions with other types than later ones: program.py")
+
+
 _compiled: dict[Any, tuple[str, int]] = {}
 
 
@@ -79,6 +87,8 @@ def compiled(launch: aot.Launch, target: str, unaligned: tuple[str, ...] = ()) -
 
     What Triton has compiled before comes from its cache; else it compiles as far as text.
     """
+    if not _is_amd(target):
+        skip_unknown_ptx()
     key = (*key_of(launch, target), target, unaligned)
     if key not in _compiled:
         made = _known(launch, target, unaligned) or _text_only(launch, target, unaligned)

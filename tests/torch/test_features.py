@@ -1,8 +1,10 @@
 """Every feature of torch on every cell, against the cell as it is."""
 
 import pytest
-from cells import CELLS, SOON
+import torch
+from cells import CELLS, SOON, events, make, same
 from features import FEATURES
+from torch.fx.experimental.proxy_tensor import make_fx
 
 pytestmark = pytest.mark.turns
 
@@ -34,3 +36,23 @@ def test_feature(feature, family, kind):
             feature.check(family, kind)
     else:
         feature.check(family, kind)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, as above
+@pytest.mark.parametrize("family", ["cuba", "rf"])
+def test_a_graph_of_make_fx_writes_to_no_parameter(family):
+    mask = torch.tensor([[1, 0, 1, 0, 1, 1]] * 5)
+    block = make(family, "Dense", {"requires_grad": True}, delay=True, mask=mask)
+    x = events("Dense")
+    block(x)
+    graph = make_fx(block)(x)
+    with torch.no_grad():
+        block.delay.delay.sub_(20)  # out of their range
+        for weight in block.synapse.parameters():
+            weight.add_(1)  # also where the mask is 0
+    stored = {name: p.detach().clone() for name, p in block.named_parameters()}
+    got = graph(x)
+    for name, parameter in block.named_parameters():
+        same(parameter.detach(), stored[name])
+    same(got, block(x))
+    assert (block.delay.delay >= 0).all()

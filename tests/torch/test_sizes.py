@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from cells import KINDS, cells_of, events, make, same
+from faults import raises_in_a_graph
 from lapilli.blocks.delay import Delay
 from lapilli.neurons import cuba, delta, norm, rf, sigma_delta
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -276,7 +277,7 @@ def test_alone_torchs_conventions_hold(name):
 @pytest.mark.parametrize("name", ALONE)
 def test_a_first_call_under_compile_asks_for_one_before(name):
     module = ALONE[name]()
-    with pytest.raises(Exception, match="call the network once before it is compiled"):
+    with raises_in_a_graph("call the network once before it is compiled"):
         torch.compile(module, backend="eager", fullgraph=True)(of(name, torch.randn(2, 3, 9)))
 
 
