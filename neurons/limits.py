@@ -27,7 +27,12 @@ from typing import Any
 
 import torch
 from lapilli.kernels.executors.dispatch import runs_loops
-from lapilli.kernels.executors.operators import is_exported, is_transformed
+from lapilli.kernels.executors.operators import (
+    define_op,
+    differentiable,
+    is_exported,
+    is_transformed,
+)
 from lapilli.kernels.numbers.fixed_point import DECAY_SCALE
 from lapilli.kernels.synapses.frame import is_within
 from torch import Tensor
@@ -36,6 +41,18 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
 _LARGEST = torch.finfo(torch.float32).max
+
+
+@define_op(any_layout="x")
+def used_once(x: Tensor) -> Tensor:
+    """Copy a parameter for one call: a graph keeps the copy for backward.
+
+    It would keep the parameter, which the next call may write to.
+    """
+    return x.clone()
+
+
+differentiable(used_once, lambda ctx, g: g, lambda ctx, inputs, output: None)
 
 
 def own_parameter(module: torch.nn.Module, name: str) -> Parameter | None:
@@ -152,7 +169,7 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
     if torch.compiler.is_compiling():
         with torch.no_grad():
             parameter.clamp_(low, high)
-        return _with_update(module, name, parameter)
+        return _with_update(module, name, used_once(parameter))
     if not _lies_within(parameter, low, high):
         require_finite(module, name, parameter)
         parameter.data.clamp_(low, high)
@@ -186,8 +203,10 @@ def confined_together(
                 parameter.copy_(value)
             else:
                 parameter.data.copy_(value)  # autograd must not take it for a change
-    used = _with_update if torch.compiler.is_compiling() else _with_settled
-    return tuple([used(module, n, p) for n, p in zip(names, own, strict=True)])
+    if torch.compiler.is_compiling():
+        pairs = zip(names, own, strict=True)
+        return tuple([_with_update(module, name, used_once(p)) for name, p in pairs])
+    return tuple([_with_settled(module, name, p) for name, p in zip(names, own, strict=True)])
 
 
 def require_finite(module: Any, name: str, parameter: Tensor) -> None:

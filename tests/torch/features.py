@@ -102,6 +102,28 @@ def _compiled_with_state(family, kind):
         same(outputs(compiled(part)), outputs(twin(part)))
 
 
+def _compiled_and_called_again(family, kind):
+    """Call twice before a backward pass: as two graphs, in one, and with a look in between."""
+    block = trained(family, kind)
+    x, other = events(kind).requires_grad_(), events(kind, 3).requires_grad_()
+    call = lambda x: outputs(block(x))[0]  # noqa: E731
+    both = lambda: call(x).sum() + 2 * call(other).sum()  # noqa: E731
+    leaves = [p for p in (x, other, *block.parameters()) if p.requires_grad]
+    want = torch.autograd.grad(both(), leaves)
+    for whole in (True, False):
+        torch._dynamo.reset()
+        compiled = torch.compile(both if whole else call, fullgraph=True, backend="aot_eager")
+        if whole:
+            value = compiled()
+        else:
+            value = compiled(x).sum()
+            with torch.no_grad():
+                compiled(other)
+            value = value + 2 * compiled(other).sum()
+        for got, expected in zip(torch.autograd.grad(value, leaves), want, strict=True):
+            close(got, expected)
+
+
 def _checkpointed_and_compiled(family, kind):
     torch._dynamo.reset()
     block = trained(family, kind)
@@ -267,6 +289,7 @@ FEATURES = [
     Feature("compile", _compiled("aot_eager")),
     Feature("compile, dynamic", _compiled("aot_eager", dynamic=True)),
     Feature("compile, state", _compiled_with_state),
+    Feature("compile, two calls", _compiled_and_called_again),
     Feature("compile, checkpoint", _checkpointed_and_compiled),
     Feature("checkpoint", _checkpointed(use_reentrant=False)),
     Feature("checkpoint, selective", _checkpointed(use_reentrant=False, context_fn=_selective)),
