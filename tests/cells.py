@@ -106,6 +106,12 @@ SOON = [
     for family, kind in CELLS
     if family == "cuba" or kind in ("Dense", "Output") or (family, kind) == ("sigma_delta", "Input")
 ]
+# every kind of block, and a neuron of each sort: for what is torch's, or a block's, and no kernel's
+FEW = [
+    cell
+    for cell in SOON
+    if cell[0] == "cuba" or cell in {("rf", "Dense"), ("sigma_delta", "Output")}
+]
 
 
 def in_turn(cells: Iterable[tuple[str, str]], soon: Collection[tuple[str, str]] = SOON) -> Any:

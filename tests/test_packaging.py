@@ -97,6 +97,7 @@ def test_command_is_installed(environment, tmp_path):
     assert PROJECT["project"]["version"] in call(scripts / "lapilli", "info", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_type_checker_finds_mistakes_with_the_wheel(environment, tmp_path):
     python, _, _ = environment
     check_scripts("pyright", tmp_path, python)

@@ -207,13 +207,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-# the same for neurons whose recurrence takes long to compile
 # of these neurons others are saved, loaded and checked at once
-_LATER = ("recurrent rf", "recurrent rf_iz", "rf_iz", "adrf_iz")
+_LATER = (
+    "recurrent rf", "recurrent rf_iz", "rf_iz", "adrf", "adrf_iz", "scale that is no power of two",
+)  # fmt: skip
 each_network = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow if n in _LATER else ()) for n in NETWORKS],
 )
+# the same for neurons whose recurrence takes long to compile
 SLOW_NETWORKS = {
     "recurrent alif": (_recurrent(alif, CUBA | ADAPTING), (12,)),
     "recurrent adrf": (_recurrent(adrf, ROTATING | ADAPTING), (12,)),

@@ -319,6 +319,7 @@ def test_unknown_target():
         export.check([settled_dense()], wrong("gpu"))
 
 
+@pytest.mark.slow
 def test_the_readme_tells_what_netx_deploys():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (header,) = re.findall(r"^\| block \|(.*)\|$", readme, flags=re.M)

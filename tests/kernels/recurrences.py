@@ -195,13 +195,19 @@ def _pair(recurrence: Recurrence, name: str, soon: bool) -> Any:
     )
 
 
-# these share the kernels of rf and alif, whose other forms are run at once
-_SHARING = ("rf_iz", "adrf", "adrf_iz")
+# each of the others shares flags, and some of them kernels, with one of these; without gradients
+# there is little else
+_WHOLE = ("cuba", "rf", "adaptive_threshold", "adaptive_phase_threshold", "sigma")
+# variants that need loops of their own: of the others, tested in continuous integration only
+_OWN_LOOPS = (
+    "graded", "accumulated error", "no rectifier", "scale not a power of two",
+    "learned decays only", "dynamics", "dynamics, learned decays",
+)  # fmt: skip
 
 
 def soon(recurrence: Recurrence) -> list[str]:
     """Names of the variants that quick tests run."""
-    later = ("graded", "scale not a power of two") if recurrence.name in _SHARING else ()
+    later = () if recurrence.name in _WHOLE else _OWN_LOOPS
     return [name for name in recurrence.variants() if name not in (*RARE, *later)]
 
 

@@ -100,6 +100,7 @@ def test_kernels_compile_within_their_registers(recurrence, target, variant, not
         assert not used.late_loads  # a load behind a store waits for memory again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recurrence", "target", "variant"),
     [
@@ -122,6 +123,7 @@ def test_kernels_with_few_lanes_keep_chunks_in_flight(recurrence, target, varian
         assert used.shared <= SHARED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "variant", "target", "lanes"),
     [

@@ -106,6 +106,7 @@ def test_oracles_equal_lava(oracle):
     assert torch.equal(spikes, lava["spikes"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cuba_slow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rf", "rf_iz"))]
 )

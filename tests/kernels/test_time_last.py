@@ -52,8 +52,16 @@ def answers(problem, layout):
     return [*outputs, *after, *torch.autograd.grad(ends, wanted, seeds, materialize_grads=True)]
 
 
-# what other files compile too; with all flags at once, in continuous integration only
-SOON = [pytest.param(r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}") for r in TABLE]
+# what other files compile too; of neurons of the same sort, and with all flags at once, in
+# continuous integration only
+LATER_ON = ("leaky", "alif", "rf_iz", "adrf", "adrf_iz", "delta")
+SOON = [
+    pytest.param(
+        r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}",
+        marks=pytest.mark.slow if r.name in LATER_ON else (),
+    )
+    for r in TABLE
+]  # fmt: skip
 LATER = [
     pytest.param(*p.values, id=p.id, marks=pytest.mark.slow)
     for p in FULL

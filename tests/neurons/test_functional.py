@@ -191,8 +191,9 @@ def runs(case):
 CASES = [case for case in cases("neuron") if runs(case)]
 
 
-# those whose flags need loops of their own; at once for one neuron, as of golden cases
-_RARE = ("graded", "24bit", "scale_not_power_of_two")
+# those whose flags need loops of their own; at once for one neuron, as of golden cases, whose
+# modules call these functions
+_RARE = ("graded", "24bit", "scale_not_power_of_two", "dynamics")
 
 
 def _marks(case):

@@ -210,7 +210,15 @@ def test_a_decay_of_nothing_can_be_left():
     assert neuron.current_decay.item() == 4096 / 64 * 0.5
 
 
-@decaying
+# the others by loops of their own, for the gradient of a time of its own
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.name, marks=() if row.name in ("cuba", "rf") else pytest.mark.slow)
+        for row in ROWS
+        if row.name != "sigma_delta"
+    ],
+)
 def test_what_is_learned_is_used_without_being_written(row):
     """Under functional_call, where forward may write nothing, and in a forward of its own."""
     neuron = row.make(requires_grad=True)

@@ -117,6 +117,7 @@ def trains_alike(make, shape, backend):
     assert any((p.grad != 0).any() for p in nets[0].parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 @each_net
 def test_training_has_the_same_bits(name):
     trains_alike(*NETS[name], "aot_eager")

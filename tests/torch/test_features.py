@@ -1,7 +1,7 @@
 """Every feature of torch on every cell, against the cell as it is."""
 
 import pytest
-from cells import CELLS, SOON
+from cells import CELLS, FEW
 from features import FEATURES
 
 pytestmark = pytest.mark.turns
@@ -13,7 +13,7 @@ _LONGEST = ("compile, dynamic", "compile, state", "compile, checkpoint")
 
 
 def _marks(feature, family, kind):
-    quick = (family, kind) in (_QUICK if feature.name.startswith(_LONG) else SOON)
+    quick = (family, kind) in (_QUICK if feature.name.startswith(_LONG) else FEW)
     return () if quick and feature.name not in _LONGEST else pytest.mark.slow
 
 
