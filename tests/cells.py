@@ -125,7 +125,6 @@ cells_of = {
     name: in_turn(c for c in CELLS if chosen(KINDS[c[1]]))
     for name, chosen in {
         "neuron": lambda k: k.neuron,
-        "weight": lambda k: k.weight,
         "shift": lambda k: k.shifts,
         "sizes": lambda k: k.weight and k.weight != "weight",
     }.items()

@@ -7,7 +7,7 @@ from features import FEATURES
 pytestmark = pytest.mark.turns
 
 # what takes long is tried at once on the kinds of one family that differ most, the rest on more
-_QUICK = [("cuba", kind) for kind in ("Dense", "Recurrent", "Conv")]
+_QUICK = [("cuba", kind) for kind in ("Dense", "Recurrent")]
 _LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
 _LONGEST = ("compile, dynamic", "compile, state", "compile, checkpoint")
 
