@@ -195,9 +195,8 @@ def _pair(recurrence: Recurrence, name: str, soon: bool) -> Any:
     )
 
 
-# each of the others shares flags, and some of them kernels, with one of these; without gradients
-# there is little else
-_WHOLE = ("cuba", "rf", "adaptive_threshold", "adaptive_phase_threshold", "sigma")
+# each of the others shares its flags with one of these, and some share kernels
+_WHOLE = ("cuba", "adaptive_threshold", "adaptive_phase_threshold", "sigma")
 # variants that need loops of their own: of the others, tested in continuous integration only
 _OWN_LOOPS = (
     "graded", "accumulated error", "no rectifier", "scale not a power of two",
