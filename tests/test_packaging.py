@@ -82,6 +82,7 @@ def environment(wheel, tmp_path_factory):
     return python, scripts, site
 
 
+@pytest.mark.slow
 def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
     python, _, site = environment
     files = json.loads(call(python, "-P", "-c", IMPORT_ALL, cwd=tmp_path).splitlines()[-1])
@@ -92,6 +93,7 @@ def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
     assert (site / "lapilli" / "kernels" / "numbers" / "language.pyi").is_file()
 
 
+@pytest.mark.slow
 def test_command_is_installed(environment, tmp_path):
     _, scripts, _ = environment
     assert PROJECT["project"]["version"] in call(scripts / "lapilli", "info", cwd=tmp_path)

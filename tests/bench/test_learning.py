@@ -17,7 +17,7 @@ pytestmark = pytest.mark.turns
 
 DOCS = Path(__file__).parents[2] / "docs"
 EVERY = [c for task in runs.TASKS for c in runs.cells(task, "lapilli")]
-QUICK = [("cuba", "Dense"), ("sigma_delta", "Output")]
+QUICK = [("cuba", "Dense")]
 
 
 @functools.cache

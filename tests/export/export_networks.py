@@ -8,6 +8,7 @@ import pytest
 import torch
 from lapilli.blocks import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 from torch import Tensor, nn
+from turns import soon
 
 from lapilli import neurons
 
@@ -214,6 +215,10 @@ _LATER = (
 each_network = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow if n in _LATER else ()) for n in NETWORKS],
+)
+# for what does not depend on the neuron
+a_few_networks = pytest.mark.parametrize(
+    "name", soon(("conv", "image", "recurrent", "sigma delta"), NETWORKS)
 )
 # the same for neurons whose recurrence takes long to compile
 SLOW_NETWORKS = {

@@ -142,6 +142,7 @@ def test_a_cache_that_cannot_be_written_is_read(cache, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_compile_once(cache, module_path):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
     environment = os.environ | {"PYTHONPATH": module_path}

@@ -106,6 +106,7 @@ def check(form: dict[str, Any]) -> bool:
     return most > 0
 
 
+@pytest.mark.slow
 def test_a_few_loops_compile_for_other_processors():
     found = forms("few")
     assert {"_cuba_fwd_cpu", "_cuba_bwd_cpu", "_quantize_cpu", "_gather_cpu"} <= {

@@ -87,10 +87,9 @@ def _layers():
         for target in TARGETS:
             if target != "sm_90" and layer.mode != "training":
                 continue
-            soon = target == "sm_90" and not k
             apart = k % 2 if target == "sm_90" else 0  # warps one by one take several times as long
             yield pytest.param(
-                layer.work(), target, SCHEDULES[apart], marks=() if soon else slow,
+                layer.work(), target, SCHEDULES[apart], marks=slow,
                 id=f"{layer.work()}-{target}",
             )  # fmt: skip
 
@@ -111,7 +110,7 @@ def test_entries_of_matrices(work, target):
 @pytest.mark.parametrize(
     ("work", "target"),
     [
-        pytest.param(w, t, marks=slow if k or t != "sm_90" else (), id=f"{w}-{t}")
+        pytest.param(w, t, marks=slow, id=f"{w}-{t}")
         for k, w in enumerate(CONVOLUTIONS)
         for t in TARGETS[: 1 if k else None]
     ],

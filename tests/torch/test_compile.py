@@ -152,6 +152,7 @@ def test_default_backend_adds_the_gradients_of_an_input_block_in_its_own_order(f
     compared(block, torch.compile(block, fullgraph=True), events("Input"), check=close)
 
 
+@pytest.mark.slow
 def test_a_whole_step_compiles_with_its_loss_and_optimiser():
     net, twin = network("cuba"), network("cuba")
     rates = loss.SpikeRate(true_rate=0.2, false_rate=0.03)

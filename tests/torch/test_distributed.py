@@ -56,6 +56,7 @@ def run(*args):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one():
     args = ["train", "digits", "--epochs", "2"]
     code, _, err = run(*args, "--out", "two")
