@@ -241,7 +241,11 @@ def test_dropout_silences_neurons_in_training_alone(kind):
 
 
 @pytest.mark.parametrize(
-    ("family", "tested"), soon([("rf", 0)], [("rf", 0), ("adrf", 0), ("rf_iz", 1), ("adrf_iz", 1)])
+    ("family", "tested"),
+    [
+        pytest.param(*row, marks=() if row[0] == "rf" else pytest.mark.slow)
+        for row in (("rf", 0), ("adrf", 0), ("rf_iz", 1), ("adrf_iz", 1))
+    ],
 )
 def test_bias_adds_to_what_the_threshold_tests(family, tested):
     block = make(family, "KWTA", delay_shift=False)
