@@ -202,11 +202,15 @@ _OWN_LOOPS = (
     "graded", "accumulated error", "no rectifier", "scale not a power of two",
     "learned decays only", "dynamics", "dynamics, learned decays",
 )  # fmt: skip
+# of the sort of cuba, rf or sigma_delta: at once what trains, learns and has a state
+ALIKE = ("leaky", "alif", "rf_iz", "adrf", "adrf_iz", "delta")
 
 
 def soon(recurrence: Recurrence) -> list[str]:
     """Names of the variants that quick tests run."""
     later = () if recurrence.name in _WHOLE else _OWN_LOOPS
+    if recurrence.name in ALIKE:
+        later += ("inference", "learned decays")
     return [name for name in recurrence.variants() if name not in (*RARE, *later)]
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.turns
 ONE, AMD = "sm_90", "gfx942"
 OTHERS = ("scale not a power of two", "state", "dynamics, learned decays")
 NO_TWINS = ("cuba", "alif", "adrf", "adaptive_threshold", "sigma_delta", "channel_delay")
-SOON = ("cuba", "sigma_delta")
+SOON = ("cuba",)
 
 # most registers of any of these, on NVIDIA's architectures and on AMD's; they are given in eights.
 # Of AMD's, with up to 64 as many waves run as there can be.

@@ -16,8 +16,8 @@ from recurrences import FULL, PAIRS, RAGGED, TABLE
 
 pytestmark = pytest.mark.turns
 
-# that of currents, that of rotations with an adaptive threshold, that of differences
-NAMES = [repr(r) for r in TABLE] if SLOW else ["cuba", "adrf_iz", "sigma_delta"]
+# that of currents, that of rotations, that of differences
+NAMES = [repr(r) for r in TABLE] if SLOW else ["cuba", "rf", "sigma_delta"]
 SOON = [pair for pair in PAIRS if not pair.marks]  # the subprocess skips what is slow, as here
 
 

@@ -208,7 +208,9 @@ def test_cache_folder_follows_the_environment(monkeypatch):
     assert cache_module.cache_folder() == Path(tempfile.gettempdir())
 
 
-@pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.recurrences.cuba"])
+@pytest.mark.parametrize(
+    "module", ["lapilli.kernels.recurrences.cuba", pytest.param("lapilli", marks=pytest.mark.slow)]
+)
 def test_import_compiles_nothing(module, tmp_path):
     script = f"""
         import sys

@@ -20,7 +20,7 @@ from lapilli.kernels.toolkit import (
     walk_forward,
 )
 from problems import assert_same_bits, fixed_problem
-from recurrences import FULL, TABLE, most_of
+from recurrences import ALIKE, FULL, TABLE, most_of
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -54,11 +54,10 @@ def answers(problem, layout):
 
 # what other files compile too; of neurons of the same sort, and with all flags at once, in
 # continuous integration only
-LATER_ON = ("leaky", "alif", "rf_iz", "adrf", "adrf_iz", "delta")
 SOON = [
     pytest.param(
         r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}",
-        marks=pytest.mark.slow if r.name in LATER_ON else (),
+        marks=pytest.mark.slow if r.name in ALIKE else (),
     )
     for r in TABLE
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from cells import same
 from lapilli.neurons import Dropout, cuba, norm
 from lapilli.neurons.state import KeepsState
-from table import NCT, each, each_that
+from table import NCT, each, each_sort, each_that
 from tolerances import FLOAT32, FUSED_GRADIENT
 from torch.testing import assert_close
 
@@ -40,7 +40,7 @@ def in_parts(row, neuron, x):
     return neuron.spike(*neuron._tested(neuron.dynamics(x)))  # a current does not spike
 
 
-@each
+@each_sort
 @pytest.mark.parametrize("shape", [NCT, NCHWT, (1, 1, 1)], ids=str)
 def test_forward_equals_its_parts(row, shape):
     results = []

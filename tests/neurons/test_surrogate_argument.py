@@ -14,7 +14,7 @@ import pytest
 import torch
 from lapilli.kernels.numbers.formula import on_tensors
 from lapilli.kernels.numbers.surrogate import SURROGATES
-from table import ROWS, each
+from table import ROWS, each, each_sort
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
@@ -48,7 +48,7 @@ def differs(a, b):
     return any(not torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@each
+@each_sort
 def test_argument_attribute_and_function_say_the_same(row):
     kind, learn = KINDS[row.name], {"requires_grad": row in NEVER_SPIKES}
     default = row.make(**learn)

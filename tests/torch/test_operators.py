@@ -10,7 +10,7 @@ from operator_calls import OperatorCalls
 from problems import fixed_problem
 from recurrences import FEW
 
-_QUICK = [("cuba", "Dense"), ("cuba", "Conv")]
+_QUICK = [("cuba", "Dense")]
 _OTHERS = [cell for cell in CELLS if cell[0] == "cuba" and cell not in _QUICK]
 _OTHERS += [("rf", "Dense"), ("rf", "Conv"), ("sigma_delta", "Dense"), ("sigma_delta", "Output")]
 CELLS_OF_EACH = _QUICK + [pytest.param(*cell, marks=pytest.mark.slow) for cell in _OTHERS]
