@@ -202,7 +202,7 @@ _OWN_LOOPS = (
     "graded", "accumulated error", "no rectifier", "scale not a power of two",
     "learned decays only", "dynamics", "dynamics, learned decays",
 )  # fmt: skip
-# of the sort of cuba, rf or sigma_delta: at once what trains, learns and has a state
+# of the sort of cuba, rf or sigma_delta: at once the one that trains, learns and has a state
 ALIKE = ("leaky", "alif", "rf_iz", "adrf", "adrf_iz", "delta")
 
 
@@ -210,7 +210,7 @@ def soon(recurrence: Recurrence) -> list[str]:
     """Names of the variants that quick tests run."""
     later = () if recurrence.name in _WHOLE else _OWN_LOOPS
     if recurrence.name in ALIKE:
-        later += ("inference", "learned decays")
+        return ["state"]
     return [name for name in recurrence.variants() if name not in (*RARE, *later)]
 
 

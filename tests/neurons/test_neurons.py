@@ -100,7 +100,7 @@ def test_parameters_of_a_channel_are_that_channels(row, shape):
 # state
 
 
-@each
+@each_sort
 @pytest.mark.parametrize("parts", [False, True], ids=["forward", "in-parts"])
 def test_chunks_equal_one_run(row, parts):
     x = row.input(2, 3, 50, scale=1.0)
@@ -155,7 +155,7 @@ def test_state_before_the_call_is_not_written(row):
         same(buffer, values[name])
 
 
-@each
+@each_sort
 @pytest.mark.parametrize("parts", [False, True], ids=["forward", "in-parts"])
 def test_backward_reaches_no_call_before(row, parts):
     neuron = row.make(persistent_state=True)

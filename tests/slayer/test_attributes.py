@@ -223,8 +223,8 @@ HELD_ELSEWHERE = {
 }  # fmt: skip
 
 
-# these share their attributes with rf and cuba, and compile loops of their own
-LATER = tuple(f"neuron.{family}" for family in ("rf_iz", "adrf", "adrf_iz"))
+# these share their attributes with cuba and rf, and compile loops of their own
+LATER = tuple(f"neuron.{family}" for family in ("alif", "rf_iz", "adrf", "adrf_iz"))
 
 
 def effects():
