@@ -106,6 +106,12 @@ SOON = [
     for family, kind in CELLS
     if family == "cuba" or kind in ("Dense", "Output") or (family, kind) == ("sigma_delta", "Input")
 ]
+# every kind of block, and a neuron of each sort: for what is torch's, or a block's, and no kernel's
+FEW = [
+    cell
+    for cell in SOON
+    if cell[0] == "cuba" or cell in {("rf", "Dense"), ("sigma_delta", "Output")}
+]
 
 
 def in_turn(cells: Iterable[tuple[str, str]], soon: Collection[tuple[str, str]] = SOON) -> Any:
@@ -119,7 +125,6 @@ cells_of = {
     name: in_turn(c for c in CELLS if chosen(KINDS[c[1]]))
     for name, chosen in {
         "neuron": lambda k: k.neuron,
-        "weight": lambda k: k.weight,
         "shift": lambda k: k.shifts,
         "sizes": lambda k: k.weight and k.weight != "weight",
     }.items()

@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+from collections import Counter
 from typing import Any
 
 import loop_count
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from lapilli.blocks import crossover
 from lapilli.kernels.executors import memory
 from lapilli.kernels.numbers import language
-from turns import left_out
+from turns import divided
 
 # A kernel that leaves an element unwritten must not find zeros there: NaN as a float32, 2143289344
 # as an int32.
@@ -59,30 +60,38 @@ _FIRST = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
+# reasons why tests are not run, and of how many; not skipped, for thousands of skips take a while
+_LEFT_OUT: Counter[str] = Counter()
+
+
+def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: "/".join(item.path.parts[-2:]) not in _FIRST)
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        reason = left_out(item.nodeid, marks, os.environ)
-        if reason:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    items[:], left, reasons = divided(items, os.environ)
+    _LEFT_OUT.update(reasons)
+    if left:
+        config.hook.pytest_deselected(items=left)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    """Add what one of several processes compiled."""
-    loop_count.LOOPS.update(getattr(node, "workeroutput", {}).get("loops", ()))
+    """Add what one of several processes compiled; each has collected all tests."""
+    found = getattr(node, "workeroutput", {})
+    loop_count.LOOPS.update(found.get("loops", ()))
+    _LEFT_OUT.update(found.get("left out", {}) if not _LEFT_OUT else {})
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workerinput"):
         session.config.workeroutput["loops"] = sorted(loop_count.LOOPS)
+        session.config.workeroutput["left out"] = dict(_LEFT_OUT)
     elif loop_count.is_quick_form(session.config) and loop_count.verdict(len(loop_count.LOOPS)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    for reason, count in sorted(_LEFT_OUT.items()):
+        terminalreporter.line(f"{count} left out, {reason}")
     if loop_count.is_quick_form(config):
         found = len(loop_count.LOOPS)
         terminalreporter.line(loop_count.verdict(found) or f"{found} CPU loops in the quick form")

@@ -9,7 +9,7 @@ import os
 import sys
 
 import torch
-from cells import CELLS, KINDS, SOON, make
+from cells import CELLS, FEW, KINDS, make
 
 # of the neuron, of the block, and whether the input is real numbers
 VARIANTS = {
@@ -18,7 +18,7 @@ VARIANTS = {
     "persistent": ({"requires_grad": True, "persistent_state": True}, {}, True),
     "weight_norm": ({}, {"weight_norm": True}, True),
 }
-CHOSEN = CELLS if os.environ.get("LAPILLI_SLOW") == "1" else SOON
+CHOSEN = CELLS if os.environ.get("LAPILLI_SLOW") == "1" else FEW
 LEFT_OUT = {"graded": ("sigma_delta",), "persistent": ("Output",), "weight_norm": ("Input",)}
 
 

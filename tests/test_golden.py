@@ -15,15 +15,15 @@ MODULES = cases("neuron", "axon", "dendrite")
 NEURONS = cases("neuron")
 
 
-# cases whose flags need loops of their own: one way at once, and none of neurons that share their
-# kernels with others; all in continuous integration
+# cases whose flags need loops of their own: one way of CUBA at once, all in continuous integration
 _RARE = ("graded", "24bit", "scale_not_power_of_two")  # in their names
-_SHARING = ("neuron.rf_iz.Neuron", "neuron.adrf.Neuron", "neuron.adrf_iz.Neuron")
 
 
 def _marked(case: Any, *way: Any) -> Any:
     fused = way[:1] == (True,)
-    rare = any(flag in case.name for flag in _RARE) and (fused or case.target in _SHARING)
+    rare = any(flag in case.name for flag in _RARE) and (
+        fused or case.target != "neuron.cuba.Neuron"
+    )
     name = "-".join(map(way_name, (case, *way)))
     return pytest.param(case, *way, id=name, marks=pytest.mark.slow if rare else ())
 

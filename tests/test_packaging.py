@@ -82,6 +82,7 @@ def environment(wheel, tmp_path_factory):
     return python, scripts, site
 
 
+@pytest.mark.slow
 def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
     python, _, site = environment
     files = json.loads(call(python, "-P", "-c", IMPORT_ALL, cwd=tmp_path).splitlines()[-1])
@@ -92,11 +93,13 @@ def test_every_module_is_in_the_wheel_and_imports(environment, tmp_path):
     assert (site / "lapilli" / "kernels" / "numbers" / "language.pyi").is_file()
 
 
+@pytest.mark.slow
 def test_command_is_installed(environment, tmp_path):
     _, scripts, _ = environment
     assert PROJECT["project"]["version"] in call(scripts / "lapilli", "info", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_type_checker_finds_mistakes_with_the_wheel(environment, tmp_path):
     python, _, _ = environment
     check_scripts("pyright", tmp_path, python)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cells import OF_LAVA_DL, each_cell, make
+from cells import CELLS, FEW, OF_LAVA_DL, in_turn, make
 from known import present
 from reference_side import run, variants
 from tolerances import REFERENCE_GRADIENT
 
-FEW, MANY = (0, 1, 2, 9), (50,)
+SHORT, LONG = (0, 1, 2, 9), (50,)
+each_cell = in_turn(CELLS, FEW)
 
 
 def on_reference(code: list[str]) -> subprocess.CompletedProcess[str]:
@@ -31,12 +32,12 @@ def _results(folder, steps):
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
-    return _results(tmp_path_factory.mktemp("few"), FEW)
+    return _results(tmp_path_factory.mktemp("few"), SHORT)
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    return _results(tmp_path_factory.mktemp("many"), MANY)
+    return _results(tmp_path_factory.mktemp("many"), LONG)
 
 
 def _exact_steps(family, kind, name, y):
@@ -74,14 +75,14 @@ def _compare(found, family, kind, steps):
 
 
 @each_cell
-@pytest.mark.parametrize("steps", FEW)
+@pytest.mark.parametrize("steps", SHORT)
 def test_it_equals_the_kernels(few, family, kind, steps):
     _compare(few, family, kind, steps)
 
 
 @pytest.mark.slow
 @each_cell
-@pytest.mark.parametrize("steps", MANY)
+@pytest.mark.parametrize("steps", LONG)
 def test_it_equals_the_kernels_over_many_steps(many, family, kind, steps):
     _compare(many, family, kind, steps)
 

@@ -1,6 +1,10 @@
 """Slow tests of many forms take turns, and none is lost."""
 
-from turns import TURNS, left_out
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from turns import TURNS, divided, left_out, soon
 
 NAMES = [f"tests/a.py::test_b[{k}]" for k in range(40)]
 SLOW = {"slow", "turns"}
@@ -33,6 +37,24 @@ def test_without_a_turn_all_slow_ones_run():
 def test_a_process_of_another_backend_runs_all():
     asked = {"LAPILLI_SLOW": "1", "LAPILLI_TURN": "1", "LAPILLI_BACKEND": "interpret"}
     assert run(SLOW, **asked) == set(NAMES)
+
+
+def test_what_is_left_out_is_counted():
+    marks = [SimpleNamespace(name="slow")]
+    slow, quick = (
+        SimpleNamespace(nodeid=name, iter_markers=lambda own=own: own)
+        for name, own in (("a", marks), ("b", []))
+    )
+    run, left, reasons = divided([slow, quick, slow], {})
+    assert (run, left) == ([quick], [slow, slow])
+    assert reasons == Counter({"slow: set LAPILLI_SLOW=1 to run it": 2})
+    assert divided([slow, quick], {"LAPILLI_SLOW": "1"}) == ([slow, quick], [], Counter())
+
+
+def test_values_that_are_not_quick_are_marked():
+    first, second = soon(["a"], ["a", "b"])
+    assert first == "a"
+    assert second == pytest.param("b", marks=pytest.mark.slow)
 
 
 def test_reasons_say_what_to_set():

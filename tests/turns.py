@@ -6,9 +6,32 @@ changes what they test runs them all: without LAPILLI_TURN nothing is left out o
 """
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import pytest
 
 TURNS = 4
+
+
+def soon(quick: Collection[Any], values: Iterable[Any]) -> list[Any]:
+    """Return the values of a parameter, those that are not ``quick`` marked as slow."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
+def divided(
+    items: Iterable[Any], environment: Mapping[str, str]
+) -> tuple[list[Any], list[Any], Counter[str]]:
+    """Divide tests as pytest collects them: those that run, the others, and why how many do not."""
+    run, left = [], []
+    reasons: Counter[str] = Counter()
+    for item in items:
+        reason = left_out(item.nodeid, {mark.name for mark in item.iter_markers()}, environment)
+        (left if reason else run).append(item)
+        if reason:
+            reasons[reason] += 1
+    return run, left, reasons
 
 
 def left_out(nodeid: str, marks: Collection[str], environment: Mapping[str, str]) -> str:

@@ -63,6 +63,7 @@ def test_a_measurement_has_what_the_table_shows(tmp_path):
     assert "<svg" in (tmp_path / "picture.svg").read_text()
 
 
+@pytest.mark.slow
 def test_a_network_of_three_layers_is_measured(monkeypatch):
     monkeypatch.setattr(mlp, "DENSITIES", (0.1,))
     [(density, rates, times)] = mlp.rows(samples=1, steps=10)

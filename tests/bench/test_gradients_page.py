@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.figure import Figure
+from turns import soon
 
 from bench import gradients
 
@@ -39,7 +40,7 @@ def test_no_gradient_grows_faster_than_linearly():
 @pytest.mark.parametrize(
     "kind", ["Dense", *(pytest.param(k, marks=pytest.mark.slow) for k in ("Recurrent", "KWTA"))]
 )
-@pytest.mark.parametrize("family", gradients.SPIKING)
+@pytest.mark.parametrize("family", soon(("cuba", "rf"), gradients.SPIKING))
 def test_short_form(family, kind):
     rows = list(gradients.against_steps([(family, kind)], (100, 300, 1000)))
     assert rows

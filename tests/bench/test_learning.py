@@ -17,7 +17,11 @@ pytestmark = pytest.mark.turns
 
 DOCS = Path(__file__).parents[2] / "docs"
 EVERY = [c for task in runs.TASKS for c in runs.cells(task, "lapilli")]
-QUICK = [("cuba", "Dense"), ("rf_iz", "Recurrent"), ("sigma_delta", "Output")]
+SHORTLY = [
+    ("cuba", "Dense"),
+    pytest.param("rf_iz", "Recurrent", marks=pytest.mark.slow),
+    pytest.param("sigma_delta", "Output", marks=pytest.mark.slow),
+]
 
 
 @functools.cache
@@ -40,7 +44,7 @@ def test_the_digits_have_all_cells():
     assert {(c.family, c.kind) for c in runs.cells("digits", "lapilli")} == set(cells.CELLS)
 
 
-@pytest.mark.parametrize(("family", "kind"), QUICK)
+@pytest.mark.parametrize(("family", "kind"), SHORTLY)
 def test_a_few_steps_learn_some(family, kind, one_thread, monkeypatch):
     short = dataclasses.replace(training.BUDGETS["digits"], epochs=2)
     monkeypatch.setitem(training.BUDGETS, "digits", short)

@@ -29,7 +29,7 @@ OPTIONS = [
     pytest.param("--benchmark", marks=pytest.mark.slow),
     pytest.param("--benchmark-short", marks=pytest.mark.slow),
     pytest.param("--benchmark-update", marks=pytest.mark.slow),
-    "--peers",  # all of the others, and more
+    pytest.param("--peers", marks=pytest.mark.slow),  # all of the others, and more
 ]
 
 

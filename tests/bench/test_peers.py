@@ -32,7 +32,7 @@ def test_every_library_has_a_neuron_and_the_networks(peer):
 
 
 SMALL = [c for c in peers.cases() if c.peer.equal and not c.work.startswith("MLP")]
-SOON = ("neuron cuba", "neuron cuba, time last", "neuron sigma_delta", "Dense 200-512 at 10%")
+SOON = ("neuron cuba", "neuron cuba, time last", "Dense 200-512 at 10%")
 
 
 @pytest.mark.parametrize(

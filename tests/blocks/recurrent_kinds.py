@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cells import block_class
+from turns import soon
 
 LEAKY = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.125}
 TURNS = {"threshold": 0.5, "period": 8, "decay": 0.1}
@@ -15,7 +16,8 @@ FAMILIES = {
     "adrf": TURNS | ADAPTS | {"threshold": 0.25},
     "adrf_iz": TURNS | ADAPTS,
 }
-each_family = pytest.mark.parametrize("family", FAMILIES)
+# a real neuron and a complex one at once; the others compile loops of their own
+each_family = pytest.mark.parametrize("family", soon(("cuba", "rf"), FAMILIES))
 each_kind = pytest.mark.parametrize("kind", ["Recurrent", "KWTA"])
 
 

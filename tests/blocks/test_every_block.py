@@ -8,15 +8,16 @@ import pytest
 import torch
 from cells import (
     CELLS,
+    FEW,
     KINDS,
     NEURONS,
     OF_LAVA_DL,
-    SOON,
     SPIKING,
     STEPS,
     cells_of,
     each_cell,
     events,
+    in_turn,
     make,
     same,
 )
@@ -106,7 +107,7 @@ IDLE = [
     [
         pytest.param(
             *case, *cell, id="-".join(map(str, (*case, *cell))),
-            marks=() if cell in SOON else pytest.mark.slow,
+            marks=() if cell in FEW else pytest.mark.slow,
         )
         for *case, kinds in IDLE for cell in CELLS if cell[1] in kinds
     ],
@@ -132,7 +133,7 @@ def test_a_saved_block_loads_with_the_same_spikes(family, kind, tmp_path):
     same(loaded(events(kind)), want)
 
 
-@cells_of["weight"]
+@in_turn([cell for cell in CELLS if KINDS[cell[1]].weight], FEW)
 def test_the_loss_falls_in_five_steps(family, kind):
     block = make(family, kind)
     x = events(kind)

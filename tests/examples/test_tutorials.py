@@ -115,9 +115,10 @@ def test_all_are_in_the_readme():
         assert f"[{script.name}](tutorials/{script.name})" in readme
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
-    [SCRIPTS[0], pytest.param(SCRIPTS[1], marks=pytest.mark.slow)],
+    SCRIPTS[:2],
     ids=lambda script: script.stem,
 )
 def test_the_first_ones_run(script, tmp_path):

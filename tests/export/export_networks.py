@@ -8,6 +8,7 @@ import pytest
 import torch
 from lapilli.blocks import adrf, adrf_iz, alif, cuba, rf, rf_iz, sigma_delta
 from torch import Tensor, nn
+from turns import soon
 
 from lapilli import neurons
 
@@ -207,13 +208,19 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-# the same for neurons whose recurrence takes long to compile
 # of these neurons others are saved, loaded and checked at once
-_LATER = ("recurrent rf", "recurrent rf_iz", "rf_iz", "adrf_iz")
+_LATER = (
+    "recurrent rf", "recurrent rf_iz", "rf_iz", "adrf", "adrf_iz", "scale that is no power of two",
+)  # fmt: skip
 each_network = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow if n in _LATER else ()) for n in NETWORKS],
 )
+# for what does not depend on the neuron
+a_few_networks = pytest.mark.parametrize(
+    "name", soon(("conv", "image", "recurrent", "sigma delta"), NETWORKS)
+)
+# the same for neurons whose recurrence takes long to compile
 SLOW_NETWORKS = {
     "recurrent alif": (_recurrent(alif, CUBA | ADAPTING), (12,)),
     "recurrent adrf": (_recurrent(adrf, ROTATING | ADAPTING), (12,)),

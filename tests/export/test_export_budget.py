@@ -1,8 +1,6 @@
 """What a network takes of a chip, and how much it works: counted by hand and by NeuroBench."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from known import present
 from lapilli.export.deployment.chip import Chip, budget
 
 from lapilli import export, slayer
+from lapilli.program.cli import main
 
 CUBA = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.03}
 RF = {"threshold": 1.0, "period": 8.0, "decay": 0.1}
@@ -198,27 +197,24 @@ def test_wrong_input_says_what_is_expected(tmp_path):
     assert budget(fresh, input_shape=(6,)).cores == 2
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, capsys):
     path, data = tmp_path / "a.net", tmp_path / "x.npy"
     net = dense()
     export.save(net, path)
     x = spikes(2, 6, 10).numpy()
     np.save(data, x)
 
-    def lapilli(*arguments):
-        command = [sys.executable, "-m", "lapilli", "check", str(path), *arguments]
-        return subprocess.run(command, capture_output=True, text=True)
+    def printed(*arguments):
+        assert main(["check", str(path), *arguments]) == 0
+        return capsys.readouterr().out
 
-    table = lapilli("--budget", "--data", str(data))
-    assert table.returncode == 0, table.stderr
-    assert str(budget(path, x)) in table.stdout
-    assert "can be deployed" in table.stdout
-    found = json.loads(lapilli("--budget", "--data", str(data), "--json").stdout)
+    table = printed("--budget", "--data", str(data))
+    assert str(budget(path, x)) in table
+    assert "can be deployed" in table
+    found = json.loads(printed("--budget", "--data", str(data), "--json"))
     assert found["budget"]["layers"][0]["synapses"] == budget(path).layers[0].synapses
     first = present(budget(path, x).activity)[0]
     assert found["budget"]["activity"][0]["operations"] == first.operations
     assert found["findings"] == []
     np.save(data, 2**20 * x)
-    alone = lapilli("--data", str(data))
-    assert alone.returncode == 0, alone.stderr
-    assert "states leave 24 bits" in alone.stdout
+    assert "states leave 24 bits" in printed("--data", str(data))

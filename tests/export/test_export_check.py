@@ -16,7 +16,7 @@ from export_networks import (
     ROTATING,
     SCALE,
     SENDING,
-    each_network,
+    a_few_networks,
     network,
     settle,
     settled_dense,
@@ -266,7 +266,7 @@ def test_before_training():
     assert all("input_shape" in f.remedy for f in unknown)
 
 
-@each_network
+@a_few_networks
 def test_a_shape_stands_for_a_forward(name):
     make, shape = NETWORKS[name]
     net = make()
@@ -286,7 +286,7 @@ DEPLOYABLE = {
 }  # fmt: skip
 
 
-@each_network
+@a_few_networks
 def test_a_file_and_its_network_have_the_same_errors(name, tmp_path):
     net, _ = network(name)
     export.save(net, tmp_path / "a.net", target="lapilli")
@@ -319,6 +319,7 @@ def test_unknown_target():
         export.check([settled_dense()], wrong("gpu"))
 
 
+@pytest.mark.slow
 def test_the_readme_tells_what_netx_deploys():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (header,) = re.findall(r"^\| block \|(.*)\|$", readme, flags=re.M)

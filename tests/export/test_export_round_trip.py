@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from export_networks import each_network, network, spikes
+from export_networks import a_few_networks, each_network, network, spikes
 from export_trees import assert_same_tree, tree
 from known import opened
 from torch import nn
@@ -30,7 +30,7 @@ def test_loaded_network_gives_equal_spikes(name, with_state, tmp_path):
     torch.testing.assert_close(loaded(x), want, rtol=0, atol=0)
 
 
-@each_network
+@a_few_networks
 def test_saving_a_loaded_network_gives_the_file_again(name, tmp_path):
     net, _ = network(name)
     export.save(net, tmp_path / "a.net", target="lapilli")
@@ -42,7 +42,7 @@ def test_saving_a_loaded_network_gives_the_file_again(name, tmp_path):
     assert_same_tree(one, other)
 
 
-@each_network
+@a_few_networks
 def test_state_comes_back_exactly(name, tmp_path):
     net, _ = network(name)
     export.save(net, tmp_path / "a.net", target="lapilli", with_state=True)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from export_networks import (
     CUBA,
-    NETWORKS,
     ROTATING,
     SENDING,
     SLOW_NETWORKS,
+    each_network,
     network,
     settle,
     spikes,
@@ -58,10 +58,18 @@ def test_blocks_and_networks_of_lava_dl(case, tmp_path):
     assert_runs_as(export.load(tmp_path / "a.net"), tmp_path / "a.net", x, unit)
 
 
-@pytest.mark.parametrize(
-    "name", [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_NETWORKS)]
-)
+@each_network
 def test_networks(name, tmp_path):
+    assert_network_runs(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW_NETWORKS)
+def test_recurrent_networks(name, tmp_path):
+    assert_network_runs(name, tmp_path)
+
+
+def assert_network_runs(name, tmp_path):
     net, shape = network(name)
     export.save(net, tmp_path / "a.net", target="lapilli")
     want, _ = assert_runs_as(net, tmp_path / "a.net", spikes(3, *shape, 60))

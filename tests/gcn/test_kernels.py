@@ -41,6 +41,7 @@ def test_uses_of_the_catalogue(recurrence, mode):
         listed(recurrence, mode, shape).check(TARGET, SCHEDULES[k % 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recurrence",
     [pytest.param(r, marks=() if r.name == "cuba" else pytest.mark.slow, id=r.name)

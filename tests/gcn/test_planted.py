@@ -80,6 +80,7 @@ def found(kernel, pattern, change, every=1):
     return [found_by(kernel, k, pattern, change) for k in some[::every]]
 
 
+@pytest.mark.slow
 @kernels
 def test_every_wait_is_needed(kernel):
     assert set(found(kernel, r"s_waitcnt (.*)", "s_nop 0")) == {"in flight"}

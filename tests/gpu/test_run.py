@@ -50,6 +50,7 @@ def outcomes(stage):
     return {name.partition("::")[2]: test["outcome"] for name, test in stage.tests.items()}
 
 
+@pytest.mark.slow
 def test_each_test_stands_alone_and_its_result_is_kept(tmp_path, environment):
     stage = stage_of(tmp_path, environment, planted=PLANTED)
     assert outcomes(stage) == {
@@ -66,6 +67,7 @@ def test_each_test_stands_alone_and_its_result_is_kept(tmp_path, environment):
     assert "assert 1 == 2" in present(failure.text)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_loses_no_result(tmp_path, environment):
     slow = "import time\ndef test_quick(): pass\ndef test_slow(): time.sleep(600)\n"
     began = time.monotonic()

@@ -195,13 +195,22 @@ def _pair(recurrence: Recurrence, name: str, soon: bool) -> Any:
     )
 
 
-# these share the kernels of rf and alif, whose other forms are run at once
-_SHARING = ("rf_iz", "adrf", "adrf_iz")
+# each of the others shares its flags with one of these, and some share kernels
+_WHOLE = ("cuba", "adaptive_threshold", "adaptive_phase_threshold", "sigma")
+# variants that need loops of their own: of the others, tested in continuous integration only
+_OWN_LOOPS = (
+    "graded", "accumulated error", "no rectifier", "scale not a power of two",
+    "learned decays only", "dynamics", "dynamics, learned decays",
+)  # fmt: skip
+# of the sort of cuba, rf or sigma_delta: at once the one that trains, learns and has a state
+ALIKE = ("leaky", "alif", "rf_iz", "adrf", "adrf_iz", "delta")
 
 
 def soon(recurrence: Recurrence) -> list[str]:
     """Names of the variants that quick tests run."""
-    later = ("graded", "scale not a power of two") if recurrence.name in _SHARING else ()
+    later = () if recurrence.name in _WHOLE else _OWN_LOOPS
+    if recurrence.name in ALIKE:
+        return ["state"]
     return [name for name in recurrence.variants() if name not in (*RARE, *later)]
 
 

@@ -77,7 +77,8 @@ def test_current_and_voltage_apart_equal_lava(name, device):
     assert torch.equal(torch.where(spikes > 0, 0.0, voltage), lava["v"])
 
 
-@pytest.mark.parametrize("kind", [rf, pytest.param(rf_iz, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [rf, rf_iz])
 def test_resonators_equal_lava(kind, device):
     lava = golden(kind.__name__, device)
     x, (sin, cos), threshold = (lava["x"], lava["y"]), lava["decays"], lava["threshold"]
@@ -106,6 +107,7 @@ def test_oracles_equal_lava(oracle):
     assert torch.equal(spikes, lava["spikes"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cuba_slow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rf", "rf_iz"))]
 )

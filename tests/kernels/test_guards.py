@@ -18,6 +18,7 @@ from lapilli.kernels.numbers.language import BACKEND, jit, tl
 in_the_interpreter = pytest.mark.skipif(BACKEND != "interpret", reason="needs the interpreter")
 
 
+@pytest.mark.slow
 def test_in_the_interpreter():
     if BACKEND == "interpret":
         pytest.skip("this is the interpreter")

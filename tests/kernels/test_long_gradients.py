@@ -18,6 +18,7 @@ from lapilli.kernels.recurrences.rf import adrf, rf
 from lapilli.kernels.recurrences.rf_iz import adrf_iz, rf_iz
 from lapilli.kernels.recurrences.sigma_delta import sigma_delta
 from tolerances import LONG_FEEDBACK, LONG_GRADIENTS
+from turns import soon
 
 STEPS, BATCH, SCALE = 2000, 2, 4096
 ENDS = (0, 1, 4095, 4096)
@@ -172,7 +173,7 @@ NEURONS = {
 )
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("cuba", "rf") else pytest.param(n, marks=pytest.mark.slow) for n in NEURONS],
+    soon(("cuba",), NEURONS),
 )
 def test_gradients_of_long_sequences(name, threshold, graded, record_property):
     function, pairs, phase = NEURONS[name]
@@ -246,7 +247,7 @@ def test_bounded_gradients_of_long_sequences_through_feedback(record_property):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("cumulative", [False, True])
+@pytest.mark.parametrize("cumulative", soon((False,), (False, True)))
 def test_threshold_gradients_of_long_sequences(fused, cumulative, record_property):
     """Delta and sigma-delta: the gradient of the input is exact, that of the threshold declared."""
     thresholds = torch.tensor([1 / 64, 0.25, 1.0, 16.0])

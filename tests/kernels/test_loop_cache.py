@@ -142,6 +142,7 @@ def test_a_cache_that_cannot_be_written_is_read(cache, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_compile_once(cache, module_path):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
     environment = os.environ | {"PYTHONPATH": module_path}
@@ -207,7 +208,9 @@ def test_cache_folder_follows_the_environment(monkeypatch):
     assert cache_module.cache_folder() == Path(tempfile.gettempdir())
 
 
-@pytest.mark.parametrize("module", ["lapilli", "lapilli.kernels.recurrences.cuba"])
+@pytest.mark.parametrize(
+    "module", ["lapilli.kernels.recurrences.cuba", pytest.param("lapilli", marks=pytest.mark.slow)]
+)
 def test_import_compiles_nothing(module, tmp_path):
     script = f"""
         import sys

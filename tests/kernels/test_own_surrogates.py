@@ -157,8 +157,8 @@ def test_an_unknown_name_lists_what_exists():
         name_of(unknown)
 
 
-def test_a_shape_stands_in_the_text_that_numba_compiles():
+def test_a_shape_stands_in_the_text_that_is_compiled():
     shape = SURROGATES["straight_through"].shape
     flags = {"GRADED": False, "SHIFT": False, "DECAYS": False, "SHAPE": shape}
     text = loops.loop_of(_cuba_bwd_kernel).text(["g_current", "g_voltage"], flags)
-    assert re.search(r"where\(.* >= float32\(0.0\), float32\(1.0\), float32\(1.0\)\)", text)
+    assert re.search(r"where\(\(.* >= float32\(0.0\)\), float32\(1.0\), float32\(1.0\)\)", text)

@@ -147,10 +147,9 @@ def test_default_is_that_of_before():
 # neurons use, so that they are compiled once
 RECURRENCES = {r.name: r for r in TABLE if r.spikes and {"graded", "cum_error"} & r.features}
 QUICK = [
-    ("cuba", "gaussian", False), ("cuba", "lopsided", True), ("leaky", "arctan", False),
-    ("alif", "sigmoid", False), ("rf", "triangle", False), ("rf", "boxcar", True),
-    ("rf_iz", "boxcar", False), ("adrf", "fast_sigmoid", False), ("adrf_iz", "gaussian", False),
-    ("delta", "triangle", False), ("sigma_delta", "sigmoid", False),
+    ("cuba", "gaussian", False), ("cuba", "lopsided", True), ("cuba", "boxcar", False),
+    ("leaky", "arctan", False), ("alif", "fast_sigmoid", False), ("rf", "triangle", False),
+    ("sigma_delta", "sigmoid", False),
 ]  # fmt: skip
 ALL = [
     (recurrence, name, graded)
@@ -177,13 +176,13 @@ def test_every_neuron_equals_oracle(recurrence, name, graded, device):
     assert_equal_answers(problem_of(recurrence, name, graded), device)
 
 
-def test_quick_cases_cover_neurons_and_shapes():
-    assert {r for r, _, _ in QUICK} == set(RECURRENCES)
+def test_quick_cases_cover_sorts_of_neurons_and_shapes():
+    assert {"cuba", "alif", "rf", "sigma_delta"} <= {r for r, _, _ in QUICK} <= set(RECURRENCES)
     assert {n for _, n, _ in QUICK} >= set(BUILT_IN) - {"exponential"}
 
 
 LAYERS = {"cuba": (1, False), "rf": (2, True), "rf_iz": (2, False)}
-QUICK_LAYERS = [("cuba", "gaussian", False), ("rf", "arctan", False)]
+QUICK_LAYERS = [("cuba", "gaussian", False)]
 ALL_LAYERS = [(kind, n, g) for kind in LAYERS for n in EVERY for g in (False, True)]
 
 

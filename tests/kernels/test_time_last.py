@@ -20,7 +20,7 @@ from lapilli.kernels.toolkit import (
     walk_forward,
 )
 from problems import assert_same_bits, fixed_problem
-from recurrences import FULL, TABLE, most_of
+from recurrences import ALIKE, FULL, TABLE, most_of
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -52,8 +52,15 @@ def answers(problem, layout):
     return [*outputs, *after, *torch.autograd.grad(ends, wanted, seeds, materialize_grads=True)]
 
 
-# what other files compile too; with all flags at once, in continuous integration only
-SOON = [pytest.param(r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}") for r in TABLE]
+# what other files compile too; of neurons of the same sort, and with all flags at once, in
+# continuous integration only
+SOON = [
+    pytest.param(
+        r, r.variants()[most_of(r)], id=f"{r}-{most_of(r)}",
+        marks=pytest.mark.slow if r.name in ALIKE else (),
+    )
+    for r in TABLE
+]  # fmt: skip
 LATER = [
     pytest.param(*p.values, id=p.id, marks=pytest.mark.slow)
     for p in FULL

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("matplotlib", "sklearn", "h5py", "numba", "tonic", "tqdm")
 MODULES = ("assistant", "auto", "data", "io", "loss", "plot", "processes", "recipes", "recordings",
            "recurrent", "slayer", "stats", "training")  # fmt: skip
@@ -30,6 +32,7 @@ def test_importing_is_light():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_importing_needs_no_triton():
     code = f"""if True:
         import importlib, sys

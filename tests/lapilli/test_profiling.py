@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lapilli.kernels.executors.dispatch import BACKEND
+from turns import soon
 
 from lapilli.benchmark.neurons import ARGUMENTS
 from lapilli.program.cli import main
@@ -37,7 +38,7 @@ def events(path):
 LOOPS = {name: name.replace("adrf", "rf").replace("rf_iz", "rf") for name in ARGUMENTS}
 
 
-@pytest.mark.parametrize("neuron", ARGUMENTS)
+@pytest.mark.parametrize("neuron", soon(("cuba", "rf"), ARGUMENTS))
 def test_time_of_training(neuron, capsys):
     out = profiled(capsys, "--neuron", neuron, "--shape", "4,512,60")
     assert out.startswith(f"{neuron}, 4 x 512 x 60, training, on cpu (numba)\n")

@@ -88,6 +88,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_interrupted(monkeypatch,
     assert not Path("parts/checkpoint.pt").exists(), "a finished run needs none"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
 def test_a_killed_run_loses_one_epoch_at_most(tmp_path):
     process = subprocess.Popen(

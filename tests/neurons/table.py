@@ -77,4 +77,15 @@ def each_that(condition):
 
 
 each = each_that(lambda row: True)
+# of each sort one at once, where a neuron takes loops that it takes nowhere else
+each_sort = pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(
+            row, id=row.name,
+            marks=() if row.name in ("cuba", "rf", "sigma_delta") else pytest.mark.slow,
+        )
+        for row in ROWS
+    ],
+)  # fmt: skip
 each_fixed_point = each_that(lambda row: row.name != "sigma_delta")

@@ -191,12 +191,14 @@ def runs(case):
 CASES = [case for case in cases("neuron") if runs(case)]
 
 
-# those whose flags need loops of their own; at once for one neuron, as of golden cases
-_RARE = ("graded", "24bit", "scale_not_power_of_two")
+# those whose flags need loops of their own; at once for one neuron, as of golden cases, whose
+# modules call these functions
+_RARE = ("graded", "24bit", "scale_not_power_of_two", "dynamics")
+_SHARING = (".alif.Neuron", ".rf_iz.Neuron", ".adrf.Neuron", ".adrf_iz.Neuron")
 
 
 def _marks(case):
-    is_rare = any(flag in case.name for flag in _RARE)
+    is_rare = any(flag in case.name for flag in _RARE) or case.target.endswith(_SHARING)
     return pytest.mark.slow if is_rare and case.target != "neuron.cuba.Neuron" else ()
 
 

@@ -179,6 +179,15 @@ def stepped(neuron, change=0.125):
 
 
 decaying = each_that(lambda row: row.name != "sigma_delta")
+# the others by loops of their own
+decaying_sorts = pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.name, marks=() if row.name in ("cuba", "rf") else pytest.mark.slow)
+        for row in ROWS
+        if row.name != "sigma_delta"
+    ],
+)
 
 
 @decaying
@@ -210,7 +219,7 @@ def test_a_decay_of_nothing_can_be_left():
     assert neuron.current_decay.item() == 4096 / 64 * 0.5
 
 
-@decaying
+@decaying_sorts
 def test_what_is_learned_is_used_without_being_written(row):
     """Under functional_call, where forward may write nothing, and in a forward of its own."""
     neuron = row.make(requires_grad=True)
@@ -233,7 +242,7 @@ def test_frozen_neurons_have_no_more_parameters_than_lava_dls(row):
     assert [n for n in dict(neuron.named_parameters()) if n not in row.parameters] == names
 
 
-@decaying
+@decaying_sorts
 def test_decays_of_channels_learn_from_the_first_call_on(row):
     neuron = row.per_channel(requires_grad=True)
     optimizer = torch.optim.Adam(neuron.parameters(), 0.01)

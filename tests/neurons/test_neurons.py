@@ -10,7 +10,7 @@ import torch
 from cells import same
 from lapilli.neurons import Dropout, cuba, norm
 from lapilli.neurons.state import KeepsState
-from table import NCT, each, each_that
+from table import NCT, each, each_sort, each_that
 from tolerances import FLOAT32, FUSED_GRADIENT
 from torch.testing import assert_close
 
@@ -40,7 +40,7 @@ def in_parts(row, neuron, x):
     return neuron.spike(*neuron._tested(neuron.dynamics(x)))  # a current does not spike
 
 
-@each
+@each_sort
 @pytest.mark.parametrize("shape", [NCT, NCHWT, (1, 1, 1)], ids=str)
 def test_forward_equals_its_parts(row, shape):
     results = []
@@ -100,7 +100,7 @@ def test_parameters_of_a_channel_are_that_channels(row, shape):
 # state
 
 
-@each
+@each_sort
 @pytest.mark.parametrize("parts", [False, True], ids=["forward", "in-parts"])
 def test_chunks_equal_one_run(row, parts):
     x = row.input(2, 3, 50, scale=1.0)
@@ -155,7 +155,7 @@ def test_state_before_the_call_is_not_written(row):
         same(buffer, values[name])
 
 
-@each
+@each_sort
 @pytest.mark.parametrize("parts", [False, True], ids=["forward", "in-parts"])
 def test_backward_reaches_no_call_before(row, parts):
     neuron = row.make(persistent_state=True)

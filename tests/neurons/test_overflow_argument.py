@@ -136,6 +136,7 @@ def test_a_count_changes_nothing(row):
         assert torch.equal(neuron(x), y)
 
 
+@pytest.mark.slow
 @each_fixed_point
 def test_recurrent_layers_count(row):
     module = getattr(blocks, row.name)
@@ -148,6 +149,7 @@ def test_recurrent_layers_count(row):
     assert 0 < layer.neuron.overflows <= y.numel()
 
 
+@pytest.mark.slow
 def test_checkpointed_layers_count_once():
     neuron = blocks.cuba.Dense(STILL | {"overflow": "loihi"}, 5, 4)
     x = torch.full((2, 5, 30), 1e4)

@@ -36,10 +36,12 @@ def recomputed(x, parameter):
     return checkpoint(cubed, x, parameter, use_reentrant=False)
 
 
+def compiled(x, parameter):
+    return torch.compile(cubed, fullgraph=True, backend="aot_eager")(x, parameter)
+
+
 @pytest.mark.parametrize(
-    "function",
-    [cubed, recomputed, torch.compile(cubed, fullgraph=True, backend="aot_eager")],
-    ids=["eager", "checkpoint", "compile"],
+    "function", [cubed, recomputed, compiled], ids=["eager", "checkpoint", "compile"]
 )
 def test_backward(function):
     x, parameter = leaves()

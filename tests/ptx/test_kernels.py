@@ -87,10 +87,9 @@ def _layers():
         for target in TARGETS:
             if target != "sm_90" and layer.mode != "training":
                 continue
-            soon = target == "sm_90" and k < 3
             apart = k % 2 if target == "sm_90" else 0  # warps one by one take several times as long
             yield pytest.param(
-                layer.work(), target, SCHEDULES[apart], marks=() if soon else slow,
+                layer.work(), target, SCHEDULES[apart], marks=slow,
                 id=f"{layer.work()}-{target}",
             )  # fmt: skip
 
@@ -111,7 +110,7 @@ def test_entries_of_matrices(work, target):
 @pytest.mark.parametrize(
     ("work", "target"),
     [
-        pytest.param(w, t, marks=slow if k or t != "sm_90" else (), id=f"{w}-{t}")
+        pytest.param(w, t, marks=slow, id=f"{w}-{t}")
         for k, w in enumerate(CONVOLUTIONS)
         for t in TARGETS[: 1 if k else None]
     ],
@@ -156,6 +155,7 @@ def test_orders_and_arrivals_change_no_bit_of_recurrent_layers(layer, orders):
     _same(layer.work(), "sm_90", orders)
 
 
+@pytest.mark.slow
 def test_what_is_not_a_number_reaches_every_program_of_a_layer():
     """One step later: such a spike has no code of eight bits."""
 
@@ -203,7 +203,7 @@ def test_every_entry_of_the_catalogue_is_run():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["delta", "sigma_delta"])
+@pytest.mark.parametrize("name", ["delta", pytest.param("sigma_delta", marks=slow)])
 def test_tiny_changes_are_rounded_down(name):
     """Subnormal numbers below zero: Triton takes NVIDIA's floor with ``.ftz``, which loses them."""
     tiny = [-1e-44, -1e-40, -(2.0**-149), 1e-42, -0.0, -3.0]

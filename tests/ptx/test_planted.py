@@ -124,6 +124,7 @@ def test_dropped_masks_are_found(kernel):
         assert found_by(CUBA, COPY, r"\1+ 0 ], 0x4, 4;", which, kernel) == "outside"
 
 
+@pytest.mark.slow
 @works
 @kernels
 def test_wrong_predicates_are_found(work, kernel):

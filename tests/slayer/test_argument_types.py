@@ -90,11 +90,16 @@ def takes(function, argument, value):
     return argument in ("in_neurons", "fir_response") and isinstance(value, list)
 
 
+# as cuba and rf have them, from which these derive
+LATER = re.compile(r"(neuron|block)\.(alif|rf_iz|adrf|adrf_iz)\b")
 CASES = [
-    pytest.param(function, arguments, argument, id=f"{path}-{argument}")
+    pytest.param(
+        function, arguments, argument, id=f"{path}-{argument}",
+        marks=pytest.mark.slow if LATER.match(path) else (),
+    )
     for path, function, arguments in constructors()
     for argument in inspect.signature(function).parameters
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("function", "arguments", "argument"), CASES)

@@ -223,7 +223,16 @@ HELD_ELSEWHERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "name", "value"), table(EFFECT), ids=shown)
+# these share their attributes with cuba and rf, and compile loops of their own
+LATER = tuple(f"neuron.{family}" for family in ("alif", "rf_iz", "adrf", "adrf_iz"))
+
+
+def effects():
+    for case in table(EFFECT):
+        yield pytest.param(*case, marks=pytest.mark.slow if case[0].startswith(LATER) else ())
+
+
+@pytest.mark.parametrize(("path", "name", "value"), list(effects()), ids=shown)
 def test_what_is_set_has_its_effect(path, name, value):
     if (path, name) in NO_EFFECT_ON:
         pytest.skip("refused, or without a meaning: see the other tests")

@@ -10,9 +10,8 @@ from public import parameters, public
 ANY = {"get_neuron_params.neuron_handle"}
 
 
-@pytest.mark.parametrize(
-    "checker", [pytest.param(c, marks=pytest.mark.slow if c == "mypy" else ()) for c in CHECKERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", CHECKERS)
 def test_mistakes_are_found_and_nothing_else(checker, tmp_path):
     check_scripts(checker, tmp_path)
 

@@ -119,6 +119,7 @@ def trains_alike(make, shape, backend):
     assert any((p.grad != 0).any() for p in nets[0].parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 @each_net
 def test_training_has_the_same_bits(name):
     trains_alike(*NETS[name], "aot_eager")
@@ -153,6 +154,7 @@ def test_default_backend_adds_the_gradients_of_an_input_block_in_its_own_order(f
     compared(block, torch.compile(block, fullgraph=True), events("Input"), check=close)
 
 
+@pytest.mark.slow
 def test_a_whole_step_compiles_with_its_loss_and_optimiser():
     net, twin = network("cuba"), network("cuba")
     rates = loss.SpikeRate(true_rate=0.2, false_rate=0.03)

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
 
 from lapilli import processes
-from lapilli.data import Dataset, Samples
 from lapilli.program import cli, devices
 from lapilli.program.arguments import UsageError
-from lapilli.program.recipes import RECIPES
-from lapilli.training import Rates, fit
 
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr",
@@ -60,6 +56,7 @@ def run(*args):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one():
     args = ["train", "digits", "--epochs", "2"]
     code, _, err = run(*args, "--out", "two")
@@ -188,22 +185,6 @@ def test_too_few_samples(capsys):
     assert "digits has 1437 training samples here, too few for a batch of 2000" in (
         capsys.readouterr().err
     )
-
-
-def uneven():
-    data = Samples(torch.zeros(9, 64, 4), torch.zeros(9, dtype=torch.int64))
-    with pytest.raises(ValueError, match="2 processes cannot share batches of 3 samples"):
-        next(
-            fit(
-                RECIPES["digits"].network(), Dataset(data, data, 10), RECIPES["digits"].loss,
-                epochs=1, batch_size=3, rates=Rates(),
-            )
-        )  # fmt: skip
-    assert distributed.get_world_size() == 2
-
-
-def test_what_cannot_be_shared(both):
-    both(uneven)
 
 
 # the page

@@ -2,20 +2,20 @@
 
 import pytest
 import torch
-from cells import CELLS, SOON, events, make, same
+from cells import CELLS, FEW, events, make, same
 from features import FEATURES
 from torch.fx.experimental.proxy_tensor import make_fx
 
 pytestmark = pytest.mark.turns
 
 # what takes long is tried at once on the kinds of one family that differ most, the rest on more
-_QUICK = [("cuba", kind) for kind in ("Dense", "Recurrent", "Conv")]
+_QUICK = [("cuba", kind) for kind in ("Dense", "Recurrent")]
 _LONG = ("compile", "checkpoint, reentrant", "export", "make_fx", "func")
 _LONGEST = ("compile, dynamic", "compile, state", "compile, checkpoint")
 
 
 def _marks(feature, family, kind):
-    quick = (family, kind) in (_QUICK if feature.name.startswith(_LONG) else SOON)
+    quick = (family, kind) in (_QUICK if feature.name.startswith(_LONG) else FEW)
     return () if quick and feature.name not in _LONGEST else pytest.mark.slow
 
 

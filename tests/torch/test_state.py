@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cells import KINDS, cells_of, events, make, same
+from cells import CELLS, FEW, KINDS, events, in_turn, make, same
 from known import present
 from lapilli.blocks.delay import Delay
 from lapilli.neurons.state import KeepsState
@@ -19,7 +19,7 @@ import lapilli
 from lapilli import export, neurons
 
 PERSISTS: dict[str, Any] = {"persistent_state": True}
-each = cells_of["neuron"]
+each = in_turn([cell for cell in CELLS if KINDS[cell[1]].neuron], FEW)
 DELAYED = ("Dense", "Conv", "ConvT", "Pool", "Unpool", "Recurrent")
 
 
