@@ -106,21 +106,26 @@ def _compiled_and_called_again(family, kind):
     """Call twice before a backward pass: as two graphs, in one, and with a look in between."""
     block = trained(family, kind)
     x, other = events(kind).requires_grad_(), events(kind, 3).requires_grad_()
-    call = lambda x: outputs(block(x))[0]  # noqa: E731
-    both = lambda: call(x).sum() + 2 * call(other).sum()  # noqa: E731
     leaves = [p for p in (x, other, *block.parameters()) if p.requires_grad]
-    want = torch.autograd.grad(both(), leaves)
-    for whole in (True, False):
+
+    def call(x):
+        return outputs(block(x))[0]
+
+    def both(x, other):
+        return call(x).sum() + 2 * call(other).sum()
+
+    def apart(x, other):
+        compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+        first = compiled(x).sum()
+        with torch.no_grad():
+            compiled(other)
+        return first + 2 * compiled(other).sum()
+
+    want = torch.autograd.grad(both(x, other), leaves)
+    for calls in (torch.compile(both, fullgraph=True, backend="aot_eager"), apart):
         torch._dynamo.reset()
-        compiled = torch.compile(both if whole else call, fullgraph=True, backend="aot_eager")
-        if whole:
-            value = compiled()
-        else:
-            value = compiled(x).sum()
-            with torch.no_grad():
-                compiled(other)
-            value = value + 2 * compiled(other).sum()
-        for got, expected in zip(torch.autograd.grad(value, leaves), want, strict=True):
+        found = torch.autograd.grad(calls(x, other), leaves)
+        for got, expected in zip(found, want, strict=True):
             close(got, expected)
 
 
