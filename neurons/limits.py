@@ -145,6 +145,11 @@ def _with_settled(module: torch.nn.Module, name: str, parameter: Parameter) -> T
     return parameter + update if torch.is_grad_enabled() else parameter  # one launch, not six
 
 
+def _moved(value: Tensor, limited: Tensor) -> Tensor:
+    """Return ``limited`` with the gradient of ``value``, as a parameter has that was moved."""
+    return limited + (value - value.detach())
+
+
 def is_foreign_code() -> bool:
     """Whether forward runs where it may write no parameter; see the module's docstring."""
     if torch.compiler.is_compiling():
@@ -164,7 +169,8 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
     """
     parameter = own_parameter(module, name)
     if parameter is None or is_foreign_code():
-        return _with_update(module, name, value_of(module, name)).clamp(low, high)
+        value = _with_update(module, name, value_of(module, name))
+        return _moved(value, value.detach().clamp(low, high))
     settle_update(module, name)
     if torch.compiler.is_compiling():
         with torch.no_grad():
@@ -192,7 +198,9 @@ def confined_together(
     """Return parameters that limit each other, as ``confined`` does; ``limit`` takes them all."""
     own: list[Any] = [own_parameter(module, name) for name in names]
     if any(p is None for p in own) or is_foreign_code():
-        return limit(*(_with_update(module, name, value_of(module, name)) for name in names))
+        values = [_with_update(module, name, value_of(module, name)) for name in names]
+        limited = limit(*(value.detach() for value in values))
+        return tuple(map(_moved, values, limited))
     for name, parameter in zip(names, own, strict=True):
         settle_update(module, name)
         require_finite(module, name, parameter)

@@ -177,11 +177,16 @@ class _Detached(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def copy_of(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Return a copy, also of a module that keeps tensors with a history."""
+    with _Detached():
+        return copy.deepcopy(module, memo)
+
+
 def _copied(net: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """Return a copy in eval mode; ``memo`` gets the copies of everything by id."""
     try:
-        with _Detached():
-            twin = copy.deepcopy(net, memo)
+        twin = copy_of(net, memo)
     except (TypeError, RuntimeError, AttributeError) as error:
         raise ProbeError(
             f"the network cannot be copied to run it on a probe: {error}. Keep what cannot be "
@@ -280,11 +285,17 @@ class _Run:
         if not self.calls:
             return
         last = self.calls[-1]
-        returned = [t for t in tensors_of(result) if _equal(t, last.passed)]
+        every = list(tensors_of(result))
+        returned = [t for t in every if _equal(t, last.passed)]
         if not returned:
             raise ChainError(
                 f"the network does not return the output of {last}, its last block, but something "
                 f"computed from it; {remedy}"
+            )
+        if isinstance(result, (tuple, list)) and not _equal(every[0], last.passed):
+            raise ChainError(
+                f"the first of what the network returns is not the output of {last}, its last "
+                f"block, which is what a file holds; return that first, or {_AS_LIST}"
             )
         ways = [self.origins.of(t) for t in returned]
         if None not in ways:

@@ -1,6 +1,5 @@
 """Write network files: everything is checked first, then written, then read back."""
 
-import copy
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from .blocks import blocks_of
 from .build import Network, build
 from .builder import with_shape
 from .describe import describe
-from .probe import Call, ProbeError, compare, trace
+from .probe import Call, ProbeError, compare, copy_of, trace
 
 __all__ = ["Plan", "arrange", "export_block", "planned", "save", "shaped"]
 
@@ -199,6 +198,14 @@ def planned(
     blocks = blocks_of(net)
     if not blocks:
         raise ValueError("the network has no blocks")
+    for i, block in enumerate(blocks):
+        for name, parameter in block.named_parameters():
+            if hasattr(parameter, "full_tensor"):  # a DTensor
+                raise ValueError(
+                    f"layer {i}: {name} is divided among processes, as by FSDP2, and a file holds "
+                    f"the whole network. Load a checkpoint of it into a network that is not "
+                    f"divided, and save that: see docs/distributed.md."
+                )
     first = []
     if example is None and input_shape is None:
         # before anything runs: what is wrong with a block is better said of its values
@@ -222,7 +229,7 @@ def planned(
 def shaped(call: Call) -> nn.Module:
     """Return a block that knows its shape: a copy, told that of the trace, if it does not."""
     block = call.block
-    return block if block.shape is not None else with_shape(copy.deepcopy(block), call.twin.shape)
+    return block if block.shape is not None else with_shape(copy_of(block), call.twin.shape)
 
 
 def arrange(blocks: list[Layer]) -> list[Layer]:

@@ -170,6 +170,14 @@ NO_CHAINS = {
         lambda n, x: n.c(n.b(n.a(x))).mean(-1),
         r"does not return the output of c \(cuba.Dense\), its last block",
     ),
+    "something else first": (
+        lambda n, x: (lambda y: [y * 2, y])(n.c(n.b(n.a(x)))),
+        r"first of what the network returns is not the output of c \(cuba.Dense\), its last block",
+    ),
+    "an earlier output first": (
+        lambda n, x: (lambda h: (h, n.c(n.b(h))))(n.a(x)),
+        r"first of what the network returns is not the output of c",
+    ),
     "a block that never runs": (lambda n, x: n.b(n.a(x)), r"c \(cuba.Dense\) does not run"),
     "a block without its call": (
         lambda n, x: n.c(n.b.forward(n.a(x))), r"b \(cuba.Dense\) does not run",

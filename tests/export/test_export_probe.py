@@ -18,6 +18,7 @@ from export_networks import (
 from lapilli.blocks import cuba, rf
 from own_modules import Three
 from torch import nn
+from torch.nn.utils import prune
 
 from lapilli import export, neurons
 
@@ -175,3 +176,19 @@ def test_decays_that_are_drawn_later_are_refused(tmp_path):
 def test_the_blocks_tell_the_input(make, tmp_path):
     net = [settle(make(), (2, 11, 10))] if not isinstance(make(), cuba.Average) else [make()]
     export.save(net, tmp_path / "a.net", target="lapilli")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    "tool",
+    [
+        lambda synapse: prune.l1_unstructured(synapse, "weight", 0.4),
+        nn.utils.weight_norm, nn.utils.spectral_norm,
+    ],
+)  # fmt: skip
+def test_a_network_under_torch_s_tools_need_not_have_run(tool, tmp_path):
+    net = nn.Sequential(*(cuba.Dense(CUBA, 6, 6, weight_scale=3) for _ in range(2)))
+    tool(net[0].synapse)
+    x = spikes(2, 6, 20)
+    export.save(net, tmp_path / "a.net", example=x)
+    assert torch.equal(export.load(tmp_path / "a.net")(x), net.eval()(x))

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 from turns import soon
 
+from lapilli import export
 from lapilli.data import Dataset, Samples
 from lapilli.program.recipes import RECIPES
 from lapilli.training import Rates, fit
@@ -209,6 +210,16 @@ def test_fsdp_trains_as_one_process(both, name):
     if any(both(adds_up)):
         ADDS_UP.skip()
     both(train_fsdp, name)
+
+
+def refuse_to_export():
+    net, _ = shard("cuba")
+    with pytest.raises(ValueError, match=r"layer 0: \S+ is divided among processes"):
+        export.save(net, "never.net", input_shape=(6,))
+
+
+def test_a_divided_network_is_in_no_file(both):
+    both(refuse_to_export)
 
 
 # checkpoints
