@@ -175,7 +175,7 @@ def confined(module: torch.nn.Module, name: str, low: float, high: float | None)
     if torch.compiler.is_compiling():
         with torch.no_grad():
             parameter.clamp_(low, high)
-        return _with_update(module, name, used_once(parameter))
+        return used_once(_with_update(module, name, parameter))
     if not _lies_within(parameter, low, high):
         require_finite(module, name, parameter)
         parameter.data.clamp_(low, high)
@@ -213,7 +213,7 @@ def confined_together(
                 parameter.data.copy_(value)  # autograd must not take it for a change
     if torch.compiler.is_compiling():
         pairs = zip(names, own, strict=True)
-        return tuple([_with_update(module, name, used_once(p)) for name, p in pairs])
+        return tuple([used_once(_with_update(module, name, p)) for name, p in pairs])
     return tuple([_with_settled(module, name, p) for name, p in zip(names, own, strict=True)])
 
 
