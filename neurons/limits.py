@@ -6,11 +6,11 @@ it was written since, which assignments through ``.data`` do not show). ``torch.
 as well, but does not look: a graph cannot raise because of a value.
 
 What is not the module's own parameter is not written, and the range is applied to what is used:
-``torch.export`` must not change parameters, ``torch.func`` passes those of somebody else or allows
-no writing, a graph of ``make_fx`` would write to a view of the parameter, which autograd refuses
-from torch 2.15 on, and parametrisations, pruning and FSDP compute the value from another parameter.
-The unsharded parameters of FSDP2 are written, but live for one forward only, so that the shards may
-hold values out of range; what is computed is the same.
+``torch.export`` and ``torch.jit.trace`` must not change parameters, ``torch.func`` passes those of
+somebody else or allows no writing, a graph of ``make_fx`` would write to a view of the parameter,
+which autograd refuses from torch 2.15 on, and parametrisations, pruning and FSDP compute the value
+from another parameter. The unsharded parameters of FSDP2 are written, but live for one forward
+only, so that the shards may hold values out of range; what is computed is the same.
 
 Decays are in units of 1/4096, in which an optimizer that trains weights does not move them: a step
 of Adam is as large as its rate. So a decay that is learned has a second parameter beside it,
@@ -154,7 +154,7 @@ def is_foreign_code() -> bool:
     """Whether forward runs where it may write no parameter; see the module's docstring."""
     if torch.compiler.is_compiling():
         return is_exported()
-    if is_transformed():
+    if is_transformed() or torch._C._get_tracing_state() is not None:
         return True
     return bool(torch._C._len_torch_dispatch_stack()) and get_proxy_mode() is not None
 

@@ -275,8 +275,11 @@ def is_recorded(args: tuple[Any, ...]) -> bool:
 def is_learned(*tensors: Tensor | None) -> bool:
     """Whether a gradient of one of the tensors may be asked for.
 
-    Under the transforms of ``torch.func`` a tensor does not tell.
+    Under the transforms of ``torch.func`` a tensor does not tell, and a trace of ``torch.jit``
+    serves calls with gradients and without.
     """
+    if torch._C._get_tracing_state() is not None:
+        return True
     if not torch.compiler.is_compiling() and is_transformed():
         return torch.is_grad_enabled()
     return is_recorded(tensors)

@@ -214,6 +214,14 @@ def close(got, want):
     assert_close(got, want, rtol=0, atol=FLOAT32["rtol"] * want.abs().max().item())
 
 
+def _traced_by_jit(family, kind):
+    block = trained(family, kind)
+    for with_gradients in (True, False):
+        with torch.set_grad_enabled(with_gradients):
+            program = torch.jit.trace(block, events(kind))
+        compared(block, program, events(kind))
+
+
 def _per_sample(family, kind):
     block = trained(family, kind)
     x, loss = events(kind, 3), _loss(block, kind)
@@ -303,6 +311,7 @@ FEATURES = [
     Feature("autocast", _in_half_precision),
     Feature("export", _exported),
     Feature("make_fx", _traced),
+    Feature("jit.trace", _traced_by_jit),
     Feature("func.grad, vmap", _per_sample),
     Feature("func.jacrev", _jacobian),
     Feature(
