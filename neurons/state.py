@@ -16,6 +16,7 @@ import torch
 from lapilli.kernels.executors.layout import wrong_type
 from lapilli.kernels.executors.operators import is_exported, is_transformed
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from .errors import InputTypeError, flag, require
 from .lazy import LazySize
@@ -328,8 +329,8 @@ def refuse_lost_state(module: torch.nn.Module) -> None:
 
     A backward pass calls it where activation checkpointing computes a part of a network again; the
     state has moved on by then, so the gradients would be those of other numbers. Transforms of
-    ``torch.func`` would leave their own tensors in the module, and an exported program would begin
-    at each call with the state that the module happened to have.
+    ``torch.func`` would leave their own tensors in the module, and a program that is exported or
+    traced would begin at each call with the state that the module happened to have.
     """
     if torch.compiler.is_compiling():
         if is_exported():
@@ -337,6 +338,10 @@ def refuse_lost_state(module: torch.nn.Module) -> None:
         return
     if is_transformed():
         raise RuntimeError(_CANNOT_PERSIST.format("a transform of torch.func"))
+    if torch._C._get_tracing_state() is not None:
+        raise RuntimeError(_CANNOT_PERSIST.format("torch.jit.trace"))
+    if torch._C._len_torch_dispatch_stack() and get_proxy_mode() is not None:
+        raise RuntimeError(_CANNOT_PERSIST.format("make_fx"))
     if torch._C._current_graph_task_id() == -1:
         return
     if getattr(module, "_within_step", False):

@@ -30,6 +30,8 @@ def wrong_type(x: object) -> str | None:
         return f"must be dense; got a tensor of layout {x.layout}. Use x.to_dense()."
     if x.is_quantized:
         return f"must hold plain numbers; got a quantised tensor ({x.dtype}). Use x.dequantize()."
+    if type(x).__name__ == "MaskedTensor":
+        return "must be whole; got a MaskedTensor. Use x.to_tensor(0.0)."
     return None
 
 

@@ -10,6 +10,7 @@ from features import close, compared, trained
 from lapilli.blocks import cuba
 from lapilli.kernels.executors import operators
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from lapilli import loss, reset_state, slayer
 
@@ -222,6 +223,7 @@ def test_only_an_exported_graph_takes_itself_for_one(ask):
             assert torch.export.export(module, (x,), strict=strict).module()(x) == 10
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch.jit, about what it traces
 @pytest.mark.parametrize("kind", ["Dense", "Recurrent"])
 def test_a_state_cannot_persist_through_transforms_and_export(kind):
     block = trained("cuba", kind, persistent=True)
@@ -232,4 +234,8 @@ def test_a_state_cannot_persist_through_transforms_and_export(kind):
         torch.func.vmap(lambda sample: block(sample.unsqueeze(0))[0])(x)
     with raises_in_a_graph(r"through torch\.export: build the neurons"):
         torch.export.export(block, (x,))
+    with pytest.raises(RuntimeError, match=r"through torch\.jit\.trace: build the neurons"):
+        torch.jit.trace(block, x)
+    with pytest.raises(RuntimeError, match="through make_fx: build the neurons"):
+        make_fx(block)(x)
     block(x)

@@ -19,6 +19,9 @@ ODD = {
     "quantised": (
         lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8), r"Use x.dequantize\(\)"
     ),
+    "masked": (
+        lambda x: torch.masked.masked_tensor(x, x > 0), r"MaskedTensor. Use x.to_tensor\(0.0\)"
+    ),
 }  # fmt: skip
 
 
