@@ -14,12 +14,13 @@ from known import opened
 from lapilli import export
 
 HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent)))}
 
 
 def kills(folder, number):
     done = subprocess.run(
         [sys.executable, HERE / "kill_saves.py", folder, str(number)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     return sorted(p.suffix for p in folder.iterdir())
@@ -55,7 +56,7 @@ def test_no_room(tmp_path):
     before = path.read_bytes()
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, timeout=120,
-        check=False, env=os.environ | {"PYTHONPATH": str(HERE)},
+        check=False, env=ENVIRONMENT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"[Errno 27] cannot write: File too large: '{path}'"] * 3

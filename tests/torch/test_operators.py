@@ -10,6 +10,7 @@ from operator_calls import OperatorCalls
 from problems import fixed_problem
 from recurrences import FEW
 
+IN_GRAPHS = ("used_once",)  # of torch.compile alone
 _QUICK = [("cuba", "Dense")]
 _OTHERS = [cell for cell in CELLS if cell[0] == "cuba" and cell not in _QUICK]
 _OTHERS += [("rf", "Dense"), ("rf", "Conv"), ("sigma_delta", "Dense"), ("sigma_delta", "Output")]
@@ -88,6 +89,11 @@ def test_what_stands_in_compiled_graphs_passes_opcheck():
         torch.library.opcheck(op, tuple(_leaf(a, False) for a in args))
 
 
+@pytest.mark.parametrize("name", IN_GRAPHS)
+def test_what_only_graphs_call_passes_opcheck(name):
+    torch.library.opcheck(OPERATORS[name].op, (torch.rand(3, requires_grad=True),))
+
+
 @pytest.mark.slow
 def test_every_operator_is_tried():
     with OperatorCalls() as recorded:
@@ -98,4 +104,4 @@ def test_every_operator_is_tried():
             fixed_problem(recurrence, **choices).fast()
     # other tests may have run here, and some register operators of their own
     own = {n for n, known in OPERATORS.items() if known.launch.__module__.startswith("lapilli.")}
-    assert {_name(op) for op, *_ in recorded.calls} == own
+    assert {_name(op) for op, *_ in recorded.calls} | {*IN_GRAPHS} == own
