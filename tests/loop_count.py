@@ -34,7 +34,7 @@ def begin() -> None:
 def is_quick_form(config: Any) -> bool:
     """Whether a run has all quick tests and no others."""
     whole = config.args_source is config.ArgsSource.TESTPATHS
-    some = config.option.keyword or config.option.markexpr
+    some = config.option.keyword or config.option.markexpr or config.option.benchmark
     asked = os.environ.get("LAPILLI_SLOW") == "1" or os.environ.get("LAPILLI_BACKEND", "auto")
     return whole and not some and asked == "auto"
 
